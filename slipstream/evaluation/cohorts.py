@@ -16,6 +16,8 @@ ALL: Final = "all"
 NEW: Final = "new"
 RETURNING: Final = "returning"
 COLD: Final = "cold"
+# Of queries that are a visitor's first event on an item: it then went into the cart or was bought.
+LED_ON: Final = "led_on"
 
 # Most events of a new visitor.
 NEW_EVENTS: Final = 2

@@ -34,25 +34,44 @@ def encode(interactions: pa.Table, item_ids: list[str], weights: EventWeights) -
     Users are numbered as they first appear. Needs the columns `user_id`, `item_id`, `event_type`,
     `timestamp`, and `value` where ratings weigh by their value.
     """
-    weight = event_weights(interactions, weights)
-    item = pc.fill_null(
-        pc.index_in(interactions["item_id"], pa.array(item_ids, pa.string())), -1
-    ).to_numpy()
-    kept = (weight > 0) & (item >= 0)
-    users = interactions["user_id"].combine_chunks().dictionary_encode().indices.to_numpy()[kept]
-    _, users = np.unique(users, return_inverse=True)
-    timestamp = interactions["timestamp"].to_numpy()[kept]
-    # Stable: events of the same moment stay in the order of the table.
-    order = np.lexsort((timestamp, users))
+    rows = log_rows(interactions, item_ids, weights)
+    item = _places(interactions, item_ids)
+    _, users = np.unique(_codes(interactions["user_id"])[rows], return_inverse=True)
+    signals = np.zeros(len(item), np.bool_)
+    signals[rows] = True
     return InteractionLog(
-        users[order].astype(np.int32),
-        item[kept][order].astype(np.int32),
-        timestamp[order].astype(np.int64),
-        weight[kept][order],
+        users.astype(np.int32),
+        item[rows].astype(np.int32),
+        interactions["timestamp"].to_numpy()[rows].astype(np.int64),
+        event_weights(interactions, weights)[rows],
         len(item_ids),
-        _impressions(interactions, item, kept, len(item_ids)),
-        _conversions(interactions)[kept][order],
+        _impressions(interactions, item, signals, len(item_ids)),
+        _conversions(interactions)[rows],
     )
+
+
+def log_rows(
+    interactions: pa.Table, item_ids: list[str], weights: EventWeights
+) -> NDArray[np.int64]:
+    """The rows of the table that `encode` makes the log of, in the order of the log."""
+    weight, item = event_weights(interactions, weights), _places(interactions, item_ids)
+    rows = np.flatnonzero((weight > 0) & (item >= 0))
+    users, times = _codes(interactions["user_id"])[rows], interactions["timestamp"].to_numpy()[rows]
+    # Stable: events of the same moment stay in the order of the table.
+    return rows[np.lexsort((times, users))]
+
+
+def _places(interactions: pa.Table, item_ids: list[str]) -> NDArray[np.int64]:
+    """The place of each row's item in the catalogue, -1 for an item outside it."""
+    places = pc.index_in(interactions["item_id"], pa.array(item_ids, pa.string()))
+    found: NDArray[np.int64] = pc.fill_null(places, -1).to_numpy()
+    return found
+
+
+def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Numbers of the column's values, as they first appear."""
+    codes: NDArray[np.int64] = column.combine_chunks().dictionary_encode().indices.to_numpy()
+    return codes
 
 
 def _impressions(
@@ -117,15 +136,23 @@ def _conversions(interactions: pa.Table) -> NDArray[np.bool_]:
     return found
 
 
-def queries(log: InteractionLog, rows: NDArray[np.int64]) -> list[Query]:
-    """A query for each of the rows: the user's earlier events, and the row's item."""
-    starts = history_starts(log.user)
+def queries(
+    log: InteractionLog, rows: NDArray[np.int64], known: NDArray[np.bool_] | None = None
+) -> list[Query]:
+    """A query for each of the rows: the user's earlier events, and the row's item.
+
+    Of the earlier events a history has those that are `known`, by default all.
+    """
+    starts, ends, asked = history_starts(log.user)[rows], rows, log.item[rows]
+    if known is not None:
+        place = np.concatenate(([0], np.cumsum(known)))
+        starts, ends, log = place[starts], place[rows], log.select(known)
     return [
         Query(
-            History(log.item[begin:row], log.weight[begin:row], log.timestamp[begin:row]),
-            int(log.item[row]),
+            History(log.item[begin:end], log.weight[begin:end], log.timestamp[begin:end]),
+            label,
         )
-        for begin, row in zip(starts[rows].tolist(), rows.tolist(), strict=True)
+        for begin, end, label in zip(starts.tolist(), ends.tolist(), asked.tolist(), strict=True)
     ]
 
 

@@ -1,33 +1,36 @@
 """Offline evaluation of a file: a bundle is fitted on one part, and predicts the other.
 
-It predicts through the stages that serve, and the whole catalogue competes. The protocols are
-leave-last-out, next-click and time-split, as `slipstream.evaluation.splits` defines them.
+It predicts through the stages that serve, and the whole catalogue competes. The protocols are those
+of `slipstream.recommender.protocols`. Further fits, each without a part of the data, answer the
+same questions.
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.datasets.interactions import read_interactions, read_items, read_queries
-from slipstream.evaluation.cohorts import cohorts
+from slipstream.evaluation.cohorts import LED_ON, cohorts
 from slipstream.evaluation.figures import Past, figures
 from slipstream.evaluation.metrics import coverage, hit_rate, mrr, ndcg
 from slipstream.evaluation.significance import bootstrap_difference, bootstrap_mean
 from slipstream.models.base import EventWeights, InteractionLog
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle
-from slipstream.recommender.encoding import Query
+from slipstream.recommender.data_ablation import compare, parse_omission, withhold
 from slipstream.recommender.fit import FitOptions, fit_log
 from slipstream.recommender.holdout import sample
 from slipstream.recommender.memory import peak_memory_mb
 from slipstream.recommender.predict import Answers, predict, question_of
 from slipstream.recommender.profiles import PROFILES
-from slipstream.recommender.protocols import PROTOCOLS, prefix_queries, task_of
+from slipstream.recommender.protocols import PROTOCOLS, Task, led_on, prefix_queries, task_of
 
 MOST_QUERIES = 100_000
 _RANKING = {"hit_rate": hit_rate, "ndcg": ndcg, "mrr": mrr}
@@ -44,6 +47,7 @@ def evaluate(
     progress: Progress = lambda _: None,
     search_minutes: float = 0.0,
     last_days: float | None = None,
+    without: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Figures of a bundle that is fitted on one part of the file and predicts the other.
 
@@ -57,15 +61,21 @@ def evaluate(
         seed: Seed of the fit, of samples and of the bootstrap.
         progress: Gets each step.
         search_minutes: Part of the fit that searches the network's parameters, on validation alone.
-        last_days: Days at the end that a time-split holds out, instead of a fifth of the events.
+        last_days: Days at the end that a time-split or discovery holds out, instead of a fifth of
+            the events.
+        without: Parts of the data to leave out, each in a fit of its own, as
+            `slipstream.recommender.data_ablation.parse_omission` reads them.
 
     Returns:
         One JSON value, which repeats the arguments and has:
         `metrics`: hit_rate, ndcg, mrr (means over queries, with 95 % bootstrap intervals) and
         coverage at each k.
-        `cohorts`: For all queries, for those of new and of returning visitors, and for cold items,
-        the figures of a training run (`slipstream.evaluation.figures`, of lists of 10 or the
-        longest k), with novelty, diversity and popularity bias.
+        `cohorts`: For all queries, for those of new and of returning visitors, for cold items, and
+        for `led_on` (a first event on an item that then went into the cart or was bought), the
+        figures of a training run (`slipstream.evaluation.figures`, of lists of 10 or the longest
+        k), with novelty, diversity and popularity bias.
+        `without`: For each part that was left out and each cohort, the means of the same queries,
+        and by how much each changed, paired on the queries, with the interval.
         `ablation`: The same means for each retriever `alone`, and for the blend `without` each,
         whose other exponents stay; and how far the served lists are `ahead` of each retriever
         alone, in NDCG at the first k, paired on the queries, with the interval.
@@ -87,8 +97,10 @@ def evaluate(
         raise ValueError(f"unknown profile {profile!r}; there are {', '.join(PROFILES)}")
     if not ks or min(ks) < 1:
         raise ValueError("k must be at least 1")
-    if last_days is not None and (protocol != "time-split" or last_days <= 0):
-        raise ValueError("the last days to keep out are more than 0, and of a time-split only")
+    if last_days is not None and (protocol not in ("time-split", "discovery") or last_days <= 0):
+        raise ValueError(
+            "the last days to keep out are more than 0, and of a time-split or discovery only"
+        )
     progress(ProgressStep("reading", 0.0))
     interactions = read_interactions(interactions_path)
     item_table = read_items(items) if items is not None else None
@@ -100,45 +112,87 @@ def evaluate(
     if not len(task.queries):
         raise ValueError(f"{interactions_path}: nothing to predict under {protocol}")
 
-    began = time.perf_counter()
+    attributes = encoding.attributes(item_table, item_ids)
+    named = item_table.drop_columns(["item_id"]).column_names if item_table is not None else []
+    types = interactions["event_type"].unique().to_pylist()
+    omissions = {text: parse_omission(text, types, named) for text in without}
+    rows = sample(np.arange(len(task.queries)), MOST_QUERIES, seed)
     options = FitOptions(
-        profile=profile,
-        seed=seed,
-        event_weights=weights,
-        repeats=task.repeats,
-        holdout=task.holdout,
-        search_s=60 * search_minutes,
+        profile=profile, seed=seed, event_weights=weights, search_s=60 * search_minutes
     )
-    bundle = fit_log(
-        task.log,
-        item_ids,
-        encoding.attributes(item_table, item_ids),
-        options,
-        lambda step: progress(_with_epochs(step)),
-    )
-    fitted = time.perf_counter()
-    asked = task.queries
-    if len(asked) > MOST_QUERIES:
-        asked = [asked[place] for place in sample(np.arange(len(asked)), MOST_QUERIES, seed)]
-    answers = predict(
-        bundle, asked, question_of, max(ks), progress, ablation=True, in_processes=True
-    )
-    metrics = bundle.manifest.metrics
+    exam = _Exam(item_ids, rows, max(ks), options)
+    sat = exam.sit(task, attributes, progress)
+    masks = _masks(task, rows, log)
+    changes = {}
+    for text, omission in omissions.items():
+        reduced = withhold(task, log, interactions, item_ids, weights, omission)
+        other = exam.sit(reduced, omission.described(attributes), progress, without=text)
+        ranks = sat.answers.ranks, other.answers.ranks
+        measures = {f"{name}@{k}": partial(_RANKING[name], k=k) for k in ks for name in _RANKING}
+        changes[text] = compare(*ranks, masks, measures, seed)
+    metrics = sat.bundle.manifest.metrics
     return {
-        "data": _summary(interactions_path, log, bundle),
+        "data": _summary(interactions_path, log, sat.bundle),
         "protocol": protocol,
         "profile": profile,
-        "repeats": bundle.repeats,
-        "seconds": {"fit": fitted - began, "evaluate": time.perf_counter() - fitted},
+        "seed": seed,
+        "repeats": sat.bundle.repeats,
+        "seconds": sat.seconds,
         "peak_memory_mb": peak_memory_mb(),
-        "queries": len(asked),
-        "metrics": _metrics(answers, len(item_ids), ks, seed),
-        "cohorts": _cohorts(answers, asked, task.past, seed),
-        "ablation": _ablation(answers, list(bundle.retrievers), ks, seed),
-        "parameters": bundle.manifest.parameters,
+        "queries": len(rows),
+        "metrics": _metrics(sat.answers, len(item_ids), ks, seed),
+        "cohorts": _cohorts(sat.answers, task.past, masks, seed),
+        "without": changes,
+        "ablation": _ablation(sat.answers, list(sat.bundle.retrievers), ks, seed),
+        "parameters": sat.bundle.manifest.parameters,
         "curve": metrics.curve.model_dump() if metrics.curve else {},
         "search": [trial.model_dump() for trial in metrics.search or ()],
     }
+
+
+class _Sitting(NamedTuple):
+    """A bundle, its answers, and the seconds of the fit and of the answers."""
+
+    bundle: Bundle
+    answers: Answers
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Exam:
+    """The circumstances that are the same for every fit of one evaluation.
+
+    `rows` are the queries asked, `depth` is the length of the lists.
+    """
+
+    item_ids: list[str]
+    rows: NDArray[np.int64]
+    depth: int
+    options: FitOptions
+
+    def sit(
+        self,
+        task: Task,
+        attributes: Mapping[str, Mapping[str, Any]],
+        progress: Progress,
+        without: str = "",
+    ) -> _Sitting:
+        """A bundle fitted on the task's events, and its answers to the task's queries."""
+
+        def tell(step: ProgressStep) -> None:
+            part = f"without {without}: " if without else ""
+            progress(replace(_with_epochs(step), stage=part + _with_epochs(step).stage))
+
+        began = time.perf_counter()
+        options = replace(self.options, repeats=task.repeats, holdout=task.holdout)
+        bundle = fit_log(task.log, self.item_ids, attributes, options, tell)
+        fitted = time.perf_counter()
+        queries = [task.queries[row] for row in self.rows]
+        answers = predict(
+            bundle, queries, question_of, self.depth, tell, ablation=not without, in_processes=True
+        )
+        seconds = {"fit": fitted - began, "evaluate": time.perf_counter() - fitted}
+        return _Sitting(bundle, answers, seconds)
 
 
 def _with_epochs(step: ProgressStep) -> ProgressStep:
@@ -158,21 +212,30 @@ def _metrics(
     return measured
 
 
-def _cohorts(
-    answers: Answers, asked: Sequence[Query], past: Past, seed: int
-) -> dict[str, dict[str, Any]]:
-    known = np.array([len(query.history.item) for query in asked])
-    labels = np.array([query.label for query in asked])
+def _masks(
+    task: Task, rows: NDArray[np.int64], log: InteractionLog
+) -> dict[str, NDArray[np.bool_]]:
+    """Masks over the queries asked, by cohort."""
+    known = np.array([len(task.queries[row].history.item) for row in rows])
+    labels = np.array([task.queries[row].label for row in rows])
     # Nobody has met an item that is not in the catalogue.
-    met = np.where(labels >= 0, past.counts()[labels], 0)
-    by_cohort = figures(answers.ranks, answers.shown, past, cohorts(known, met), seed)
+    met = np.where(labels >= 0, task.past.counts()[labels], 0)
+    masks = dict(cohorts(known, met))
+    if task.asked is not None and (led := led_on(log)[task.asked[rows]]).any():
+        masks[LED_ON] = led
+    return masks
+
+
+def _cohorts(
+    answers: Answers, past: Past, masks: Mapping[str, NDArray[np.bool_]], seed: int
+) -> dict[str, dict[str, Any]]:
     return {
         name: {
             "queries": of_queries.queries,
             **{metric: mean._asdict() for metric, mean in of_queries.means.items()},
             **of_queries.totals,
         }
-        for name, of_queries in by_cohort.items()
+        for name, of_queries in figures(answers.ranks, answers.shown, past, masks, seed).items()
     }
 
 

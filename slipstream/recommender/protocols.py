@@ -1,6 +1,7 @@
 """Protocols of offline evaluation: splits of a file into events to fit on and queries.
 
-They are leave-last-out, next-click and time-split, as `slipstream.evaluation.splits` defines them.
+They are leave-last-out, next-click and time-split, as `slipstream.evaluation.splits` defines them,
+and discovery: a time-split that asks for the items that a visitor has not met yet.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from slipstream.contracts.times import DAY_MS
 from slipstream.evaluation import splits
@@ -18,7 +20,7 @@ from slipstream.recommender.encoding import Query
 from slipstream.recommender.holdout import Holdout
 from slipstream.recommender.profiles import PROFILES
 
-PROTOCOLS = ("leave-last-out", "next-click", "time-split")
+PROTOCOLS = ("leave-last-out", "next-click", "time-split", "discovery")
 _TEST_SHARE = 0.2
 _VALIDATION_SESSIONS = 5_000
 # Further validation events of each visitor where visitors are few, so that the choice of parameters
@@ -36,12 +38,16 @@ class Task:
         holdout: Rows of the log to choose parameters on; None leaves it to the fit.
         queries: Queries to predict.
         repeats: Whether items of the history may be recommended again; None leaves it to the data.
+        fitted: Rows of the file's log that make `log`.
+        asked: Rows of the file's log that the queries ask for; None where a file has the queries.
     """
 
     log: InteractionLog
     holdout: Holdout | None
     queries: Sequence[Query]
     repeats: bool | None
+    fitted: NDArray[np.int64]
+    asked: NDArray[np.int64] | None
 
     @property
     def past(self) -> Past:
@@ -64,19 +70,36 @@ def task_of(
         log: All events of the file.
         prefixes: Queries of next-click.
         profile: Name of the fit's effort.
-        last_days: Days at the end that a time-split holds out; None holds out a fifth of the
-            events.
+        last_days: Days at the end that a time-split or discovery holds out; None holds out a fifth
+            of the events.
 
     Raises:
         ValueError: A time-split leaves nothing to fit on.
     """
     if protocol == "leave-last-out":
         return _leave_last_out(log, PROFILES[profile].ranking_queries)
-    if protocol == "time-split":
-        return _time_split(log, last_days)
+    if protocol in ("time-split", "discovery"):
+        return _time_split(log, last_days, discovery=protocol == "discovery")
     split = splits.next_click(log.user, log.timestamp, _VALIDATION_SESSIONS)
-    holdout = Holdout(split.training, split.validation, np.arange(len(log)))
-    return Task(_by_position(log), holdout, prefixes, repeats=True)
+    everything = np.arange(len(log))
+    holdout = Holdout(split.training, split.validation, everything)
+    return Task(_by_position(log), holdout, prefixes, repeats=True, fitted=everything, asked=None)
+
+
+def first_meetings(log: InteractionLog) -> NDArray[np.bool_]:
+    """Whether each event is its visitor's first on its item."""
+    pairs = log.user.astype(np.int64) * log.n_items + log.item
+    first = np.zeros(len(log), np.bool_)
+    first[np.unique(pairs, return_index=True)[1]] = True
+    return first
+
+
+def led_on(log: InteractionLog) -> NDArray[np.bool_]:
+    """Whether each event is its visitor's first on an item that was put into the cart or bought."""
+    if log.basket is None:
+        return np.zeros(len(log), np.bool_)
+    pairs = log.user.astype(np.int64) * log.n_items + log.item
+    return first_meetings(log) & np.isin(pairs, pairs[log.basket])
 
 
 def _leave_last_out(log: InteractionLog, validation_queries: int) -> Task:
@@ -85,10 +108,11 @@ def _leave_last_out(log: InteractionLog, validation_queries: int) -> Task:
     inner = splits.hold_out_last(log.user[split.training], _FURTHER_VALIDATION if scarce else 0)
     validation = np.sort(np.concatenate((split.validation, split.training[inner.validation])))
     holdout = Holdout(split.training[inner.training], validation, split.training)
-    return Task(log, holdout, encoding.queries(log, split.test), repeats=False)
+    queries = encoding.queries(log, split.test)
+    return Task(log, holdout, queries, False, fitted=np.arange(len(log)), asked=split.test)
 
 
-def _time_split(log: InteractionLog, last_days: float | None) -> Task:
+def _time_split(log: InteractionLog, last_days: float | None, *, discovery: bool) -> Task:
     if last_days is None:
         split, held_out = (
             splits.time_split(log.user, log.timestamp, _TEST_SHARE),
@@ -102,7 +126,15 @@ def _time_split(log: InteractionLog, last_days: float | None) -> Task:
         )
     if not len(split.training):
         raise ValueError(f"all events {held_out}: nothing is left to fit on")
-    return Task(log.select(split.training), None, encoding.queries(log, split.test), repeats=None)
+    asked = split.test[first_meetings(log)[split.test]] if discovery else split.test
+    return Task(
+        log.select(split.training),
+        None,
+        encoding.queries(log, asked),
+        repeats=False if discovery else None,
+        fitted=split.training,
+        asked=asked,
+    )
 
 
 def _by_position(log: InteractionLog) -> InteractionLog:

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from slipstream.contracts.times import format_duration
+from slipstream.evaluation.cohorts import ALL, COLD, LED_ON
 from slipstream_cli.options import existing_file, json_out, write_json
 
 
@@ -13,10 +14,10 @@ from slipstream_cli.options import existing_file, json_out, write_json
 @click.argument("file", type=existing_file)
 @click.option(
     "--protocol",
-    type=click.Choice(["leave-last-out", "next-click", "time-split"]),
+    type=click.Choice(["leave-last-out", "next-click", "time-split", "discovery"]),
     required=True,
     help="Held-out part: each visitor's last event, the next click of given session prefixes,"
-    " or the latest days.",
+    " the latest days, or of these the items that a visitor has not met before.",
 )
 @click.option(
     "--items", type=existing_file, help="File of items with their attributes. Default: none."
@@ -44,7 +45,8 @@ from slipstream_cli.options import existing_file, json_out, write_json
 @click.option(
     "--last-days",
     type=float,
-    help="Days held out by time-split. Default: those of the last fifth of the events.",
+    help="Days held out by time-split and discovery. Default: those of the last fifth of the"
+    " events.",
 )
 @click.option(
     "--search-minutes",
@@ -52,6 +54,20 @@ from slipstream_cli.options import existing_file, json_out, write_json
     default=0,
     show_default=True,
     help="Minutes spent on searching better parameters of the network first; 0: no search.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the fits, of samples and of the intervals.",
+)
+@click.option(
+    "--without",
+    multiple=True,
+    metavar="PART[+PART...]",
+    help="Part of the data to leave out in one more fit: a type of events, attribute:NAME,"
+    " attributes, or lasting-id (each visit is a visitor of its own). May be given several times.",
 )
 @json_out
 def evaluate(
@@ -63,6 +79,8 @@ def evaluate(
     ks: str,
     last_days: float | None,
     search_minutes: float,
+    seed: int,
+    without: tuple[str, ...],
     json_path: Path | None,
 ) -> None:
     """Train on a file and measure on its held-out part, with 95 % confidence intervals.
@@ -70,6 +88,7 @@ def evaluate(
     \b
     Example:  slipstream evaluate events.parquet --protocol leave-last-out --k 10
               slipstream evaluate events.parquet --protocol time-split --search-minutes 30
+              slipstream evaluate events.parquet --protocol discovery --without cart+purchase
     """
     try:
         lengths = [int(k) for k in ks.split(",")]
@@ -90,11 +109,13 @@ def evaluate(
             queries,
             profile,
             lengths,
+            seed=seed,
             progress=lambda step: terminal.progress(
                 f"{step.stage} ({step.share:.0%})" if step.share != 1 else ""
             ),
             search_minutes=search_minutes,
             last_days=last_days,
+            without=without,
         )
     except (InteractionFileError, ValueError) as error:
         raise click.ClickException(str(error)) from error
@@ -118,6 +139,7 @@ def evaluate(
 
 
 def _show_evaluation(result: dict[str, Any], by: str) -> None:
+    """Metrics, the best part, and the changes without parts of the data, measured by `by`."""
     for name, metric in result["metrics"].items():
         interval = f"   [{metric['low']:.4f}, {metric['high']:.4f}]" if "low" in metric else ""
         click.echo(f"{name:<14} {metric['value']:.4f}{interval}")
@@ -133,3 +155,12 @@ def _show_evaluation(result: dict[str, Any], by: str) -> None:
         f"{'took':<14} {fit}, and {evaluation} for {result['queries']:,} questions;"
         f" {result['peak_memory_mb']:,.0f} MB at most"
     )
+    for name, cohorts in result["without"].items():
+        for cohort in (ALL, LED_ON, COLD):
+            if cohort in cohorts:
+                change = cohorts[cohort][by]["change"]
+                click.echo(
+                    f"without {name}: {by} {cohorts[cohort][by]['value']:.4f},"
+                    f" {change['value']:+.4f}   [{change['low']:+.4f}, {change['high']:+.4f}]"
+                    f"   {cohort}: {cohorts[cohort]['queries']:,} questions"
+                )

@@ -120,7 +120,7 @@ def test_a_time_split_can_keep_out_the_last_days(files: Path) -> None:
     assert result["ablation"]["ahead"]["popularity"]["ndcg@1"]["low"] > 0
     with pytest.raises(ValueError, match="nothing is left to fit on"):
         evaluate(files / "interactions.parquet", "time-split", last_days=2 * days)
-    with pytest.raises(ValueError, match="of a time-split only"):
+    with pytest.raises(ValueError, match="of a time-split or discovery only"):
         evaluate(files / "interactions.parquet", "leave-last-out", last_days=1)
 
 
