@@ -8,20 +8,23 @@ from slipstream.contracts.spellings import token
 _IDS = (
     "itemid item productid product productcode productno sku articleid articleno articlenumber"
     " article stockcode artikelid artikelnummer artikelnr artikel produktid produktnummer produkt"
-    " idproduit produit reference idproducto codigoproducto producto idprodotto prodotto movieid"
-    " contentid"
+    " idproduit produit reference refarticle referencearticle codearticle noarticle refproduit"
+    " codeproduit idproducto codigoproducto codigoarticulo idarticulo articulo producto idprodotto"
+    " prodotto movieid contentid"
 )
 _CODES = "asin isbn ean gtin"
 ITEM_ID_NAMES: Final = f"{_IDS} {_CODES}"
 PRICE_NAMES: Final = (
-    "price unitprice itemprice preis einzelpreis stuckpreis stueckpreis prix precio prezzo prijs"
+    "price unitprice itemprice preis einzelpreis stuckpreis stueckpreis prix prixttc prixunitaire"
+    " prixvente precio preciounitario pvp prezzo prezzounitario prijs"
 )
 CURRENCY_NAMES: Final = "currency currencycode wahrung waehrung devise moneda valuta"
 ITEM_NAMES: Final[dict[str, str]] = {
     # Feeds have an `id`, and codes of the makers beside it.
     "item_id": f"{_IDS} id {_CODES} handle nummer",
     "title": "title name productname itemname producttitle titel bezeichnung produktname"
-    " artikelbezeichnung artikelname nom titre nombre titulo nome titolo naam",
+    " artikelbezeichnung artikelname nom titre designation libelle intitule nombre titulo nome"
+    " titolo naam",
     "description": "description desc body bodyhtml beschreibung descripcion descrizione",
     "image_url": "imageurl image imagelink imagesrc img imgurl picture pictureurl photo bild"
     " bildurl imagen immagine afbeelding",
@@ -35,7 +38,7 @@ ITEM_NAMES: Final[dict[str, str]] = {
     "currency": CURRENCY_NAMES,
     "categories": "categories categorynames kategorien producttype googleproductcategory"
     " categorias",
-    "category": "category kategorie categorie categoria warengruppe",
+    "category": "category kategorie categorie categoria warengruppe rayon",
     "brand": "brand manufacturer vendor marke hersteller marque marca fabricante",
     "item_group_id": "itemgroupid groupid productgroupid inproductgroupwithid parentsku parentid"
     " variantgroup variantengruppe",

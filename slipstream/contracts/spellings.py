@@ -9,11 +9,13 @@ _TRUE: Final = frozenset({
     "1", "true", "t", "yes", "y", "ja", "j", "oui", "si", "sí", "sim", "tak", "available",
     "instock", "in_stock", "lieferbar", "verfügbar", "auf_lager", "onlineonly",
     "limitedavailability", "preorder", "backorder", "presale", "disponible", "en_stock",
+    "sur_commande",
 })  # fmt: skip
 _FALSE: Final = frozenset({
     "0", "false", "f", "no", "n", "nein", "non", "não", "nie", "unavailable", "outofstock",
     "out_of_stock", "soldout", "sold_out", "ausverkauft", "nicht_lieferbar", "nicht_verfügbar",
-    "discontinued", "agotado", "épuisé", "indisponible",
+    "discontinued", "agotado", "épuisé", "epuise", "indisponible", "en_rupture",
+    "rupture_de_stock",
 })  # fmt: skip
 
 

@@ -6,16 +6,10 @@ The file is read as `slipstream.datasets.imports` reads exports; nobody is asked
 from pathlib import Path
 
 from slipstream.contracts.progress import Progress
+from slipstream.datasets.imports.previews import questions, refuse_unmatched, refuse_without_items
 from slipstream.datasets.imports.sending import ReplayReport, Target, send
 from slipstream.datasets.imports.sources import ImportFileError, find_files
-from slipstream.datasets.imports.surveys import (
-    Export,
-    Refused,
-    Survey,
-    open_export,
-    questions,
-    refuse_unmatched,
-)
+from slipstream.datasets.imports.surveys import Export, Refused, Survey, open_export
 from slipstream.datasets.imports.understanding import Choices, Kind
 
 
@@ -71,6 +65,7 @@ def surveyed(path: str, choices: Choices, kind: Kind) -> tuple[Export, Survey]:
         raise ImportFileError(f"{path}: the folder has several files; name one")
     export = open_export(files[0], choices, kind)
     survey = export.survey()
+    refuse_without_items(export, survey)
     if asked := questions(export, survey):
         raise ImportFileError(f"{path}: {' '.join(asked)}")
     return export, survey

@@ -44,8 +44,9 @@ def preview(
     Raises:
         click.ClickException: The file can't be read, or a question is open and nobody can be asked.
     """
+    from slipstream.datasets.imports.previews import describe, questions, refuse_without_items
     from slipstream.datasets.imports.sources import ImportFileError
-    from slipstream.datasets.imports.surveys import describe, open_export, questions
+    from slipstream.datasets.imports.surveys import open_export
 
     def reading(rows: int) -> None:
         terminal.progress(f"{file.name}: {rows:,} rows read")
@@ -54,6 +55,7 @@ def preview(
         try:
             export = open_export(file, choices, kind)
             survey = export.survey(reading, refused)
+            refuse_without_items(export, survey)
         except ImportFileError as error:
             raise click.ClickException(str(error)) from error
         finally:
@@ -104,11 +106,11 @@ def _answered(choices: "Choices", survey: "Survey") -> "Choices":
 
 def refuse_unmatched(exports: "Sequence[tuple[Export, Survey]]", choices: "Choices") -> None:
     """End the command where an option names a column that none of the files has."""
-    from slipstream.datasets.imports import surveys
+    from slipstream.datasets.imports import previews
     from slipstream.datasets.imports.sources import ImportFileError
 
     try:
-        surveys.refuse_unmatched([export for export, _ in exports], choices)
+        previews.refuse_unmatched([export for export, _ in exports], choices)
     except ImportFileError as error:
         raise click.ClickException(str(error)) from error
 

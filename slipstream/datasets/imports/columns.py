@@ -15,7 +15,8 @@ from slipstream.contracts.spellings import token
 _EVENT_NAMES: Final[dict[str, str]] = {
     "user_id": "userid user uid customerid customer customerno customernumber clientid memberid"
     " visitorid shopperid accountid buyerid userpseudoid kundenid kundennummer kundennr kunde"
-    " idclient numeroclient idcliente codigocliente cliente klantid klantnummer klant visitor",
+    " idclient numeroclient nclient noclient codeclient refclient idcliente codigocliente ncliente"
+    " cliente klantid klantnummer klant visitor",
     "anonymous_id": "anonymousid cookieid deviceid",
     "item_id": ITEM_ID_NAMES,
     "event_type": "eventtype event eventname action actiontype behavior behaviour behaviortype"
@@ -26,16 +27,20 @@ _EVENT_NAMES: Final[dict[str, str]] = {
     " invoicedate transactiondate date unixtime zeitstempel zeitpunkt zeit datum bestelldatum"
     " kaufdatum datumzeit horodatage datecommande fecha fechapedido"
     " fechahora dataora data dataordine tijd",
+    # Beside a column of days, see `time_of_day`.
+    "time_of_day": "timeofday",
     "value": "value revenue linetotal totalprice total amount umsatz betrag gesamtpreis summe"
     " montant importe importo",
     "rating": "rating stars score bewertung note",
-    "quantity": "quantity qty units pieces menge anzahl stuck stueck quantite cantidad quantita"
+    "quantity": "quantity qty units pieces menge anzahl stuck stueck quantite qte cantidad cant"
+    " quantita qta"
     " aantal",
     "price": PRICE_NAMES,
     "currency": CURRENCY_NAMES,
     "order_id": "orderid order orderno ordernumber ordername transactionid invoiceid invoice"
     " invoiceno invoicenumber receiptid basketid bestellnummer bestellnr bestellid auftragsnummer"
-    " auftragsnr rechnungsnummer belegnummer numerocommande idpedido numeropedido pedido",
+    " auftragsnr rechnungsnummer belegnummer numerocommande ncommande nocommande refcommande"
+    " idpedido npedido numeropedido pedido",
     "order_line": "orderline orderlineno line lineno linenumber lineitem lineitemid orderitemid"
     " orderposition lineid pos posnr positionsnummer bestellposition",
     "position": "position",
@@ -43,6 +48,13 @@ _EVENT_NAMES: Final[dict[str, str]] = {
     "session_id": "sessionid session usersession sitzung",
     "recommendation_id": "recommendationid",
 }
+EVENT_FIELDS: Final = tuple(_EVENT_NAMES)
+ITEM_FIELDS: Final = tuple(ITEM_NAMES)
+# Names of columns of times of day, where their cells are.
+_CLOCK_NAMES: Final = frozenset({
+    "time", "timeofday", "eventtime", "ordertime", "uhrzeit", "zeit", "heure", "hora", "ora",
+    "orario", "tijd", "godzina",
+})  # fmt: skip
 
 
 class ColumnsError(ValueError):
@@ -82,6 +94,11 @@ def event_columns(columns: Sequence[str], given: Mapping[str, str]) -> dict[str,
         }
     _demand(("user_id", "timestamp"), fields, columns)
     return fields
+
+
+def clock_column(columns: Iterable[str]) -> str | None:
+    """The column whose name says that it has times of day; None where there is none."""
+    return next((c for c in columns if token(c).replace("_", "") in _CLOCK_NAMES), None)
 
 
 def item_columns(columns: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:

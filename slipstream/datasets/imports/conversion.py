@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from slipstream.contracts.spellings import token
 from slipstream.contracts.vocabulary import PURCHASE, REMOVE, SEARCH, SIGNAL_WEIGHTS
-from slipstream.datasets.imports import cells
+from slipstream.datasets.imports import cells, times
 from slipstream.datasets.imports.event_types import SKIP, known_type
 from slipstream.datasets.imports.forms import Row
 from slipstream.datasets.imports.understanding import Choices, Understanding
@@ -16,7 +16,9 @@ from slipstream.datasets.imports.understanding import Choices, Understanding
 # Types that are about an item: all that say something of liking, but a search.
 _OF_AN_ITEM: Final = frozenset(SIGNAL_WEIGHTS) - {SEARCH}
 T = TypeVar("T")
-_OWN_FIELDS: Final = frozenset({"user_id", "anonymous_id", "event_type", "timestamp", "event_id"})
+_OWN_FIELDS: Final = frozenset(
+    {"user_id", "anonymous_id", "event_type", "timestamp", "time_of_day", "event_id"}
+)
 
 
 class Rejection(NamedTuple):
@@ -166,7 +168,12 @@ class _Values:
 
     def time(self, field: str) -> int | None:
         form = self.understanding.time
-        return self._read(field, lambda value: cells.read_time(value, form), "invalid_timestamp")
+        clock = self.present("time_of_day") if field == "timestamp" else None
+
+        def read(value: Any) -> int:
+            return times.read_time(value if clock is None else times.at_clock(value, clock), form)
+
+        return self._read(field, read, "invalid_timestamp")
 
     def amount(self, field: str) -> cells.Amount | None:
         mark = self.understanding.mark

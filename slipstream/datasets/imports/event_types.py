@@ -16,7 +16,7 @@ _SYNONYMS: Final[dict[str, str]] = {
     v.VIEW: "views viewed page_view pageview pv product_view product_viewed viewed_product"
     " view_item item_view item_viewed detail details detail_view view_product visit visited seen"
     " browse ansicht angesehen produktansicht produkt_angesehen artikel_angesehen aufruf gesehen"
-    " vue consultation vista visto visualizacion visualizzazione visualizzato visualizacao"
+    " vue consultation consulte vista visto visualizacion visualizzazione visualizzato visualizacao"
     " bekeken weergave obejrzenie wyswietlenie",
     v.CLICK: "clicks clicked product_click product_clicked clicked_product select_item item_click"
     " klick geklickt angeklickt clic clique clicado klik klikniecie",
@@ -37,7 +37,8 @@ _SYNONYMS: Final[dict[str, str]] = {
     " me_gusta mi_piace curtir vind_ik_leuk",
     v.WISHLIST: "wish_list add_to_wishlist addtowishlist product_added_to_wishlist fav favorite"
     " favorites favourite favourites favorited add_to_favorites bookmark merkzettel wunschliste"
-    " gemerkt favorit favori favoris liste_de_souhaits lista_de_deseos favorito lista_desideri"
+    " gemerkt favorit favori favoris mise_en_favoris ajout_aux_favoris liste_de_souhaits"
+    " lista_de_deseos favorito lista_desideri"
     " preferiti verlanglijst ulubione",
     "share": "shared product_shared geteilt teilen partage compartir compartido condivisione",
     v.SEARCH: "searches searched products_searched site_search suche gesucht recherche busqueda"

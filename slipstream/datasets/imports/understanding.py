@@ -12,8 +12,13 @@ from statistics import median
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
-from slipstream.datasets.imports import cells
-from slipstream.datasets.imports.columns import event_columns, is_event_file, item_columns
+from slipstream.datasets.imports import cells, times
+from slipstream.datasets.imports.columns import (
+    clock_column,
+    event_columns,
+    is_event_file,
+    item_columns,
+)
 from slipstream.datasets.imports.forms import DELIMITER_NAMES, FEEDS, FileForm, Row
 
 SAMPLE_ROWS: Final = 10_000
@@ -44,7 +49,7 @@ class Choices:
         types: Types by the file's own names, as `event_types.token` spells these; `skip` leaves
             rows out.
         encoding, delimiter: Form of text files.
-        time_unit: Unit of times that are numbers, one of `cells.TIME_UNITS`.
+        time_unit: Unit of times that are numbers, one of `times.TIME_UNITS`.
         time_format: Pattern of `strptime` of all times.
         zone: Name of the zone of times without one.
         decimal: Decimal mark, `.` or `,`.
@@ -79,7 +84,7 @@ class Understanding:
     kind: Kind
     fields: Mapping[str, str]
     readings: Mapping[str, Reading]
-    time: cells.TimeForm
+    time: times.TimeForm
     mark: str
     notes: tuple[str, ...] = ()
 
@@ -113,9 +118,11 @@ def understand(
         kind = "items"
     elif kind is None:
         kind = "events" if is_event_file(form.columns, given) else "items"
-    recognised = event_columns if kind == "events" else item_columns
-    fields = recognised(form.columns, given)
     good = [row.cells for row in sample if not row.fault]
+    if kind == "events":
+        fields = event_columns(form.columns, given | _clock(form, good, choices))
+    else:
+        fields = item_columns(form.columns, given)
     notes = list(_form_notes(form))
     time_form = _time_form(fields, good, choices, notes)
     mark = _decimal_mark(fields, good, form, choices, notes)
@@ -126,6 +133,18 @@ def understand(
         and column not in choices.texts
     }
     return Understanding(kind, fields, readings, time_form, mark, tuple(notes))
+
+
+def _clock(
+    form: FileForm, rows: Sequence[Mapping[str, Any]], choices: Choices
+) -> Mapping[str, str]:
+    """The column of times of day beside one of days, as a choice of columns; else nothing."""
+    column = clock_column(form.columns)
+    if column is None or column in choices.columns or choices.time_format:
+        return {}
+    values = [v for row in rows if not cells.is_missing(v := row.get(column))]
+    fitting = sum(map(times.is_time_of_day, values))
+    return {column: "time_of_day"} if values and fitting >= _MOSTLY * len(values) else {}
 
 
 def _form_notes(form: FileForm) -> Iterator[str]:
@@ -144,36 +163,39 @@ def _time_form(
     rows: Sequence[Mapping[str, Any]],
     choices: Choices,
     notes: list[str],
-) -> cells.TimeForm:
+) -> times.TimeForm:
     column = next((c for c, name in fields.items() if name in ("timestamp", "expires_at")), None)
     zone: tzinfo = ZoneInfo(choices.zone) if choices.zone else UTC
     values = [v for row in rows if column and not cells.is_missing(v := row.get(column))]
     if column is None or not values or choices.time_format:
-        return cells.TimeForm(choices.time_unit or "ms", zone, choices.time_format)
-    numbers = [number for value in values if (number := cells.bare_number(value)) is not None]
-    unit = choices.time_unit or (cells.time_unit(median(numbers)) if numbers else "ms")
+        return times.TimeForm(choices.time_unit or "ms", zone, choices.time_format)
+    numbers = [number for value in values if (number := times.bare_number(value)) is not None]
+    unit = choices.time_unit or (times.time_unit(median(numbers)) if numbers else "ms")
     if numbers:
         notes.append(f"`{column}` is in {_UNITS[unit]} since 1970; --time-unit names another unit")
-    firsts = {first for value in values if (first := cells.day_is_first(value)) is not None}
+    firsts = {first for value in values if (first := times.day_is_first(value)) is not None}
     day_first = firsts.pop() if len(firsts) == 1 else None
-    if any(map(cells.is_ambiguous_date, values)):
+    if any(map(times.is_ambiguous_date, values)):
         if day_first is None:
-            example = next(filter(cells.is_ambiguous_date, values))
+            example = next(filter(times.is_ambiguous_date, values))
             raise ValueError(
                 f"`{column}` has dates such as {example}: is the day first or the month? Say so"
                 " with --time-format '%d/%m/%Y' or '%m/%d/%Y', and the time of day as %H:%M:%S"
             )
         notes.append(f"`{column}` has the {'day' if day_first else 'month'} first")
+    clock = next((c for c, name in fields.items() if name == "time_of_day"), None)
+    if clock:
+        notes.append(f"`{clock}` is the time of day of `{column}`")
     if not choices.zone and any(map(_is_without_zone, values)):
         notes.append(f"`{column}` names no zone and is taken as UTC; --timezone names another")
-    return cells.TimeForm(unit, zone, "", day_first)
+    return times.TimeForm(unit, zone, "", day_first)
 
 
 def _is_without_zone(value: Any) -> bool:
-    if cells.has_zone(value):
+    if times.has_zone(value):
         return False
     try:
-        cells.read_time(value, cells.TimeForm(day_first=True))
+        times.read_time(value, times.TimeForm(day_first=True))
     except cells.CellError:
         return False
     return True

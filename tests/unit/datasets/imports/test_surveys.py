@@ -11,8 +11,9 @@ from slipstream.datasets.imports.conversion import Event, Item, Rejection
 from slipstream.datasets.imports.event_ids import Repetitions, message_id
 from slipstream.datasets.imports.event_types import chosen_type, known_type
 from slipstream.datasets.imports.ordering import in_order
+from slipstream.datasets.imports.previews import describe, questions, refuse_without_items
 from slipstream.datasets.imports.sources import ImportFileError, find_files
-from slipstream.datasets.imports.surveys import Export, describe, open_export, questions
+from slipstream.datasets.imports.surveys import Export, open_export
 from slipstream.datasets.imports.understanding import Choices, Kind
 
 
@@ -46,7 +47,7 @@ def ids(events: Sequence[Event]) -> list[str]:
         ("In den Warenkorb", "cart"),
         ("Produkt angesehen", "view"), ("Rückgabe", "remove"), ("refund", "remove"),
         ("achat", "purchase"), ("Compra", "purchase"), ("product viewed", "view"),
-        ("acheté", "purchase"), ("blorb", None),
+        ("acheté", "purchase"), ("mise en favoris", "wishlist"), ("blorb", None),
     ],
 )  # fmt: skip
 def test_types_in_the_languages_of_exports(name: str, event_type: str | None) -> None:
@@ -232,3 +233,55 @@ def test_events_are_put_in_order_whatever_fits_in_memory(
     events, _ = read(export)
     ordered = list(in_order(events, rows_in_memory=rows_in_memory))
     assert ordered == sorted(events, key=lambda event: event.timestamp)
+
+
+@pytest.mark.parametrize(
+    ("days", "clocks"),
+    [
+        (["03/09/2026", "14/9/2026"], ["9:59", "21:05"]),
+        (["3.9.2026", "14.9.2026"], ["9:59:00", "21:05:00"]),
+        (["2026-09-03", "2026-09-14"], ["9:59 AM", "9:05 PM"]),
+    ],
+)
+@pytest.mark.parametrize("names", ["Date,Heure", "Date,Time", "Uhrzeit,Datum", "Fecha,Hora"])
+def test_a_column_of_times_of_day_belongs_to_the_one_of_days(
+    tmp_path: Path, names: str, days: list[str], clocks: list[str]
+) -> None:
+    cells = zip(days, clocks, strict=True)
+    turned = names.startswith("Uhrzeit")
+    rows = [",".join((*(reversed(pair) if turned else pair), "u", "i")) for pair in cells]
+    export = export_of(tmp_path, "\n".join([f"{names},client_id,sku", *rows]))
+    events, rejected = read(export)
+    assert rejected == []
+    assert [event.timestamp for event in events] == [1_788_429_540_000, 1_789_419_900_000]
+    assert "time_of_day" not in events[0].call["properties"]
+    assert any("is the time of day of" in line for line in describe(export, export.survey()))
+
+
+def test_a_time_that_has_its_day_needs_no_other_column(tmp_path: Path) -> None:
+    export = export_of(tmp_path, "time,date,user_id,sku\n1788429540,2026-01-01,u,i\n")
+    (event,), rejected = read(export)
+    assert (event.timestamp, rejected) == (1_788_429_540_000, [])
+    chosen = Choices({"clock": "time_of_day"})
+    text = "ts,clock,user_id,sku\n2026-09-03T09:59Z,11:00,u,i\n2026-09-03,,u,i\n2026-09-03,x,u,i\n"
+    events, (bad,) = read(export_of(tmp_path, text, None, chosen))
+    assert [event.timestamp for event in events] == [1_788_429_540_000, 1_788_393_600_000]
+    assert (bad.line, bad.code) == (4, "invalid_timestamp")
+
+
+def test_items_without_a_column_are_refused_with_what_to_say(tmp_path: Path) -> None:
+    text = "user_id,Ref,ts,type\nu,a,2026-10-01,view\nu,a,2026-10-02,blorb\n"
+    export = export_of(tmp_path, text)
+    with pytest.raises(ImportFileError, match="--map THEIRS=item_id; there are user_id, Ref, ts"):
+        refuse_without_items(export, export.survey())
+    mapped = export_of(tmp_path, text, None, Choices({"Ref": "item_id"}))
+    refuse_without_items(mapped, mapped.survey())
+    searches = export_of(tmp_path, "user_id,q,ts,type\nu,a,2026-10-01,search\n")
+    refuse_without_items(searches, searches.survey())
+
+
+def test_a_preview_names_the_columns_that_it_knows_nothing_of(tmp_path: Path) -> None:
+    export = export_of(tmp_path, "sku,Désignation,Prix TTC,Couleur,Taille\na,Bol,$5.00,bleu,42\n")
+    lines = describe(export, export.survey())
+    assert "columns: `sku` as item_id, `Désignation` as title, `Prix TTC` as price" in lines
+    assert "kept under their own names: `Couleur`, `Taille`" in lines
