@@ -34,9 +34,9 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(STAMP): $(REQUIREMENTS) | $(VENV)/bin/python
-	@echo "installing into $(VENV) (once, a minute or two)"
+	@echo "installing into $(VENV): 2 GB, once; minutes without a word, more on a slow line"
 	@$(PIP_INSTALL) -e ".[dev,embedded]"
-	@$(VENV)/bin/python -m slipstream.models.kernels
+	@$(VENV)/bin/python -m slipstream.models.kernels --here
 	@touch $@
 
 # Not after `install`: a requirement that the old lock contradicts can't be installed.
