@@ -137,7 +137,7 @@ def understand(
 
 def _clock(
     form: FileForm, rows: Sequence[Mapping[str, Any]], choices: Choices
-) -> Mapping[str, str]:
+) -> dict[str, str]:
     """The column of times of day beside one of days, as a choice of columns; else nothing."""
     column = clock_column(form.columns)
     if column is None or column in choices.columns or choices.time_format:
