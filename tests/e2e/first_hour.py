@@ -1,20 +1,14 @@
-"""The steps of `docs/your-first-hour.md`: commands, run as the page has them, and their outputs.
-
-A block of the page begins with `$ command`, and the lines below are what it prints. `…` on a line
-of the page stands for whatever is different each time.
-"""
+"""The steps of `docs/your-first-hour.md`: commands, run as the page has them, and their outputs."""
 
 import os
-import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from slipstream.contracts.services import SERVICES
+from tests.console_pages import Step, differences, steps
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "your-first-hour.md"
@@ -23,21 +17,6 @@ FILES = ROOT / "docs" / "first-hour"
 STANDARD = {name: f"http://127.0.0.1:{service.port}" for name, service in SERVICES.items()}
 # The page's command that starts the stack.
 START = "slipstream up"
-
-
-class Step(NamedTuple):
-    """A command of the page, and the lines that the page shows below it."""
-
-    command: str
-    shown: list[str]
-
-
-def steps() -> Iterator[Step]:
-    """The page's commands, in order."""
-    for block in re.findall(r"^```console\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, *shown = part.splitlines()
-            yield Step(command, [line.rstrip() for line in shown if line.strip()])
 
 
 def run(step: Step, directory: Path, urls: dict[str, str], folder: Path) -> list[str]:
@@ -64,26 +43,6 @@ def run(step: Step, directory: Path, urls: dict[str, str], folder: Path) -> list
     return [line.rstrip() for line in printed.splitlines() if line.strip()]
 
 
-def differences(shown: list[str], printed: list[str]) -> list[str]:
-    """The lines of the page that nothing printed suits, in order.
-
-    A line of `…` alone stands for any lines.
-    """
-    missing, at = [], 0
-    for line in shown:
-        if line.strip() == "…":
-            continue
-        pattern = re.escape(line).replace("…", ".*")
-        found = next(
-            (n for n in range(at, len(printed)) if re.fullmatch(pattern, printed[n])), None
-        )
-        if found is None:
-            missing.append(line)
-        else:
-            at = found + 1
-    return missing
-
-
 def untrue(directory: Path, urls: dict[str, str], folder: Path) -> list[str]:
     """What the page shows and its commands do not print.
 
@@ -95,7 +54,7 @@ def untrue(directory: Path, urls: dict[str, str], folder: Path) -> list[str]:
     wrong = []
     for file in FILES.iterdir():
         shutil.copy(file, folder)
-    for step in steps():
+    for step in steps(PAGE):
         if START in step.command:
             continue
         printed = run(step, directory, urls, folder)

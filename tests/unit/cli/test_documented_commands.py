@@ -14,6 +14,7 @@ PAGES = [
     "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "deploy/README.md",
     "docs/runbook.md", "docs/performance.md", "docs/placements.md", "docs/experiments.md",
     "docs/replay.md", "docs/import.md", "docs/your-first-hour.md", "docs/doctor.md",
+    "docs/what-to-send.md",
 ]  # fmt: skip
 # In backticks, perhaps behind `docker compose exec training`; or a line of a code block.
 _IN_BACKTICKS = re.compile(r"`(?:[^`\n]*\s)?((?:slipstream|…) (?!\()[a-z][^`\n]*)`")
