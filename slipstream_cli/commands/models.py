@@ -9,6 +9,7 @@ import click
 
 from slipstream.contracts.times import format_time
 from slipstream.contracts.vocabulary import ALIASES
+from slipstream_cli.options import option_of
 from slipstream_cli.output import figures, show_facts, show_json, show_table
 from slipstream_cli.peers import (
     json_flag,
@@ -68,9 +69,9 @@ def list_models(limit: int, as_json: bool, url: str | None, data_dir: Path) -> N
     ]
     show_table(("version", "aliases", "made", *_SHOWN), rows)
     click.echo(
-        "\nNext: slipstream models show VERSION"
+        f"\nNext: slipstream models show VERSION{option_of(data_dir)}"
         if registered
-        else "\nNo model yet: slipstream runs start"
+        else f"\nNo model yet: slipstream runs start{option_of(data_dir)}"
     )
 
 

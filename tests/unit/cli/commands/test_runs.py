@@ -111,6 +111,8 @@ def test_start_sends_what_it_was_told_and_says_how_to_follow(answers: Answers) -
         "r1  queued behind r0 (running, 40 %)",
         "Next: slipstream runs follow r1",
     ]
+    there = invoke("start", "--data-dir", "elsewhere").output
+    assert there.endswith("Next: slipstream runs follow r1 --data-dir elsewhere\n")
     assert answers.heard[0] == (
         "POST /v1/runs",
         {"trigger": "request", "reason": "why", "profile": "best"},
