@@ -21,7 +21,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append(kernel.__name__)
 
     monkeypatch.delenv("NUMBA_CPU_NAME", raising=False)
-    monkeypatch.setattr(ahead.subprocess, "run", run)
+    monkeypatch.setattr("subprocess.run", run)
     monkeypatch.setattr(ahead, "prepare", prepare)
     return done
 
