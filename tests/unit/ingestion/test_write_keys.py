@@ -125,7 +125,7 @@ def test_every_other_scope_together_opens_no_route(client: TestClient) -> None:
         scope = demand_of(route).scope
         path = route.path_format.format_map(dict.fromkeys(route.param_convertors, "x"))
         for method in route.methods or () if scope is not None else ():
-            content = {"json": body} if method == "POST" else {"params": pixel}
+            content = {"json": body} if method in ("POST", "PATCH") else {"params": pixel}
             refused = client.request(method, path, auth=(f"all-but-{scope}", ""), **content)
             assert refused.status_code == 403, (method, path)
             held = client.request(method, path, auth=(f"only-{scope}", ""), **content)
