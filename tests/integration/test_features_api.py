@@ -230,6 +230,8 @@ async def test_odd_ids_are_no_failure_of_the_server(client: httpx.AsyncClient) -
         "/get-online-features": '{"features": ["visitor:views"], "entities": {"user_id": [%s]}}',
         "/push": '{"push_source_name": "interactions", '
         '"df": {"user_id": [%s], "event_type": ["view"]}}',
+        "/write-to-online-store": '{"feature_view_name": "interactions", "df": {"user_id": [%s], '
+        '"event_type": ["view"], "event_timestamp": ["2026-11-24T12:00:00"]}}',
     }
     odd = [
         '"\\ud800"',
