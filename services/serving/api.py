@@ -62,6 +62,7 @@ ANSWER: dict[int | str, dict[str, Any]] = {
     200: {"model": RecommendationResponse},
     422: {"model": Problem},
 }
+SERVED: dict[int | str, dict[str, Any]] = {200: {"model": ServedModel}}
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
 
 router = APIRouter(
@@ -142,7 +143,7 @@ async def rank(request: Request, body: RankRequest) -> Response:
     return json_response(answer_body(answer, attributes))
 
 
-@router.get("/model", responses={200: {"model": ServedModel}} | NOT_FOUND, tags=["model"])
+@router.get("/model", responses=SERVED | NOT_FOUND, tags=["model"])
 @requires(Scope.READ)
 async def model(request: Request) -> Response:
     """The model in service, the one before it, and those of variants of experiments."""
