@@ -17,6 +17,8 @@ lake = given[0] if given else Path(".slipstream/lake/slipstream")
 
 def read(table):
     """The table at its newest version, of which a query reads what it needs."""
+    if not DeltaTable.is_deltatable(str(lake / table)):
+        sys.exit(f"{lake} has no table {table!r} yet: it is made with its first row")
     return DeltaTable(lake / table).to_pyarrow_dataset()
 
 

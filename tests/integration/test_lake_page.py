@@ -6,6 +6,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,9 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(client: str, lake: Pa
     told = run(client, str(DOCS / "lake_notebook.py"), str(lake))
     assert "Green tea" in told
     assert told.count("purchases") == 2
+    shutil.rmtree(lake / CATALOG)
+    with pytest.raises(AssertionError, match="has no table 'catalog' yet"):
+        run(client, str(DOCS / "lake_notebook.py"), str(lake))
 
 
 def run(client: str, *arguments: str) -> str:
