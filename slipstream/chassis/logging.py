@@ -75,6 +75,11 @@ def _orjson(value: Any, default: Any = None) -> str:
     return orjson.dumps(value, default=default or str).decode()
 
 
+def log_to_stderr() -> None:
+    """Have a command's lines go to standard error: its results are on standard output."""
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+
+
 def configure_logging(settings: LogSettings, service: str) -> None:
     """Set up this process's logs, those of libraries included. Called once, at the entry point."""
     level = getattr(logging, settings.level.upper())

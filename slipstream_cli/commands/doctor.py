@@ -47,12 +47,14 @@ def doctor(events: int, as_json: bool, data_dir: Path) -> None:
     Example:  slipstream doctor
               slipstream doctor --json | jq -r '.findings[] | .check'
     """
+    from slipstream.chassis.logging import log_to_stderr
     from slipstream_cli.doctor.examination import examine
     from slipstream_cli.doctor.findings import exit_status
     from slipstream_cli.doctor.limits import Limits
     from slipstream_cli.doctor.places import places_of
     from slipstream_cli.local.terminal import Terminal
 
+    log_to_stderr()
     terminal = Terminal()
     try:
         found = examine(places_of(data_dir), Limits(events=events), terminal.transient)

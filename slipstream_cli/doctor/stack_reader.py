@@ -11,7 +11,7 @@ from typing import Any
 from services.serving.filters.masks import depends_on_visitor
 from slipstream.chassis.settings import DatabaseSettings, KafkaSettings
 from slipstream.filters.expressions import FilterError, parsed
-from slipstream.stores.metadata import engine
+from slipstream.stores.metadata import engine, refuse_absent
 from slipstream.stores.migrations import Migrations, unapplied
 from slipstream_cli.dead_letters.letters import stored_letters
 from slipstream_cli.doctor.catalogue_checks import RuleFilter
@@ -39,8 +39,9 @@ def read_tables(
     """Return the revisions that the tables of each service lack, by service.
 
     Raises:
-        DatabaseUnavailableError: The database does not answer.
+        DatabaseUnavailableError: The database does not answer, or is not there.
     """
+    refuse_absent(settings)
     database = engine(settings)
     try:
         return {service: unapplied(database, each) for service, each in migrations.items()}

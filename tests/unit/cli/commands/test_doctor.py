@@ -1,14 +1,26 @@
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from click.testing import CliRunner
 
+from slipstream.chassis.logging import get_logger
 from slipstream_cli.__main__ import cli
 from slipstream_cli.doctor import examination, places
 from slipstream_cli.doctor.findings import Finding, Weight
 
 NOTE = Finding("heavy_visitor", Weight.NOTE, "a figure", "a reason", "a command")
 WARNING = Finding("no_purchases", Weight.WARNING, "no purchase", "why", "slipstream import")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """The command has this process log to standard error."""
+    configured = structlog.get_config()
+    yield
+    structlog.configure(**configured)
 
 
 @pytest.fixture
@@ -32,6 +44,19 @@ def test_findings_are_shown_and_the_heaviest_is_the_exit_status(
     assert "          → a command\n" in result.output
     assert f"Give these commands --data-dir {tmp_path}, too." in result.output
     assert '"weight": "warning"' in CliRunner().invoke(cli, ["doctor", "--json"]).output
+
+
+def test_lines_of_services_are_not_among_the_results(
+    found: examination.Examination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def examine(*_: object) -> examination.Examination:
+        get_logger("probes").info("features told no status")
+        return found
+
+    monkeypatch.setattr(examination, "examine", examine)
+    result = CliRunner().invoke(cli, ["doctor", "--json"])
+    assert json.loads(result.stdout) == {"looked_at": {"events": "9 of 9"}, "findings": []}
+    assert "told no status" in result.stderr
 
 
 def test_no_stack_is_as_bad_as_one_that_is_away(tmp_path: Path) -> None:

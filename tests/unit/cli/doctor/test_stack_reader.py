@@ -1,6 +1,26 @@
 from pathlib import Path
 
-from slipstream_cli.doctor.stack_reader import read_disks, rule_filters
+import pytest
+from pydantic import SecretStr
+
+from slipstream.chassis.settings import DatabaseSettings
+from slipstream.stores.metadata import DatabaseUnavailableError, engine
+from slipstream.stores.migrations import migrate
+from slipstream_cli.backups.places import MIGRATIONS
+from slipstream_cli.doctor.stack_reader import read_disks, read_tables, rule_filters
+
+
+def test_tables_are_compared_and_a_database_is_not_made(tmp_path: Path) -> None:
+    file = tmp_path / "metadata.db"
+    settings = DatabaseSettings(url=SecretStr(f"sqlite:///{file}"))
+    with pytest.raises(DatabaseUnavailableError, match="there is no database"):
+        read_tables(settings, MIGRATIONS)
+    assert not file.exists()
+    database = engine(settings)
+    migrate(database, MIGRATIONS["training"])
+    database.dispose()
+    lacking = read_tables(settings, MIGRATIONS)
+    assert lacking["training"] == [] and lacking["monitoring"]
 
 
 def test_filters_of_rules_are_those_that_are_on_and_alike_for_all_visitors() -> None:
