@@ -43,7 +43,8 @@ def read_catalogue(
                 figures.whole = False
                 break
             if not record.deleted:
-                figures.count(record.entity_id, record.attributes, record.available, events.items)
+                available = record.available is not False
+                figures.count(record.entity_id, record.attributes, available, events.items)
                 items[record.entity_id] = record.attributes
     finally:
         store.close()

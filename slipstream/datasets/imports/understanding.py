@@ -135,9 +135,7 @@ def understand(
     return Understanding(kind, fields, readings, time_form, mark, tuple(notes))
 
 
-def _clock(
-    form: FileForm, rows: Sequence[Mapping[str, Any]], choices: Choices
-) -> dict[str, str]:
+def _clock(form: FileForm, rows: Sequence[Mapping[str, Any]], choices: Choices) -> dict[str, str]:
     """The column of times of day beside one of days, as a choice of columns; else nothing."""
     column = clock_column(form.columns)
     if column is None or column in choices.columns or choices.time_format:
