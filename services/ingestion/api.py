@@ -5,25 +5,23 @@ which cost more than parsing an event.
 """
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import parse_qs, quote
+from urllib.parse import quote
 
 import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.convertors import PathConvertor, register_url_convertor
 
-from services.ingestion import bodies, catalog_bodies, tracker
+from services.ingestion import catalog_bodies, tracker
 from services.ingestion import documentation as docs
 from services.ingestion.catalog_entries import EntryKind
 from services.ingestion.documentation import described
-from services.ingestion.erasure_receipts import ErasureReceipts
-from services.ingestion.intake import Intake, IntakeHeaders
 from services.ingestion.page_origins import origin_of_page
+from services.ingestion.request_reading import body_of, body_of_pixel, headers_of, parts
 from services.ingestion.source_settings import source_settings
 from slipstream.chassis.access.demands import open_to_all, requires
 from slipstream.chassis.direct_routes import DirectRoute
-from slipstream.chassis.errors import InvalidRequestError, ServiceError
+from slipstream.chassis.errors import ServiceError
 from slipstream.contracts.access import Scope
 
 
@@ -52,20 +50,6 @@ PIXEL = bytes.fromhex(
     "474946383961 0100 0100 800000 000000 ffffff"
     "21f90401000000 00 2c 0000 0000 0100 0100 00 02 02 4401 00 3b"
 )
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The parts of the service that its routes use."""
-
-    intake: Intake
-    receipts: ErasureReceipts
-
-
-def parts(request: Request) -> Parts:
-    """The parts that the lifespan has opened."""
-    opened: Parts = request.app.state.parts
-    return opened
 
 
 @events.post("/track", tags=["events"], **described(docs.Track))
@@ -130,8 +114,8 @@ async def pixel(request: Request) -> Response:
     """One message in a picture's address, for mails and for pages without scripts."""
     intake, status, headers = parts(request).intake, 200, {"Cache-Control": "no-store"}
     try:
-        intake_headers = _headers(request)
-        body = _body_of_pixel(request.scope["query_string"], intake, intake_headers)
+        intake_headers = headers_of(request)
+        body = body_of_pixel(request.scope["query_string"], intake, intake_headers)
         if intake_headers.origin is None:
             intake_headers = intake_headers._replace(
                 origin=origin_of_page(request.headers.get("referer", ""))
@@ -165,7 +149,7 @@ for _short, _endpoint in (
 @requires(Scope.EVENTS)
 async def settings(write_key: str, request: Request) -> Response:
     """Settings that Segment's browser library asks for; a browser keeps them for five minutes."""
-    intake, headers = parts(request).intake, _headers(request)
+    intake, headers = parts(request).intake, headers_of(request)
     intake.admit(headers)
     try:
         intake.authorize(headers, Scope.EVENTS, write_key)
@@ -180,8 +164,8 @@ async def settings(write_key: str, request: Request) -> Response:
 @open_to_all
 async def library_metrics(request: Request) -> Response:
     """Counts of its own calls that Segment's browser library sends; they are not kept."""
-    intake, headers = parts(request).intake, _headers(request)
-    intake.charge(headers, len(await _body(request, intake, headers)))
+    intake, headers = parts(request).intake, headers_of(request)
+    intake.charge(headers, len(await body_of(request, intake, headers)))
     return Response(b'{"success":true}', media_type=JSON)
 
 
@@ -207,8 +191,8 @@ async def patch_item(item_id: str, request: Request) -> Response:
     An item that is not there stays so: its patch becomes a dead letter, `unknown_item`.
     """
     intake = parts(request).intake
-    headers = _headers(request)
-    body = await _body(request, intake, headers)
+    headers = headers_of(request)
+    body = await body_of(request, intake, headers)
     return Response(await intake.patch(item_id, body, headers), media_type=JSON)
 
 
@@ -224,7 +208,7 @@ async def upsert_users(request: Request) -> Response:
 async def delete_item(item_id: str, request: Request) -> Response:
     """Delete an item. It is no longer recommended."""
     intake = parts(request).intake
-    return Response(await intake.delete("item", item_id, _headers(request)), media_type=JSON)
+    return Response(await intake.delete("item", item_id, headers_of(request)), media_type=JSON)
 
 
 @router.delete("/users/{user_id:id}", tags=["catalogue"], **described())
@@ -235,7 +219,7 @@ async def erase_user(user_id: str, request: Request) -> Response:
     The answer's `erasure_id` names the receipt, `/v1/erasures/{erasure_id}`.
     """
     intake = parts(request).intake
-    return Response(await intake.delete("user", user_id, _headers(request)), media_type=JSON)
+    return Response(await intake.delete("user", user_id, headers_of(request)), media_type=JSON)
 
 
 @router.get("/erasures/{erasure_id}", tags=["catalogue"], **docs.RECEIPT)
@@ -246,7 +230,7 @@ async def erasure(erasure_id: str, request: Request) -> Response:
     202 until the erasure has begun.
     """
     opened = parts(request)
-    opened.intake.authorize(_headers(request), Scope.ERASE)
+    opened.intake.authorize(headers_of(request), Scope.ERASE)
     receipt = await asyncio.to_thread(opened.receipts.find, erasure_id)
     status = 202 if receipt.state == "requested" else 200
     return Response(receipt.model_dump_json(), status, media_type=JSON)
@@ -254,64 +238,23 @@ async def erasure(erasure_id: str, request: Request) -> Response:
 
 async def _message(request: Request, kind: str) -> Response:
     intake = parts(request).intake
-    headers = _headers(request)
-    body = await _body(request, intake, headers)
+    headers = headers_of(request)
+    body = await body_of(request, intake, headers)
     return Response(await intake.message(body, headers, kind), media_type=JSON)
 
 
 async def _messages(request: Request, *, imported: bool) -> Response:
     intake = parts(request).intake
-    headers = _headers(request)
-    body = await _body(request, intake, headers)
+    headers = headers_of(request)
+    body = await body_of(request, intake, headers)
     return Response(await intake.batch(body, headers, imported=imported), media_type=JSON)
 
 
 async def _entries(request: Request, kind: EntryKind) -> Response:
     intake = parts(request).intake
-    headers = _headers(request)
-    body = await _body(request, intake, headers)
+    headers = headers_of(request)
+    body = await body_of(request, intake, headers)
     return Response(await intake.entries(body, headers, kind), media_type=JSON)
-
-
-def _headers(request: Request) -> IntakeHeaders:
-    """The headers that intake reads, in one walk over all of them."""
-    authorization, agent, encoding, origin = None, "", "", None
-    client = request.scope.get("client")
-    for name, value in request.scope["headers"]:
-        if name == b"authorization":
-            authorization = value.decode("latin-1")
-        elif name == b"user-agent":
-            agent = value.decode("latin-1")
-        elif name == b"content-encoding":
-            encoding = value.decode("latin-1").strip().lower()
-        elif name == b"origin":
-            origin = value.decode("latin-1")
-    return IntakeHeaders(authorization, agent, encoding, origin, client[0] if client else "")
-
-
-def _body_of_pixel(raw: bytes, intake: Intake, headers: IntakeHeaders) -> bytes:
-    """The message in a pixel's query, `raw`; its address is charged where it is refused."""
-    intake.admit(headers)
-    query = parse_qs(raw.decode("latin-1"), keep_blank_values=True)
-    try:
-        if "data" not in query:
-            raise InvalidRequestError(
-                "data is missing: the message as JSON, or as the Base64 of it", code="invalid_body"
-            )
-        return bodies.of_pixel(query["data"][0], query.get("writeKey", [""])[0])
-    except ServiceError:
-        intake.charge(headers, len(raw))
-        raise
-
-
-async def _body(request: Request, intake: Intake, headers: IntakeHeaders) -> bytes:
-    """The unpacked body of a call; its address is charged where it is refused."""
-    intake.admit(headers)
-    try:
-        return await bodies.read(request, intake.max_body_bytes, headers.encoding)
-    except ServiceError:
-        intake.charge(headers, intake.max_body_bytes)
-        raise
 
 
 router.add_api_route(

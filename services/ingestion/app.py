@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from services.ingestion.admission import Admission
-from services.ingestion.api import CORS, Parts, events, router
+from services.ingestion.api import CORS, events, router
 from services.ingestion.carrier import SpooledCarrier
 from services.ingestion.documentation import COMPONENTS
 from services.ingestion.erasure_cuts import ErasureCuts
@@ -19,6 +19,7 @@ from services.ingestion.intake import Intake
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.page_origins import PageOrigins
 from services.ingestion.publisher import OutcomePublisher
+from services.ingestion.request_reading import Parts
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.spool import Spool
 from services.ingestion.watched_files import follow

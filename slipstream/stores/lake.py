@@ -20,7 +20,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.positions import Source
-from slipstream.stores import delta, row_erasure
+from slipstream.stores import delta, row_erasure, table_making
 from slipstream.stores.compaction import Compaction
 from slipstream.stores.lake_reader import LakeReader, day_of, translated
 from slipstream.stores.lake_reader import LakeUnavailableError as LakeUnavailableError
@@ -218,6 +218,6 @@ class Lake(LakeReader):
             with translated(table):
                 if self._local:
                     os.makedirs(self._uri(table), exist_ok=True)  # noqa: PTH103
-                opened = delta.make(self._uri(table), table, self._options)
+                opened = table_making.make(self._uri(table), table, self._options)
             self._tables[table] = opened
         return opened

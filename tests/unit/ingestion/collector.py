@@ -10,12 +10,12 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from services.ingestion.api import Parts
 from services.ingestion.app import create_app
 from services.ingestion.erasure_cuts import ErasureCuts
 from services.ingestion.erasure_receipts import ErasureReceipts
 from services.ingestion.intake import Intake
 from services.ingestion.publisher import OutcomePublisher
+from services.ingestion.request_reading import Parts
 from services.ingestion.settings import IngestionSection, IngestionSettings
 from slipstream.broker import codec
 from slipstream.broker.kafka import BrokerUnavailableError

@@ -11,8 +11,8 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from slipstream.stores.compaction import LEFT_BEHIND_S, ROWS_OF_A_GROUP, Compaction, _put
-from slipstream.stores.delta import make
 from slipstream.stores.lake_times import stored_schema
+from slipstream.stores.table_making import make
 from slipstream.stores.tables import CATALOG
 
 FILES = 8

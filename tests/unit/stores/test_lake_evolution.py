@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.positions import Source
-from slipstream.stores import delta, tables
+from slipstream.stores import delta, table_making, tables
 from slipstream.stores import lake as lake_module
 from slipstream.stores.lake import CATALOG, INTERACTIONS, Lake
 from slipstream.stores.lake_times import stored_schema, with_timestamps
@@ -224,7 +224,7 @@ def older_program(patch: pytest.MonkeyPatch) -> None:
             storage_options=options,
         )
 
-    patch.setattr(delta, "make", make)
+    patch.setattr(table_making, "make", make)
     patch.setattr(lake_module, "with_timestamps", lambda _, rows: rows)
 
 
