@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
-from fastapi import Request
+from starlette.requests import Request
 
 from services.ingestion import bodies
 from services.ingestion.erasure_receipts import ErasureReceipts

@@ -67,7 +67,7 @@ from slipstream_cli.options import existing_file, json_out, write_json
     multiple=True,
     metavar="PART[+PART...]",
     help="Part of the data to leave out in one more fit: a type of events, attribute:NAME,"
-    " attributes, or lasting-id (each visit is a visitor of its own). May be given several times.",
+    " attributes, or lasting-id (each visit is a visitor of its own). Repeatable. Default: none.",
 )
 @json_out
 def evaluate(

@@ -24,7 +24,10 @@ UNTYPED = {
     "features export_user",
     "features feast_health",
     "features get_catalog",
+    "features materialize",
+    "features materialize_incremental",
     "features push",
+    "features write_to_online_store",
     "monitoring export_visitors",
     "training get_file",
 }

@@ -19,14 +19,10 @@ from slipstream.chassis.settings import HttpSettings, KafkaSettings, LakeSetting
 from slipstream.contracts.services import SERVICES
 from slipstream_cli.commands.security_page import app_of
 from tests.integration import test_protocol_clients
+from tests.integration.client_environments import FOLDER, needs_environment, python_of
 from tests.integration.ingestion_process import KEY, ingestion_process
 from tests.integration.running_materializer import steady
-from tests.integration.test_protocol_clients import (
-    FOLDER,
-    TOKEN,
-    needs_environment,
-    python_of,
-)
+from tests.integration.test_protocol_clients import TOKEN
 from tests.integration.test_serving import running
 
 NODE_MODULES = FOLDER / "typescript" / "node_modules"
@@ -82,13 +78,13 @@ def documents(tmp_path: Path) -> list[Path]:
     return made
 
 
-@pytest.mark.parametrize("client", [needs_environment("openapi")])
-def test_python(client: str, shop: str, documents: list[Path], tmp_path: Path) -> None:
+@needs_environment("openapi")
+def test_python(shop: str, documents: list[Path], tmp_path: Path) -> None:
     # Without its formatting, which needs programs that nobody looks at here.
     (tmp_path / "config.yml").write_text("post_hooks: []\n")
     for document in documents:
         told = _run(
-            python_of(client).with_name("openapi-python-client"),
+            python_of("openapi").with_name("openapi-python-client"),
             "generate",
             f"--path={document}",
             f"--output-path={tmp_path / document.stem}_client",
@@ -98,7 +94,7 @@ def test_python(client: str, shop: str, documents: list[Path], tmp_path: Path) -
         )
         # It knows no pictures, so that it leaves the pixel's out.
         assert document.stem == "ingestion" or "WARNING" not in told, told
-    _run(python_of(client), HERE / "openapi_client.py", shop, cwd=tmp_path)
+    _run(python_of("openapi"), HERE / "openapi_client.py", shop, cwd=tmp_path)
 
 
 @pytest.mark.skipif(not NODE_MODULES.exists(), reason="TypeScript is not installed: make clients")

@@ -18,7 +18,7 @@ from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.positions import Source
 from slipstream.contracts.times import DAY_MS
 from slipstream.stores.lake import CATALOG, INTERACTIONS, RECOMMENDATIONS, SCHEMAS, Lake
-from tests.integration.test_protocol_clients import needs_environment, python_of
+from tests.integration.client_environments import needs_environment, python_of
 from tests.unit.stores.test_lake_evolution import older_program
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -78,31 +78,31 @@ def append(history: Lake, table: str, begin: int, rows: list[dict[str, Any]]) ->
     history.append(table, pa.Table.from_pylist(numbered, schema=SCHEMAS[table]), last)
 
 
-@pytest.mark.parametrize("client", [needs_environment("lake")])
-def test_the_pages_queries_find_what_is_there_in_both_engines(client: str, lake: Path) -> None:
+@needs_environment("lake")
+def test_the_pages_queries_find_what_is_there_in_both_engines(lake: Path) -> None:
     page = (DOCS / "lake.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert '".slipstream/lake/slipstream"' in blocks[0]
     code = "".join(blocks).replace('".slipstream/lake/slipstream"', repr(str(lake)))
-    told = run(client, "-c", code + CHECKS)
+    told = run("-c", code + CHECKS)
     assert "Interactions of visitors with items" in told
     assert "time of the event, ms since the epoch" in told
 
 
-@pytest.mark.parametrize("client", [needs_environment("lake")])
-def test_the_notebook_runs_from_its_first_cell_to_its_last(client: str, lake: Path) -> None:
-    told = run(client, str(DOCS / "lake_notebook.py"), str(lake))
+@needs_environment("lake")
+def test_the_notebook_runs_from_its_first_cell_to_its_last(lake: Path) -> None:
+    told = run(str(DOCS / "lake_notebook.py"), str(lake))
     assert "Green tea" in told
     assert told.count("purchases") == 2
     shutil.rmtree(lake / CATALOG)
     with pytest.raises(AssertionError, match="has no table 'catalog' yet"):
-        run(client, str(DOCS / "lake_notebook.py"), str(lake))
+        run(str(DOCS / "lake_notebook.py"), str(lake))
 
 
-def run(client: str, *arguments: str) -> str:
+def run(*arguments: str) -> str:
     """What the environment's Python prints, in the time zone of nobody's lake."""
     ended = subprocess.run(
-        [python_of(client), *arguments],
+        [python_of("lake"), *arguments],
         env={**os.environ, "TZ": "Asia/Tokyo"},
         capture_output=True,
         text=True,

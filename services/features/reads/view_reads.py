@@ -108,8 +108,8 @@ class ReadPlan:
     def values(self, computed: Mapping[str, Any]) -> dict[str, Any]:
         """The features of a plan of one view by name, from those that were computed."""
         return {
-            name: int(computed[name]) if whole else computed[name]
-            for _, _, name, whole in self.columns
+            name: int(computed[name]) if dtype == "Int64" else computed[name]
+            for _, _, name, dtype in self.columns
         }
 
 

@@ -1,6 +1,6 @@
 """REST routes of Feast's feature server that write."""
 
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
@@ -28,6 +28,7 @@ router = APIRouter(tags=["feast"], route_class=DirectRoute)
 
 # Pushed records that are handed to the broker in one go, in some milliseconds.
 _HANDED_OVER: Final = 500
+_REFUSED: Final[dict[int | str, dict[str, Any]]] = {400: {"model": Problem}}
 
 
 @router.post("/push", response_class=Response, **described(PushRequest))
@@ -72,12 +73,22 @@ async def write_to_online_store(request: Request) -> Response:
             return refused(error, "unknown_feature_view", "FeatureViewNotFoundException")
 
 
-@router.post("/materialize", responses={400: {"model": Problem}})
-@router.post("/materialize-incremental", responses={400: {"model": Problem}})
+@router.post("/materialize", response_class=Response, responses=_REFUSED)
 @requires(Scope.WRITE)
 async def materialize(_request: Request) -> Response:
     """Refused with the reason: the online store follows the stream by itself."""
-    raise InvalidRequestError(
+    raise _nothing_to_materialize()
+
+
+@router.post("/materialize-incremental", response_class=Response, responses=_REFUSED)
+@requires(Scope.WRITE)
+async def materialize_incremental(_request: Request) -> Response:
+    """Refused with the reason: the online store follows the stream by itself."""
+    raise _nothing_to_materialize()
+
+
+def _nothing_to_materialize() -> InvalidRequestError:
+    return InvalidRequestError(
         "There is nothing to materialize: the online store follows the stream by itself. "
         "`slipstream backfill` fills it again from the lake",
         code="nothing_to_materialize",
