@@ -2,7 +2,7 @@
 
 Beside a column of milliseconds stands one of the same name and `_utc`. It is made when rows are
 appended, and nothing here reads it. It is null in rows that were appended before there were such
-columns, or by an older version of this program beside this one (docs/adr/0063).
+columns, or by an older version of this program beside this one (docs/adr/0062).
 """
 
 from typing import Final

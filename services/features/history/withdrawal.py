@@ -1,6 +1,6 @@
 """Withdrawal of imported events: their rows leave the lake, and states that had them follow.
 
-A withdrawn event may be sent again under its id, as a corrected file does (docs/adr/0065).
+A withdrawn event may be sent again under its id, as a corrected file does (docs/adr/0063).
 """
 
 from collections.abc import Callable, Collection, Mapping
