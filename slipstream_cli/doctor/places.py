@@ -43,9 +43,10 @@ def places_of(data_dir: Path) -> Places:
     if running:
         kafka = settings.kafka.model_copy(update={"bootstrap_servers": running["kafka"]})
         redis = settings.redis.model_copy(update={"url": SecretStr(running["redis"])})
-        settings = settings.model_copy(
-            update={"kafka": kafka, "redis": redis, "namespace": running["namespace"]}
-        )
+        database = settings.database.model_copy(update={"url": SecretStr(running["database"])})
+        lake = settings.lake.model_copy(update={"uri": running["lake"]})
+        servers = {"kafka": kafka, "redis": redis, "database": database, "lake": lake}
+        settings = settings.model_copy(update=servers | {"namespace": running["namespace"]})
     folders = [data_dir, settings.artifacts.directory]
     if "://" not in settings.lake.uri:
         folders.append(Path(settings.lake.uri))

@@ -62,11 +62,14 @@ class Plan:
     def description(self) -> dict[str, str]:
         """The addresses that other commands need to reach the stack.
 
-        Keys: the services' names (URLs), `kafka`, `redis`, `write_key` and `namespace`.
+        Keys: the services' names (URLs), `kafka`, `redis`, `database`, `lake`, `write_key` and
+        `namespace`.
         """
         servers = {
             "kafka": self.environment[EXTERNAL["broker"]],
             "redis": self.environment[EXTERNAL["valkey"]],
+            "database": self.environment["SLIPSTREAM_DATABASE__URL"],
+            "lake": self.environment["SLIPSTREAM_LAKE__URI"],
         }
         namespace = self.environment.get("SLIPSTREAM_NAMESPACE") or "slipstream"
         return {**self.urls, **servers, "write_key": self.write_key, "namespace": namespace}
