@@ -56,7 +56,10 @@ def test_job_starts_again_after_an_eviction_and_not_after_a_failure_of_its_own()
             "values": [worker.FAILED],
         },
     }
-    assert evicted == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}
+    assert evicted == {
+        "action": "Ignore",
+        "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+    }
     # The policy needs both; a second pod beside the first would write the same checkpoints.
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
     assert spec["podReplacementPolicy"] == "Failed"
