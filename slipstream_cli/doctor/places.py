@@ -43,8 +43,10 @@ def places_of(data_dir: Path) -> Places:
     if running:
         kafka = settings.kafka.model_copy(update={"bootstrap_servers": running["kafka"]})
         redis = settings.redis.model_copy(update={"url": SecretStr(running["redis"])})
-        database = settings.database.model_copy(update={"url": SecretStr(running["database"])})
-        lake = settings.lake.model_copy(update={"uri": running["lake"]})
+        # A stack that an older version started does not tell the last two.
+        address = running.get("database", settings.database.url.get_secret_value())
+        database = settings.database.model_copy(update={"url": SecretStr(address)})
+        lake = settings.lake.model_copy(update={"uri": running.get("lake", settings.lake.uri)})
         servers = {"kafka": kafka, "redis": redis, "database": database, "lake": lake}
         settings = settings.model_copy(update=servers | {"namespace": running["namespace"]})
     folders = [data_dir, settings.artifacts.directory]

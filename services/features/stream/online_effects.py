@@ -34,6 +34,9 @@ class OnlineChanges:
 
     def as_history(self, messages: Sequence[Message[Any]]) -> list[Message[Any]]:
         """The messages as the lake keeps them: patched items whole, and none without effect."""
+        # Most batches have neither, and finding a message's position takes time.
+        if not self.without_effect and not any(_is_patch(each.record) for each in messages):
+            return list(messages)
         kept = []
         for message in messages:
             position, is_patch = message.position, _is_patch(message.record)
