@@ -49,6 +49,8 @@ def test_findings_are_shown_and_the_heaviest_is_the_exit_status(
 def test_lines_of_services_are_not_among_the_results(
     found: examination.Examination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    structlog.reset_defaults()  # of whatever other tests have configured
+
     def examine(*_: object) -> examination.Examination:
         get_logger("probes").info("features told no status")
         return found
