@@ -1,4 +1,4 @@
-"""Clocks that are a day wrong for a while, of one replica of features and one of ingestion.
+"""Clocks that are about a day wrong for a while, of one replica of features and one of ingestion.
 
 libfaketime (Debian: libfaketime) changes what a process takes for the time. It reads the difference
 from a file, which may change while the process runs.
@@ -19,13 +19,13 @@ from tests.faults.trouble import Trouble
 LIBRARIES: Final = "*/faketime/libfaketimeMT.so.1"
 WRONG: Final = ("features 2", "ingestion 2", "serving 2")
 WRONG_S: Final = 20.0
-# A message's event is up to half a minute old, and must not be older than 24 hours.
-OFFSETS: Final = {"a day ahead": "+86400", "a day behind": "-86400"}
+# An event is up to half a minute old, and ingestion rejects one that is 24 hours old by its clock.
+OFFSETS: Final = {"23 hours ahead": f"+{23 * 3_600}", "a day behind": "-86400"}
 RIGHT: Final = "+0"
 
 
 class Clocks(Trouble):
-    """The clocks of some replicas move a day forward and back, and a day back and forward."""
+    """The clocks of some replicas move 23 hours forward and back, and a day back and forward."""
 
     strikes = tuple(OFFSETS)
 
