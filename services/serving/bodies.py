@@ -34,8 +34,21 @@ def _of_an_answer(cursor: str) -> str:
     return cursor
 
 
+def _parted(names: Any) -> Any:
+    """Names that commas part; anything but a list of texts stays, to be refused."""
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return names
+    return [part.strip() for name in names for part in name.split(",")]
+
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Attribute = Annotated[str, Field(min_length=1, max_length=64)]
+# Browsers and many APIs write a list into one parameter: fields=title,price.
+Attributes = Annotated[
+    list[Attribute],
+    BeforeValidator(_parted),
+    Field(max_length=MOST_FIELDS),
+]
 Category = Annotated[str, Field(max_length=LONGEST_CATEGORY)]
 FeatureValue = (
     None
@@ -55,8 +68,9 @@ class SlateQuery(BaseModel):
 
     n: int = Field(10, ge=1, le=MOST_ITEMS, description="number of items")
     attributes: bool = Field(False, description="with each item's attributes from the catalogue")
-    fields: list[Attribute] = Field(
-        default_factory=list, max_length=MOST_FIELDS, description="with these attributes alone"
+    fields: Attributes = Field(
+        default_factory=list,
+        description="with these attributes alone; a comma parts names, too",
     )
     exclude: list[Id] = Field(
         default_factory=list, max_length=MOST_EXCLUDED, description="item ids that are not wanted"

@@ -58,10 +58,11 @@ async def test_a_cursor_that_no_answer_gave_is_refused(client: httpx.AsyncClient
     assert answer.json()["errors"][0]["code"] == "invalid_cursor"
 
 
-async def test_fields_choose_among_the_attributes(client: httpx.AsyncClient) -> None:
-    answer = await client.get(
-        "/v1/recommendations/ada", params={"n": 1, "fields": ["price", "colour"]}
-    )
+@pytest.mark.parametrize("fields", [["price", "colour"], "price,colour", "colour, price"])
+async def test_fields_choose_among_the_attributes(
+    client: httpx.AsyncClient, fields: str | list[str]
+) -> None:
+    answer = await client.get("/v1/recommendations/ada", params={"n": 1, "fields": fields})
     assert answer.json()["items"][0]["attributes"] == {"price": 5}
 
 
