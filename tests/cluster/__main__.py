@@ -29,6 +29,7 @@ from tests.cluster.parts import (
 )
 from tests.cluster.report import Part, Report
 from tests.cluster.usage import Usage
+from tests.faults.troubles.versions import version_before
 
 # The parts that may be left out, in their order. The first one is always run, the last one judges
 # what all used.
@@ -91,6 +92,9 @@ def main(
     chosen = [name for name in parts.split(",") if name]
     if unknown := set(chosen) - set(PARTS):
         raise click.BadParameter(f"{', '.join(sorted(unknown))}: there are {', '.join(PARTS)}")
+    if "updates" in chosen and not version_before():
+        click.echo("left out: updates, as git finds no version before (git fetch --unshallow)")
+        chosen.remove("updates")
     report, begun = Report(), time.monotonic()
     try:
         images = _images(tag, before if "updates" in chosen else "", building=building)

@@ -44,7 +44,10 @@ def cluster(images: Sequence[str]) -> Iterator[Kubectl]:
     ) as folder:
         own = ("--dir", folder)
         try:
-            _call(program, "up", *own, "--keda", "--network-policies", limit_s=START_LIMIT_S)
+            try:
+                _call(program, "up", *own, "--keda", "--network-policies", limit_s=START_LIMIT_S)
+            except ClusterError as error:
+                raise NoClusterError(f"no cluster starts here: {error}") from error
             _call(program, "load", *own, *images, limit_s=LOAD_LIMIT_S)
             yield Kubectl(f"{folder}/kubeconfig")
         finally:

@@ -15,15 +15,23 @@ def test_nowhere_to_run_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
-def test_a_cluster_that_is_started_is_ended_though_loading_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("fails", "error", "made"),
+    [("up", NoClusterError, ["up", "down"]), ("load", ClusterError, ["up", "load", "down"])],
+)
+def test_a_cluster_that_is_started_is_ended_whatever_fails(
+    fails: str,
+    error: type[ClusterError],
+    made: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls, program = tmp_path / "calls", tmp_path / "program"
-    program.write_text(f'#!/bin/sh\necho "$1" >>{calls}\n[ "$1" != load ] || exit 3\n')
+    program.write_text(f'#!/bin/sh\necho "$1" >>{calls}\n[ "$1" != {fails} ] || exit 3\n')
     program.chmod(0o755)
     monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.setenv("CLUSTER_PROGRAM", str(program))
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    with pytest.raises(ClusterError, match="load"), cluster(["image"]):
+    with pytest.raises(ClusterError, match=fails) as raised, cluster(["image"]):
         pass
-    assert calls.read_text().split() == ["up", "load", "down"]
+    assert (type(raised.value), calls.read_text().split()) == (error, made)
