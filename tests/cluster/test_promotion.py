@@ -1,5 +1,7 @@
 """An answer that names another model than the one that gave it is found."""
 
+from dataclasses import replace
+
 from tests.cluster.load.pods import Answer
 from tests.cluster.parts.promotion import judge_versions, mixed_spans
 from tests.cluster.report import Part
@@ -7,8 +9,8 @@ from tests.cluster.report import Part
 LISTS = {"1": ("a", "b"), "2": ("b", "a")}
 
 
-def answer(at_s: float, version: str, gave: str | None = None) -> Answer:
-    return Answer(int(1_000 * at_s), "u0", 200, 5.0, version, LISTS[gave or version])
+def answer(at_s: float, version: str | None, gave: str | None = None) -> Answer:
+    return Answer(int(1_000 * at_s), "u0", 200, 5.0, version, LISTS[gave or version or "1"])
 
 
 def calm(start_s: int, version: str) -> list[Answer]:
@@ -17,6 +19,10 @@ def calm(start_s: int, version: str) -> list[Answer]:
 
 MIXED = [answer(1.0, "2"), answer(1.1, "1"), answer(1.2, "2")]
 PROMOTION = [*calm(0, "1"), *MIXED, *calm(20, "2")]
+
+
+def shifted(answers: list[Answer], by_s: int) -> list[Answer]:
+    return [replace(each, at_ms=each.at_ms + 1_000 * by_s) for each in answers]
 
 
 def faults(answers: list[Answer]) -> list[str]:
@@ -33,6 +39,13 @@ def test_a_list_of_the_other_model_is_found() -> None:
     assert faults([*PROMOTION, answer(25.0, "2", gave="1")]) == [
         "1 answers are not the list of the model that they name"
     ]
+
+
+def test_answers_without_a_model_are_few() -> None:
+    promotions = [each for start in range(0, 400, 40) for each in shifted(PROMOTION, start)]
+    assert faults([*promotions, answer(450.0, None)]) == []
+    late = [answer(450.0 + number, None) for number in range(5)]
+    assert faults([*promotions, *late]) == ["trending items answered 5 requests"]
 
 
 def test_a_promotion_of_all_replicas_at_once_shows_nothing() -> None:

@@ -75,8 +75,12 @@ def train(bed: Bed, part: Part, reason: str = "the first model") -> str:
 
 
 def begin(bed: Bed, reason: str) -> str:
-    """Ask for a training run; its id."""
-    return str(bed.services.post("training", "/v1/runs", {"reason": reason})["run_id"])
+    """Ask for a training run, again while training opens its registry; its id."""
+
+    def asked() -> str:
+        return str(bed.services.post("training", "/v1/runs", {"reason": reason})["run_id"])
+
+    return wait_for(asked, "training to take a run")
 
 
 def progress(bed: Bed, run_id: str) -> dict[str, Any]:
