@@ -93,10 +93,13 @@ class RedisSettings(Section):
     url: SecretStr = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
         description="redis:// or rediss:// (TLS), of one server; or the Sentinels that know the "
-        "primary: redis+sentinel://host:port,host:port/service/db; a Redis Cluster is refused",
+        "primary: redis+sentinel://host:port,host:port/service/db; or nodes of a Redis Cluster: "
+        "redis+cluster://host:port,host:port",
     )
     timeout_s: float = Field(1.0, gt=0, description="deadline of one command")
-    max_connections: int = Field(64, ge=1)
+    max_connections: int = Field(
+        64, ge=1, description="most connections, to each node of a cluster"
+    )
 
 
 class DatabaseSettings(Section):

@@ -1,14 +1,18 @@
-"""URLs of Redis: of one server, and of the Sentinels that name one."""
+"""URLs of Redis: of one server, of the Sentinels that name one, and of a cluster."""
 
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisClusterException
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from slipstream.chassis.dependencies import RefusedSettingsError
 from slipstream.stores.redis_clients import (
     blocking_client,
+    cluster_address,
     sentinel_address,
     single_client,
     waiting_client,
@@ -42,9 +46,50 @@ def test_credentials_and_certificates_go_to_whom_they_are_for() -> None:
     assert address.asking == {"password": "other", **tls}
 
 
+@given(hosts=HOSTS, end=st.sampled_from(["", "/"]))
+def test_the_nodes_of_a_cluster_are_read(hosts: list[tuple[str, int]], end: str) -> None:
+    places = ",".join(f"{name}:{port}" for name, port in hosts)
+    address = cluster_address(f"redis+cluster://{places}{end}")
+    assert address is not None
+    assert (address.nodes, address.server) == (hosts, {})
+
+
+def test_credentials_and_certificates_are_for_every_node_of_a_cluster() -> None:
+    address = cluster_address(
+        "rediss+cluster://shop:p%40ss@one,[::1]:5000?ssl_ca_certs=/ca.pem&health_check_interval=5"
+    )
+    assert address is not None
+    assert address.nodes == [("one", 6_379), ("::1", 5_000)]
+    assert address.server == {
+        "username": "shop",
+        "password": "p@ss",
+        "ssl": True,
+        "ssl_ca_certs": "/ca.pem",
+        "health_check_interval": 5,
+    }
+
+
 @pytest.mark.parametrize("url", ["redis://one:6379/0", "rediss://:pass@one/0", "unix:///redis"])
-def test_a_url_of_one_server_names_no_sentinels(url: str) -> None:
+def test_a_url_of_one_server_names_neither_sentinels_nor_a_cluster(url: str) -> None:
     assert sentinel_address(url) is None
+    assert cluster_address(url) is None
+
+
+def test_a_client_of_a_cluster_connects_on_first_use() -> None:
+    client = blocking_client("redis+cluster://127.0.0.1:1", 1.0, 1)
+    with pytest.raises(RedisClusterException, match="reachable node"):
+        client.ping()
+    client.close()
+
+
+async def test_commands_to_a_cluster_wait_for_a_turn() -> None:
+    client = waiting_client("redis+cluster://127.0.0.1:1", 0.05, 1)
+    await client._turns.acquire()
+    with pytest.raises(RedisTimeoutError, match="free in time"):
+        await client.ping()
+    client._turns.release()
+    with pytest.raises(RedisConnectionError, match="reachable node"):
+        await client.ping()
 
 
 @pytest.mark.parametrize(
@@ -56,7 +101,12 @@ def test_a_url_of_one_server_names_no_sentinels(url: str) -> None:
         "redis+sentinel://one:port/shop/0",
         "redis+sentinel://one/shop/zero",
         "http+sentinel://one/shop/0",
-        "redis+cluster://one:6379",
+        "redis+cluster://one:6379/0",
+        "redis+cluster://",
+        "redis+cluster://one:6379,",
+        "redis+cluster://one:port",
+        "http+cluster://one:6379",
+        "redis+proxy://one:6379",
         "redis://:secret/pass@one:6379/0",
     ],
 )
