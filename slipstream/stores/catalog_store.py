@@ -50,8 +50,12 @@ class CatalogEntries:
         result = CatalogPut()
         ids = {each.record.entity_id for each in entries if each.record.entity == "item_patch"}
         records = with_whole_items(entries, self._held_items(ids), result) if ids else entries
-        # The index is in another slot than the entries, so it is written first.
+        # The index is in another slot than the entries, so it is written first. On a cluster it may
+        # be lost alone: then both are written again.
         self._index([record for _, _, record in records])
+        if any(record.entity == "user" and not record.by_browser for _, _, record in records):
+            # No page may link whom a server names from now on. So the links so far have to stay.
+            self._scripts.settle()
         kept = self._scripts.run(
             "put_newer",
             [

@@ -3,7 +3,8 @@
 A checkpoint is written behind the effects of a batch. What Redis loses is always the end of its
 history: in the last second of an append-only file, or what a replica had not received yet. So a
 Redis that has lost effects has lost their checkpoint, too, and says by itself from where its
-writers have to read again.
+writers have to read again. Nodes of a cluster lose their ends alone: there a checkpoint is written
+once all of them keep the effects.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,15 +14,23 @@ from typing import Any, Final, NamedTuple
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.times import DAY_MS
-from slipstream.stores.connection import Call, Scripts, connect, server_facts, translated
+from slipstream.stores.connection import (
+    Call,
+    Scripts,
+    ask_owner,
+    connect,
+    on_servers,
+    owner,
+    server_facts,
+    translated,
+)
 from slipstream.stores.keys import Keys
+from slipstream.stores.settling import WAIT_S
 
 log = get_logger(__name__)
 
 # A partition where nothing comes for longer is read again from its commit.
 TTL_MS: Final = 365 * DAY_MS
-# Longest wait for the disk, and then for a replica. `appendfsync everysec` takes a second.
-WAIT_S: Final = 2.0
 # The first version with WAITAOF; Valkey names it as the one that it is compatible with.
 _WAITAOF_SINCE: Final = (7, 2)
 
@@ -76,6 +85,7 @@ class Checkpoints:
         """
         if not moves:
             return True
+        self._scripts.settle()
         keys = [self._keys.checkpoint(source) for source in moves]
         offsets = [number for move in moves.values() for number in move]
         return bool(self._scripts.run("advance", [Call(keys, [TTL_MS, *offsets])])[0])
@@ -97,23 +107,20 @@ class DurabilityQuestions:
 
         A server with an append-only file says when that is on its disk, from version 7.2 on. One
         with replicas says when one of them has received the effects. Of any other server nothing
-        more is asked than whether it still has them.
+        more is asked than whether it still has them. On a cluster all nodes kept the effects before
+        the checkpoints moved, so the one that has the checkpoints is asked.
         """
+        keys = [self._keys.checkpoint(source) for source in offsets]
         with translated():
-            waits = _waits(server_facts(self._redis))
+            facts = on_servers(self._redis, server_facts)
+            waits = _waits(facts.get(owner(self._redis, keys[0]), {}))
             if waits.keys() != self._waits:
                 self._waits = waits.keys()
                 log.info("offsets are committed once Redis confirms", by=sorted(waits))
-            pipeline = self._redis.pipeline(transaction=False)
-            keys = [self._keys.checkpoint(source) for source in offsets]
-            pipeline.mget(keys)
             # A server waits for the last write of the connection that asks. So this writes, behind
             # the effects.
-            for key in keys:
-                pipeline.pexpire(key, TTL_MS)
-            for wait in waits.values():
-                pipeline.execute_command(*wait)
-            answers = pipeline.execute(raise_on_error=False)
+            renew = [("PEXPIRE", key, TTL_MS) for key in keys]
+            answers = ask_owner(self._redis, keys[0], [("MGET", *keys), *renew, *waits.values()])
             held, renewals, confirmations = (
                 answers[0],
                 answers[1 : len(keys) + 1],

@@ -6,46 +6,121 @@ to other addresses by then is looked up anew.
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
 from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
+from redis.crc import key_slot
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisClusterException
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
+
+from slipstream.chassis.dependencies import RefusedSettingsError
 
 # Times that a command is tried again, once it is known anew which node has its slot.
 _RETRIES: Final = 3
 # As many as a node's class can count: turns limit them.
 _MANY: Final = 2**31 - 1
+# Refusals after which the nodes are asked anew who has which slot (a moved one is an `AskError`).
+_MOVED: Final = (AskError, ClusterDownError, TryAgainError)
+_SCRIPT: Final = "EVALSHA"
+# What redis-py says of a server that is alone.
+_NO_CLUSTER: Final = "Cluster mode is not enabled"
+
+Command = Sequence[Any]
 
 
 class BlockingCluster:
-    """A blocking client. Threads may share it."""
+    """A blocking client of all nodes. Threads may share it.
+
+    A command with keys goes to the node that has the first one's slot, and is tried again there
+    when that has changed. Pipelines, `mget` and `ask` try nothing again: part of it may have been
+    done, by a node that is another one by now.
+    """
 
     def __init__(self, nodes: Sequence[tuple[str, int]], options: Mapping[str, Any]) -> None:
         self._nodes, self._options = nodes, options
         self._client: RedisCluster | None = None
         self._lock = threading.Lock()
 
-    def connected(self) -> RedisCluster:
-        """redis-py's client, which knows the nodes."""
-        with self._lock:
-            if self._client is None:
-                self._client = RedisCluster(
-                    startup_nodes=[ClusterNode(host, port) for host, port in self._nodes],  # type: ignore[no-untyped-call]
-                    dynamic_startup_nodes=False,
-                    retry=Retry(NoBackoff(), _RETRIES),
-                    **self._options,
-                )
-            return self._client
-
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.connected(), name)
+        return getattr(self._connected(), name)
+
+    def mget(self, keys: Sequence[str]) -> list[Any]:
+        """The values of keys on any nodes, each as it is when its node is asked."""
+        pipeline = self.pipeline()
+        for key in keys:
+            pipeline.execute_command("GET", key)
+        return pipeline.execute()
+
+    def pipeline(self, *, transaction: bool = False) -> "ClusterPipeline":
+        """Commands for many nodes, which can't be one transaction."""
+        assert not transaction  # noqa: S101
+        return ClusterPipeline(self)
+
+    def primaries(self) -> dict[str, Any]:
+        """A client of each node that has slots, by the node's address."""
+        with _as_errors_of_redis():
+            cluster = self._connected()
+            nodes = cluster.get_primaries()  # type: ignore[no-untyped-call]
+            return {node.name: cluster.get_redis_connection(node) for node in nodes}
+
+    def slots(self) -> Mapping[int, Sequence[ClusterNode]]:
+        """The nodes of each slot, its owner first: another mapping once any has moved."""
+        with _as_errors_of_redis():
+            return self._connected().nodes_manager.slots_cache
+
+    def owners(self, keys: Iterable[str]) -> list[str]:
+        """The addresses of the nodes that have the slots of these keys."""
+        slots = self.slots()
+        return [str(slots[key_slot(key.encode())][0].name) for key in keys]
+
+    def ask(
+        self, commands: Mapping[str, Sequence[Command]], wait_s: float = 0.0
+    ) -> dict[str, list[Any]]:
+        """Send each node its commands on one connection, and read when all have been sent.
+
+        Args:
+            commands: the commands by the address of their node.
+            wait_s: time that a node may take beside the client's deadline, in seconds.
+
+        Returns:
+            The answers by address, as they come from the wire; refusals as exceptions.
+        """
+        timeout_s = self._options["socket_timeout"] + wait_s
+        with self.refreshing():
+            answers = self._ask(commands, timeout_s)
+        if any(isinstance(each, _MOVED) for theirs in answers.values() for each in theirs):
+            self.refresh()
+        return answers
+
+    @contextmanager
+    def refreshing(self) -> Iterator[None]:
+        """Ask anew who has which slot when the block fails to reach a node: another may have taken
+        over.
+        """
+        try:
+            yield
+        except (RedisError, OSError):
+            self.refresh()
+            raise
+
+    def refresh(self) -> None:
+        """Ask the nodes anew who has which slot; what is known stays while none answers."""
+        with suppress(RedisError, RedisClusterException, OSError):
+            self._connected().nodes_manager.initialize()
 
     def close(self) -> None:
         """Close all connections."""
@@ -53,6 +128,87 @@ class BlockingCluster:
             if self._client is not None:
                 self._client.close()
                 self._client = None
+
+    def _ask(
+        self, commands: Mapping[str, Sequence[Command]], timeout_s: float
+    ) -> dict[str, list[Any]]:
+        clients = self.primaries()
+        taken: dict[str, tuple[Any, Any]] = {}
+        answers: dict[str, list[Any]] = {name: [] for name in commands}
+        try:
+            for name, theirs in commands.items():
+                if name not in clients:
+                    raise RedisConnectionError(f"the node {name} has no slots any more")
+                pool = clients[name].connection_pool
+                connection = pool.get_connection()
+                taken[name] = pool, connection
+                connection.send_packed_command(connection.pack_commands(theirs))
+            for name, theirs in commands.items():
+                for _ in theirs:
+                    answers[name].append(_answer(taken[name][1], timeout_s))
+        except (RedisError, OSError):
+            for _, connection in taken.values():
+                connection.disconnect()
+            raise
+        finally:
+            for pool, connection in taken.values():
+                pool.release(connection)
+        return answers
+
+    def _connected(self) -> RedisCluster:
+        with self._lock:
+            if self._client is None:
+                try:
+                    self._client = RedisCluster(
+                        startup_nodes=[ClusterNode(host, port) for host, port in self._nodes],  # type: ignore[no-untyped-call]
+                        dynamic_startup_nodes=False,
+                        reinitialize_steps=1,  # so that `slots` tells of every move
+                        retry=Retry(NoBackoff(), _RETRIES),
+                        **self._options,
+                    )
+                except RedisClusterException as error:
+                    if _NO_CLUSTER in str(error):
+                        raise RefusedSettingsError(
+                            "SLIPSTREAM_REDIS__URL names nodes of a Redis Cluster, which has "
+                            "cluster-enabled no there: name the server by redis://host:port/db"
+                        ) from error
+                    raise
+            return self._client
+
+
+class ClusterPipeline:
+    """Commands with keys, which go to all nodes at once. Answers are as they come from the wire."""
+
+    def __init__(self, cluster: BlockingCluster) -> None:
+        self._cluster = cluster
+        self._commands: list[Command] = []
+
+    def execute_command(self, *command: Any) -> None:
+        self._commands.append(command)
+
+    def hget(self, key: str, field: str) -> None:
+        self.execute_command("HGET", key, field)
+
+    def hmget(self, key: str, *fields: str) -> None:
+        self.execute_command("HMGET", key, *fields)
+
+    def pexpire(self, key: str, ms: int) -> None:
+        self.execute_command("PEXPIRE", key, ms)
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """Send the commands; the answers in their order, refusals as exceptions or raised."""
+        commands, self._commands = self._commands, []
+        by_node: dict[str, list[Command]] = {}
+        owners = self._cluster.owners(map(_key, commands))
+        for owner, command in zip(owners, commands, strict=True):
+            by_node.setdefault(owner, []).append(command)
+        answers = {name: iter(theirs) for name, theirs in self._cluster.ask(by_node).items()}
+        outcomes = [next(answers[owner]) for owner in owners]
+        if raise_on_error:
+            for outcome in outcomes:
+                if isinstance(outcome, Exception):
+                    raise outcome
+        return outcomes
 
 
 class WaitingCluster(AsyncRedisCluster):
@@ -85,8 +241,28 @@ class WaitingCluster(AsyncRedisCluster):
         except TimeoutError as error:
             raise RedisTimeoutError("no connection to Redis was free in time") from error
         try:
-            return await super().execute_command(*args, **kwargs)
-        except RedisClusterException as error:  # which is no error of Redis to redis-py
-            raise RedisConnectionError(str(error)) from error
+            with _as_errors_of_redis():
+                return await super().execute_command(*args, **kwargs)
         finally:
             self._turns.release()
+
+
+@contextmanager
+def _as_errors_of_redis() -> Iterator[None]:
+    """Within the block, errors that redis-py's clients of clusters raise are errors of Redis."""
+    try:
+        yield
+    except RedisClusterException as error:
+        raise RedisConnectionError(str(error)) from error
+
+
+def _answer(connection: Any, timeout_s: float) -> Any:
+    try:
+        return connection.read_response(timeout=timeout_s)
+    except ResponseError as error:
+        return error
+
+
+def _key(command: Command) -> str:
+    """The first key of a command."""
+    return str(command[3] if command[0] == _SCRIPT else command[1])

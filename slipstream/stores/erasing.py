@@ -130,7 +130,13 @@ class VisitorErasures:
             rest = replace(emptied(state), merged=merged)
             own = VisitorState(applied=state.merged.get(visitor_id, {}))
             if self._values.replace(end, stored.revision, rest):
+                self._values.settle()
                 self._values.replace(visitor_id, marker.revision, own)
+
+    @translated()
+    def settle(self) -> None:
+        """Return when what was written so far stays, whichever node is lost (`Scripts.settle`)."""
+        self._values.settle()
 
     @translated()
     def forget(self, visitor_ids: Sequence[str]) -> None:
@@ -213,8 +219,11 @@ class VisitorErasures:
         self._catalog.erase(members, ends)
         self._trending.forget(members)
         erased = self._catalog.erased_before(members)
-        # The state's holder comes after those whom only it names.
+        # The state's holder comes after those whom only it names, and the user after the holder,
+        # whom only the user's marker names.
         for visitor_id in [*(name for name in members if name != user_id), user_id]:
+            if visitor_id in (members[-1], user_id):
+                self._values.settle()
             while not self._drop(visitor_id, record, erased.get(visitor_id, ends)):
                 pass
         return members

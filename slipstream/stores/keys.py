@@ -8,7 +8,7 @@ class Keys:
     """The keys of one namespace.
 
     Keys that are changed together share a hash tag, which puts them into one slot of a cluster:
-    the lists of demand and active visitors with their state, and the checkpoints.
+    the lists of demand and active visitors with their state, and the checkpoints with the lineages.
     """
 
     namespace: str
@@ -31,6 +31,10 @@ class Keys:
     def lineage(self, source: str) -> str:
         return f"{{{self.namespace}:checkpoint}}:lineage:{source}"
 
+    def settled(self, tag: int) -> str:
+        """A key whose tag puts it into a slot of the node that counts by it (see `settling`)."""
+        return f"{self.namespace}:settled:{{{tag}}}"
+
     @property
     def hold(self) -> str:
         """Exists while consumers are to apply nothing (see `slipstream.stores.rebuild`)."""
@@ -46,15 +50,16 @@ class Keys:
         """The replica that erases from the lake now."""
         return f"{self.namespace}:erasing"
 
-    @property
-    def files_begun(self) -> str:
-        """The server that began to write its files anew, and when (see `redis_files`)."""
-        return f"{self.namespace}:files-begun"
+    def files_begun(self, node: str) -> str:
+        """The server that began to write its files anew, and when (see `redis_files`).
 
-    @property
-    def files_written(self) -> str:
+        `node` is its address in a cluster, else empty.
+        """
+        return f"{self.namespace}:files-begun{node and f':{node}'}"
+
+    def files_written(self, node: str) -> str:
         """When the server began to write the files that it has now."""
-        return f"{self.namespace}:files-written"
+        return f"{self.namespace}:files-written{node and f':{node}'}"
 
     @property
     def trending(self) -> str:

@@ -13,6 +13,9 @@ A writer that comes upon a marker with a state goes on with step 2; `merged` say
 happened. Later records of A are folded into U, judged by the offsets that `merged` has for A. Two
 users that are merged into each other at the same moment make a circle of markers. The writer that
 comes upon it gives the lowest id its state back.
+
+On a cluster each step is settled before the next one, whoever did it: a node that lost the marker
+alone would let A grow beside U.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -175,9 +178,11 @@ class Merges:
                 continue
             if not has_taken_in(root.content, mover, theirs):
                 state = taken_in(root.content, mover, theirs)
+                self._values.settle()
                 if not self._values.replace(end, root.revision, state):
                     continue
                 changed[end] = state
+            self._values.settle()
             self._values.replace(mover, stored[mover].revision, MergeMarker(to))
 
     def _open_circle(self, circle: Mapping[str, StoredVisitor]) -> None:
@@ -196,4 +201,5 @@ class Merges:
         log.warning(
             "visitors were merged in a circle; one stays", visitors=sorted(circle), stays=lowest
         )
+        self._values.settle()
         self._values.replace(lowest, revision, state)

@@ -22,7 +22,7 @@ from slipstream.stores.catalog_store import CatalogPut as CatalogPut
 from slipstream.stores.checkpoints import CheckpointMove as CheckpointMove
 from slipstream.stores.checkpoints import Checkpoints, DurabilityQuestions
 from slipstream.stores.checkpoints import Durability as Durability
-from slipstream.stores.connection import Scripts, connect, server_facts, translated
+from slipstream.stores.connection import Scripts, connect, on_servers, server_facts, translated
 from slipstream.stores.connection import StoreTooNewError as StoreTooNewError
 from slipstream.stores.connection import StoreUnavailableError as StoreUnavailableError
 from slipstream.stores.erasing import VisitorErasures
@@ -87,7 +87,7 @@ class OnlineStore:
         retention = retention or Retention()
         self._keys = keys = Keys(namespace)
         self._redis = client = connect(settings)
-        self._scripts = scripts = Scripts(client)
+        self._scripts = scripts = Scripts(client, keys)
         values = VisitorValues(client, scripts, keys, retention.visitor_ttl_ms)
         self._merges = Merges(values)
         self._visitors = Visitors(values, self._merges)
@@ -126,9 +126,14 @@ class OnlineStore:
                     for record, made in zip(update.records, update.pairs, strict=True)
                     if made
                 }
+                if pairs and any(update.state.merged for update in updates.values()):
+                    # Another consumer may have written what these pairs follow from just now.
+                    self._scripts.settle()
                 # Items come first. After a crash between the two, the visitors are as before and
                 # make the same pairs again, which the items already hold.
                 self._items.fold(contributions(todo, pairs))
+                if pairs:
+                    self._scripts.settle()
                 lost = self._visitors.write(updates)
                 changed |= {end: update.state for end, update in updates.items() if end not in lost}
                 todo = [record for end in lost for record in updates[end].records]
@@ -230,9 +235,9 @@ class OnlineStore:
             return self._trending.watermark()
 
     def ping(self) -> None:
-        """Return when Redis answers; raise `StoreUnavailableError` when it does not."""
+        """Return when Redis answers, each of its nodes; else raise `StoreUnavailableError`."""
         with translated():
-            self._redis.ping()
+            on_servers(self._redis, lambda client: client.ping())
 
     def held(self) -> bool:
         """Whether a rebuild asks that nothing be applied (see `slipstream.stores.rebuild`)."""
@@ -258,9 +263,14 @@ class OnlineStore:
     def follow(self, spans: Mapping[str, Sequence[Span]]) -> dict[str, Lineage]:
         """Note, by source, which records are about to be applied; returns where their logs parted
         from what was applied of them.
+
+        On a cluster the notes are settled: states outlive no note of what they hold.
         """
         with translated():
-            return self._lineages.follow(spans)
+            lineages = self._lineages.follow(spans)
+            if any(spans.values()):
+                self._scripts.settle()
+            return lineages
 
     def durability(self, offsets: Mapping[str, int]) -> Durability:
         """Wait, up to some seconds, until the effects before these offsets are durable.
@@ -270,14 +280,17 @@ class OnlineStore:
         return self._durability.ask(offsets)
 
     def memory(self) -> RedisMemory:
-        """The memory of Redis.
+        """The memory of Redis; of a cluster's fullest node.
 
-        Raises `RefusedSettingsError` when Redis would evict keys, or is a node of a cluster.
+        Raises `RefusedSettingsError` when Redis would evict keys, or is a node of a cluster whose
+        URL is that of one server.
         """
         with translated():
-            facts = server_facts(self._redis)
-        refuse_cluster(facts)
-        return redis_memory(facts)
+            servers = on_servers(self._redis, server_facts)
+        for name, facts in servers.items():
+            if not name:
+                refuse_cluster(facts)
+        return max((redis_memory(facts) for facts in servers.values()), key=RedisMemory.share)
 
     def close(self) -> None:
         self._redis.close()

@@ -63,8 +63,8 @@ class Rebuild:
         self, settings: RedisSettings, namespace: str, retention: Retention, covered: LastOffset
     ) -> None:
         self._redis = connect(settings)
-        self._scripts = Scripts(self._redis)
         self._keys, self._retention, self._covered = Keys(namespace), retention, covered
+        self._scripts = Scripts(self._redis, self._keys)
 
     def visitors(self, rebuilt: Sequence[RebuiltVisitor]) -> list[RebuiltVisitor]:
         """Write these users, and markers for their members; returns those that had to be left."""
@@ -72,6 +72,7 @@ class Rebuild:
         with translated():
             for start in range(0, len(rebuilt), _CHUNK):
                 left += self._write_visitors(rebuilt[start : start + _CHUNK])
+            self._scripts.settle()
         return left
 
     def items(self, rebuilt: Sequence[RebuiltItem]) -> list[RebuiltItem]:
@@ -80,6 +81,7 @@ class Rebuild:
         with translated():
             for start in range(0, len(rebuilt), _CHUNK):
                 left += self._write_items(rebuilt[start : start + _CHUNK])
+            self._scripts.settle()
         return left
 
     def add_pairs(self, pairs: Mapping[str, Sequence[StreamCovisit]]) -> None:
@@ -193,7 +195,9 @@ class Rebuild:
             pending.append(_PendingVisitor(user, revisions, present))
         done = self._scripts.replace([self._visitor_call(each, now) for each in pending])
         # The members come last. Until then their records are folded into their own states, whose
-        # revisions change, so the marker is refused.
+        # revisions change, so the marker is refused. Their states are in the user's, which has to
+        # stay.
+        self._scripts.settle()
         calls, users = [], []
         for each, ok in zip(pending, done, strict=True):
             if not ok:

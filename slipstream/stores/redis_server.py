@@ -1,5 +1,5 @@
 """What a Redis has to be: its memory, with the refusal of a server that would evict keys or that is
-a node of a cluster.
+a node of a cluster under the URL of one server.
 """
 
 from collections.abc import Mapping
@@ -9,9 +9,8 @@ from slipstream.chassis.dependencies import RefusedSettingsError
 
 _KEEPS: Final = "noeviction"
 _CLUSTER: Final = (
-    "Redis is a node of a Redis Cluster, whose nodes each lose their last writes alone; Slipstream "
-    "keeps its checkpoints, and reads many keys at once, on one server: set SLIPSTREAM_REDIS__URL "
-    "to a Redis with cluster-enabled no, with replicas and Sentinels if it has to survive a node"
+    "Redis is a node of a Redis Cluster, and SLIPSTREAM_REDIS__URL names it as one server: name "
+    "the cluster's nodes in it, redis+cluster://user:password@host:port,host:port"
 )
 
 
@@ -20,6 +19,10 @@ class RedisMemory(NamedTuple):
 
     used: int
     limit: int | None
+
+    def share(self) -> float:
+        """The used share of the limit; 0 without one."""
+        return self.used / self.limit if self.limit else 0.0
 
 
 def redis_memory(facts: Mapping[str, Any]) -> RedisMemory:
@@ -39,6 +42,8 @@ def redis_memory(facts: Mapping[str, Any]) -> RedisMemory:
 
 
 def refuse_cluster(facts: Mapping[str, Any]) -> None:
-    """Raise `RefusedSettingsError` for a node of a Redis Cluster, by its INFO (docs/adr/0030)."""
+    """Raise `RefusedSettingsError` for a node of a Redis Cluster, by its INFO, that is to be one
+    server: it would answer for a part of the keys (docs/adr/0064).
+    """
     if facts.get("cluster_enabled"):
         raise RefusedSettingsError(_CLUSTER)

@@ -70,6 +70,10 @@ class VisitorValues:
             ]
         )
 
+    def settle(self) -> None:
+        """Return when what was written so far stays, whichever node is lost (`Scripts.settle`)."""
+        self._scripts.settle()
+
     def delete(self, visitor_id: str) -> None:
         self._redis.delete(self._keys.visitor(visitor_id))
 
@@ -85,6 +89,9 @@ class VisitorValues:
 
     def keep_markers(self, used: Mapping[str, Mapping[str, StoredVisitor]]) -> None:
         """Renew markers that were followed, and point them to the end.
+
+        That needs no settled markers in between: they have lost their states, which happens only to
+        settled ones.
 
         Args:
             used: the markers by visitor, by the end that they led to.

@@ -1,4 +1,6 @@
-"""Fixtures of the tests on three brokers, and of those that run features' materializer."""
+"""Fixtures of the tests on three brokers, on a Redis Cluster, and of those that run features'
+materializer.
+"""
 
 from collections.abc import Iterator
 
@@ -7,7 +9,9 @@ import pytest
 from services.features.settings import FeaturesSettings
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from tests.integration.brokers import Cluster, three_brokers
+from tests.integration.cluster_losses import Losses
 from tests.integration.running_materializer import QUICK
+from tests.redis_clusters import running_cluster
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +26,16 @@ def cluster(started_cluster: Cluster) -> Iterator[Cluster]:
     """Three brokers, all of which are up before and after the test."""
     yield started_cluster
     started_cluster.restore()
+
+
+@pytest.fixture(scope="session")
+def losses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Losses]:
+    """The Redis Cluster of three nodes that all tests of a process share, each of which can crash
+    and lose something.
+    """
+    directory = tmp_path_factory.mktemp("cluster")
+    with running_cluster(directory) as children:
+        yield Losses(directory, children)
 
 
 @pytest.fixture

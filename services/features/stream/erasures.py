@@ -87,8 +87,7 @@ class LakeErasures:
             lease: The lease on erasing, and the hold of the lake's writers.
             committed: The offset that the group has committed, by source; raises
                 `BrokerUnavailableError`.
-            ends: The ends of the topics that may name a visitor; raises
-                `BrokerUnavailableError`.
+            ends: The ends of topics that may name a visitor; raises `BrokerUnavailableError`.
             tell: Tells other services of erasures; raises `BrokerUnavailableError`.
         """
         self._lake, self._store, self._lease = lake, store, lease
@@ -248,6 +247,7 @@ class LakeErasures:
         ]
         self._store.erasures.forget(sorted(names - others))
         self._store.put_catalog([entry for entry in left if entry.record.entity == "user"])
+        self._store.erasures.settle()  # Nobody does this again once the request is deleted.
         done = []
         for person in people:
             attempts = self._attempts[person.position] = self._attempts.get(person.position, 0) + 1

@@ -19,8 +19,12 @@ def test_server_that_evicts_is_refused_also_without_a_limit(policy: str) -> None
         redis_memory({"used_memory": 7, "maxmemory": 0, "maxmemory_policy": policy})
 
 
-def test_node_of_a_cluster_is_refused_and_any_other_server_passes() -> None:
-    with pytest.raises(RefusedSettingsError, match=r"SLIPSTREAM_REDIS__URL .* cluster-enabled no"):
+def test_share_of_memory_is_that_of_the_limit() -> None:
+    assert [RedisMemory(5, limit).share() for limit in (10, None)] == [0.5, 0.0]
+
+
+def test_node_of_a_cluster_is_no_server_and_any_other_one_passes() -> None:
+    with pytest.raises(RefusedSettingsError, match=r"SLIPSTREAM_REDIS__URL .* redis\+cluster://"):
         refuse_cluster({"redis_version": "8.0.2", "cluster_enabled": 1})
     for facts in ({}, {"cluster_enabled": 0}):
         refuse_cluster(facts)
