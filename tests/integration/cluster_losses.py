@@ -1,9 +1,10 @@
 """Nodes of a Redis Cluster that crash between two writes, and lose what was not settled."""
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, ParamSpec
 
 import redis
 from pydantic import SecretStr
@@ -15,6 +16,7 @@ from slipstream_cli.local.processes import Child
 from tests.integration.redis_failures import append_only_file, crash_and_lose
 from tests.redis_clusters import cluster_url, node_place, owner, wait_until_whole
 
+P = ParamSpec("P")
 _PATIENCE_S: Final = 60.0
 
 
@@ -27,6 +29,8 @@ class Losses:
     def __init__(self, directory: Path, children: dict[str, Child]) -> None:
         self._directory, self.children = directory, children
         self._kept: dict[str, int] = {}
+        # A crash comes before or after a settling and the note of what stays since.
+        self._settling = threading.Lock()
         self.keep()
 
     @property
@@ -45,20 +49,26 @@ class Losses:
 
     def crash(self, name: str) -> None:
         """Kill a node, cut off what it does not keep, and start it again."""
-        crash_and_lose(self.children[name], self._file(name), self._kept[name])
+        with self._settling:
+            crash_and_lose(self.children[name], self._file(name), self._kept[name])
         wait_until_whole(self.children)
 
     def store(self, namespace: str, *, settling: bool = True) -> OnlineStore:
         """A writer; without settling it writes as on one server."""
         store = OnlineStore(self.settings, namespace)
-        settle = store._scripts.settle
-
-        def settled() -> None:
-            settle()
-            self.keep()
-
-        store._scripts.settle = settled if settling else lambda: None  # type: ignore[method-assign]
+        settle = self.keeping(store._scripts.settle) if settling else lambda: None
+        store._scripts.settle = settle  # type: ignore[method-assign]
         return store
+
+    def keeping(self, settle: Callable[P, None]) -> Callable[P, None]:
+        """A settling, after which all nodes keep what they have."""
+
+        def settled(*args: P.args, **kwargs: P.kwargs) -> None:
+            with self._settling:
+                settle(*args, **kwargs)
+                self.keep()
+
+        return settled
 
     def crash_before(
         self, store: OnlineStore, script: str, key: str, node: str, *, nth: int = 1

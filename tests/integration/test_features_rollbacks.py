@@ -15,7 +15,10 @@ from slipstream.broker.topics import physical
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.topics import INTERACTIONS
+from slipstream.stores.connection import Scripts
+from slipstream.stores.keys import Keys
 from tests.conftest import OwnRedis
+from tests.integration.cluster_losses import Losses
 from tests.integration.redis_failures import (
     Link,
     append_only_file,
@@ -69,6 +72,15 @@ class Consumers:
         with admin_session(self.settings.kafka, "offsets could not be looked up") as admin:
             offsets = admin.list_group_offsets([group])[group]
         return sum(max(0, at.offset) for place, at in offsets.items() if place.topic == topic)
+
+    @property
+    def applied(self) -> int:
+        """How many records the consumers have applied, each time that they are read."""
+        return sum(run.materializer.progress(0.0).applied for run in self.runs)
+
+    def wait_until(self, *, applied: int = 0, committed: int = 0) -> None:
+        """Return when as many records have been applied, and offsets committed."""
+        until(lambda: self.applied >= applied and self.committed >= committed)
 
     @property
     def rollbacks(self) -> float:
@@ -197,3 +209,27 @@ def test_what_replicas_lack_that_sentinels_promote_is_read_again(
             three.settle()
             until(lambda: events_online(three.runs[0].store) == 1_000)
             three.assert_exactly()
+
+
+@pytest.mark.servers("real")
+def test_nodes_of_a_cluster_that_lose_what_was_not_settled_lose_no_event(
+    broker: KafkaSettings,
+    losses: Losses,
+    lake_settings: LakeSettings,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Scripts, "settle", losses.keeping(Scripts.settle))
+    # With the checkpoints gone, all would be read again: that mends what the later ones lose.
+    checkpoints = losses.owner(Keys(namespace).checkpoint(""))
+    nodes = sorted(losses.children, key=lambda name: name != checkpoints)
+    losses.keep()
+    with consumers(broker, losses.settings, lake_settings, namespace) as three:
+        for number, node in enumerate(nodes, 1):
+            before = three.applied
+            three.send(events(300, first=300 * (number - 1)))
+            three.wait_until(applied=before + 1)
+            losses.crash(node)
+            three.settle()
+            three.wait_until(committed=300 * number)
+        three.assert_exactly()
