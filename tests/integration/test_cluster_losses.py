@@ -17,7 +17,13 @@ from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.stores.keys import Keys
-from slipstream.stores.online import CheckpointMove, OnlineStore, StoreUnavailableError
+from slipstream.stores.online import (
+    CheckpointMove,
+    OnlineStore,
+    Retention,
+    StoreUnavailableError,
+)
+from slipstream.stores.rebuild import Rebuild, RebuiltVisitor
 from tests.integration.cluster_losses import Losses, again
 from tests.integration.merge_stories import NOW, contents, view
 
@@ -34,6 +40,7 @@ class Scene:
     """
 
     losses: Losses
+    settings: RedisSettings
     keys: Keys
     visitor: str
     user: str
@@ -197,11 +204,24 @@ def a_lineage(scene: Scene) -> object:
     return found[0]
 
 
-STORIES = [a_pair, a_marker, a_history, an_erasure, a_page, a_checkpoint, a_lineage]
+def a_rebuild(scene: Scene) -> object:
+    """A rebuild writes a user, then markers of its members."""
+    again(lambda: scene.other.apply([scene.view(0)]))
+    state = scene.other.visitor(scene.visitor)
+    assert state is not None
+    rebuild = Rebuild(scene.settings, scene.keys.namespace, Retention(), lambda source: 1_000)
+    rebuild._scripts = scene.first._scripts
+    scene.crash_before("replace", scene.keys.visitor(scene.visitor), scene.keys.visitor(scene.user))
+    user = RebuiltVisitor(scene.user, state, (scene.visitor,), 2 * NOW)
+    again(lambda: rebuild.visitors([user]))
+    return scene.outcome()
+
+
+STORIES = [a_pair, a_marker, a_history, an_erasure, a_page, a_checkpoint, a_lineage, a_rebuild]
 
 
 def scene_of(
-    losses: Losses, namespace: str, make: Callable[[], OnlineStore], crashes: bool
+    losses: Losses, settings: RedisSettings, namespace: str, make: Callable[[], OnlineStore]
 ) -> Scene:
     keys = Keys(namespace)
 
@@ -217,9 +237,8 @@ def scene_of(
 
     visitor = name("v", (keys.visitor, 1), (lambda each: keys.catalog("user", each), 2))
     items = [name("i", (keys.item, 2)), name("j", (keys.item, 2))]
-    return Scene(
-        losses, keys, visitor, name("u", (keys.visitor, 3)), items, make(), make(), crashes
-    )
+    user, crashes = name("u", (keys.visitor, 3)), settings == losses.settings
+    return Scene(losses, settings, keys, visitor, user, items, make(), make(), crashes)
 
 
 @pytest.mark.parametrize("story", STORIES)
@@ -235,7 +254,7 @@ def test_what_a_node_loses_alone_breaks_nothing_that_was_settled(
     def unsettled() -> OnlineStore:
         return losses.store(namespace, settling=False)
 
-    expected = story(scene_of(losses, namespace, one_server, crashes=False))
-    assert story(scene_of(losses, namespace, settling, crashes=True)) == expected
+    expected = story(scene_of(losses, redis_settings, namespace, one_server))
+    assert story(scene_of(losses, losses.settings, namespace, settling)) == expected
     losses.clear()
-    assert story(scene_of(losses, namespace, unsettled, crashes=True)) != expected
+    assert story(scene_of(losses, losses.settings, namespace, unsettled)) != expected
