@@ -57,7 +57,10 @@ class _PendingVisitor:
 
 
 class Rebuild:
-    """Writes states of history. Methods raise `StoreUnavailableError`, and can all be repeated."""
+    """Writes states of history, which are settled when a method returns.
+
+    Methods raise `StoreUnavailableError`, and can all be repeated.
+    """
 
     def __init__(
         self, settings: RedisSettings, namespace: str, retention: Retention, covered: LastOffset
@@ -104,6 +107,7 @@ class Rebuild:
                 # One that a writer has changed meanwhile is read anew.
                 done = self._scripts.replace(calls)
                 left = [item_id for item_id, ok in zip(known, done, strict=True) if not ok]
+            self._scripts.settle()
 
     def trending(self, masses: Mapping[str, Sequence[float | None]], state: TrendingState) -> bool:
         """Write the lists of demand, masses by item and list; whether that could be done."""
@@ -124,7 +128,9 @@ class Rebuild:
                 masses.items(),
                 anew=1 + len(POPULAR_WINDOWS),
             )
-            return bool(self._scripts.run("trending", [call])[0])
+            done = bool(self._scripts.run("trending", [call])[0])
+            self._scripts.settle()
+            return done
 
     def trending_applied(self) -> dict[str, int]:
         """The consumer's last offset by source: the trending list's state sees every record."""

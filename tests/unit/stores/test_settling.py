@@ -11,6 +11,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from structlog.testing import capture_logs
 
 from slipstream.stores.cluster_clients import BlockingCluster, Command
+from slipstream.stores.connection import Scripts
 from slipstream.stores.keys import Keys
 from slipstream.stores.settling import Settlement
 
@@ -73,6 +74,10 @@ def reach(cluster: FakeCluster) -> Settlement:
 
 def names(commands: Sequence[Command]) -> list[str]:
     return [command[0] for command in commands]
+
+
+def test_one_server_is_asked_nothing() -> None:
+    Scripts(object(), Keys("shop")).settle()
 
 
 def test_every_node_is_asked_for_its_disk_behind_a_write_of_a_key_that_it_has() -> None:
