@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import redis
+from pydantic import SecretStr
 
+from slipstream.chassis.dependencies import RefusedSettingsError
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import StreamCatalogRecord, StreamInteraction
@@ -226,3 +228,10 @@ def test_a_lease_has_one_holder(losses: Losses, namespace: str) -> None:
     assert two.held()
     one.release()
     assert not two.held()
+
+
+def test_a_server_that_is_alone_is_no_cluster(redis_url: str, namespace: str) -> None:
+    url = redis_url.replace("redis://", "redis+cluster://").removesuffix("/0")
+    store = OnlineStore(RedisSettings(url=SecretStr(url)), namespace)
+    with pytest.raises(RefusedSettingsError, match="cluster-enabled no"):
+        store.memory()
