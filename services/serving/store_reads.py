@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 
 from services.serving.deadlines import TICKS, Budget, HearingClock
@@ -29,6 +30,9 @@ PAUSE_S = 0.5
 
 class OnlineFeatures(Protocol):
     """Reads of the online store, which raise `StoreUnavailableError`."""
+
+    def node(self, user_id: str | None = None) -> str:
+        """The node of a cluster that holds a visitor's state, or with None the lists of demand."""
 
     async def visitor(self, user_id: str) -> VisitorState | None: ...
 
@@ -90,7 +94,8 @@ class CircuitBreaker:
 class StoreReads:
     """Reads that end in time, and at once while the store is known to be away.
 
-    A probe reads in the background, so that no visitor waits for it. All methods raise
+    A probe reads in the background, so that no visitor waits for it. Of a cluster each node has a
+    circuit of its own: while one is away, what the others hold is read. All methods raise
     `StoreUnavailableError`, whatever the fault.
 
     Args:
@@ -102,8 +107,9 @@ class StoreReads:
     def __init__(self, online: OnlineFeatures, measured: ServingMetrics, timeout_s: float) -> None:
         self._online, self._measured, self._timeout_s = online, measured, timeout_s
         self._clock = HearingClock(timeout_s / TICKS)
-        self._breaker = CircuitBreaker(self._circuit_changed)
-        self._probe: asyncio.Task[None] | None = None
+        # By the node of a cluster. One server, and a read of many visitors, have the name "".
+        self._breakers: dict[str, CircuitBreaker] = {}
+        self._probes: dict[str, asyncio.Task[None]] = {}
 
     def budget(self) -> Budget:
         """The waiting time of a request."""
@@ -111,15 +117,18 @@ class StoreReads:
 
     async def visitor(self, user_id: str, budget: Budget) -> VisitorState | None:
         """The visitor's state; None for an unknown one."""
-        return await self._read(lambda: self._online.visitor(user_id), budget)
+        node = self._online.node(user_id)
+        return await self._read(lambda: self._online.visitor(user_id), budget, node)
 
     async def trending(self, n: int, budget: Budget, window: str = "") -> Sequence[TrendingItem]:
         """The `n` items in most demand, highest first: now, or in a window of popular items."""
-        return await self._read(lambda: self._online.trending(n, window), budget)
+        node = self._online.node()
+        return await self._read(lambda: self._online.trending(n, window), budget, node)
 
     async def active_visitors(self, n: int, budget: Budget) -> Sequence[ActiveVisitor]:
         """The `n` visitors who were active last, latest first."""
-        return await self._read(lambda: self._online.active_visitors(n), budget)
+        node = self._online.node()
+        return await self._read(lambda: self._online.active_visitors(n), budget, node)
 
     async def users(self, visitor_ids: Sequence[str], budget: Budget) -> Mapping[str, UserState]:
         """For each of these visitors who is known, the user that they are, and the user's state."""
@@ -134,40 +143,59 @@ class StoreReads:
         except TimeoutError as error:
             raise StoreUnavailableError("no answer in time") from error
 
-    async def _read(self, read: Callable[[], Awaitable[T]], budget: Budget) -> T:
-        if self._breaker.open:
-            if self._breaker.takes_probe():
-                self._probe = asyncio.create_task(self._ask_again())
+    async def _read(self, read: Callable[[], Awaitable[T]], budget: Budget, node: str = "") -> T:
+        breaker = self._breakers.get(node) or self._new_breaker(node)
+        if breaker.open:
+            if breaker.takes_probe():
+                self._probes[node] = asyncio.create_task(self._ask_again(read, breaker))
             raise StoreUnavailableError("the online store did not answer a moment ago")
         if budget.left_s <= 0:
             raise StoreUnavailableError("the time for the online store is spent")
-        began = self._breaker.now()
+        began = breaker.now()
         try:
             result = await self._clock.wait(read(), budget)
         except TimeoutError as error:
-            self._breaker.failed(began)
+            breaker.failed(began)
             raise StoreUnavailableError("no answer in time") from error
         except StoreUnavailableError:
-            self._breaker.failed(began)
+            breaker.failed(began)
             raise
         except Exception as error:
             self._measured.failed("online_store_reader", error)
             raise StoreUnavailableError(f"{type(error).__name__}: {error}") from error
-        self._breaker.succeeded()
+        breaker.succeeded()
         return result
 
-    async def _ask_again(self) -> None:
-        began = self._breaker.now()
+    async def _ask_again(
+        self, read: Callable[[], Awaitable[object]], breaker: CircuitBreaker
+    ) -> None:
+        began = breaker.now()
         try:
-            await self._clock.wait(self._online.trending(1), self.budget())
+            await self._clock.wait(read(), self.budget())
         except Exception:  # whatever it is, the circuit stays open
-            self._breaker.failed(began)
+            breaker.failed(began)
         else:
-            self._breaker.succeeded()
+            breaker.succeeded()
 
-    def _circuit_changed(self, is_open: bool) -> None:
+    def _new_breaker(self, node: str) -> CircuitBreaker:
+        """A circuit for a node that is asked for the first time.
+
+        It may have taken over from one that is away, which nobody asks any more. So circuits that
+        are open begin anew.
+        """
+        self._breakers = {name: each for name, each in self._breakers.items() if not each.open}
+        self._breakers[node] = CircuitBreaker(partial(self._circuit_changed, node))
+        self._tell_whether_open()
+        return self._breakers[node]
+
+    def _tell_whether_open(self) -> None:
+        is_open = any(breaker.open for breaker in self._breakers.values())
         self._measured.store_circuit_open.set(is_open)
+
+    def _circuit_changed(self, node: str, is_open: bool) -> None:
+        self._tell_whether_open()
+        of_node = {"node": node} if node else {}
         if is_open:
-            log.warning("the online store does not answer; requests go on without it")
+            log.warning("the online store does not answer; requests go on without it", **of_node)
         else:
-            log.info("the online store answers again")
+            log.info("the online store answers again", **of_node)

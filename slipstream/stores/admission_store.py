@@ -1,7 +1,7 @@
 """Redis store that admits events: recent message ids, and the rates of write keys and visitors.
 
 All keys lie in one slot of a cluster (one hash tag), since one script call judges everything that
-arrived at the same time. Only ingestion uses this key space.
+arrived at the same time. So one node has all of this load. Only ingestion uses this key space.
 """
 
 import asyncio
@@ -13,7 +13,8 @@ from contextlib import suppress
 from importlib.resources import files
 from typing import Any, Final
 
-from redis.exceptions import NoPermissionError, NoScriptError, RedisError
+from redis.asyncio.cluster import RedisCluster
+from redis.exceptions import NoPermissionError, NoScriptError
 
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import RedisSettings
@@ -23,6 +24,7 @@ from slipstream.stores.admission_protocol import (
     AdmissionVerdict,
     digest,
 )
+from slipstream.stores.cluster_reads import FAILURES
 from slipstream.stores.connection import connect, translated
 from slipstream.stores.redis_clients import single_client
 from slipstream.stores.redis_server import redis_memory, refuse_cluster
@@ -102,17 +104,20 @@ class AdmissionStore:
             self._marking = asyncio.get_running_loop().call_later(MARK_AFTER_S, self._mark_soon)
 
     async def ping(self) -> None:
-        """Return when Redis answers; a readiness check."""
-        await self._redis.ping()
+        """Return when Redis answers, of a cluster the node with these keys; a readiness check."""
+        await self._redis.ping(**await self._target())
 
     async def refuse_server(self) -> None:
-        """Raise `RefusedSettingsError` when Redis would evict ids, or is a node of a cluster.
+        """Raise `RefusedSettingsError` when Redis would evict ids, or where the URL of one server
+        leads to a cluster's node.
 
         One that is away passes.
         """
-        with suppress(RedisError, OSError):
-            facts = await self._redis.info()
-            refuse_cluster(facts)
+        with suppress(*FAILURES):
+            target = await self._target()
+            facts = await self._redis.info(**target)
+            if not target:
+                refuse_cluster(facts)
             redis_memory(facts)
 
     async def aclose(self) -> None:
@@ -121,8 +126,15 @@ class AdmissionStore:
             self._marking.cancel()
         while self._marks and await self._run(self._call(())) is not None:
             pass
-        with suppress(RedisError, OSError):
+        with suppress(*FAILURES):
             await self._redis.aclose()
+
+    async def _target(self) -> dict[str, Any]:
+        """The option of a command that sends it to the node of a cluster with these keys."""
+        if not isinstance(self._redis, RedisCluster):
+            return {}
+        await self._redis.initialize()
+        return {"target_nodes": self._redis.get_node_from_key(self._prefix)}
 
     def _call(self, queries: Sequence[AdmissionQuery]) -> AdmissionCall:
         return AdmissionCall(queries, self._prefix)
@@ -146,7 +158,7 @@ class AdmissionStore:
             # Waiting for the one connection counts, too.
             async with asyncio.timeout(self._limit_s):
                 answer = await self._evaluate(call, marks)
-        except (RedisError, OSError) as error:
+        except FAILURES as error:
             if not self._away:
                 reason = str(error) or f"no answer within {self._limit_s:g} s"
                 log.warning("message ids can't be looked up; repeats may pass", reason=reason)
@@ -161,7 +173,7 @@ class AdmissionStore:
         self._away = self._gap = False
         return answer
 
-    async def _script(self) -> str:
+    async def _script(self, target: Mapping[str, Any]) -> str:
         """The script, with the server's history in its first line.
 
         A server that was demoted and took over again keeps its scripts, and has forgotten ids: only
@@ -169,26 +181,28 @@ class AdmissionStore:
         """
         history = None
         with suppress(NoPermissionError):
-            history = (await self._redis.info("replication")).get("master_replid")
+            history = (await self._redis.info("replication", **target)).get("master_replid")
         return f"-- {history}\n" + files(__package__).joinpath("admit.lua").read_text()
 
     async def _evaluate(self, call: AdmissionCall, marks: Sequence[str]) -> list[Any]:
         while True:
+            target = await self._target()
             if not self._sha:
-                self._sha = await self._redis.script_load(await self._script())
+                text = await self._script(target)
+                self._sha = await self._redis.execute_command("SCRIPT LOAD", text, **target)
             elif self._away:  # Another server may answer now.
-                text = await self._script()
+                text = await self._script(target)
                 self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
             try:
                 answer: list[Any] = await self._redis.execute_command(
                     "EVALSHA", self._sha, 1 + len(marks) + len(call.keys),
                     f"{self._prefix}gap", *marks, *call.keys,
                     self._window_ms or 1, GAP_MS if self._gap else 0, len(marks), call.plan,
-                    self._log_id(), *call.charges,
+                    self._log_id(), *call.charges, **target,
                 )  # fmt: skip
                 return answer
             except NoScriptError:
-                # Redis has restarted, and may have lost its last writes.
+                # Redis has restarted, another one took over, or the slot has moved to one.
                 self._sha, self._gap = "", True
 
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, cast
 
+from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import RedisError
 
 from slipstream.chassis.settings import RedisSettings
@@ -11,6 +12,7 @@ from slipstream.contracts.events import CatalogRecord
 from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
+from slipstream.stores.cluster_reads import FAILURES, ClusterReads
 from slipstream.stores.connection import translated
 from slipstream.stores.gathered_reads import GatheredReads
 from slipstream.stores.keys import Keys
@@ -37,7 +39,23 @@ class OnlineReader:
         self._redis: Any = waiting_client(
             settings.url.get_secret_value(), settings.timeout_s, settings.max_connections
         )
-        self._reads = GatheredReads(self._read)
+        # A cluster's command reads keys of one slot only.
+        self._cluster = (
+            ClusterReads(self._redis, settings.max_connections)
+            if isinstance(self._redis, RedisCluster)
+            else None
+        )
+        self._reads = self._cluster or GatheredReads(self._read)
+
+    def node(self, user_id: str | None = None) -> str:
+        """The node of a cluster that holds a visitor's state, or with None the lists of demand.
+
+        Empty for one server, and before the first read.
+        """
+        if self._cluster is None:
+            return ""
+        key = self._keys.trending if user_id is None else self._keys.visitor(user_id)
+        return self._cluster.node(key)
 
     async def visitor(self, user_id: str) -> VisitorState | None:
         """The state of the visitor, or of the user that the visitor is; None when there is none."""
@@ -56,8 +74,9 @@ class OnlineReader:
     ) -> tuple[list[VisitorState | None], list[ItemState | None]]:
         """Visitors' and items' states, in the orders asked.
 
-        A merged visitor gets the user's state. It takes one round trip, which all callers of a turn
-        of the event loop share, and one more for each marker on the way.
+        A merged visitor gets the user's state. It takes one round trip, to all nodes of a cluster
+        at once, which all callers of a turn of the event loop share, and one more for each marker
+        on the way.
         """
         keys = [self._keys.visitor(user_id) for user_id in user_ids] + [
             self._keys.item(item_id) for item_id in item_ids
@@ -112,11 +131,10 @@ class OnlineReader:
         """
         if not entity_ids:
             return []
-        async with translated_async():
-            pipeline = self._redis.pipeline(transaction=False)
-            for entity_id in entity_ids:
-                pipeline.hget(self._keys.catalog(entity, entity_id), "record")
-            values = await pipeline.execute()
+        pipeline = self._redis.pipeline(transaction=False)
+        for entity_id in entity_ids:
+            pipeline.hget(self._keys.catalog(entity, entity_id), "record")
+        values = await self._executed(pipeline, "")
         return [layout.decode_catalog(value) for value in values]
 
     async def item_ids(self, cursor: int, count: int) -> tuple[int, list[str]]:
@@ -137,20 +155,24 @@ class OnlineReader:
         """
         if n <= 0:
             return []
-        async with translated_async():
-            pipeline = self._redis.pipeline(transaction=False)
-            pipeline.zrevrange(self._keys.demand_scores(window), 0, n - 1, withscores=True)
-            pipeline.get(self._keys.trending)
-            scores, state = await pipeline.execute()
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.zrevrange(self._keys.demand_scores(window), 0, n - 1, withscores=True)
+        pipeline.get(self._keys.trending)
+        scores, state = await self._executed(pipeline, self.node())
         return trending_items(scores, state, window)
 
     async def ping(self) -> None:
-        """Return when Redis answers; a readiness check."""
+        """Return when Redis answers, of a cluster each primary; a readiness check."""
         async with translated_async():
-            await self._redis.ping()
+            await (self._cluster or self._redis).ping()
 
     async def refuse_cluster(self) -> None:
-        """Raise `RefusedSettingsError` for a node of a Redis Cluster; one that is away passes."""
+        """Raise `RefusedSettingsError` where the URL of one server leads to a cluster's node.
+
+        One that is away passes.
+        """
+        if self._cluster is not None:
+            return
         with suppress(RedisError, OSError):
             refuse_cluster(await self._redis.info("cluster"))
 
@@ -170,6 +192,17 @@ class OnlineReader:
                     for user_id, value in zip(further, values, strict=True)
                 }
         return contents
+
+    async def _executed(self, pipeline: Any, node: str) -> list[Any]:
+        """The answers to a pipeline, whose commands go to this node, or to several."""
+        with translated():
+            try:
+                answers: list[Any] = await pipeline.execute()
+            except FAILURES:
+                if self._cluster is not None:
+                    self._cluster.look_again(node)
+                raise
+        return answers
 
     async def _read(self, keys: list[str]) -> list[bytes | None]:
         with translated():

@@ -101,6 +101,9 @@ class RecordedChain(FallbackChain):
 class _NoStore:
     """The online store of then, which nobody can ask any more."""
 
+    def node(self, user_id: str | None = None) -> str:  # noqa: ARG002
+        return ""
+
     async def visitor(self, user_id: str) -> VisitorState | None:  # noqa: ARG002
         raise StoreUnavailableError("the online store keeps no former states")
 

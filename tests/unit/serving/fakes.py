@@ -85,6 +85,9 @@ class FakeOnline:
         self.users_of: dict[str, str] = {}
         self.away = False
 
+    def node(self, user_id: str | None = None) -> str:
+        return ""
+
     async def visitor(self, user_id: str) -> VisitorState | None:
         self._answer()
         return self.visitors.get(user_id)

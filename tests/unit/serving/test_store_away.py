@@ -109,7 +109,7 @@ async def test_online_store_that_hangs_is_not_asked_until_a_probe_has_heard_from
         assert await ask() == Step.TRENDING
     assert len(online.reads) == asked
     monkeypatch.setattr(store_reads, "PAUSE_S", 0.0)
-    setting.pipeline._store._breaker._probe_at = 0.0
+    setting.pipeline._store._breakers[""]._probe_at = 0.0
     online.hangs = False
     while circuit_open(setting):
         assert await ask() == Step.TRENDING

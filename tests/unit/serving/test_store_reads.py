@@ -58,3 +58,47 @@ async def test_whatever_a_read_raises_the_store_is_unavailable_and_others_still_
         with pytest.raises(StoreUnavailableError):
             await reads.visitor("odd", reads.budget())
     assert await reads.visitor("ada", reads.budget()) is not None
+
+
+class TwoNodes(FakeOnline):
+    """Visitors of two nodes by the first letter of their ids, of which `dead` does not answer."""
+
+    dead = ""
+    asked = 0
+
+    def node(self, user_id: str | None = None) -> str:
+        return user_id[0] if user_id else "a"
+
+    async def visitor(self, user_id: str) -> VisitorState | None:
+        self.asked += 1
+        if self.node(user_id) == self.dead:
+            raise StoreUnavailableError("away")
+        return await super().visitor(user_id)
+
+
+async def test_while_a_node_is_away_what_the_others_hold_is_read() -> None:
+    registry, nodes = CollectorRegistry(), TwoNodes({"ada": visitor("item-03")})
+    reads = StoreReads(nodes, ServingMetrics(registry), 10.0)
+
+    async def answers(user_id: str) -> bool:
+        try:
+            await reads.visitor(user_id, reads.budget())
+        except StoreUnavailableError:
+            return False
+        return True
+
+    def circuit_open() -> bool:
+        return registry.get_sample_value("slipstream_online_store_circuit_open") == 1
+
+    nodes.dead = "b"
+    for _ in range(FAILURES):
+        assert await answers("ada")
+        assert not await answers("bob")
+    asked = nodes.asked
+    assert not await answers("bob")
+    assert nodes.asked == asked, "a node that is away is not asked"
+    assert await answers("ada")
+    assert circuit_open()
+    # Another node takes over what the dead one held.
+    assert await answers("cyd")
+    assert not circuit_open()
