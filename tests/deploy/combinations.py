@@ -20,6 +20,7 @@ ORDER: Final = (
     "external-secrets",
     "strimzi",
     "redis-replicas",
+    "redis-cluster",
     "cloudnative-pg",
     "training-jobs",
     "s3-lake",
@@ -35,8 +36,9 @@ ORDER: Final = (
     "ingress",
     "gateway",
 )
-# Either of them; the second of a pair needs the first.
-ALTERNATIVES: Final = (("ingress", "gateway"),)
+# Either of them.
+ALTERNATIVES: Final = (("redis-replicas", "redis-cluster"), ("ingress", "gateway"))
+# Those that need others.
 NEEDS: Final = {
     "training-jobs-s3": ("training-jobs",),
     "training-jobs-keda": ("training-jobs",),
@@ -61,7 +63,9 @@ def sensible() -> list[tuple[str, ...]]:
 
 def each_and_all() -> list[tuple[str, ...]]:
     """The combinations of `sensible` without its pairs, for tests that have seconds."""
-    every = [tuple(n for n in ORDER if n != left_out) for left_out in ALTERNATIVES[0]]
+    every = [
+        tuple(n for n in ORDER if n not in left_out) for left_out in zip(*ALTERNATIVES, strict=True)
+    ]
     return [(), *(_with_needs((name,)) for name in ORDER), *every]
 
 

@@ -126,3 +126,16 @@ def test_pods_of_operators_are_reached_by_the_services_that_use_them() -> None:
     for pod in (database, entity_operator):
         assert may_connect(policies, pod, api_server, 443)
     assert not may_connect(policies, pods["features"], api_server, 443)
+
+
+@needs_kubectl
+def test_nodes_of_a_redis_cluster_and_the_job_that_joins_them_reach_one_another() -> None:
+    pods, policies = _cluster("redis-cluster", base="base")
+    for port in (6379, 16379):
+        assert may_connect(policies, pods["redis"], pods["redis"], port)
+    assert may_connect(policies, pods["redis-join"], pods["redis"], 6379)
+    for name, service in SERVICES.items():
+        assert may_connect(policies, pods[name], pods["redis"], 6379) == (
+            "redis" in service.servers
+        )
+        assert not may_connect(policies, pods[name], pods["redis"], 16379)
