@@ -20,11 +20,12 @@ NODE_TIMEOUT_MS: Final = 3_000
 _WAIT_S: Final = 60.0
 
 
-def cluster_children(directory: Path) -> dict[str, Child]:
+def cluster_children(directory: Path, fsync: str = "always") -> dict[str, Child]:
     """The nodes by name, `redis 1` to `redis 3`, not yet started. Each works in its `node_place`,
-    and remembers the others there.
+    and remembers the others there. `fsync` is their `appendfsync`.
     """
-    return {name: _child(node_place(directory, name)) for name in ("redis 1", "redis 2", "redis 3")}
+    names = ("redis 1", "redis 2", "redis 3")
+    return {name: _child(node_place(directory, name), fsync) for name in names}
 
 
 def node_place(directory: Path, name: str) -> Path:
@@ -111,12 +112,12 @@ def _until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def _child(directory: Path) -> Child:
+def _child(directory: Path, fsync: str = "always") -> Child:
     port = free_port()
     command = [
         shutil.which("redis-server") or "redis-server",
         *redis_arguments(port, directory),
-        *("--appendfsync", "always", "--cluster-enabled", "yes"),
+        *("--appendfsync", fsync, "--cluster-enabled", "yes"),
         *("--cluster-port", str(free_port()), "--cluster-announce-ip", "127.0.0.1"),
         *("--cluster-node-timeout", str(NODE_TIMEOUT_MS)),
     ]

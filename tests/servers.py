@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -17,9 +18,18 @@ from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream_cli.local import apache_kafka, installed_servers, postgresql, servers
 from slipstream_cli.local.plan import EXTERNAL
 from slipstream_cli.local.processes import Child, StartError, free_port, start_together
+from tests.redis_clusters import cluster_children, cluster_url, join
 from tests.sentinels import sentinel_children, sentinel_url
 
 VARIABLE: Final = "TEST_SERVERS"
+
+
+class RedisKind(StrEnum):
+    """What a stack's Redis is: one server, a primary with replicas, or three nodes."""
+
+    SINGLE = "single"
+    SENTINEL = "sentinel"
+    CLUSTER = "cluster"
 
 
 class Servers(Protocol):
@@ -179,13 +189,25 @@ class Outside:
 
 @contextmanager
 def outside(
-    servers: Servers, directory: Path, brokers: int = 1, *, sentinels: bool = False
+    servers: Servers,
+    directory: Path,
+    brokers: int = 1,
+    kind: RedisKind = RedisKind.SINGLE,
+    *,
+    fsync: str = "always",
 ) -> Iterator[Outside]:
     """The servers of one stack that are no children of its supervisor: none of the embedded kind,
     all of the real one, which has so many brokers.
 
-    They are called `redis`, `postgresql` and `broker`, or `broker 1` and so on by the ids of a
-    cluster's nodes. With `sentinels`, `redis` is those of `tests.sentinels`.
+    They are called `postgresql` and `broker`, or `broker 1` and so on by the ids of a cluster's
+    nodes; and `redis`, or as `tests.sentinels` and `tests.redis_clusters` call them.
+
+    Args:
+        servers: the kind of all of them.
+        directory: their folder.
+        brokers: the number of brokers.
+        kind: what Redis is.
+        fsync: `appendfsync` of a Redis Cluster's nodes.
     """
     if not isinstance(servers, Real):
         yield Outside({}, {})
@@ -195,16 +217,32 @@ def outside(
         url = postgresql.create_database(sql, "slipstream")
         ports = [free_port() for _ in range(brokers)]
         nodes = apache_kafka.kafka_cluster(servers.kafka_home, ports, directory / "broker")
-        redis = (
-            sentinel_children(directory)
-            if sentinels
-            else {"redis": servers.redis(directory / "redis")}
-        )
+        redis = _redis(kind, servers, directory, fsync)
         environment = {
             **installed_servers.settings(nodes, next(iter(redis.values())), url),
-            **({EXTERNAL["valkey"]: sentinel_url(redis)} if sentinels else {}),
+            **_redis_url(kind, redis),
             "SLIPSTREAM_KAFKA__SESSION_TIMEOUT_MS": str(servers.session_timeout_ms),
         }
         names = ["broker"] if brokers == 1 else [f"broker {node}" for node in range(1, brokers + 1)]
         children = {**dict(zip(names, nodes, strict=True)), **redis, "postgresql": sql}
-        yield stack.enter_context(Outside(environment, children).watched())
+        running = stack.enter_context(Outside(environment, children).watched())
+        if kind is RedisKind.CLUSTER:
+            join(redis)
+        yield running
+
+
+def _redis(kind: RedisKind, servers: Real, directory: Path, fsync: str) -> dict[str, Child]:
+    """The servers that make up Redis, by name, not yet started."""
+    match kind:
+        case RedisKind.SINGLE:
+            return {"redis": servers.redis(directory / "redis")}
+        case RedisKind.SENTINEL:
+            return sentinel_children(directory)
+        case RedisKind.CLUSTER:
+            return cluster_children(directory, fsync)
+
+
+def _redis_url(kind: RedisKind, redis: Mapping[str, Child]) -> dict[str, str]:
+    """The setting that leads services to a Redis of several servers."""
+    urls = {RedisKind.SENTINEL: sentinel_url, RedisKind.CLUSTER: cluster_url}
+    return {EXTERNAL["valkey"]: urls[kind](redis)} if kind in urls else {}

@@ -22,7 +22,7 @@ from tests.faults.replicas import SEVERAL
 from tests.faults.run import PATIENCE_S, run
 from tests.faults.troubles import TROUBLES
 from tests.faults.troubles.networks import Networks, enter_own_network
-from tests.servers import VARIABLE, Embedded, Real, chosen
+from tests.servers import VARIABLE, Embedded, Real, RedisKind, chosen
 
 # So that there are runs to be interrupted.
 TRAINING = {
@@ -103,11 +103,13 @@ KILLS = {"services": 10, "redis": 3, "postgresql": 3, BROKER: 3}
 )
 @click.option(
     "--redis",
-    type=click.Choice(["single", "sentinel"]),
-    default="single",
+    "redis_kind",
+    type=click.Choice([kind.value for kind in RedisKind]),
+    default=RedisKind.SINGLE.value,
     show_default=True,
     help="One Redis; or a primary with two replicas, which Sentinels promote where it stays away: "
-    f"with --kill redis, --pause {LONGEST_FAILOVER_S}.",
+    f"with --kill redis, --pause {LONGEST_FAILOVER_S}; or a Redis Cluster of three nodes, of which "
+    "--kill redis kills each in turn.",
 )
 @click.option(
     "--pause",
@@ -135,7 +137,7 @@ def main(
     brokers: int,
     partitions: int | None,
     lake: str,
-    redis: str,
+    redis_kind: str,
     pauses: tuple[float, ...],
     json_path: Path | None,
 ) -> None:
@@ -145,12 +147,12 @@ def main(
     \b
     Example:  make faults FAULTS_ARGS="--servers real --replicas --brokers 3 --kill all"
     """
-    sentinels = redis == "sentinel"
+    redis = RedisKind(redis_kind)
     if trouble:
         if lake == "s3" and trouble == "disks":
             raise click.UsageError("--trouble disks is about a lake in a folder")
-        if sentinels and not TROUBLES[trouble].takes_sentinels:
-            raise click.UsageError(f"--trouble {trouble} is about one Redis, without Sentinels")
+        if redis not in (fitting := TROUBLES[trouble].redis):
+            raise click.UsageError(f"--trouble {trouble} is for --redis {' or '.join(fitting)}")
         if lacking := TROUBLES[trouble](beside).lacking():
             raise click.UsageError(f"--trouble {trouble}: {lacking}")
         if TROUBLES[trouble] is Networks:
@@ -167,9 +169,9 @@ def main(
             "killed, it forgets what it acknowledged; "
             "take --servers real"
         )
-    if kind.kind == Embedded.kind and (sentinels or partitions):
+    if kind.kind == Embedded.kind and (redis is not RedisKind.SINGLE or partitions):
         raise click.UsageError(
-            "the embedded servers have no Sentinels, and the partitions that are declared; "
+            "the embedded servers have one Redis, and the partitions that are declared; "
             "take --servers real"
         )
     if lake == "s3" and MOTO is None:
@@ -193,7 +195,7 @@ def main(
         trouble=trouble or "",
         strikes=strikes,
         beside=beside,
-        sentinels=sentinels,
+        redis=redis,
         partitions=partitions,
         bucket=lake == "s3",
     )

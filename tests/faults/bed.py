@@ -128,7 +128,7 @@ def opened(
             "SLIPSTREAM_LAKE__STORAGE_OPTIONS": json.dumps(lake.storage_options),
         }
         found = opening.enter_context(
-            outside(servers, directory / "servers", case.brokers, sentinels=case.sentinels)
+            outside(servers, directory / "servers", case.brokers, case.redis, fsync=case.fsync)
         )
         if case.partitions:
             _spread(found.environment, case.partitions)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from slipstream.contracts.services import SERVICES
 from tests.faults.replicas import process_names
+from tests.servers import RedisKind
 
 # Those of a cluster, of which each kill takes one.
 BROKER = "broker"
@@ -18,14 +19,16 @@ class Case:
     Attributes:
         kills: How often each of them is killed: every process of a service, `redis`, `postgresql`,
             `broker`. With several `brokers`, that is one that leads a partition of the
-            interactions, each in turn; with `sentinels`, `redis` is the primary of the moment.
+            interactions, each in turn; with Sentinels, `redis` is the primary of the moment, and of
+            a cluster one of its nodes, each in turn.
         replicas: Processes by service; one of those that are not named.
         pauses_s: What was killed may start again after one of these.
         trouble: What befalls the stack instead of the kills (`tests.faults.troubles`).
         strikes: How many of its strikes, from the first; None: all.
         partitions: Those of the interactions and the slates; None: as they are declared.
         bucket: Whether the lake is in a bucket of S3.
-        sentinels: Whether Redis has replicas, and Sentinels that promote them.
+        redis: One Redis, one whose replicas Sentinels promote, or a cluster of three nodes.
+        fsync: `appendfsync` of a cluster's nodes.
         beside: The commit of the other version, where two run side by side.
     """
 
@@ -42,7 +45,8 @@ class Case:
     beside: str = ""
     partitions: int | None = None
     bucket: bool = False
-    sentinels: bool = False
+    redis: RedisKind = RedisKind.SINGLE
+    fsync: str = "always"
 
     @property
     def limit_s(self) -> float:

@@ -5,6 +5,7 @@ Twice: with the functions that the platform folds by, and by plain counting that
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,7 +78,7 @@ def reckon(
     present = compare_events(found, rows, acknowledged, unacknowledged)
     links = [sent.link for sent in acknowledged if sent.link] + _told_links(history, unacknowledged)
     users = _users(links)
-    with connect(stores.redis) as client:
+    with closing(connect(stores.redis)) as client:
         _visitors(found, client, stores.namespace, present, users)
         _merges(found, client, stores.namespace, users)
     store = OnlineStore(stores.redis, stores.namespace)
@@ -313,9 +314,9 @@ def _topics(found: Findings, stores: Stores, ingestions: int) -> None:
 
 
 def _values(client: Any, prefix: str) -> dict[str, bytes]:
-    names = list(client.scan_iter(match=f"{prefix}*", count=1_000))
+    names = [name.decode() for name in client.scan_iter(match=f"{prefix}*", count=1_000)]
     return {
-        name.decode().removeprefix(prefix): value
+        name.removeprefix(prefix): value
         for start in range(0, len(names), 500)
         for name, value in zip(
             names[start : start + 500], client.mget(names[start : start + 500]), strict=True

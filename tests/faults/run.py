@@ -21,12 +21,17 @@ from tests.faults.reckoning import reckon
 from tests.faults.result import Result
 from tests.faults.trouble import NoTrouble, Strikes, Trouble
 from tests.faults.troubles import TROUBLES
-from tests.faults.troubles.lost_writes import REDIS
+from tests.faults.troubles.lost_writes import REDIS, redis_nodes
 from tests.sentinels import primary
-from tests.servers import Servers
+from tests.servers import RedisKind, Servers
 from tests.topics import leaders
 
 PATIENCE_S = 120.0
+_REDIS_TOLD = {
+    RedisKind.SINGLE: "",
+    RedisKind.SENTINEL: "; Redis with two replicas and three Sentinels",
+    RedisKind.CLUSTER: "; a Redis Cluster of three nodes, appendfsync {fsync}",
+}
 
 
 def run(case: Case, directory: Path, servers: Servers) -> Result:
@@ -36,7 +41,7 @@ def run(case: Case, directory: Path, servers: Servers) -> Result:
     trouble = TROUBLES[case.trouble](case.beside) if case.trouble else NoTrouble()
     with ExitStack() as prepared:
         settings = trouble.prepare(directory, prepared)
-        case = replace(case, settings={**case.settings, **settings})
+        case = replace(case, settings={**case.settings, **settings}, fsync=trouble.fsync)
         bed = prepared.enter_context(
             opened(case, directory, servers, lambda stack: trouble.surround(stack, prepared))
         )
@@ -66,7 +71,7 @@ def run(case: Case, directory: Path, servers: Servers) -> Result:
     told = servers.versions + (f"; {case.brokers} brokers" if case.brokers > 1 else "")
     told += f"; {case.partitions} partitions" if case.partitions else ""
     told += "; the lake on S3 (moto)" if case.bucket else ""
-    told += "; Redis with two replicas and three Sentinels" if case.sentinels else ""
+    told += _REDIS_TOLD[case.redis].format(fsync=case.fsync)
     return Result(case, told, dict(troubler.kills), troubler.slowest_restart_s, figures, findings)
 
 
@@ -87,7 +92,11 @@ def _killer(case: Case, bed: Bed) -> Killer:
     def victim(name: str) -> str | None:
         if name == BROKER and case.brokers > 1:
             return leader()
-        return primary(bed.servers.children) if name == REDIS and case.sentinels else name
+        if name != REDIS or case.redis is RedisKind.SINGLE:
+            return name
+        if case.redis is RedisKind.SENTINEL:
+            return primary(bed.servers.children)
+        return min(redis_nodes(bed.servers.children), key=lambda node: killer.kills[node])
 
     killer = Killer(
         lambda: bed.processes,

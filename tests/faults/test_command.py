@@ -34,9 +34,10 @@ def test_what_takes_too_long_is_ended() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--servers", "embedded", "--redis", "sentinel"], "embedded servers have no Sentinels"),
+        (["--servers", "embedded", "--redis", "sentinel"], "embedded servers have one Redis"),
         (["--servers", "embedded", "--partitions", "48"], "the partitions that are declared"),
-        (["--trouble", "cut-log", "--redis", "sentinel"], "about one Redis, without Sentinels"),
+        (["--trouble", "cut-log", "--redis", "sentinel"], "for --redis single or cluster"),
+        (["--trouble", "cut-node"], "for --redis cluster"),
         (["--trouble", "disks", "--lake", "s3"], "about a lake in a folder"),
     ],
 )

@@ -13,7 +13,7 @@ from tests.faults.replicas import SEVERAL
 from tests.faults.run import run
 from tests.faults.troubles import TROUBLES
 from tests.faults.troubles.networks import Networks
-from tests.servers import Servers
+from tests.servers import RedisKind, Servers
 
 pytestmark = [pytest.mark.servers("real"), pytest.mark.timeout(900)]
 
@@ -27,6 +27,22 @@ def test_every_acknowledged_event_counts_once_after_a_trouble(
     if lacking := TROUBLES[trouble]().lacking():
         pytest.skip(lacking)
     case = Case(10, {}, rate=150, replicas=SEVERAL, trouble=trouble, strikes=1)
+    result = run(case, tmp_path, servers)
+    assert result.faults == [], result.table()
+
+
+def test_every_acknowledged_event_counts_once_after_one_node_of_a_cluster_lost_its_end(
+    tmp_path: Path, servers: Servers
+) -> None:
+    case = Case(
+        10,
+        {},
+        rate=30,
+        replicas=SEVERAL,
+        trouble="cut-node",
+        strikes=2,
+        redis=RedisKind.CLUSTER,
+    )
     result = run(case, tmp_path, servers)
     assert result.faults == [], result.table()
 

@@ -12,6 +12,7 @@ from tests.faults.bed import Bed
 from tests.faults.client import Client
 from tests.faults.fault_thread import FaultThread
 from tests.faults.replicas import Launch
+from tests.servers import RedisKind
 
 APART_S = 5.0
 
@@ -24,8 +25,10 @@ class Trouble(ABC):
     """
 
     strikes: tuple[str, ...] = ()
-    # Whether it takes a Redis with Sentinels.
-    takes_sentinels = False
+    # The kinds of Redis that it can befall.
+    redis: tuple[RedisKind, ...] = (RedisKind.SINGLE,)
+    # `appendfsync` of a cluster's nodes: what is written once a second can be lost.
+    fsync = "always"
 
     def __init__(self, beside: str = "") -> None:
         self.beside = beside

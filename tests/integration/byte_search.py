@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-import redis
 
 from slipstream.chassis.settings import RedisSettings
+from slipstream.stores.connection import connect
 from slipstream.stores.packing import REVISION_BYTES
 
 
 def keys_with(ids: Iterable[str], redis_settings: RedisSettings, namespace: str) -> Iterator[str]:
     """The keys of the namespace in Redis that hold one of these ids, or whose value does."""
     wanted = [each.encode() for each in ids]
-    client = redis.Redis.from_url(redis_settings.url.get_secret_value())
+    client = connect(redis_settings)
     for key in client.scan_iter("*"):
         if namespace.encode() in key:  # Else another test's.
             texts = [key, *_texts(client, key)]

@@ -5,6 +5,7 @@ from typing import Final
 
 from tests.faults.trouble import Trouble
 from tests.faults.troubles.clocks import Clocks
+from tests.faults.troubles.cut_nodes import CutNode
 from tests.faults.troubles.disks import Disks
 from tests.faults.troubles.erasures import Erasures
 from tests.faults.troubles.failover import Failover
@@ -16,6 +17,7 @@ from tests.faults.troubles.versions import Versions
 TROUBLES: Final[Mapping[str, type[Trouble]]] = {
     "frozen": Frozen,
     "cut-log": CutLog,
+    "cut-node": CutNode,
     "failover": Failover,
     "disks": Disks,
     "clocks": Clocks,

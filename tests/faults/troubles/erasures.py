@@ -20,6 +20,7 @@ from tests.faults.bed import Bed
 from tests.faults.client import Client
 from tests.faults.trouble import Trouble
 from tests.integration.byte_search import keys_with
+from tests.servers import RedisKind
 
 # Time in which people send events before they are erased, and after it.
 SENDING_S: Final = 3.0
@@ -43,6 +44,7 @@ class Erasures(Trouble):
     """
 
     strikes = tuple(_CASES)
+    redis = (RedisKind.SINGLE, RedisKind.CLUSTER)
 
     def strike(self, name: str, bed: Bed, client: Client) -> None:
         number, victim = _CASES[name]

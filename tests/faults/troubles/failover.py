@@ -22,6 +22,7 @@ from tests.faults.trouble import Trouble
 from tests.faults.troubles.lost_writes import IDLE_S, REDIS, SETTLED_S, idle
 from tests.integration.redis_failures import Link
 from tests.sentinels import following, primary, settled
+from tests.servers import RedisKind
 
 LAG_S = 3.0
 
@@ -32,7 +33,7 @@ class Failover(Trouble):
     """
 
     strikes = ("redis, its replica promoted",)
-    takes_sentinels = True
+    redis = (RedisKind.SINGLE, RedisKind.SENTINEL)
 
     def surround(self, stack: Stack, opened: ExitStack) -> Mapping[str, Launch]:
         if REDIS not in stack.outside.children:

@@ -7,6 +7,7 @@ import time
 from tests.faults.bed import Bed
 from tests.faults.client import Client
 from tests.faults.trouble import Trouble
+from tests.servers import RedisKind
 
 # Two sessions and a half, of 6 s: the group has given the partitions to others, and has settled.
 FROZEN_S = 15.0
@@ -15,7 +16,7 @@ FROZEN_S = 15.0
 class Frozen(Trouble):
     """SIGSTOP, as when a virtual machine is moved: who goes on has missed the time between."""
 
-    takes_sentinels = True
+    redis = tuple(RedisKind)
     strikes: tuple[str, ...] = (
         "features 2",
         "ingestion",
