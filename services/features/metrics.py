@@ -73,7 +73,9 @@ class RedisMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.memory = Gauge(
-            "slipstream_redis_memory_bytes", "Memory that Redis uses", registry=registry
+            "slipstream_redis_memory_bytes",
+            "Memory that Redis uses, of a cluster its fullest node",
+            registry=registry,
         )
         self.memory_limit = Gauge(
             "slipstream_redis_memory_limit_bytes",
