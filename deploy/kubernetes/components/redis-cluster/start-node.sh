@@ -1,14 +1,7 @@
 #!/bin/sh
-# Starts this pod's node. It has another address after each start, and may find all others at other ones, too. So the addresses that
-# it remembers are looked up anew by the pods' names: of two nodes, the one that starts later finds the other.
+# Starts this pod's node. It has another address after each start, and all others may have other ones, too, which their names lead to
+# only some seconds later. So the names are looked up now and then, and a node that is not where this one knows it is met there.
 set -eu
-
-if [ -s /data/nodes.conf ]; then
-    for host in redis-0.redis redis-1.redis redis-2.redis redis-3.redis redis-4.redis redis-5.redis; do
-        address=$(getent hosts "$host" | head -n 1 | cut -d ' ' -f 1)
-        [ -z "$address" ] || sed -i "s/ [^ ]*\(:[0-9]*@[0-9]*,$host[, ]\)/ $address\1/" /data/nodes.conf
-    done
-fi
 
 umask 077
 cat >/data/redis.conf <<SETTINGS
@@ -32,4 +25,19 @@ cluster-announce-ip $POD_IP
 cluster-announce-hostname $HOSTNAME.redis
 cluster-preferred-endpoint-type hostname
 SETTINGS
+
+meet_moved_nodes() {
+    export REDISCLI_AUTH="$REDIS_PASSWORD"
+    while sleep 5; do
+        nodes=$(redis-cli cluster nodes 2>/dev/null) || continue
+        for host in redis-0.redis redis-1.redis redis-2.redis redis-3.redis redis-4.redis redis-5.redis; do
+            address=$(getent hosts "$host" | head -n 1 | cut -d ' ' -f 1)
+            case "$host $nodes" in
+                "$HOSTNAME.redis "* | *" $address:6379@16379,$host"*) ;;
+                *",$host"*) [ -z "$address" ] || redis-cli cluster meet "$address" 6379 >/dev/null ;;
+            esac
+        done
+    done
+}
+meet_moved_nodes &
 exec redis-server /data/redis.conf
