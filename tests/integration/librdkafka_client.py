@@ -1,4 +1,5 @@
-"""librdkafka, unmodified, in a new group: `python librdkafka_client.py ADDRESS TOPIC RECORDS`.
+"""librdkafka, unmodified, in a new group:
+`python librdkafka_client.py ADDRESS TOPIC RECORDS SESSION_MS`.
 
 It runs in an environment of its own (`make clients`), and prints the version at the end. kcat is
 made of the same library, and has the same settings.
@@ -9,13 +10,14 @@ import time
 
 import confluent_kafka
 
-ADDRESS, TOPIC, RECORDS = sys.argv[1], sys.argv[2], int(sys.argv[3])
+ADDRESS, TOPIC = sys.argv[1:3]
+RECORDS, SESSION_MS = map(int, sys.argv[3:5])
 # As docs/topics.md has them: the embedded broker lets a join wait for half of the session.
 SETTINGS = {
     "bootstrap.servers": ADDRESS,
     "group.id": f"{TOPIC}-reader",
     "auto.offset.reset": "earliest",
-    "session.timeout.ms": 2_000,
+    "session.timeout.ms": SESSION_MS,
     "heartbeat.interval.ms": 500,
 }
 

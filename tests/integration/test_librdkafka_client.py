@@ -8,11 +8,12 @@ from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import INTERACTIONS
 from tests.integration.client_environments import needs_environment, run_client
 from tests.integration.shop_stream import events
+from tests.servers import Servers
 
 
 @needs_environment("librdkafka")
 def test_a_new_group_reads_within_seconds(
-    broker: KafkaSettings, namespace: str, request: pytest.FixtureRequest
+    broker: KafkaSettings, namespace: str, servers: Servers, request: pytest.FixtureRequest
 ) -> None:
     ensure_topics(broker, namespace)
     producer = Producer(broker, namespace)
@@ -21,4 +22,5 @@ def test_a_new_group_reads_within_seconds(
     producer.flush()
     producer.close()
     topic = f"{namespace}.{INTERACTIONS.name}"
-    run_client("librdkafka", request, broker.bootstrap_servers, topic, 40)
+    session_ms = servers.session_timeout_ms
+    run_client("librdkafka", request, broker.bootstrap_servers, topic, 40, session_ms)
