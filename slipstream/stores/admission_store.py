@@ -24,8 +24,7 @@ from slipstream.stores.admission_protocol import (
     AdmissionVerdict,
     digest,
 )
-from slipstream.stores.cluster_reads import FAILURES
-from slipstream.stores.connection import connect, translated
+from slipstream.stores.connection import FAILURES, connect, translated
 from slipstream.stores.redis_clients import single_client
 from slipstream.stores.redis_server import redis_memory, refuse_cluster
 

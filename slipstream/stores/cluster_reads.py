@@ -4,16 +4,14 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisClusterException
 
-from slipstream.stores.connection import translated
+from slipstream.stores.connection import FAILURES, translated
 from slipstream.stores.gathered_reads import GatheredReads, Values
-
-FAILURES: Final = (RedisError, RedisClusterException, OSError)
 
 
 class ClusterReads:

@@ -19,6 +19,8 @@ from slipstream.stores.settling import Settlement
 _T = TypeVar("_T")
 # Script of the admission store, which has a connection and a key space of its own.
 _OF_ADMISSION: Final = "admit"
+# What clients raise where Redis, or a node of a cluster, does not do what was asked.
+FAILURES: Final = (RedisError, RedisClusterException, OSError)
 
 
 class StoreUnavailableError(DependencyUnavailableError):
@@ -179,7 +181,7 @@ def translated() -> Iterator[None]:
     """Within the block, failures of Redis are `StoreUnavailableError`."""
     try:
         yield
-    except (RedisError, RedisClusterException, OSError) as error:
+    except FAILURES as error:
         raise StoreUnavailableError(f"Redis: {type(error).__name__}: {error}") from error
     except layout.NewerLayoutError as error:
         raise StoreTooNewError(

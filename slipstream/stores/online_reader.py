@@ -12,8 +12,8 @@ from slipstream.contracts.events import CatalogRecord
 from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
-from slipstream.stores.cluster_reads import FAILURES, ClusterReads
-from slipstream.stores.connection import translated
+from slipstream.stores.cluster_reads import ClusterReads
+from slipstream.stores.connection import FAILURES, translated
 from slipstream.stores.gathered_reads import GatheredReads
 from slipstream.stores.keys import Keys
 from slipstream.stores.layout import MergeMarker, trending_items
