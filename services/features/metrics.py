@@ -47,6 +47,11 @@ class FeaturesMetrics:
             "Interactions dropped as second copies of events",
             registry=registry,
         )
+        self.of_erased = Counter(
+            "slipstream_features_late_records_of_erased_total",
+            "Records left out since they were made before their visitor's erasure",
+            registry=registry,
+        )
         self.links = Counter(
             "slipstream_features_links_total",
             "Links between a visitor and a user, by outcome",

@@ -100,9 +100,10 @@ class FeaturesSection(Section):
     )
     lake_erasure_hours: float = Field(
         48,
-        ge=1,
+        gt=0,
         description="time for which versions from before an erasure can be read; the next vacuum "
-        "then deletes the files of erased rows",
+        "then deletes the files of erased rows. Below 1, which is for tests, no older version "
+        "can be read then",
     )
     durable_after_s: float = Field(
         2.0,

@@ -1,6 +1,7 @@
 """Intake: authenticates a body, reads its messages, publishes them and answers. Knows no HTTP."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
@@ -132,16 +133,17 @@ class Intake:
         """Delete an item, or erase a user; the answer to an erasure has its `erasure_id`."""
         scope = Scope.ERASE if entity == "user" else Scope.CATALOGUE
         self.authorize(headers, scope)
-        erasure_id, cut = "", None
+        erasure_id, cut, asked_at = "", None, now_ms()
         if entity == "user":
-            erasure_id, cut = new_erasure_id(now_ms()), await self._cuts.cut()
+            # The time comes first: the cut takes what is accepted while the broker is asked.
+            erasure_id, cut = new_erasure_id(asked_at), await self._cuts.cut()
         verdicts = await self._take(
             b"{}",
             headers,
             scope,
             None,
             lambda _message, _body, origin, _limit: catalog_entries.deletion(
-                entity, entity_id, origin, erasure_id, cut
+                entity, entity_id, replace(origin, received_at=asked_at), erasure_id, cut
             ),
         )
         answered: dict[str, Any] = orjson.loads(verdicts)

@@ -171,7 +171,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.workers.start("placement-publisher", placement_publisher.run, checked=False)
         app.state.workers.start("experiments", experiment_follower.run, checked=False)
         app.state.workers.start("experiment-publisher", experiment_publisher.run, checked=False)
-        app.state.workers.start("consumer", consumer_target(settings, slates, watch, now_ms))
+        app.state.workers.start(
+            "consumer", consumer_target(settings, slates, ledger, watch, now_ms)
+        )
         app.state.workers.start("checks", checkup.run)
         own = settings.monitoring
         app.state.workers.start("erasures", lambda stop: deletion.run(stop, own.erase_every_s))

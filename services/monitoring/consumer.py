@@ -2,14 +2,17 @@
 
 import threading
 from collections.abc import Callable
+from operator import attrgetter
 
 from services.monitoring.arrivals import arrivals
+from services.monitoring.people.repository import ErasureLedger
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSettings
 from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.loop import consume
 from slipstream.broker.watch import ConsumerWatch
+from slipstream.contracts.late_records import without_late
 from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.topics import (
     ERASED_VISITORS,
@@ -35,7 +38,11 @@ _FETCH_MAX_WAIT_MS = 250
 
 
 def consumer_target(
-    settings: MonitoringSettings, slates: SlateLog, watch: ConsumerWatch, clock: Callable[[], int]
+    settings: MonitoringSettings,
+    slates: SlateLog,
+    ledger: ErasureLedger,
+    watch: ConsumerWatch,
+    clock: Callable[[], int],
 ) -> Callable[[threading.Event], None]:
     """A worker target that reads in the group until stopped.
 
@@ -46,7 +53,8 @@ def consumer_target(
 
     def handle(batch: Batch) -> None:
         now_ms = slates.agreed_time(clock())
-        slates.record(arrivals(batch.messages, now_ms - retention_ms), now_ms)
+        timely = without_late(batch.messages, attrgetter("record"), ledger.marks_of)
+        slates.record(arrivals(timely, now_ms - retention_ms), now_ms)
 
     def run(stop: threading.Event) -> None:
         consumer = Consumer(kafka, settings.namespace, TOPICS, GROUP)

@@ -136,14 +136,18 @@ class CatalogRecord(Record):
 class ErasedVisitors(Record):
     """`erased-visitors.v1`, key `erasure_id`: visitors whom an erasure takes, up to its `cut`.
 
-    Each reader deletes what it keeps of them. A user with very many visitors has several records,
-    of which the last one is marked. They may come again, when a pass over the lake is done again.
+    Each reader deletes what it keeps of them, and from then on leaves out late records: their
+    events made up to `asked_at`, and their slates made up to `slates_until` (docs/adr/0071). A user
+    with very many visitors has several records, of which the last one is marked. They may come
+    again, when a pass over the lake is done again.
     """
 
     erasure_id: str
     visitor_ids: list[Id]
     cut: dict[str, dict[str, int]]
     last: bool = True
+    asked_at: Millis = 0
+    slates_until: Millis = 0
 
 
 class DeadLetter(Record):

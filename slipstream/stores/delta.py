@@ -204,13 +204,14 @@ def empty(opened: DeltaTable, column: str, before_day: str) -> int:
     return len(days)
 
 
-def vacuum(opened: DeltaTable, retention_h: int) -> int:
+def vacuum(opened: DeltaTable, retention_h: int, full: bool) -> int:
     """Delete the files that only versions older than `retention_h` need; returns their number.
 
-    Files that no commit names go, too, since the log forgets such files before they are this old.
+    With `full`, files that no commit names go, too, since the log forgets such files before they
+    are this old. Younger ones may be those of a writer that has not committed yet.
     """
     delete = partial(
-        opened.vacuum, retention_hours=retention_h, enforce_retention_duration=False, full=True
+        opened.vacuum, retention_hours=retention_h, enforce_retention_duration=False, full=full
     )
     if not delete(dry_run=True):
         return 0  # a real vacuum commits versions of its own, even without files to delete

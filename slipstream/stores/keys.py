@@ -35,6 +35,10 @@ class Keys:
         """A key whose tag puts it into a slot of the node that counts by it (see `settling`)."""
         return f"{self.namespace}:settled:{{{tag}}}"
 
+    def erased(self, kind: str) -> str:
+        """Digests of erased visitors, by the time up to which their records are left out."""
+        return f"{{{self.namespace}:erased}}:{kind}"
+
     @property
     def hold(self) -> str:
         """Exists while consumers are to apply nothing (see `slipstream.stores.rebuild`)."""

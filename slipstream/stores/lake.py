@@ -159,6 +159,24 @@ class Lake(LakeReader):
             except CommitFailedError:
                 return 0
 
+    def forget_visitors(self, before_ms: int) -> int:
+        """Make the digests of visitors null in erasures from before a time (ms); returns how many
+        had any. 0 also where another process was faster.
+        """
+        opened = self._open(ERASURES)
+        if opened is None or "visitors" not in delta.arrow_schema(opened).names:
+            return 0
+        with translated(ERASURES):
+            try:
+                return int(
+                    opened.update(
+                        updates={"visitors": "CAST(NULL AS STRING)"},
+                        predicate=f"asked_at < {before_ms} AND visitors IS NOT NULL",
+                    )["num_updated_rows"]
+                )
+            except CommitFailedError:
+                return 0
+
     def compact(self, table: str, min_small_files: int = 16) -> int:
         """Merge the small files of each partition with at least `min_small_files` of them.
 
@@ -188,7 +206,7 @@ class Lake(LakeReader):
         Returns:
             The number of files deleted.
         """
-        opened = self._open(table)
+        opened, full = self._open(table), True
         if opened is None:
             return 0
         if erasure_h is not None:
@@ -196,9 +214,10 @@ class Lake(LakeReader):
                 opened, erasure_h, within_days=min(_LOG_DAYS, timedelta(hours=retention_h).days + 1)
             )
             retention_h = retention_h if erased is None else min(retention_h, erased)
+            full = retention_h > 0
         with translated(table):
             try:
-                return delta.vacuum(opened, retention_h)
+                return delta.vacuum(opened, retention_h, full)
             except CommitFailedError:
                 return 0
 

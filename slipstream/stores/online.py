@@ -26,6 +26,7 @@ from slipstream.stores.connection import Scripts, connect, on_servers, server_fa
 from slipstream.stores.connection import StoreTooNewError as StoreTooNewError
 from slipstream.stores.connection import StoreUnavailableError as StoreUnavailableError
 from slipstream.stores.erasing import VisitorErasures
+from slipstream.stores.erasure_marks import ErasureMarks
 from slipstream.stores.items import Items, contributions
 from slipstream.stores.keys import Keys
 from slipstream.stores.lineages import Lineage as Lineage
@@ -97,6 +98,7 @@ class OnlineStore:
         )
         self._catalog = CatalogEntries(client, scripts, keys, retention.user_ttl_ms)
         self.erasures = VisitorErasures(values, self._merges, self._catalog, self._trending)
+        self.marks = ErasureMarks(client, keys)
         self._checkpoints = Checkpoints(scripts, keys)
         self._lineages = Lineages(scripts, keys)
         self._durability = DurabilityQuestions(settings, keys)

@@ -18,10 +18,11 @@ from slipstream.contracts.times import DAY_MS, now_ms
 from slipstream.stores import delta
 from slipstream.stores.tables import INTERACTIONS, RECOMMENDATIONS
 
-# The columns of a table that may name a visitor, and the column with the time of a row.
+# The columns of a table that may name a visitor, and those of whose times the earliest says when a
+# row was made.
 ROWS_OF_VISITORS: Final = {
-    INTERACTIONS: (("user_id", "anonymous_id"), "received_at"),
-    RECOMMENDATIONS: (("user_id",), "timestamp"),
+    INTERACTIONS: (("user_id", "anonymous_id"), ("timestamp", "received_at")),
+    RECOMMENDATIONS: (("user_id",), ("timestamp",)),
 }
 _POSITION: Final = ("topic_id", "partition", "offset")
 # Positions in one condition.
@@ -39,25 +40,31 @@ FoundRows = Mapping[Any, Collection[RowPosition]]
 
 
 class RowErasure(NamedTuple):
-    """An erasure of these visitors' rows that stand before `cut`.
+    """An erasure of these visitors' rows that stand before `cut`, and of those made before.
 
-    `before` (ms) decides for rows of topics that the cut does not know, since these were made anew.
+    A row was made before the erasure when its time (ms) is not later than `before`; a slate, when
+    it is not later than `slates_until`.
     """
 
     visitor_ids: frozenset[str]
     cut: Cut
     before: int
+    slates_until: int = 0
 
-    def covers(self, position: RowPosition, time_ms: int) -> bool:
+    def covers(self, table: str, position: RowPosition, made_at: int) -> bool:
         """Whether the erasure takes a row of one of its visitors."""
         topic_id, partition, offset = position
-        before = stands_before(self.cut, source_name(topic_id, partition), offset)
-        return time_ms <= self.before if before is None else before
+        until = self.before
+        if table == RECOMMENDATIONS:
+            until = max(until, self.slates_until)
+        return made_at <= until or bool(
+            stands_before(self.cut, source_name(topic_id, partition), offset)
+        )
 
 
 def find(opened: DeltaTable, table: str, erasures: Sequence[RowErasure]) -> FoundRows:
     """The rows that these erasures take, in one pass over the table."""
-    columns, time_column = ROWS_OF_VISITORS[table]
+    columns, times = ROWS_OF_VISITORS[table]
     of_visitor: dict[str, list[RowErasure]] = {}
     for erasure in erasures:
         for visitor_id in erasure.visitor_ids:
@@ -68,7 +75,7 @@ def find(opened: DeltaTable, table: str, erasures: Sequence[RowErasure]) -> Foun
         [
             field
             for field in delta.arrow_schema(opened)
-            if field.name in (*columns, time_column, *_POSITION, delta.RECEIVED_DATE)
+            if field.name in (*columns, *times, *_POSITION, delta.RECEIVED_DATE)
         ]
     )
     for batch in delta.batches(opened, schema):
@@ -76,7 +83,8 @@ def find(opened: DeltaTable, table: str, erasures: Sequence[RowErasure]) -> Foun
         for row in batch.filter(reduce(pc.or_, named)).to_pylist():
             position = row["topic_id"], row["partition"], row["offset"]
             theirs = (erasure for column in columns for erasure in of_visitor.get(row[column], ()))
-            if any(erasure.covers(position, row[time_column]) for erasure in theirs):
+            made_at = min(row[time] for time in times)
+            if any(erasure.covers(table, position, made_at) for erasure in theirs):
                 found.setdefault(row.get(delta.RECEIVED_DATE), set()).add(position)
     return found
 

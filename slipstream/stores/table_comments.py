@@ -75,6 +75,9 @@ _COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "rows": "rows deleted by table, a JSON object as text",
         "version": "version of the interactions without them",
         "ends": "last offsets of the topics at that time, a JSON object as text",
+        "visitors": "digests of the visitors, a JSON list as text; null after 31 days",
+        "asked_at": "time up to which events of theirs are left out, ms since the epoch",
+        "slates_until": "time up to which slates of theirs are left out, ms since the epoch",
         "erased_at_utc": "erased_at as a timestamp; null in rows of versions before it",
     },
 }

@@ -23,7 +23,7 @@ _SLATE_ITEM: Final = pa.struct(
 
 # Every table's columns. Times are ms since the epoch; `received_date` is "YYYY-MM-DD" (UTC);
 # `attributes`, `properties`, `features`, `cut`, `rows`,
-# `ends` and `circumstances` are JSON objects as text.
+# `ends` and `circumstances` are JSON objects as text, `visitors` a list.
 SCHEMAS: Final[dict[str, pa.Schema]] = {
     INTERACTIONS: pa.schema(
         [
@@ -91,6 +91,9 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("rows", pa.string()),
             ("version", pa.int64()),
             ("ends", pa.string()),
+            ("visitors", pa.string()),
+            ("asked_at", pa.int64()),
+            ("slates_until", pa.int64()),
         ]
     ),
 }

@@ -60,8 +60,5 @@ def test_backdated_aliases_to_an_erased_user_make_one_pass(
         assert 1 <= passes <= 3
         kept = run.lake.read(lake.INTERACTIONS, columns=["user_id"])["user_id"].to_pylist()
         state = run.store.visitor(USER)
-        if before_the_cut:
-            assert kept == [] and state is None
-        else:
-            assert len(kept) == ALIASES and state is not None
-            assert state.counts == {"view": ALIASES}, "aliases from behind the cut count"
+        # An alias that was made before the erasure and is read behind its cut links nobody.
+        assert len(kept) == (0 if before_the_cut else ALIASES) and state is None

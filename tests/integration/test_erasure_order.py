@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from services.features.stream.erasures import LakeErasures
 from slipstream.broker.batch import Message
 from slipstream.chassis.settings import LakeSettings, RedisSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.late_records import made_at, without_late
 from slipstream.contracts.positions import (
     Position,
     Source,
@@ -21,6 +23,7 @@ from slipstream.contracts.positions import (
     StreamInteraction,
     split_source,
 )
+from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import INTERACTIONS, PEOPLE
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.features import visitor
@@ -29,8 +32,10 @@ from slipstream.stores.keys import Keys
 from slipstream.stores.lake import CATALOG, Lake
 from slipstream.stores.lake_lease import LakeLease
 from slipstream.stores.online import OnlineStore
-from tests.integration.merge_stories import NOW, contents, link, view
+from tests.integration.merge_stories import contents, link, view
 
+# Marks are kept for a month from the time of an erasure.
+NOW = now_ms()
 VISITORS = ("a", "b", "u", "v", "w")
 SOURCES = ("t:0", "t:1", "t:2", "c:0", "c:1")
 Step = StreamInteraction | StreamCatalogRecord
@@ -87,7 +92,8 @@ class Reader:
 
     def read(self, source: str, count: int) -> None:
         """The next records of a source take effect in both stores."""
-        steps = self._logs[source][self.next[source] :][:count]
+        portion = self._logs[source][self.next[source] :][:count]
+        steps = without_late(portion, itemgetter(2), self._store.marks.of)
         self._store.apply([step for step in steps if isinstance(step, StreamInteraction)])
         people = [step for step in steps if isinstance(step, StreamCatalogRecord)]
         for step in people:
@@ -95,7 +101,7 @@ class Reader:
                 self._store.erase(step)
         self._store.link([step for step in people if step.record.entity == "identity"])
         self._append(source, steps)
-        self.next[source] += len(steps)
+        self.next[source] += len(portion)
 
     def crash(self, chance: random.Random) -> None:
         """Begin again at the committed offsets, which are anywhere between the last and these."""
@@ -141,12 +147,17 @@ def due(logs: dict[str, list[Step]]) -> tuple[dict[str, list[Interaction]], Iden
         links = {
             at: link
             for at, link in links.items()
-            if at not in before or not {link.visitor_id, link.user_id} & gone
+            if not {link.visitor_id, link.user_id} & gone
+            or (at not in before and link.timestamp > request.record.timestamp)
         }
         events = [
             step
             for step in events
-            if step.interaction.user_id not in gone or step.offset >= ends[step.source]
+            if step.interaction.user_id not in gone
+            or (
+                step.offset >= ends[step.source]
+                and made_at(step.interaction) > request.record.timestamp
+            )
         ]
     by_visitor: dict[str, list[Interaction]] = {}
     for step in events:
@@ -163,12 +174,15 @@ def _lengths(record: CatalogRecord) -> list[list[int]]:
 )
 @given(seed=st.integers(0, 2**32))
 # Each was wrong once: an erasure read again parted those who were linked since; a link went with a
-# later erasure before an earlier one was done; a separated visitor's own visitors stayed behind.
+# later erasure before an earlier one was done; a separated visitor's own visitors stayed behind,
+# twice; the user whom a late link had led to was not restored.
 @example(seed=1131)
 @example(seed=969)
 @example(seed=5158)
+@example(seed=1329016366)
+@example(seed=138966)
 @pytest.mark.servers("real")  # it takes ten seconds
-def test_what_stands_before_the_cut_is_gone_and_what_stands_behind_it_is_whole(
+def test_what_was_before_an_erasure_is_gone_and_what_came_after_it_is_whole(
     seed: int, redis_settings: RedisSettings, tmp_path: Path
 ) -> None:
     chance, namespace = random.Random(seed), uuid4().hex
@@ -178,7 +192,10 @@ def test_what_stands_before_the_cut_is_gone_and_what_stands_behind_it_is_whole(
     leases = [LakeLease(redis_settings, namespace) for _ in range(2)]
     reader = Reader(logs, store, lake)
     # Two replicas find the same erasures, and the lease goes from one to the other.
-    jobs = [LakeErasures(lake, store, lease, lambda: reader.committed) for lease in leases]
+    jobs = [
+        LakeErasures(lake, store, lease, lambda: reader.committed, lambda: {"": dict(reader.next)})
+        for lease in leases
+    ]
     while reader.behind:
         for _ in range(chance.randint(1, 8)):
             if behind := reader.behind:

@@ -62,18 +62,18 @@ def producer(settings: MonitoringSettings) -> Iterator[Producer]:
     made.close()
 
 
-def shown(producer: Producer, visitor: str) -> None:
+def shown(producer: Producer, visitor: str, number: str = "") -> None:
     """A slate of the visitor, and the click that followed, by a clock that is an hour slow."""
     at = now_ms() - 3_600_000
     slate = Slate(
-        recommendation_id=f"r-{visitor}",
+        recommendation_id=f"r-{visitor}{number}",
         user_id=visitor,
         timestamp=at,
         items=[SlateItem(item_id="i1", score=1.0, source="a")],
         answered_by="model",
     )
     click = Interaction(
-        event_id=f"e-{visitor}",
+        event_id=f"e-{visitor}{number}",
         event_type="click",
         user_id=visitor,
         item_id="i1",
@@ -131,7 +131,14 @@ def test_rows_go_once_everything_before_the_cut_is_read_and_the_audit_names_who_
         producer.flush(30)
         cut = log_ends(settings.kafka, settings.namespace, [INTERACTIONS, RECOMMENDATIONS])
         for visitors, last in ((["ada"], False), (["phone"], True)):
-            told = ErasedVisitors(erasure_id=erasure_id, visitor_ids=visitors, cut=cut, last=last)
+            told = ErasedVisitors(
+                erasure_id=erasure_id,
+                visitor_ids=visitors,
+                cut=cut,
+                last=last,
+                asked_at=request.timestamp,
+                slates_until=request.timestamp,
+            )
             producer.send(ERASED_VISITORS, erasure_id, told)
         producer.flush(30)
 
@@ -143,7 +150,8 @@ def test_rows_go_once_everything_before_the_cut_is_read_and_the_audit_names_who_
         assert str(monitoring()["detail"]).startswith("rows deleted: 4. ")
         receipt = client.get(path)
         assert (receipt.status_code, receipt.json()["state"]) == (200, "erased")
-        assert {it["place"] for it in receipt.json()["places"] if not it["done"]} == {"caches"}
+        waits = {it["place"] for it in receipt.json()["places"] if not it["done"]}
+        assert waits == {"caches", "late records"}
 
         audit = client.get("/v1/audit", headers=bearer(Scope.ADMIN)).json()["items"]
         assert [
@@ -154,6 +162,19 @@ def test_rows_go_once_everything_before_the_cut_is_read_and_the_audit_names_who_
             assert "ada" not in told_of and "phone" not in told_of
         (counts,) = client.get("/v1/reports/quality").json()["by_model"]
         assert (counts["slates"], counts["click_through"]["count"]) == (3, 3), "counts stay"
+
+        # Made before the erasure, and read after its rows were deleted.
+        for visitor in ("ada", "phone", "bo"):
+            shown(producer, visitor, "-late")
+        producer.flush(30)
+
+        def kept() -> list[str]:
+            body = {"ids": ["ada", "phone", "bo"]}
+            lines = client.post("/v1/visitors:export", json=body, headers=bearer(Scope.ADMIN)).text
+            return [json.loads(line)["user_id"] for line in lines.splitlines()]
+
+        until(lambda: len(kept()) >= 4)
+        assert set(kept()) == {"bo"}
 
 
 def _refuses(client: TestClient, path: str) -> None:

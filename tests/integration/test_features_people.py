@@ -79,7 +79,7 @@ def test_a_user_is_erased_from_both_stores_and_begins_anew(settings: FeaturesSet
         assert set(rows) == {f"u{n}" for n in range(2, 6)}
         assert len(rows) == sum(event.user_id not in ("u0", "u1") for event in made)
         later = [
-            event.model_copy(update={"received_at": now_ms() + 60_000})
+            event.model_copy(update=dict.fromkeys(("timestamp", "received_at"), now_ms() + 60_000))
             for event in events(9, visitors=1, first=500)
         ]
         send(run.producer, later)

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import (
+    Cut,
     Position,
     StreamCatalogRecord,
     has_passed,
@@ -25,10 +26,14 @@ from slipstream.stores.row_erasure import ROWS_OF_VISITORS, Hold, RowErasure
 
 @dataclass(frozen=True, slots=True)
 class ErasedPerson:
-    """A request to erase a user, and the visitors that were this user before its cut."""
+    """A request to erase a user, and the visitors that were this user before its cut.
+
+    Slates made up to `slates_until` (ms) may come from a state that was not erased yet.
+    """
 
     request: StreamCatalogRecord
     visitor_ids: frozenset[str]
+    slates_until: int = 0
 
     @property
     def position(self) -> Position:
@@ -39,12 +44,26 @@ class ErasedPerson:
     def rows(self) -> RowErasure:
         """The rows that are to go."""
         record = self.request.record
-        return RowErasure(self.visitor_ids, record.cut, record.timestamp)
+        return RowErasure(self.visitor_ids, record.cut, record.timestamp, self.slates_until)
 
     def takes(self, entry: StreamCatalogRecord) -> bool:
-        """Whether an entry, or link, is about the person and from before the cut."""
+        """Whether an entry, or link, is about the person, and from before the cut or made before.
+
+        A late link, made before and read behind the cut, is taken without its other visitor.
+        """
         record = entry.record
-        return not self.visitor_ids.isdisjoint(names_of(record)) and _is_before(self.request, entry)
+        if self.visitor_ids.isdisjoint(names_of(record)):
+            return False
+        made_before = record.timestamp <= self.request.record.timestamp
+        return _is_before(self.request, entry) or (made_before and not is_request(record))
+
+    def ends(self, entries: Iterable[StreamCatalogRecord]) -> Cut:
+        """The cut, and the ends behind late entries, which count instead where there are any."""
+        late = dict[str, int]()
+        for entry in entries:
+            if self.takes(entry) and not _is_before(self.request, entry):
+                late[entry.source] = max(late.get(entry.source, 0), entry.offset + 1)
+        return {**self.request.record.cut, "": late}
 
 
 def is_request(record: CatalogRecord) -> bool:

@@ -36,6 +36,8 @@ def notices(people: Sequence[ErasedPerson]) -> list[OutgoingRecord]:
                 visitor_ids=visitors[begin : begin + _VISITORS],
                 cut=request.cut,
                 last=begin + _VISITORS >= len(visitors),
+                asked_at=request.timestamp,
+                slates_until=person.slates_until,
             )
             outgoing.append(OutgoingRecord(ERASED_VISITORS, told.erasure_id, told))
     return outgoing

@@ -1,8 +1,9 @@
 """Erasure from the lake, a job of its own: one pass over the tables for all erasures that wait.
 
 An erasure waits as a row of the catalogue table, which the pass deletes last. So a killed pass is
-done again. It begins when the group has committed everything from before the cut: nothing older can
-come any more.
+done again. It begins when the group has committed everything from before the cut. The visitors are
+marked then, and the pass waits once more for everything up to this moment: what is read later, and
+was made before the erasure, is left out by the marks (`late_records`).
 """
 
 import threading
@@ -19,6 +20,7 @@ import pyarrow.compute as pc
 
 from services.features.history.erased_people import (
     ErasedPerson,
+    as_link,
     delete_rows,
     entries_around,
     erased_people,
@@ -28,17 +30,21 @@ from services.features.history.erased_people import (
     stream_entry,
 )
 from services.features.history.rows import FOLDED_COLUMNS, stream_interactions
+from services.features.stream.erasure_marking import ErasureMarking
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.logging import get_logger
+from slipstream.contracts.late_records import visitor_digest
 from slipstream.contracts.positions import (
     Cut,
     Position,
     StreamCatalogRecord,
     StreamInteraction,
+    has_passed,
     split_source,
 )
 from slipstream.contracts.times import DAY_MS, now_ms
 from slipstream.features import history
+from slipstream.features.identity import Identities
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.erasing import LastOffset
 from slipstream.stores.lake import (
@@ -58,6 +64,8 @@ log = get_logger(__name__)
 _RESTORES: Final = 30
 # Rows from behind a cut were received at most this long before it was asked for.
 _RECEIVED_BEFORE_MS: Final = 7 * DAY_MS
+# Pause until the next look at an erasure whose visitors are marked, in seconds.
+_MARKED_PAUSE_S: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -94,9 +102,11 @@ class LakeErasures:
         self._committed, self._ends, self._tell = committed, ends, tell
         self._waiting: dict[Position, StreamCatalogRecord] = {}
         self._attempts: dict[Position, int] = {}
+        self._marking = ErasureMarking(lake, store, ends)
         self._seen: int | None = None
         self._rows = Counter[str]()  # Deleted since the last pass that ended.
-        self._strays_before: set[str] = set()
+        # The ends of the topics when a visitor was first seen linked online alone.
+        self._strays_seen: dict[str, Cut] = {}
 
     @property
     def waiting(self) -> int:
@@ -105,8 +115,13 @@ class LakeErasures:
 
     def run(self, stop: threading.Event, every_s: float) -> None:
         """Erase what is due every `every_s` seconds, until `stop` is set."""
-        while not stop.wait(every_s):
+        while not stop.wait(
+            min(every_s, _MARKED_PAUSE_S)
+            if self._marking.marked - self._attempts.keys()
+            else every_s
+        ):
             try:
+                self._marking.renew()
                 self.step()
             except (LakeUnavailableError, StoreUnavailableError, BrokerUnavailableError) as error:
                 log.warning("erasures wait; they are tried again", reason=str(error))
@@ -118,16 +133,21 @@ class LakeErasures:
         if not self._waiting or not self._lease.take():
             return done
         committed = self._committed()
-        due = {at for at, request in self._waiting.items() if is_due(request, committed)}
+        due = {
+            at
+            for at, request in self._waiting.items()
+            if is_due(request, committed) and self._marking.has_passed(at, committed)
+        }
         if not due:
             return done
         began = time.monotonic()
-        entries = entries_around(self._lake, {self._waiting[at].record.entity_id for at in due})
-        people = [person for person in erased_people(entries) if person.position in due]
-        if gone := due - {person.position for person in people}:  # Another replica was faster.
-            self._waiting = {at: each for at, each in self._waiting.items() if at not in gone}
-            self._strays_before.clear()
         try:
+            entries, people = self._people(due)
+            if self._marking.mark(people):
+                # Everything from before the marks may be committed at once.
+                committed = self._committed()
+                entries, people = self._people(due)
+            people = [each for each in people if self._marking.is_settled(each, committed)]
             if not people:
                 return done
             self._rows.update(delete_rows(self._lake, people, self._lease.hold))
@@ -143,6 +163,7 @@ class LakeErasures:
             self._rows.clear()
         for person in done.people:
             del self._waiting[person.position]
+            self._marking.forget(person.position)
             self._attempts.pop(person.position, None)
         log.info(
             "users were erased from the lake",
@@ -151,6 +172,22 @@ class LakeErasures:
             seconds=round(time.monotonic() - began, 3),
         )
         return done
+
+    def _people(self, due: set[Position]) -> tuple[list[StreamCatalogRecord], list[ErasedPerson]]:
+        """The entries around the erasures that are due, and whom these erase."""
+        entries = entries_around(self._lake, {self._waiting[at].record.entity_id for at in due})
+        people = [
+            self._marking.with_time(person)
+            for person in erased_people(entries)
+            if person.position in due
+        ]
+        if gone := due - {person.position for person in people}:  # Another replica was faster.
+            due -= gone
+            self._waiting = {at: each for at, each in self._waiting.items() if at not in gone}
+            for at in gone:
+                self._marking.forget(at)
+            self._strays_seen.clear()
+        return entries, people
 
     def _look(self) -> None:
         """Find the requests that wait, among the rows that came since the last look."""
@@ -178,7 +215,18 @@ class LakeErasures:
             "ends": orjson.dumps(self._ends()).decode(),
         }
         return pa.Table.from_pylist(
-            [{"erasure_id": each.request.record.erasure_id, **fields} for each in done.people],
+            [
+                {
+                    **fields,
+                    "erasure_id": each.request.record.erasure_id,
+                    "visitors": orjson.dumps(
+                        sorted(map(visitor_digest, each.visitor_ids))
+                    ).decode(),
+                    "asked_at": each.request.record.timestamp,
+                    "slates_until": each.slates_until,
+                }
+                for each in done.people
+            ],
             SCHEMAS[ERASURES],
         )
 
@@ -218,11 +266,15 @@ class LakeErasures:
             if not is_request(entry.record) and not any(person.takes(entry) for person in people)
         ]
         for person in people:
-            self._store.erasures.erase_entries(person.visitor_ids, person.request.record.cut)
+            self._store.erasures.erase_entries(person.visitor_ids, person.ends(entries))
         erased = set[str]().union(*(person.visitor_ids for person in people))
         names = erased.union(*(names_of(entry.record) for entry in entries))
         others = set[str]().union(
-            *(each.visitor_ids for each in erased_people(entries) if each not in people)
+            *(
+                each.visitor_ids
+                for each in erased_people(entries)
+                if each.position not in {person.position for person in people}
+            )
         )
         # Nothing older than these erasures can be read any more.
         self._store.erasures.forget(sorted(names - others))
@@ -232,7 +284,8 @@ class LakeErasures:
             for entry in left
             if entry.record.entity == "identity"
         ]
-        strays = self._strays(erased - others, links)
+        strays, parted = self._strays(names - others, links, committed)
+        names |= parted
         self._store.link(sorted(links, key=lambda entry: (entry.source, entry.offset)))
         users: dict[str, set[str]] = {}
         for name in sorted(names):
@@ -251,22 +304,45 @@ class LakeErasures:
         done = []
         for person in people:
             attempts = self._attempts[person.position] = self._attempts.get(person.position, 0) + 1
-            if (all(good) and not strays & person.visitor_ids) or attempts >= _RESTORES:
+            about = person.visitor_ids.union(
+                *(names_of(entry.record) for entry in entries if person.takes(entry))
+            )
+            if (all(good) and not strays & about) or attempts >= _RESTORES:
                 done.append(person)
         return done
 
-    def _strays(self, erased: set[str], links: Sequence[StreamCatalogRecord]) -> set[str]:
-        """The erased visitors that are linked online, and not in the lake.
+    def _strays(
+        self,
+        names: set[str],
+        links: Sequence[StreamCatalogRecord],
+        committed: Mapping[str, int],
+    ) -> tuple[set[str], set[str]]:
+        """The visitors among these that are linked online and not in the lake, and those of whom
+        nothing is known any more, since some of them were separated.
 
-        Perhaps their links are on the way to the lake. Those that were so before are separated: a
-        link from before the cut was read late.
+        Perhaps their links are on the way to the lake. Those whose links would be there by now are
+        separated: a link from before the cut was read late, or a late link before its visitor was
+        marked.
         """
         linked = {entry.record.entity_id for entry in links}
-        strays = set(self._store.erasures.merged_among(erased - linked))
-        for visitor_id in strays & self._strays_before:
-            self._store.erasures.separate(visitor_id)
-        left, self._strays_before = strays - self._strays_before, strays
-        return left
+        strays = set(self._store.erasures.merged_among(names - linked))
+        ended = {
+            name
+            for name in strays & self._strays_seen.keys()
+            if has_passed(committed, self._strays_seen[name])
+        }
+        identities, parted = Identities(map(as_link, links)), set[str]()
+        for visitor_id in ended:
+            members = self._store.erasures.members(visitor_id)
+            parted.update(members)
+            # Its own visitors came along, and are linked to it again.
+            for member in members:
+                if identities.resolve(member) == identities.resolve(visitor_id):
+                    self._store.erasures.separate(member)
+        left = strays - ended
+        ends = self._ends() if left - self._strays_seen.keys() else {}
+        self._strays_seen = {name: self._strays_seen.get(name, ends) for name in left}
+        return left, parted
 
     def _records(
         self, names: set[str], since_ms: int | None, committed: Mapping[str, int]

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from typing import Final
 
 from services.features.metrics import FeaturesMetrics
@@ -34,6 +35,7 @@ from slipstream.broker.producer import Producer
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
+from slipstream.contracts.late_records import without_late
 from slipstream.contracts.positions import Source
 from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.contracts.topics import HISTORY
@@ -179,9 +181,13 @@ class Materializer:
                 self._archive.add(batch)
             return
         observe(batch, self._metrics)
-        accepted, letters, late = screen(batch, now_ms(), self._limits)
         try:
             self._rollbacks.verify(batch.first_offsets)
+            # Before anything is made of a late record, a dead letter too.
+            timely = without_late(batch.messages, attrgetter("record"), self._store.marks.of)
+            accepted, letters, late = screen(
+                replace(batch, messages=timely), now_ms(), self._limits
+            )
             messages, repeats = self._repeats.without(placed(accepted.messages, self._ends))
             self._outages.lake = None
             changes = self._online.apply(messages)
@@ -208,6 +214,7 @@ class Materializer:
         for hours, events in late.items():
             self._measured.late.labels(str(hours)).inc(events)
         self._measured.repeats.inc(repeats)
+        self._measured.of_erased.inc(len(batch.messages) - len(timely))
         self._count_people(changes.people)
         self._announcer.send_updates(
             changes.visitors, changes.request_ids, self._progress.watermark

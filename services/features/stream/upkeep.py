@@ -9,6 +9,7 @@ import time
 
 from services.features.settings import FeaturesSection
 from slipstream.chassis.logging import get_logger
+from slipstream.contracts.late_records import MARKED_MS
 from slipstream.contracts.times import DAY_MS, now_ms
 from slipstream.stores.lake import RECOMMENDATIONS, SCHEMAS, Lake, LakeUnavailableError
 
@@ -32,6 +33,7 @@ def keep_lake(lake: Lake, settings: FeaturesSection, stop: threading.Event) -> N
                 since_ms = now_ms() - int(settings.lake_circumstances_days * DAY_MS)
                 if emptied := lake.empty(RECOMMENDATIONS, "circumstances", since_ms):
                     log.info("emptied the circumstances of old slates", days=emptied)
+                lake.forget_visitors(now_ms() - MARKED_MS)
                 for table in SCHEMAS:
                     kept_hours = int(settings.lake_retention_days * 24)
                     deleted = lake.vacuum(table, kept_hours, settings.lake_erasure_hours)

@@ -1,8 +1,8 @@
 """Deletion of erased visitors' rows from monitoring's tables.
 
 Features tells who is erased. Their rows are deleted once monitoring has committed everything from
-before the cut: then no older record can bring a row back. Rows of what these visitors did since
-then go, too; their counts stay.
+before the cut. Rows of what these visitors did since then go, too; their counts stay. What was made
+before the erasure, and is read later, is left out as it is read (`consumer`).
 """
 
 import threading
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from services.monitoring.people.repository import ErasureLedger
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.logging import get_logger
+from slipstream.contracts.late_records import MARKED_MS
 from slipstream.contracts.positions import has_passed
 from slipstream.stores.metadata import DatabaseUnavailableError
 
@@ -57,3 +58,4 @@ class RowDeletion:
                 rows = self._ledger.delete_rows(due, self._clock())
                 log.info("users were erased from monitoring", erasures=len(due), rows=rows)
         self._ledger.overwrite(self._clock())
+        self._ledger.forget_marks(self._clock() - MARKED_MS)

@@ -6,6 +6,7 @@ from typing import Final
 
 from services.monitoring.people.repository import ErasureEntry
 from services.monitoring.settings import MonitoringSection
+from slipstream.contracts.late_records import MARKED_MS
 from slipstream.contracts.rest import ErasurePlace, ErasureReceipt, ErasureState, ModelVersion
 from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.topics import DEAD_LETTERS, TOPICS
@@ -18,6 +19,7 @@ PLACES: Final = (
     "monitoring",
     "topics",
     "dead letters",
+    "late records",
     "caches",
     "models",
 )
@@ -57,6 +59,7 @@ def receipt(
         *_stores(state, state.erased_at),
         _tables(entry),
         *_topics(state, state.erased_at),
+        _late_records(state.erased_at, now_ms),
         _caches(state.erased_at, settings, now_ms),
         _models(state, models),
     ]
@@ -114,6 +117,15 @@ def _topics(state: ErasureState, erased_at: int) -> Iterator[ErasurePlace]:
         yield ErasurePlace(
             place=name, done=False, at=max(gone_at.values()), detail=f"by retention: {dates}"
         )
+
+
+def _late_records(erased_at: int, now_ms: int) -> ErasurePlace:
+    """Records that may arrive though they were made before the erasure: a client or a person sends
+    them again.
+    """
+    at = erased_at + MARKED_MS
+    detail = "" if now_ms >= at else "left out by digests of the visitors' ids, whenever they come"
+    return ErasurePlace(place="late records", done=now_ms >= at, at=at, detail=detail)
 
 
 def _caches(erased_at: int, settings: MonitoringSection, now_ms: int) -> ErasurePlace:

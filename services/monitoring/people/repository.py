@@ -1,6 +1,7 @@
 """The repository of erasures: who is to be erased from monitoring's tables, and what was done.
 
-The names of visitors are kept only until their rows are deleted.
+The names of visitors are kept only until their rows are deleted. Marks by digest, which tell late
+records, stay for a month.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -23,8 +24,16 @@ from sqlalchemy import (
 )
 
 from services.monitoring.access.repository import AUDIT
-from services.monitoring.slate_tables import insert_new, responses, shadows, slates
+from services.monitoring.slate_tables import (
+    insert_new,
+    keeping_greater,
+    responses,
+    shadows,
+    slates,
+    upsert,
+)
 from slipstream.contracts.events import CatalogRecord, ErasedVisitors
+from slipstream.contracts.late_records import ErasureMark, visitor_digest
 from slipstream.contracts.positions import Cut
 from slipstream.contracts.rest import AuditRecord
 from slipstream.stores.audit import insert_audit
@@ -52,6 +61,15 @@ visitors: Final = Table(
     Column("erasure_id", String, primary_key=True),
     Column("visitor_id", String, primary_key=True),
 )
+marks: Final = Table(
+    "monitoring_erasure_marks",
+    TABLES,
+    Column("digest", String, primary_key=True),
+    Column("asked_at", BigInteger, nullable=False, index=True),
+    Column("slates_until", BigInteger, nullable=False),
+)
+# Digests in one condition.
+_DIGESTS_AT_ONCE: Final = 1_000
 # Tables that hold ids of visitors.
 _PERSONAL: Final = (slates, shadows, responses, visitors)
 
@@ -102,9 +120,12 @@ def keep_requests(db: Connection, requests: Iterable[tuple[CatalogRecord, str]])
 
 
 def keep_visitors(db: Connection, told: Iterable[ErasedVisitors], now_ms: int) -> None:
-    """Keep whom these erasures take, until their rows are deleted."""
+    """Keep whom these erasures take until their rows are deleted, and mark them."""
     for record in told:
         insert_new(db, erasures, [{"erasure_id": record.erasure_id}])
+        mark = {"asked_at": record.asked_at, "slates_until": record.slates_until}
+        marked = [{"digest": visitor_digest(each), **mark} for each in record.visitor_ids]
+        upsert(db, marks, marked, keeping_greater)
         rows = [
             {"erasure_id": record.erasure_id, "visitor_id": visitor_id}
             for visitor_id in record.visitor_ids
@@ -136,6 +157,23 @@ class ErasureLedger:
         with self._engine.connect() as db:
             row = db.execute(query.where(c.erasure_id == erasure_id)).first()
         return None if row is None else ErasureEntry(*row)
+
+    def marks_of(self, digests: Collection[str]) -> dict[str, ErasureMark]:
+        """The marks of those among these digests that are marked."""
+        c, ordered, found = marks.c, sorted(digests), dict[str, ErasureMark]()
+        with self._engine.connect() as db:
+            if db.scalar(select(c.digest).limit(1)) is None:
+                return found
+            for begin in range(0, len(ordered), _DIGESTS_AT_ONCE):
+                some = c.digest.in_(ordered[begin : begin + _DIGESTS_AT_ONCE])
+                rows = db.execute(select(c.digest, c.asked_at, c.slates_until).where(some))
+                found |= {digest: ErasureMark(*times) for digest, *times in rows}
+        return found
+
+    def forget_marks(self, before_ms: int) -> None:
+        """Delete the marks of erasures that were asked for before a time (ms)."""
+        with self._engine.begin() as db:
+            db.execute(delete(marks).where(marks.c.asked_at < before_ms))
 
     def waiting(self) -> dict[str, Cut]:
         """The cuts of the erasures whose visitors still have rows, by the erasures' ids."""

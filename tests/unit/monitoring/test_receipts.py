@@ -8,7 +8,7 @@ from slipstream.contracts.times import DAY_MS
 
 SETTINGS = MonitoringSection()
 ERASED = 1_790_000_000_000
-LATER = ERASED + 30 * DAY_MS
+LATER = ERASED + 31 * DAY_MS
 DONE = ErasureState(
     erasure_id="e",
     erased_at=ERASED,
@@ -57,7 +57,7 @@ def test_each_place_is_waited_for() -> None:
     assert waiting(models=[model("2", 7), model("1", 6)]) == {"models"}
     assert waiting(models=[model("1", None)]) == {"models"}
     assert waiting(asked=False) == {"models"}
-    assert waiting(now_ms=ERASED) == {"caches"}
+    assert waiting(now_ms=ERASED) == {"caches", "late records"}
     assert waiting(entry=None) == {"monitoring"}
     assert waiting(entry=ENTRY._replace(deleted_at=None)) == {"monitoring"}
     assert waiting(entry=ENTRY._replace(overwritten_at=None)) == {"monitoring"}

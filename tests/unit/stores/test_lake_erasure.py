@@ -83,7 +83,8 @@ def test_events_and_slates_of_a_visitor_go_and_others_stay(shop: Lake) -> None:
 
 def test_a_request_read_again_leaves_what_came_after_it(lake: Lake) -> None:
     lake.append(INTERACTIONS, rows("before", user_id="ada", received_at=100), {SOURCE: 0})
-    lake.append(INTERACTIONS, rows("after", user_id="ada", received_at=101), {SOURCE: 1})
+    after = rows("after", user_id="ada", timestamp=101, received_at=101)
+    lake.append(INTERACTIONS, after, {SOURCE: 1})
     assert [erase(lake, "ada", before=100) for _ in range(2)] == [1, 0]
     assert lake.read(INTERACTIONS)["event_id"].to_pylist() == ["after"]
 
