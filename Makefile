@@ -21,7 +21,7 @@ CLUSTER_PROGRAM ?= $(firstword $(wildcard $(abspath ../shared/k8s/cluster)))
 export CLUSTER_PROGRAM
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo up test test-servers servers clients fuzz faults hostile restarts outages env cluster-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
+.PHONY: help install lock demo up test test-servers servers clients fuzz faults hostile restarts erasure-check outages env cluster-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -142,6 +142,9 @@ hostile: $(STAMP) ## Attack a stack under its manifests' memory limits, beside h
 
 restarts: $(STAMP) servers ## Kill each consuming service 36 times and see it read again (TEST_SERVERS=embedded: not on real ones)
 	@TEST_SERVERS=$${TEST_SERVERS:-real} $(VENV)/bin/python -m tests.restarts $(RESTARTS_ARGS)
+
+erasure-check: $(STAMP) ## Erase people from a stack under load, and search every byte for them (ERASURE_ARGS=--help)
+	@$(VENV)/bin/python -m tests.erasure_check $(ERASURE_ARGS)
 
 outages: $(STAMP) servers ## Take Redis, the model store, features and Kafka away from serving, and show its answers as a table
 	@TEST_SERVERS=real $(VENV)/bin/python -m pytest -q -s tests/integration/test_serving_outages.py

@@ -4,8 +4,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Final
 
@@ -27,12 +27,17 @@ SENDING_S: Final = 3.0
 PATIENCE_S: Final = 120.0
 # Places of a receipt that do not wait for a retention.
 DONE_AT_ONCE: Final = {"redis", "lake", "monitoring"}
-# The number of people, and the process that is killed once they were asked for.
+# Time for which processes stand still between a list and the erasure of its visitor.
+STILL_S: Final = 60.0
+# The number of people, the process that is killed once they were asked for, and those that stand
+# still while they are.
 _CASES: Final = {
-    "a person": (1, ""),
-    "twenty people": (20, ""),
-    "twenty people, features 2 killed": (20, "features 2"),
-    "twenty people, features killed": (20, "features"),
+    "a person": (1, "", ""),
+    "twenty people": (20, "", ""),
+    "twenty people, features 2 killed": (20, "features 2", ""),
+    "twenty people, features killed": (20, "features", ""),
+    "ten people, serving stands still": (10, "", "serving"),
+    "ten people, brokers stand still": (10, "", "broker"),
 }
 
 
@@ -40,14 +45,15 @@ class Erasures(Trouble):
     """Erasures of people who go on sending events, while all replicas append to the lake.
 
     Each is asked for twice: amid the person's events, of which later ones begin a new history, and
-    after the last one, so that nothing may be left.
+    after the last one, so that nothing may be left. Each is asked a list for just before, whose
+    slate serving hands over later.
     """
 
     strikes = tuple(_CASES)
     redis = (RedisKind.SINGLE, RedisKind.CLUSTER)
 
     def strike(self, name: str, bed: Bed, client: Client) -> None:
-        number, victim = _CASES[name]
+        number, victim, still = _CASES[name]
         people = [f"erased-{name.replace(' ', '-')}-{each}" for each in range(number)]
         with ExitStack() as opened:
             ingestion = [
@@ -62,6 +68,7 @@ class Erasures(Trouble):
                 opened.callback(sender.end)
             time.sleep(SENDING_S)
             wait_for(lambda: _rows(bed, people) > 0, "rows of those to be erased", PATIENCE_S)
+            _ask_for_lists(bed, people)
             _erase(ingestion[0], people)
             if victim:
                 os.kill(bed.processes[victim], signal.SIGKILL)
@@ -69,14 +76,18 @@ class Erasures(Trouble):
             for sender in senders:
                 sender.end()
                 assert not sender.failure, sender.failure
-            receipts = _erase(ingestion[-1], people)
+            _ask_for_lists(bed, people)
+            with _standing_still(bed, still):
+                receipts = _erase(ingestion[-1], people)
             for receipt in receipts:
                 wait_for(
                     partial(_is_done, ingestion[0], receipt),
                     f"erasure {receipt} to be done in {DONE_AT_ONCE}",
                     PATIENCE_S,
                 )
-            assert _rows(bed, people) == 0, "rows of erased people are in the lake"
+            wait_for(bed.caught_up, "the last slates to be read", PATIENCE_S)
+            for table in (lake.INTERACTIONS, lake.RECOMMENDATIONS):
+                assert _rows(bed, people, table) == 0, f"erased people are in the lake's {table}"
             keys = [*keys_with(people, bed.stores.redis, bed.stores.namespace)]
             assert not keys, f"keys of erased people are in Redis: {keys[:3]}"
 
@@ -112,11 +123,38 @@ class _Sender(threading.Thread):
 
 def _erase(ingestion: httpx.Client, people: Sequence[str]) -> list[str]:
     """Ask for the erasure of each; the receipts' ids."""
-    ids = []
-    for person in people:
+
+    def accepted(person: str) -> str:
+        # 503 while no broker says where its topics end.
         answer = ingestion.delete(f"/v1/users/{person}").raise_for_status()
-        ids.append(str(answer.json()["erasure_id"]))
-    return ids
+        return str(answer.json()["erasure_id"])
+
+    return [
+        wait_for(partial(accepted, person), f"the erasure of {person}", PATIENCE_S)
+        for person in people
+    ]
+
+
+def _ask_for_lists(bed: Bed, people: Sequence[str]) -> None:
+    """Ask every process of serving for a list of each."""
+    for url in bed.urls("serving"):
+        with httpx.Client(base_url=url, timeout=30) as serving:
+            for person in people:
+                serving.get(f"/v1/recommendations/{person}").raise_for_status()
+
+
+@contextmanager
+def _standing_still(bed: Bed, service: str) -> Iterator[None]:
+    """Processes of a service, or the brokers, stand still for `STILL_S`, and the block begins."""
+    pids = [pid for name, pid in bed.processes.items() if service and name.startswith(service)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        go_on = threading.Timer(STILL_S if pids else 0, _continue, (pids,))
+        go_on.start()
+        yield
+    finally:
+        go_on.join()
 
 
 def _is_done(ingestion: httpx.Client, erasure_id: str) -> bool:
@@ -127,7 +165,12 @@ def _is_done(ingestion: httpx.Client, erasure_id: str) -> bool:
     return done >= DONE_AT_ONCE
 
 
-def _rows(bed: Bed, people: Sequence[str]) -> int:
+def _continue(pids: Sequence[int]) -> None:
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+
+
+def _rows(bed: Bed, people: Sequence[str], table: str = lake.INTERACTIONS) -> int:
     history = Lake(bed.stores.lake, bed.stores.namespace)
-    users = history.read(lake.INTERACTIONS, columns=["user_id"])["user_id"]
+    users = history.read(table, columns=["user_id"])["user_id"]
     return int(pc.sum(pc.is_in(users, value_set=pa.array(people, users.type))).as_py() or 0)

@@ -111,7 +111,11 @@ def test_vacuum_after_an_erasure_takes_what_was_before_it_and_only_that(shop: La
     erase(shop, "ada")
     after = shop.version(INTERACTIONS)
     assert shop.vacuum(INTERACTIONS, 720, erasure_h=48) == 0, "it is not so long ago"
+    # A writer that has not committed yet keeps its file.
+    being_written = Path(shop._uri(INTERACTIONS)) / "part-being-written.parquet"
+    being_written.write_bytes(b"PAR1")
     assert shop.vacuum(INTERACTIONS, 720, erasure_h=0) > 0
+    assert being_written.exists()
     with pytest.raises(LakeUnavailableError):
         shop.read(INTERACTIONS, first)
     assert shop.read(INTERACTIONS, after).num_rows == 4
