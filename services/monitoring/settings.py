@@ -42,6 +42,12 @@ class MonitoringSection(Section):
         description="time after which ingestion has forgotten the ids of an erased user's "
         "messages; at least its window for repeats",
     )
+    log_retention_d: float = Field(
+        30.0,
+        ge=0,
+        description="days for which the services' logs are kept where they are collected; receipts "
+        "of erasures count on it",
+    )
 
     check_interval_s: float = Field(
         15.0, gt=0, description="time from one round of checks to the next"

@@ -48,9 +48,10 @@ class RequestMiddleware:
     BaseHTTPMiddleware costs as much as a whole small route.
     """
 
-    def __init__(self, app: ASGIApp, measured: metrics.Metrics) -> None:
+    def __init__(self, app: ASGIApp, measured: metrics.Metrics, demands: Demands) -> None:
         self.app = app
         self.seconds = measured.http_seconds
+        self._demands = demands
         self._children: dict[tuple[str, str, int], Any] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,7 +81,8 @@ class RequestMiddleware:
         except ClientDisconnect:  # nobody is left to answer
             status = CLIENT_GONE
         except Exception as error:
-            log.error("request failed", method=scope["method"], path=_path(scope), exc_info=error)
+            route = self._route(scope)
+            log.error("request failed", method=scope["method"], path=route, exc_info=error)
             # Once the answer has begun, it can only be cut off.
             if status:
                 raise
@@ -90,7 +92,7 @@ class RequestMiddleware:
             request_id.reset(token)
 
     def _observe(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", None) or "unmatched"
+        route = self._route(scope)
         key = (route, scope["method"], status)
         child = self._children.get(key)
         if child is None:
@@ -109,15 +111,18 @@ class RequestMiddleware:
         emit(
             "request",
             method=scope["method"],
-            path=_path(scope),
+            path=route,
             status=status,
             ms=round(seconds * 1000, 2),
         )
 
+    def _route(self, scope: Scope) -> str:
+        """The route's path, for logs and metrics: the request's may name a visitor, or a key.
 
-def _path(scope: Scope) -> str:
-    """The path for the log: a route's names its parameters, whose values may name a visitor."""
-    return getattr(scope.get("route"), "path", None) or str(scope["path"])
+        A refused request has not been routed, so its route is looked up.
+        """
+        routed = getattr(scope.get("route"), "path", None)
+        return routed or self._demands.path_of(scope) or "unmatched"
 
 
 def operation_id(route: APIRoute) -> str:
@@ -231,7 +236,7 @@ def create_service(
     app.state.standby = Standby()
     if settings.http.advertised_host:
         app.add_middleware(HandingOn, standby=app.state.standby)
-    app.add_middleware(RequestMiddleware, measured=app.state.metrics)
+    app.add_middleware(RequestMiddleware, measured=app.state.metrics, demands=demands)
     return app
 
 

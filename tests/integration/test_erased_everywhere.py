@@ -151,7 +151,9 @@ def test_no_byte_of_an_erased_user_is_left_in_any_store(
             training_url=str(training.base_url),
             timeout_s=30,
         )
-        section = MonitoringSection(check_interval_s=600, erase_every_s=0.2, erasure_caches_h=0)
+        section = MonitoringSection(
+            check_interval_s=600, erase_every_s=0.2, erasure_caches_h=0, log_retention_d=0
+        )
         monitoring = serve(
             create_monitoring(
                 MonitoringSettings(

@@ -151,7 +151,7 @@ def test_rows_go_once_everything_before_the_cut_is_read_and_the_audit_names_who_
         receipt = client.get(path)
         assert (receipt.status_code, receipt.json()["state"]) == (200, "erased")
         waits = {it["place"] for it in receipt.json()["places"] if not it["done"]}
-        assert waits == {"caches", "late records"}
+        assert waits == {"caches", "late records", "logs"}
 
         audit = client.get("/v1/audit", headers=bearer(Scope.ADMIN)).json()["items"]
         assert [

@@ -8,7 +8,7 @@ from services.monitoring.people.repository import ErasureEntry
 from services.monitoring.settings import MonitoringSection
 from slipstream.contracts.late_records import MARKED_MS
 from slipstream.contracts.rest import ErasurePlace, ErasureReceipt, ErasureState, ModelVersion
-from slipstream.contracts.times import HOUR_MS
+from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.contracts.topics import DEAD_LETTERS, TOPICS
 
 PLACES: Final = (
@@ -21,6 +21,7 @@ PLACES: Final = (
     "dead letters",
     "late records",
     "caches",
+    "logs",
     "models",
 )
 # The broker looks for records past their retention every five minutes by default, and deletes their
@@ -43,7 +44,7 @@ def receipt(
         state: What features knows of it; None before features has read it.
         entry: What monitoring knows of it; None before monitoring has read it.
         models: All versions of models that are kept; None when training can't be asked.
-        settings: Times after which ingestion forgets by itself.
+        settings: Times after which ingestion and the logs forget by themselves.
         now_ms: The moment.
     """
     asked_at = None if entry is None else entry.asked_at
@@ -61,6 +62,7 @@ def receipt(
         *_topics(state, state.erased_at),
         _late_records(state.erased_at, now_ms),
         _caches(state.erased_at, settings, now_ms),
+        _logs(state.erased_at, settings, now_ms),
         _models(state, models),
     ]
     complete = all(place.done for place in places)
@@ -132,6 +134,13 @@ def _caches(erased_at: int, settings: MonitoringSection, now_ms: int) -> Erasure
     at = erased_at + int(settings.erasure_caches_h * HOUR_MS)
     detail = "" if now_ms >= at else "digests of message ids in Redis, by their times"
     return ErasurePlace(place="caches", done=now_ms >= at, at=at, detail=detail)
+
+
+def _logs(erased_at: int, settings: MonitoringSection, now_ms: int) -> ErasurePlace:
+    """The logs: they name routes, but a line about a fault may quote an id that it met."""
+    at = erased_at + int(settings.log_retention_d * DAY_MS)
+    detail = "" if now_ms >= at else f"lines about faults, by retention: until {_date(at)}"
+    return ErasurePlace(place="logs", done=now_ms >= at, at=at, detail=detail)
 
 
 def _models(state: ErasureState, models: Sequence[ModelVersion] | None) -> ErasurePlace:

@@ -1,7 +1,6 @@
 """Demands of routes: the scope that a request to each of them needs."""
 
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple, TypeVar
 
 from fastapi import FastAPI
@@ -80,9 +79,8 @@ class Demands:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         # Open ones last: few requests are for them, and of two that match the stricter one counts.
-        self._routes: list[tuple[re.Pattern[str], Collection[str], Demand]] = sorted(
-            ((route.path_regex, route.methods or (), demand_of(route)) for route in routes),
-            key=lambda entry: not entry[2].scope,
+        self._routes: list[tuple[Route, Demand]] = sorted(
+            ((route, demand_of(route)) for route in routes), key=lambda entry: not entry[1].scope
         )
 
     def of(self, connection: Connection) -> Demand | None:
@@ -90,11 +88,20 @@ class Demands:
 
         A wrong method on a known path has that path's demand.
         """
+        found = self._find(connection)
+        return None if found is None else found[1]
+
+    def path_of(self, connection: Connection) -> str:
+        """The path of that route, with the names of its parameters; empty where there is none."""
+        found = self._find(connection)
+        return "" if found is None else found[0].path
+
+    def _find(self, connection: Connection) -> tuple[Route, Demand] | None:
         path, method = connection["path"], connection["method"]
-        of_path: Demand | None = None
-        for pattern, methods, demand in self._routes:
-            if pattern.match(path):
-                if method in methods:
-                    return demand
-                of_path = of_path or demand
+        of_path: tuple[Route, Demand] | None = None
+        for route, demand in self._routes:
+            if route.path_regex.match(path):
+                if method in (route.methods or ()):
+                    return route, demand
+                of_path = of_path or (route, demand)
         return of_path

@@ -93,6 +93,11 @@ def an_app(
     )
 
 
+@asynccontextmanager
+async def _nothing_to_open(_app: FastAPI) -> AsyncIterator[None]:
+    yield
+
+
 def test_request_id_of_the_caller_is_kept_and_returned() -> None:
     with TestClient(an_app()) as client:
         response = client.get("/echo", headers={"X-Request-Id": "abc"})
@@ -162,6 +167,57 @@ def test_metrics_count_requests_by_route_not_by_path() -> None:
         'slipstream_http_request_seconds_count{method="GET",route="/echo",status="200"} 1.0' in text
     )
     assert 'route="unmatched"' in text and "/nowhere" not in text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "route"),
+    [
+        ("GET", "/v1/users/ada", 401, "/v1/users/{user_id:path}"),
+        ("DELETE", "/v1/users/ada/export", 403, "/v1/users/{user_id}/export"),
+        ("PUT", "/v1/users/ada", 405, "/v1/users/{user_id:path}"),
+        ("POST", "/v1/users/ada", 413, "/v1/users/{user_id:path}"),
+        ("GET", "/v1/user/ada", 404, "unmatched"),
+        ("GET", "/v1/users/ada/broken", 500, "/v1/users/{user_id}/broken"),
+    ],
+)
+def test_logs_name_the_route_of_a_refused_request_and_never_its_path(
+    method: str, path: str, status: int, route: str
+) -> None:
+    router = APIRouter(prefix="/v1/users")
+
+    @router.get("/{user_id}/broken")
+    @requires(Scope.READ)
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    @router.delete("/{user_id}/export")
+    @requires(Scope.ERASE)
+    async def export() -> None:
+        """Nothing."""
+
+    @router.get("/{user_id:path}")
+    @router.post("/{user_id:path}")
+    @requires(Scope.READ)
+    async def get() -> None:
+        """Nothing."""
+
+    settings = ServiceSettings(http={"api_token": "s3cret"})  # type: ignore[arg-type]
+    app = create_service(
+        "probe", settings, description="", lifespan=_nothing_to_open, routers=[router]
+    )
+    headers = {} if status == 401 else {"Authorization": "Bearer s3cret"}
+    body = b" " * (settings.http.max_body_bytes + 1) if status == 413 else None
+    with (
+        TestClient(app, "http://127.0.0.1", raise_server_exceptions=False) as client,
+        structlog.testing.capture_logs() as logged,
+    ):
+        answer = client.request(method, path, headers=headers, content=body)
+        measured = client.get("/metrics").text
+    assert answer.status_code == status
+    lines = [line for line in logged if line.get("path", "/metrics") != "/metrics"]
+    assert lines and {line["path"] for line in lines} == {route}
+    assert "ada" not in str([{**line, "exc_info": None} for line in logged])
+    assert f'method="{method}",route="{route}",status="{status}"' in measured
 
 
 async def test_a_client_that_goes_away_in_the_middle_is_no_failure_of_ours() -> None:

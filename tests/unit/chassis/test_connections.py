@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request, Response
 
-from slipstream.chassis.access.demands import routes_of
+from slipstream.chassis.access.demands import Demands, routes_of
 from slipstream.chassis.app import RequestMiddleware
 from slipstream.chassis.direct_routes import DirectRoute, DirectRoutes
 from slipstream.chassis.metrics import Metrics
@@ -40,7 +40,7 @@ def an_app() -> FastAPI:
     app.include_router(router)
     routes = list(routes_of(app))
     app.add_middleware(DirectRoutes, routes=routes, handlers={}, closed=lambda: False)
-    app.add_middleware(RequestMiddleware, measured=app.state.metrics)
+    app.add_middleware(RequestMiddleware, measured=app.state.metrics, demands=Demands([]))
     return app
 
 

@@ -57,7 +57,8 @@ def test_each_place_is_waited_for() -> None:
     assert waiting(models=[model("2", 7), model("1", 6)]) == {"models"}
     assert waiting(models=[model("1", None)]) == {"models"}
     assert waiting(asked=False) == {"models"}
-    assert waiting(now_ms=ERASED) == {"caches", "late records"}
+    assert waiting(now_ms=ERASED) == {"caches", "late records", "logs"}
+    assert waiting(now_ms=ERASED + 30 * DAY_MS - 1) == {"late records", "logs"}
     assert waiting(entry=None) == {"monitoring"}
     assert waiting(entry=ENTRY._replace(deleted_at=None)) == {"monitoring"}
     assert waiting(entry=ENTRY._replace(overwritten_at=None)) == {"monitoring"}
@@ -72,6 +73,13 @@ def test_it_says_what_was_deleted_and_until_when_topics_keep_the_rest() -> None:
     assert places["monitoring"].detail == "rows deleted: 4. SQLite has overwritten them"
     assert places["topics"].detail == "by retention: people.v1 until 2026-10-21 14:19 UTC"
     assert places["topics"].at == ERASED + 30 * DAY_MS + 360_000
+    (logs,) = (
+        place
+        for place in receipt("e", state, ENTRY, [], SETTINGS, ERASED).places
+        if place.place == "logs"
+    )
+    assert logs.at == ERASED + 30 * DAY_MS
+    assert logs.detail == "lines about faults, by retention: until 2026-10-21 14:13 UTC"
 
 
 def test_nothing_is_done_while_the_request_waits() -> None:
