@@ -32,7 +32,9 @@ _PARAGRAPHS: Final = (
     " Keys in `SLIPSTREAM_INGESTION__WRITE_KEYS` have all scopes of ingestion, those in"
     " `SLIPSTREAM_INGESTION__BROWSER_KEYS` have `events` and `identify`.",
     "A signed token (JWT) does in the place of a key, in every service. Its `scope` lists scopes,"
-    " separated by spaces; `sub` is who holds it; `iss`, `aud` and `exp` are checked. It is signed"
+    " separated by spaces; `sub` is who holds it; `iss`, `aud`, `exp`, and `nbf` and `iat` where"
+    " they are there, are checked. A claim of another type is refused (401), and so is a time that"
+    " is negative or beyond the year 9999, and a `sub` of more than 256 characters. It is signed"
     " by HS256 with `SLIPSTREAM_ACCESS__TOKEN_SECRET`, or by a key of the JWKS or PEM file that"
     " `SLIPSTREAM_ACCESS__TOKEN_KEYS` names (RS256, ES256, EdDSA). A key that is removed from that"
     " file verifies nothing any more 5 seconds later. A token can't be taken back, so let it hold"

@@ -7,13 +7,14 @@ public keys changes.
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from slipstream.chassis.access.keys import KnownKey, digest_of
 from slipstream.chassis.logging import get_logger
@@ -37,6 +38,9 @@ _PEM_ALGORITHMS: Final = {
     Ed25519PublicKey: "EdDSA",
 }
 
+# RFC 7519's NumericDate, in seconds: up to the year 9999, the last that a date can name.
+_Seconds = Annotated[int | float, Field(ge=0, le=253_402_300_799, allow_inf_nan=False)]
+
 
 class TokenKeysError(ValueError):
     """The file of public keys can't be read, or holds none."""
@@ -47,6 +51,20 @@ class VerifyingKey(NamedTuple):
 
     key: Any
     algorithm: str
+
+
+class _Claims(BaseModel):
+    """The claims that are used, by type and range. PyJWT compares them with time and settings."""
+
+    model_config = ConfigDict(strict=True)
+
+    iss: str
+    aud: str | list[str]
+    sub: Annotated[str, Field(min_length=1, max_length=256)]
+    exp: _Seconds
+    nbf: _Seconds = 0
+    iat: _Seconds = 0
+    scope: str | list[str] = ""
 
 
 class TokenVerifier:
@@ -85,7 +103,7 @@ class TokenVerifier:
             key = self._key_of(header)
             if key is None:
                 return None
-            claims = jwt.decode(
+            decoded = jwt.decode(
                 token,
                 key.key,
                 algorithms=[key.algorithm],
@@ -94,14 +112,19 @@ class TokenVerifier:
                 leeway=_LEEWAY_S,
                 options={"require": ["exp", "sub", "iss", "aud"]},
             )
+            claims = _Claims.model_validate(decoded)
+        except ValidationError as error:
+            # Without the values: a claim may name somebody.
+            faults = (f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())
+            log.info("a token is refused", reason="; ".join(faults))
+            return None
         except jwt.PyJWTError as error:
             log.info("a token is refused", reason=str(error))
             return None
-        granted = claims.get("scope", ())
-        names = set(granted.split() if isinstance(granted, str) else granted)
+        names = claims.scope.split() if isinstance(claims.scope, str) else claims.scope
         scopes = frozenset(scope for scope in Scope if scope.value in names)
-        ends_at = int((claims["exp"] + _LEEWAY_S) * 1000)
-        return KnownKey(Principal(claims["sub"], scopes, browser=False), ends_at=ends_at)
+        ends_at = int((claims.exp + _LEEWAY_S) * 1000)
+        return KnownKey(Principal(claims.sub, scopes, browser=False), ends_at=ends_at)
 
     def _key_of(self, header: dict[str, Any]) -> VerifyingKey | None:
         """The key that the token says it is signed with: its algorithm must be that key's."""
