@@ -41,6 +41,7 @@ from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.access.tokens import service_credential
 from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
+from slipstream.contracts.access import Scope
 from slipstream.contracts.placements import Placement
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import CATALOG, EXPERIMENTS, MODEL_EVENTS, PLACEMENTS
@@ -174,12 +175,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         stack.callback(pipeline.close)
         stack.callback(asyncio.create_task(pipeline.kept_lists.sweep_for_ever()).cancel)
+        # Slates tell a history. A features of before the scope `service` takes `read` for them.
+        for_slates = service_credential(settings, "serving", (Scope.READ, Scope.SERVICE))
         peers = {
-            name: Peer(name, url, timeout_s=REPLAY_TIMEOUT_S, token=token)
-            for name, url in (
-                ("features", settings.peers.features_url),
-                ("training", settings.peers.training_url),
-                ("monitoring", settings.peers.monitoring_url),
+            name: Peer(name, url, timeout_s=REPLAY_TIMEOUT_S, token=credential)
+            for name, url, credential in (
+                ("features", settings.peers.features_url, for_slates),
+                ("training", settings.peers.training_url, token),
+                ("monitoring", settings.peers.monitoring_url, token),
             )
         }
         for peer in peers.values():

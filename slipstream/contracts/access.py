@@ -10,7 +10,11 @@ from slipstream.contracts.events import Millis, Record
 
 
 class Scope(StrEnum):
-    """Right to one kind of request. The first five are ingestion's, the others every service's."""
+    """Right to one kind of request.
+
+    The first five are ingestion's, the last is that of services' tokens, the others are every
+    service's.
+    """
 
     EVENTS = "events"
     IDENTIFY = "identify"
@@ -21,6 +25,7 @@ class Scope(StrEnum):
     WRITE = "write"
     OPERATE = "operate"
     ADMIN = "admin"
+    SERVICE = "service"
 
 
 INGESTION_SCOPES = frozenset(

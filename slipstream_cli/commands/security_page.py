@@ -20,8 +20,10 @@ _SCOPES: Final = {
     Scope.IMPORT: "send history of any age",
     Scope.READ: "read recommendations, features, runs, models, reports, placements, experiments",
     Scope.WRITE: "push rows to features; a row that deletes a user needs `admin`, too",
-    Scope.OPERATE: "start and cancel runs, promote, roll back, change placements and experiments",
+    Scope.OPERATE: "start and cancel runs, promote, roll back, change placements and experiments,"
+    " replay answers",
     Scope.ADMIN: "manage keys, read audit records, export what is kept of a user",
+    Scope.SERVICE: "read a slate with its history, for serving's replays; in services' tokens",
 }
 _PARAGRAPHS: Final = (
     "Every request to an endpoint below shows a credential that has the endpoint's scope, unless"
@@ -39,7 +41,7 @@ _PARAGRAPHS: Final = (
     " `SLIPSTREAM_ACCESS__TOKEN_KEYS` names (RS256, ES256, EdDSA). A key that is removed from that"
     " file verifies nothing any more 5 seconds later. A token can't be taken back, so let it hold"
     " for minutes. With a shared secret, services send one another tokens of five"
-    " minutes with the scope `read`, else the API token.",
+    " minutes with the scope `read`, else the API token. Serving's to features has `service`, too.",
     "`GET /v1/audit` of training lists who promoted, rolled back and cancelled; that of monitoring,"
     " who made, rotated and revoked keys, who changed placements and experiments, and who had a"
     " user erased (by the receipt's id; the user is not named).",
@@ -93,6 +95,8 @@ def app_of(service: str, http: HttpSettings | None = None) -> Any:
 
 def _rows(service: str) -> Iterator[str]:
     for route in routes_of(app_of(service)):
-        scope = demand_of(route).scope
+        demand = demand_of(route)
         methods = ", ".join(sorted(route.methods or ()))
-        yield f"| {methods} | `{route.path}` | {f'`{scope}`' if scope else 'open'} |"
+        needed = f"`{demand.scope}`" if demand.scope else "open"
+        needed += f" or `{Scope.SERVICE}`" if demand.or_service else ""
+        yield f"| {methods} | `{route.path}` | {needed} |"

@@ -1,6 +1,6 @@
 """Demands of routes: the scope that a request to each of them needs."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Final, NamedTuple, TypeVar
 
 from fastapi import FastAPI
@@ -20,16 +20,27 @@ class UndeclaredRouteError(TypeError):
 
 
 class Demand(NamedTuple):
-    """The scope that a route needs; None where it is open to all."""
+    """The scope that a route needs; None where it is open to all.
+
+    With `or_service`, the scope `service` does, too.
+    """
 
     scope: Scope | None
+    or_service: bool = False
+
+    def is_met_by(self, scopes: Collection[Scope]) -> bool:
+        """Whether these scopes open the route."""
+        return self.scope in scopes or (self.or_service and Scope.SERVICE in scopes)
 
 
-def requires(scope: Scope) -> Callable[[F], F]:
-    """Declare the scope that an endpoint needs. Stands below the route's own decorator."""
+def requires(scope: Scope, *, or_service: bool = False) -> Callable[[F], F]:
+    """Declare the scope that an endpoint needs. Stands below the route's own decorator.
+
+    `or_service` is for a route that another service calls, and a person needs more than `read` for.
+    """
 
     def declare(endpoint: F) -> F:
-        setattr(endpoint, _DEMAND, Demand(scope))
+        setattr(endpoint, _DEMAND, Demand(scope, or_service))
         return endpoint
 
     return declare

@@ -94,7 +94,7 @@ class Guard:
                 )
                 return self._verifier.refusal(missing) if given else missing
             principal = ANYBODY
-        if demand.scope not in principal.scopes:
+        if not demand.is_met_by(principal.scopes):
             return ForbiddenError(
                 f"{principal.name} lacks the scope {demand.scope}; docs/security.md lists what "
                 "each route needs",

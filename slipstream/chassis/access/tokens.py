@@ -168,8 +168,10 @@ class TokenVerifier:
         self._remembered.clear()
 
 
-def service_credential(settings: ServiceSettings, name: str) -> Callable[[], str]:
-    """The credential that a service shows to its peers: a token of five minutes with scope `read`,
+def service_credential(
+    settings: ServiceSettings, name: str, scopes: Sequence[Scope] = (Scope.READ,)
+) -> Callable[[], str]:
+    """The credential that a service shows to its peers: a token of five minutes with these scopes,
     where services share a secret; else the API token.
     """
     access = settings.access
@@ -185,7 +187,7 @@ def service_credential(settings: ServiceSettings, name: str) -> Callable[[], str
         # A token that a request takes along still holds a minute.
         if now > ends_at - 60:
             ends_at = now + SERVICE_TOKEN_S
-            made = signed(access, f"service:{name}", [Scope.READ], SERVICE_TOKEN_S)
+            made = signed(access, f"service:{name}", scopes, SERVICE_TOKEN_S)
         return made
 
     return credential

@@ -9,7 +9,7 @@ from slipstream.chassis.errors import ServiceError
 from slipstream.chassis.settings import ServiceSettings
 from slipstream.contracts.access import INGESTION_SCOPES, Principal, Scope
 
-SERVICE_SCOPES: Final = frozenset(Scope) - INGESTION_SCOPES
+SERVICE_SCOPES: Final = frozenset(Scope) - INGESTION_SCOPES - {Scope.SERVICE}
 # The caller of a service that asks for no credentials.
 ANYBODY: Final = Principal("anybody", SERVICE_SCOPES, browser=False)
 _API_TOKEN: Final = "api-token"  # noqa: S105

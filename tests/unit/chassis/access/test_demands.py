@@ -59,8 +59,10 @@ def test_every_route_stands_in_the_table_with_its_scope(
     section = security_page().partition(f"## {service.capitalize()}\n")[2]
     table = section.partition("\n## ")[0]
     for route in routes_of(apps[service]):
-        scope, methods = demand_of(route).scope, ", ".join(sorted(route.methods or ()))
-        row = f"| {methods} | `{route.path}` | {f'`{scope}`' if scope else 'open'} |"
+        demand, methods = demand_of(route), ", ".join(sorted(route.methods or ()))
+        needed = f"`{demand.scope}`" if demand.scope else "open"
+        needed += " or `service`" if demand.or_service else ""
+        row = f"| {methods} | `{route.path}` | {needed} |"
         assert row in table.splitlines()
     documented = set(apps[service].openapi()["paths"])
     shown = {route.path_format for route in routes_of(apps[service])}
@@ -79,15 +81,37 @@ def test_no_route_of_a_guarded_service_answers_a_stranger_unless_it_is_open(serv
 @pytest.mark.parametrize("service", [name for name in SERVICES if name != "ingestion"])
 def test_every_other_scope_together_opens_no_guarded_route(service: str) -> None:
     client, routes = guarded(service)
-    for scope in Scope:
-        others = [other for other in Scope if other != scope]
-        client.app.state.keys.take(key_record(f"all-but-{scope}", others))  # type: ignore[attr-defined]
     for route in routes:
-        lacking = {"Authorization": f"Bearer all-but-{demand_of(route).scope}"}
+        demand = demand_of(route)
+        others = [scope for scope in Scope if not demand.is_met_by({scope})]
+        client.app.state.keys.take(key_record("others", others))  # type: ignore[attr-defined]
+        lacking = {"Authorization": "Bearer others"}
         for method in route.methods or ():
             answer = client.request(method, path_of(route), headers=lacking)
             assert answer.status_code == 403, (method, route.path)
-            assert f"lacks the scope {demand_of(route).scope}" in answer.text or method == "HEAD"
+            assert f"lacks the scope {demand.scope}" in answer.text or method == "HEAD"
+
+
+def test_a_slate_needs_operate_and_services_have_a_scope_for_it(apps: dict[str, FastAPI]) -> None:
+    of_slates = [
+        demand_of(route)
+        for app in apps.values()
+        for route in routes_of(app)
+        if demand_of(route).or_service
+    ]
+    assert of_slates == [Demand(Scope.OPERATE, or_service=True)] * 2
+    client, routes = guarded("features")
+    for route in routes:
+        if not route.path.startswith("/v1/slates/"):
+            continue
+        for scope, opened in ((Scope.READ, False), (Scope.OPERATE, True), (Scope.SERVICE, True)):
+            client.app.state.keys.take(key_record(f"of-{scope}", [scope]))  # type: ignore[attr-defined]
+            key = {"Authorization": f"Bearer of-{scope}"}
+            # Without a lake the route behind the guard fails.
+            answer = TestClient(client.app, "http://127.0.0.1", raise_server_exceptions=False).get(
+                path_of(route), headers=key
+            )
+            assert (answer.status_code != 403) == opened, (route.path, scope, answer.text)
 
 
 def guarded(service: str) -> tuple[TestClient, list[Route]]:
