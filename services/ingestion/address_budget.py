@@ -4,13 +4,12 @@ Parsing costs time before a key's own rates can be asked: they count records, an
 So each replica keeps a debt by address, in memory, which time pays off.
 """
 
-import ipaddress
 import math
 import time
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Final
 
+from slipstream.chassis.addresses import network_of
 from slipstream.chassis.errors import TooManyRequestsError
 
 KIB: Final = 1024
@@ -55,7 +54,7 @@ class AddressBudget:
         """Add a request of `size` bytes to the address's debt, as whole KiB."""
         if not self._kib_per_s:
             return
-        network, now = _network(address), self._clock()
+        network, now = network_of(address), self._clock()
         paid_at = max(self._paid_at.pop(network, now), now)
         # Put last: those before it were charged earlier.
         self._paid_at[network] = paid_at + (1 + size // KIB) / self._kib_per_s
@@ -64,7 +63,7 @@ class AddressBudget:
 
     def _wait_s(self, address: str) -> float:
         """Seconds until the address has credit again; 0 or less when it has."""
-        paid_at = self._paid_at.get(_network(address))
+        paid_at = self._paid_at.get(network_of(address))
         if paid_at is None:
             return 0.0
         return paid_at - self._clock() - self._burst_kib / self._kib_per_s
@@ -74,15 +73,3 @@ class AddressBudget:
         kept = {name: paid_at for name, paid_at in self._paid_at.items() if paid_at > now}
         eldest = len(kept) - MOST_ADDRESSES // 2
         self._paid_at = dict(list(kept.items())[max(0, eldest) :])
-
-
-@lru_cache(4_096)
-def _network(address: str) -> str:
-    """The address; for IPv6 the /64 around it, all of which one household has."""
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(ip, ipaddress.IPv4Address):
-        return address
-    return str(ip.ipv4_mapped or ipaddress.IPv6Address(int(ip) >> 64 << 64))

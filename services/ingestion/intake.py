@@ -235,14 +235,13 @@ class Intake:
         key = (key_in_header(headers.authorization) if headers.authorization else None) or in_body
         known = self._verifier.find(key) if type(key) is str else None
         if known is None:
-            raise self._verifier.refusal(
-                UnauthorizedError(
-                    "Send a write key: Basic authentication with the key as user name and no "
-                    "password, a bearer token, or writeKey in the body",
-                    code="invalid_write_key",
-                    headers={"WWW-Authenticate": 'Basic realm="slipstream"'},
-                )
+            missing = UnauthorizedError(
+                "Send a write key: Basic authentication with the key as user name and no "
+                "password, a bearer token, or writeKey in the body",
+                code="invalid_write_key",
+                headers={"WWW-Authenticate": 'Basic realm="slipstream"'},
             )
+            raise self._verifier.refusal(headers.address, missing) if key else missing
         if known.origins and headers.origin not in known.origins:
             raise ForbiddenError(
                 "This write key is not taken from this page's origin", code="foreign_origin"

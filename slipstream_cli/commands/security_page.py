@@ -33,6 +33,10 @@ _PARAGRAPHS: Final = (
     " `SLIPSTREAM_HTTP__API_TOKEN` has the scopes `read`, `write`, `operate` and `admin`."
     " Keys in `SLIPSTREAM_INGESTION__WRITE_KEYS` have all scopes of ingestion, those in"
     " `SLIPSTREAM_INGESTION__BROWSER_KEYS` have `events` and `identify`.",
+    "Wrong credentials from one address are answered by 429 with `Retry-After` from the sixth in a"
+    " minute on (code `wrong_credentials`). A right one passes meanwhile, and missing ones do not"
+    " count. Each process counts for itself, IPv6 by /64, for up to 10,000 addresses. Behind a"
+    " proxy, `SLIPSTREAM_HTTP__TRUSTED_PROXIES` must name it; else all its clients count as one.",
     "A signed token (JWT) does in the place of a key, in every service. Its `scope` lists scopes,"
     " separated by spaces; `sub` is who holds it; `iss`, `aud`, `exp`, and `nbf` and `iat` where"
     " they are there, are checked. A claim of another type is refused (401), and so is a time that"

@@ -265,7 +265,7 @@ class Supervisor:
         if self._killed.is_set() or "broker" not in self._children:
             return
         if remaining is None:
-            refused = failure in ("HTTP 401", "HTTP 403")
+            refused = failure in ("HTTP 401", "HTTP 403", "HTTP 429")
             self._terminal.line(
                 f"features could not be asked what it has yet to apply ({failure}): accepted"
                 " records may be lost with the embedded broker"

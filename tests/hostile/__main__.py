@@ -1,5 +1,6 @@
 """`make hostile`: the stack under its manifests' memory limits, beside the worst traffic."""
 
+import math
 import os
 import tempfile
 from collections import Counter
@@ -11,9 +12,11 @@ import click
 import httpx
 import orjson
 
+from slipstream.chassis.access.wrong_credentials import MOST_WRONG
 from slipstream_cli.benchmarks.empty_route import running_empty_route
 from slipstream_cli.benchmarks.load import basic_auth
 from slipstream_cli.local.processes import StartError
+from tests.hostile.attacks import WRONG_CREDENTIALS
 from tests.hostile.bed import API_TOKEN, SERVER_KEY, Bed, opened
 from tests.hostile.honest import Answers, Question, ask
 from tests.hostile.hostile import attack
@@ -61,9 +64,18 @@ def main(minutes: float, alone_seconds: float, kinds: str, servers: str | None) 
         alone = pool.submit(ask, questions, alone_seconds).result()
         attacking = pool.submit(attack, bed.ports, minutes * 60, kinds)
         beside = pool.submit(ask, questions, minutes * 60).result()
-        _report(bed, alone, beside, attacking.result())
+        told = attacking.result()
+        _report(bed, alone, beside, told)
         if dead := [name for name in bed.ports if not bed.alive(name)]:
             raise click.ClickException(f"not alive any more: {', '.join(dead)}")
+        # A minute has five guesses, and the attack touches one more than it lasts.
+        most = MOST_WRONG * (math.ceil(minutes) + 1)
+        if loose := [
+            name
+            for name, answers in told.items()
+            if name.startswith(WRONG_CREDENTIALS) and answers["401"] > most
+        ]:
+            raise click.ClickException(f"more than {most} guesses: {', '.join(loose)}")
 
 
 def _questions(ports: dict[str, int]) -> dict[str, Question]:

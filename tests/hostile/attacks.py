@@ -18,6 +18,15 @@ from tests.hostile.bed import API_TOKEN, BROWSER_KEY
 _MARK: Final = "#NUMBER#"
 _BROWSER: Final = {**basic_auth(BROWSER_KEY), "Origin": "https://shop.test"}
 _TOKEN: Final = {"Authorization": f"Bearer {API_TOKEN}"}
+# A route of each service that asks for credentials.
+_GUARDED: Final = {
+    "ingestion": "/v1/track",
+    "features": "/push",
+    "training": "/v1/runs",
+    "serving": "/v1/rank",
+    "monitoring": "/v1/keys",
+}
+WRONG_CREDENTIALS: Final = "wrong credentials"
 _CHAIN: Final = b"[" * 900 + b'"a"' + b"]" * 900
 _numbers = itertools.count(10_000_000)
 
@@ -169,7 +178,9 @@ def attacks() -> dict[str, Attack]:
         else:
             body = _post({"features": "/push"}.get(service, "/v1/rank"), b" " * 4_000_000)
         head = _get("/health/live")[:-2]
+        guess = _post(_GUARDED[service], b"{}", {"Authorization": f"Bearer guess-{_MARK}"})
         found |= {
+            f"{WRONG_CREDENTIALS} to {service}": _prepared(service, guess),
             f"readiness of {service}": _prepared(service, _get("/health/ready"), clients=4),
             f"large header to {service}": Attack(
                 service, partial(_endless, head + b"x: ", b"a" * 65_536)

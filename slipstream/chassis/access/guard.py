@@ -29,7 +29,8 @@ def principal_of(request: HTTPConnection) -> Principal:
 
 
 class Guard:
-    """Answers 401 to requests without credentials, 403 to those that may not, 413 to large bodies.
+    """Answers 401 to requests without credentials, 403 to those that may not, 413 to large bodies,
+    and 429 to wrong credentials after others from the same address.
 
     What a route needs is in `demands`. Requests that change something, and all requests to a
     service that asks for no credentials, must name it as one of `hosts`, and come from no page of
@@ -92,7 +93,9 @@ class Guard:
                     "(SLIPSTREAM_HTTP__API_TOKEN on the server)",
                     headers={"WWW-Authenticate": 'Bearer realm="slipstream"'},
                 )
-                return self._verifier.refusal(missing) if given else missing
+                client = scope.get("client")
+                address = client[0] if client else ""
+                return self._verifier.refusal(address, missing) if given else missing
             principal = ANYBODY
         if not demand.is_met_by(principal.scopes):
             return ForbiddenError(

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from slipstream.chassis.errors import ServiceError, UnavailableError
 from slipstream.contracts.access import AccessKey, Principal, Scope
 from slipstream.contracts.times import now_ms
 
@@ -58,15 +57,6 @@ class KeyRing:
         uses, self._uses = self._uses, {}
         # A copy, since a look-up that began before may still write into the old one.
         return dict(uses)
-
-    def refusal(self, otherwise: ServiceError) -> ServiceError:
-        """The error for a key that was not found: this one, or 503 where it may be found later.
-
-        Clients drop what a 401 answers, and send again what a 503 does.
-        """
-        if not self.loading:
-            return otherwise
-        return UnavailableError("The access keys are still being read", code="keys_loading")
 
     def take(self, record: AccessKey) -> None:
         """Take a key's newest state. Scopes that this version does not know grant nothing."""

@@ -5,7 +5,8 @@ from typing import Final
 
 from slipstream.chassis.access.keys import KeyRing, KnownKey, digest_of
 from slipstream.chassis.access.tokens import TokenVerifier
-from slipstream.chassis.errors import ServiceError
+from slipstream.chassis.access.wrong_credentials import WrongCredentials
+from slipstream.chassis.errors import ServiceError, UnauthorizedError, UnavailableError
 from slipstream.chassis.settings import ServiceSettings
 from slipstream.contracts.access import INGESTION_SCOPES, Principal, Scope
 
@@ -33,6 +34,7 @@ class Verifier:
         """
         self._ring, self.required = ring, asks_for_credentials(settings)
         self._tokens = TokenVerifier(settings.access) if _takes_tokens(settings) else None
+        self._wrong = WrongCredentials()
 
     def find(self, credential: str) -> KnownKey | None:
         """The key or token; None where it is wrong or has ended."""
@@ -41,9 +43,15 @@ class Verifier:
             known = self._tokens.find(credential)
         return known
 
-    def refusal(self, otherwise: ServiceError) -> ServiceError:
-        """The error for a credential that was not found: `KeyRing.refusal`."""
-        return self._ring.refusal(otherwise)
+    def refusal(self, address: str, otherwise: UnauthorizedError) -> ServiceError:
+        """The error for a credential from this address that was not found.
+
+        It is `otherwise`, or 429 after many wrong ones; or 503 while keys are being read. Clients
+        drop what a 401 answers, and send again what a 503 does.
+        """
+        if self._ring.loading:
+            return UnavailableError("The access keys are still being read", code="keys_loading")
+        return self._wrong.refusal(address, otherwise)
 
 
 def api_token_key(settings: ServiceSettings) -> dict[str, KnownKey]:
