@@ -23,6 +23,7 @@ UNUSED: Final = {
     "**/*.pyi": "type stubs",
     "**/*.pxd": "Cython's headers",
     "**/*.pyx": "Cython's sources",
+    "fastapi_offline/static/redoc*": "another viewer of APIs than the one of /docs",
     "numpy/_core/include/": "headers",
     "pyarrow/include/": "headers",
     "pyarrow/src/": "sources",

@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from slipstream.chassis import health, metrics
+from slipstream.chassis import api_page, health, metrics
 from slipstream.chassis.access.demands import Demands, routes_of
 from slipstream.chassis.access.guard import Guard
 from slipstream.chassis.access.keys import KeyRing, KnownKey
@@ -199,6 +199,8 @@ def create_service(
         title=f"Slipstream {name}",
         description=description,
         version="1",
+        docs_url=None,
+        redoc_url=None,
         lifespan=partial(opening, lifespan=lifespan),
         generate_unique_id_function=operation_id,
     )
@@ -214,6 +216,7 @@ def create_service(
     install_error_handlers(app)
     app.include_router(health.router)
     app.include_router(metrics.router)
+    app.include_router(api_page.router)
     for router in routers:
         app.include_router(router)
     demands = Demands(routes_of(app))

@@ -64,7 +64,8 @@ _PARAGRAPHS: Final = (
     "Logs and metrics name a request by its route, such as `/v1/users/{user_id:path}`, also where"
     " it is refused, and by `unmatched` where it has none: paths may name a visitor or hold a key.",
     "Open endpoints hold nothing that is not public, or what probes and Prometheus need. Metrics"
-    " and readiness tell how much is going on: let no stranger reach them.",
+    " and readiness tell how much is going on: let no stranger reach them. `/docs` loads nothing"
+    " from another host.",
 )
 
 

@@ -25,8 +25,7 @@ from tests.unit.chassis.access.key_records import key_record
 OPEN = {
     "/openapi.json": "the description of the API",
     "/docs": "the same for people",
-    "/docs/oauth2-redirect": "part of it",
-    "/redoc": "the same for people",
+    "/docs/{name}": "its script, styles and icon",
     "/health/live": "probes",
     "/health/ready": "probes",
     "/metrics": "Prometheus",
