@@ -149,7 +149,8 @@ class HttpSettings(Section):
     api_token: SecretStr = Field(
         SecretStr(""),
         description="bearer token with the scopes read, write, operate and admin; when set, every "
-        "service but ingestion asks for credentials, and services send it to one another",
+        "service but ingestion asks for credentials, and services send it to one another; 32 "
+        "characters or more where other machines reach a service",
     )
     open_without_credentials: bool = Field(
         False,

@@ -55,7 +55,8 @@ _PARAGRAPHS: Final = (
     "Where a service but ingestion has nothing to verify credentials by, it asks for none. It then"
     " listens on this machine only: with `SLIPSTREAM_HTTP__HOST` beyond loopback it refuses to"
     " start, unless `SLIPSTREAM_HTTP__OPEN_WITHOUT_CREDENTIALS` is true. `docker-compose.yml` sets"
-    " that, since it binds every port to this machine.",
+    " that, since it binds every port to this machine. In the same way it refuses an API token of"
+    " fewer than 32 characters; `SLIPSTREAM_ACCESS__TOKEN_SECRET` has 32 or more everywhere.",
     "Requests that change something, and all requests to a service that asks for no credentials,"
     " are refused (403) if a page of another origin sent them (`Origin`), or if they name the"
     " service by a name with dots that `SLIPSTREAM_HTTP__HOSTS` does not list (`Host`): pages"

@@ -15,7 +15,7 @@ from slipstream.contracts.services import SERVICES
 from tests.cluster.kubectl import NAMESPACE, Kubectl
 
 # The credentials of the local overlay.
-WRITE_KEY, TOKEN = "dev", "dev"
+WRITE_KEY, TOKEN = "dev", "dev-token-of-this-machine-and-no-other"
 OPEN_LIMIT_S = 15.0
 
 

@@ -13,11 +13,13 @@ from slipstream.contracts.access import INGESTION_SCOPES, Principal, Scope
 SERVICE_SCOPES: Final = frozenset(Scope) - INGESTION_SCOPES - {Scope.SERVICE}
 # The caller of a service that asks for no credentials.
 ANYBODY: Final = Principal("anybody", SERVICE_SCOPES, browser=False)
+# Characters of an API token that other machines may try.
+LEAST_TOKEN: Final = 32
 _API_TOKEN: Final = "api-token"  # noqa: S105
 
 
 class ExposedError(ValueError):
-    """A service would answer other machines, and asks nobody for credentials."""
+    """A service would answer other machines, and asks for no credentials, or for guessable ones."""
 
 
 class Verifier:
@@ -70,16 +72,26 @@ def asks_for_credentials(settings: ServiceSettings) -> bool:
 
 
 def refuse_exposure(settings: ServiceSettings) -> None:
-    """Raise `ExposedError` for settings with which every machine may do anything."""
-    if (
-        not asks_for_credentials(settings)
-        and not settings.http.open_without_credentials
-        and not _is_loopback(settings.http.host)
-    ):
+    """Raise `ExposedError` for settings with which every machine may do anything.
+
+    The shared secret of tokens is long enough wherever a service listens.
+    """
+    http = settings.http
+    if _is_loopback(http.host) or http.open_without_credentials:
+        return
+    answers = f"SLIPSTREAM_HTTP__HOST={http.host} answers other machines, and "
+    otherwise = (
+        "or SLIPSTREAM_HTTP__OPEN_WITHOUT_CREDENTIALS=true where no stranger reaches the port"
+    )
+    if not asks_for_credentials(settings):
         raise ExposedError(
-            f"SLIPSTREAM_HTTP__HOST={settings.http.host} answers other machines, and nothing asks "
-            "them for credentials: set SLIPSTREAM_HTTP__API_TOKEN, or "
-            "SLIPSTREAM_HTTP__OPEN_WITHOUT_CREDENTIALS=true where no stranger reaches the port"
+            f"{answers}nothing asks them for credentials: set SLIPSTREAM_HTTP__API_TOKEN, "
+            f"{otherwise}"
+        )
+    if 0 < len(http.api_token.get_secret_value()) < LEAST_TOKEN:
+        raise ExposedError(
+            f"{answers}SLIPSTREAM_HTTP__API_TOKEN has fewer than {LEAST_TOKEN} characters, which "
+            f"can be guessed: make one with 'openssl rand -hex 24', {otherwise}"
         )
 
 
