@@ -81,7 +81,7 @@ RUN python -m pip uninstall --quiet --yes --root-user-action ignore setuptools w
  && rm -rf "$(python -c 'import ensurepip, os; print(os.path.dirname(ensurepip.__file__))')" /usr/local/bin/pip* /root/.cache \
  && groupadd --gid 10001 slipstream \
  && useradd --uid 10001 --gid slipstream --no-create-home --home-dir /tmp --shell /usr/sbin/nologin slipstream \
- && install -d -o slipstream -g slipstream /data /data/lake /data/models /data/serving
+ && install -d -m 700 -o slipstream -g slipstream /data /data/lake /data/models /data/serving
 COPY --from=built /opt/slipstream /opt/slipstream
 # HOME: some libraries keep a cache in it; the root file system may be read-only.
 ENV PATH=/opt/slipstream/bin:$PATH \

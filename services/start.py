@@ -38,6 +38,7 @@ def needed_settings(name: str) -> tuple[str, ...]:
 def start_services() -> None:
     """Run the command line `python -m services NAME`, by which images start a service."""
     prefer_sleeping_threads()
+    keep_files_private()
     group = click.Group(
         "services", help="Start one service of Slipstream, with the settings in its environment."
     )
@@ -73,6 +74,14 @@ def prefer_sleeping_threads() -> None:
     instead of 0.09 s.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def keep_files_private() -> None:
+    """Have this process and its children make files that only their user may read.
+
+    Lake, databases, models and logs tell of visitors.
+    """
+    os.umask(0o077)
 
 
 def service_command(name: str) -> click.Command:

@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import click
 
-from services.start import prefer_sleeping_threads, service_command
+from services.start import keep_files_private, prefer_sleeping_threads, service_command
 from slipstream.contracts.services import SERVICES
 from slipstream_cli.commands.answers import answers
 from slipstream_cli.commands.backfill import backfill
@@ -88,6 +88,7 @@ for _command in COMMANDS:
 def main() -> NoReturn:
     """Run the command line; the `slipstream` script calls this."""
     prefer_sleeping_threads()
+    keep_files_private()
     try:
         cli(standalone_mode=True)
     except KeyboardInterrupt:

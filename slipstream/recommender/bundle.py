@@ -120,7 +120,6 @@ def save_bundle(bundle: Bundle, directory: str | Path) -> Manifest:
         entries = {path.name: _entry(path) for path in sorted(temporary.iterdir())}
         manifest = bundle.manifest.model_copy(update={"files": entries})
         (temporary / "manifest.json").write_text(manifest.model_dump_json(by_alias=True, indent=2))
-        temporary.chmod(0o755)
         temporary.rename(directory)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -37,7 +37,6 @@ class Artifacts:
         partial = Path(tempfile.mkdtemp(prefix=f".{version}.", dir=self._bundles))
         try:
             shutil.copytree(directory, partial, dirs_exist_ok=True)
-            partial.chmod(0o755)
             partial.rename(target)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)

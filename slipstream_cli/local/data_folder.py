@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,10 @@ def data_folder_lock(plan: Plan) -> Iterator[None]:
         StartError: Another stack runs on it.
     """
     plan.directory.mkdir(parents=True, exist_ok=True)
+    status = plan.directory.stat()
+    # Folders of older versions; not one that others use, such as /tmp, or another user's.
+    if status.st_uid == os.geteuid() and not status.st_mode & stat.S_ISVTX:
+        plan.directory.chmod(0o700)
     # It holds a write key, so nobody else may read it.
     descriptor = os.open(plan.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "r+") as file:

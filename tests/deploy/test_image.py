@@ -34,7 +34,7 @@ def test_image_runs_unprivileged_and_keeps_its_data_in_data() -> None:
         environment[f"SLIPSTREAM_{name}"]
         for name in ("LAKE__URI", "ARTIFACTS__DIRECTORY", "SERVING__CACHE_DIR")
     ]
-    made = re.search(r"install -d -o slipstream -g slipstream (.*)", DOCKERFILE)
+    made = re.search(r"install -d -m 700 -o slipstream -g slipstream (.*)", DOCKERFILE)
     assert made and set(kept) < set(made[1].split())
 
 

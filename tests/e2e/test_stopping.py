@@ -1,6 +1,7 @@
 """Ctrl-C, whenever it comes, leaves nothing running, and nothing that was accepted behind."""
 
 import signal
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,14 @@ def test_ctrl_c_on_a_running_stack_stops_everything_once_what_was_accepted_is_in
     assert "were not applied" not in (stack.directory / "up.log").read_text()
     assert accepted == len(events) > 2_000
     assert lake.count(INTERACTIONS) == there + accepted
+
+
+def test_what_a_stack_keeps_is_its_user_s_alone(stack: Stack) -> None:
+    kept = [path for path in stack.directory.rglob("*") if path.name != "up.log"]
+    assert {path.suffix for path in kept} >= {".db", ".log", ".parquet"}
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (stack.directory, *kept)}
+    wrong = {path: mode for path, mode in modes.items() if mode != (0o600, 0o700)[path.is_dir()]}
+    assert wrong == {}
 
 
 def test_ctrl_c_while_the_stack_starts_stops_what_has_started(

@@ -19,6 +19,13 @@ def test_up_refuses_a_data_folder_that_is_in_use(tmp_path: Path) -> None:
     assert running_stack(tmp_path) == {}
 
 
+def test_a_data_folder_is_its_owner_s_alone_unless_others_use_it(tmp_path: Path) -> None:
+    for before, after in ((0o755, 0o700), (0o1777, 0o1777)):
+        tmp_path.chmod(before)
+        with data_folder_lock(make_plan(tmp_path, {}, any_ports=True)):
+            assert stat.S_IMODE(tmp_path.stat().st_mode) == after
+
+
 def test_the_write_key_in_the_lock_is_for_its_owner_alone(tmp_path: Path) -> None:
     plan = make_plan(tmp_path, {}, any_ports=True)
     lock = tmp_path / "lock"
