@@ -91,7 +91,7 @@ def refuse_exposure(settings: ServiceSettings) -> None:
     if 0 < len(http.api_token.get_secret_value()) < LEAST_TOKEN:
         raise ExposedError(
             f"{answers}SLIPSTREAM_HTTP__API_TOKEN has fewer than {LEAST_TOKEN} characters, which "
-            f"can be guessed: make one with 'openssl rand -hex 24', {otherwise}"
+            f"can be guessed: set one of 'openssl rand -hex 24', {otherwise}"
         )
 
 
