@@ -42,7 +42,7 @@ SETTINGS: Final = {
     "SLIPSTREAM_TRAINING__COOLDOWN_MINUTES": "0",
 }
 # Places of a receipt that wait for the retention of topics.
-BY_RETENTION: Final = {"topics", "dead letters", "late records", "models"}
+BY_RETENTION: Final = {"topics", "dead letters", "late records", "logs", "models"}
 PATIENCE_S: Final = 240.0
 STALLS: Final = (("serving", 0.01), ("serving", 0.3), ("serving", None), ("broker", None))
 
