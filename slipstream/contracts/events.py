@@ -66,8 +66,9 @@ class Interaction(Record):
     """`interactions.v1`, key `user_id`: an event of a visitor.
 
     `user_id` is the visitor that the event counts for: the user where known, else the anonymous
-    visitor. `recommendation_id` names the slate that led to the event, and `position` the item's
-    place in it (0 is first).
+    visitor. What a page sends in a user's name without a proof counts for a visitor apart
+    (`slipstream.contracts.page_visitors`). `recommendation_id` names the slate that led to the
+    event, and `position` the item's place in it (0 is first).
 
     `maybe_repeat` marks an event that may be on the topic already: an earlier attempt to send it
     had no answer, or the store of message ids was away. As a rule every copy but the first is
@@ -110,7 +111,9 @@ class CatalogRecord(Record):
     whose history takes in the visitor's. The first record of a visitor counts, and is never undone.
 
     `by_browser` marks what came with a key that web pages show to everyone. Such a record neither
-    links a visitor who has been a user, nor replaces what a server said of a user.
+    links a visitor who has been a user, nor replaces what a server said of a user. `proven` marks
+    a page's identity record with a token of the shop's server. Another one gives the visitor's
+    history to the user, and nothing of the user's to whoever asks for the visitor.
 
     Of two records, the later one in the log counts, whatever clocks say. `client_time` marks a
     `timestamp` that the client has told; between two such records it decides.
@@ -131,6 +134,7 @@ class CatalogRecord(Record):
     erasure_id: str = ""
     cut: dict[str, dict[str, int]] = Field(default_factory=dict)
     appeared_at: Millis | None = None
+    proven: bool = False
 
 
 class ErasedVisitors(Record):

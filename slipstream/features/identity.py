@@ -5,12 +5,18 @@ does not, nor one that would close a circle. The stream applies links as they co
 (`slipstream.stores.merges`); readers of history resolve ids by the same rule with `Identities`.
 A page's key is known to everyone, so it may link a visitor only who has not been a user. The stream
 judges that when it applies the link, and keeps a refused one out of history.
+
+Unless it is proven, a page's link gives the visitor's history to the user, and nothing back. What
+pages send in the user's name counts for another visitor meanwhile (`apart_id`). A proven link is
+two: that visitor becomes the user, too.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
+from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.page_visitors import apart_id, has_apart
 from slipstream.contracts.vocabulary import MAX_ID_BYTES, MERGED_INTO
 from slipstream.features import visitor
 from slipstream.features.applied import furthest
@@ -23,7 +29,7 @@ MERGED_KEPT: Final = 256
 class Link(NamedTuple):
     """Statement that `visitor_id` is `user_id`, by a record of `people.v1`.
 
-    `timestamp` is the record's time in ms.
+    `timestamp` is the record's time in ms. `proven` is False for a page's word alone.
     """
 
     visitor_id: str
@@ -31,6 +37,24 @@ class Link(NamedTuple):
     topic_id: str
     offset: int
     timestamp: int
+    proven: bool = True
+
+
+def links_of(link: Link) -> tuple[Link, ...]:
+    """The links that one record makes: a proven one links the visitor apart, too."""
+    if not (link.proven and has_apart(link.visitor_id)):
+        return (link,)
+    return link, link._replace(visitor_id=apart_id(link.visitor_id))
+
+
+def is_proven(record: CatalogRecord) -> bool:
+    """Whether an identity record is more than a page's word."""
+    return record.proven or not record.by_browser
+
+
+def visitors_apart(visitor_ids: Iterable[str]) -> list[str]:
+    """The visitors apart from these."""
+    return [apart_id(name) for name in visitor_ids if has_apart(name)]
 
 
 def linked_user(attributes: Mapping[str, Any]) -> str | None:
@@ -62,9 +86,13 @@ class Identities:
             latest[link.visitor_id] = max(link.timestamp, latest.get(link.visitor_id, 0))
             ordered.append((latest[link.visitor_id], number, link))
         self._to: dict[str, str] = {}
+        # Visitors who are users by the word of a page.
+        self.unproven = set[str]()
         for _, _, link in sorted(ordered):
             if link.visitor_id not in self._to and self.resolve(link.user_id) != link.visitor_id:
                 self._to[link.visitor_id] = link.user_id
+                if not link.proven:
+                    self.unproven.add(link.visitor_id)
 
     def resolve(self, visitor_id: str) -> str:
         """The user that the visitor is; the visitor itself when it was never linked."""
@@ -77,10 +105,17 @@ class Identities:
         return {visitor_id: self.resolve(visitor_id) for visitor_id in self._to}
 
     def ids_of(self, visitor_id: str) -> frozenset[str]:
-        """All ids of the user that the visitor is, the visitor's own among them."""
+        """All ids of the user that the visitor is, the visitor's own among them, and those of the
+        visitors apart from them who are nobody else.
+        """
         end = self.resolve(visitor_id)
-        linked = (name for name, user in self.merged().items() if user == end)
-        return frozenset({visitor_id, end, *linked})
+        names = {visitor_id, end, *(name for name, user in self.merged().items() if user == end)}
+        return frozenset(names | {each for each in visitors_apart(names) if each not in self._to})
+
+    def ids_to_show(self, visitor_id: str) -> frozenset[str]:
+        """All ids whose history may be shown to whoever asks for this visitor."""
+        proven = apart_id(visitor_id) if visitor_id in self.unproven else visitor_id
+        return self.ids_of(proven) | {visitor_id}
 
 
 def taken_in(state: VisitorState | None, visitor_id: str, other: VisitorState) -> VisitorState:

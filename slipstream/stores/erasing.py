@@ -17,7 +17,7 @@ from slipstream.chassis.logging import get_logger
 from slipstream.contracts.positions import Cut, Position, StreamCatalogRecord
 from slipstream.contracts.topics import RECOMMENDATIONS
 from slipstream.features.applied import furthest
-from slipstream.features.identity import emptied
+from slipstream.features.identity import emptied, visitors_apart
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.catalog_store import CatalogEntries
 from slipstream.stores.connection import translated
@@ -217,8 +217,12 @@ class VisitorErasures:
             return members
         # The entries come first: they tell late links and entries of the erasure.
         self._catalog.erase(members, ends)
-        self._trending.forget(members)
+        apart = self._apart(members)
+        self._trending.forget([*apart, *members])
         erased = self._catalog.erased_before(members)
+        for visitor_id in apart:
+            while not self._drop(visitor_id, record, ends):
+                pass
         # The state's holder comes after those whom only it names, and the user after the holder,
         # whom only the user's marker names.
         for visitor_id in [*(name for name in members if name != user_id), user_id]:
@@ -227,6 +231,20 @@ class VisitorErasures:
             while not self._drop(visitor_id, record, erased.get(visitor_id, ends)):
                 pass
         return members
+
+    def _apart(self, members: Sequence[str]) -> list[str]:
+        """The visitors apart from these who are nobody else; they need not exist yet."""
+        apart = visitors_apart(members)
+        stored = self._values.read(apart)
+        return [
+            name
+            for name in apart
+            if name in stored
+            and (
+                not isinstance(stored[name].content, MergeMarker)
+                or self._merges.end(name)[0] == members[-1]
+            )
+        ]
 
     def _has(self, holder: str, visitor_id: str, record: Position) -> bool:
         """Whether a visitor was dropped for a record, or for one behind it."""

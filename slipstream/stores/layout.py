@@ -40,8 +40,9 @@ from slipstream.stores.packing import NewerLayoutError as NewerLayoutError
 _VISITOR_PARTS: Final = {FIRST_FORMAT: 8, SECOND_FORMAT: 10, THIRD_FORMAT: 11}
 _ITEM_PARTS: Final = {FIRST_FORMAT: 7, SECOND_FORMAT: 9}
 _TRENDING_PARTS: Final = {FIRST_FORMAT: 3, SECOND_FORMAT: 3}
-# The format of a marker in the key of a visitor that was merged.
+# The formats of a marker in the key of a visitor that was merged: of a proven one, and of a page's.
 _MARKER: Final = b"\xf0"
+_PAGE_MARKER: Final = b"\xf1"
 # Seeded by the system. Asking the system for each revision takes ten times as long.
 _random = random.Random()
 _sequence_event = partial(tuple.__new__, SequenceEvent)
@@ -65,11 +66,13 @@ class TrendingState:
 class MergeMarker:
     """Marker in the key of a visitor that turned out to be the visitor `to`.
 
-    It holds the visitor's `state` until that is sure to be part of the other's.
+    It holds the visitor's `state` until that is sure to be part of the other's. A page's word alone
+    made a marker with `own`, the visitor's history by then: readers get that, and not the other's.
     """
 
     to: str
     state: VisitorState | None = None
+    own: VisitorState | None = None
 
 
 def new_revision() -> bytes:
@@ -144,20 +147,31 @@ def decode_visitor(value: bytes) -> VisitorState:
 
 def encode_marker(marker: MergeMarker, revision: bytes) -> bytes:
     to = marker.to.encode()
+    head = len(to).to_bytes(2) + to
     state = encode_visitor(marker.state, b"") if marker.state is not None else b""
-    return revision + _MARKER + len(to).to_bytes(2) + to + state
+    if marker.own is None:
+        return revision + _MARKER + head + state
+    own = encode_visitor(marker.own, b"")
+    return revision + _PAGE_MARKER + head + len(own).to_bytes(4) + own + state
 
 
 def decode_visitor_or_marker(value: bytes) -> VisitorState | MergeMarker:
     """The content of a visitor's key; raises `LayoutError`."""
-    if value[REVISION_BYTES : REVISION_BYTES + 1] != _MARKER:
+    form = value[REVISION_BYTES : REVISION_BYTES + 1]
+    if form not in (_MARKER, _PAGE_MARKER):
         return decode_visitor(value)
     start = REVISION_BYTES + 3
     end = start + int.from_bytes(value[start - 2 : start])
-    to, state = value[start:end], value[end:]
-    return MergeMarker(
-        to.decode(), decode_visitor(bytes(REVISION_BYTES) + state) if state else None
-    )
+    to, rest, own = value[start:end].decode(), value[end:], None
+    if form == _PAGE_MARKER:
+        length = 4 + int.from_bytes(rest[:4])
+        own, rest = _inner_state(rest[4:length]), rest[length:]
+    return MergeMarker(to, _inner_state(rest) if rest else None, own)
+
+
+def _inner_state(value: bytes) -> VisitorState:
+    """The state in a marker, which has no revision of its own."""
+    return decode_visitor(bytes(REVISION_BYTES) + value)
 
 
 def encode_item(state: ItemState, revision: bytes) -> bytes:

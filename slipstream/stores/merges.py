@@ -14,14 +14,19 @@ happened. Later records of A are folded into U, judged by the offsets that `merg
 users that are merged into each other at the same moment make a circle of markers. The writer that
 comes upon it gives the lowest id its state back.
 
+A page's word alone makes a marker that keeps a copy of A's state for those who read A, and writers
+treat it like any other.
+
 On a cluster each step is settled before the next one, whoever did it: a node that lost the marker
 alone would let A grow beside U.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, Literal
 
 from slipstream.chassis.logging import get_logger
+from slipstream.contracts.page_visitors import apart_id, has_apart
 from slipstream.features.identity import has_taken_in, taken_in
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.layout import LayoutError, MergeMarker
@@ -50,6 +55,7 @@ class Merges:
         *,
         only_anonymous: bool = False,
         is_user: bool = False,
+        proven: bool = True,
     ) -> tuple[LinkOutcome, dict[str, VisitorState]]:
         """Merge the visitor into the user, unless it is another user already.
 
@@ -58,6 +64,7 @@ class Merges:
             user_id: the user.
             only_anonymous: refuse a visitor who has been a user.
             is_user: the visitor has been a user, by what the state does not hold.
+            proven: whether readers of the visitor get the user's state from now on.
 
         Returns:
             The outcome, and the users' states that have changed.
@@ -78,7 +85,8 @@ class Merges:
                     return "refused", {}
                 # The user learns of a visitor without any history, too: from now on it is a user,
                 # and the visitor is among those who are erased with it.
-                marker = MergeMarker(user_id, state or VisitorState())
+                whole = state or VisitorState()
+                marker = MergeMarker(user_id, whole, None if proven else whole)
                 if self._values.replace(visitor_id, stored.revision, marker):
                     return "merged", self.finish(visitor_id)
         except LayoutError as error:
@@ -90,12 +98,32 @@ class Merges:
             )
             return "unreadable", {}
 
-    def are_done(self, links: Sequence[tuple[str, str]]) -> list[bool]:
-        """Whether each of these (visitor, user) is certainly merged, in one round trip for all."""
-        stored = self._values.read([visitor_id for visitor_id, _ in links])
+    def lead_apart(self, visitor_id: str, user_id: str) -> dict[str, VisitorState]:
+        """Merge the visitor apart from this one into the user; returns the states that changed.
+
+        The user's state does not name one without history: whoever is erased, it goes along.
+        """
+        apart = apart_id(visitor_id)
+        while has_apart(visitor_id):
+            stored = self._values.read_one(apart)
+            if stored.content is not None:
+                return self.link(apart, user_id)[1]
+            if self._values.replace(apart, stored.revision, MergeMarker(user_id)):
+                break
+        return {}
+
+    def are_done(self, links: Sequence[tuple[str, str, bool]]) -> list[bool]:
+        """Whether each of these (visitor, user, proven) is certainly done, in one round trip."""
+        movers = [[name, apart_id(name)] if proven else [name] for name, _, proven in links]
+        stored = self._values.read([each for movers_of in movers for each in movers_of])
+        settled = {
+            (name, content.to)
+            for name, (_, content) in stored.items()
+            if isinstance(content, MergeMarker) and content.state is None
+        }
         return [
-            visitor_id in stored and stored[visitor_id].content == MergeMarker(user_id)
-            for visitor_id, user_id in links
+            all((each, user_id) in settled for each in movers_of)
+            for movers_of, (_, user_id, _) in zip(movers, links, strict=True)
         ]
 
     def locate(self, visitor_ids: Iterable[str]) -> tuple[dict[str, StoredVisitor], dict[str, str]]:
@@ -166,11 +194,11 @@ class Merges:
             for mover in reversed(path[:-1]):
                 marker = stored[mover].content
                 if isinstance(marker, MergeMarker) and marker.state is not None:
-                    waiting = mover, marker.state, marker.to
+                    waiting = mover, marker.state, replace(marker, state=None)
                     break
             if waiting is None:
                 return changed
-            mover, theirs, to = waiting
+            mover, theirs, settled = waiting
             root = stored[end]
             if isinstance(root.content, MergeMarker) or not all(
                 isinstance(stored[member].content, MergeMarker) for member in path[:-1]
@@ -183,7 +211,7 @@ class Merges:
                     continue
                 changed[end] = state
             self._values.settle()
-            self._values.replace(mover, stored[mover].revision, MergeMarker(to))
+            self._values.replace(mover, stored[mover].revision, settled)
 
     def _open_circle(self, circle: Mapping[str, StoredVisitor]) -> None:
         """Give one of these markers its state back.

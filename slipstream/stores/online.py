@@ -13,7 +13,7 @@ from typing import Final
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.positions import Position, StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.times import DAY_MS
-from slipstream.features.identity import linked_user
+from slipstream.features.identity import is_proven, linked_user
 from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
@@ -31,7 +31,7 @@ from slipstream.stores.items import Items, contributions
 from slipstream.stores.keys import Keys
 from slipstream.stores.lineages import Lineage as Lineage
 from slipstream.stores.lineages import Lineages, Span
-from slipstream.stores.markers import MOST_HOPS, Content, state_to_read, targets_of
+from slipstream.stores.markers import MOST_HOPS, Content, state_to_read, to_read
 from slipstream.stores.merges import WITHOUT_EFFECT, Merges
 from slipstream.stores.online_reader import OnlineReader as OnlineReader
 from slipstream.stores.redis_server import RedisMemory, redis_memory, refuse_cluster
@@ -142,37 +142,39 @@ class OnlineStore:
             self._trending.add(records)
         return changed
 
-    def link(self, records: Sequence[StreamCatalogRecord]) -> LinkResult:
-        """Merge visitors into users as `identity` records say, each once, in any order."""
+    def link(self, records: Sequence[StreamCatalogRecord], *, judged: bool = False) -> LinkResult:
+        """Merge visitors into users as `identity` records say, each once, in any order.
+
+        `judged` records have the right to their effect, as those of history do.
+        """
         result = LinkResult()
         links = [(linked_user(each.record.attributes), each) for each in records]
         valid = [
-            (each.record.entity_id, user_id, each) for user_id, each in links if user_id is not None
+            (each.record.entity_id, to, is_proven(each.record), each) for to, each in links if to
         ]
         result.outcomes["invalid"] = len(links) - len(valid)
         with translated():
-            done = self._merges.are_done(
-                [(visitor_id, user_id) for visitor_id, user_id, _ in valid]
-            )
+            done = self._merges.are_done([link[:3] for link in valid])
             result.outcomes["known"] = sum(done)
-            for (visitor_id, user_id, (source, offset, record)), already in zip(
-                valid, done, strict=True
-            ):
-                if already:
-                    continue
+            todo = [link for link, already in zip(valid, done, strict=True) if not already]
+            for visitor_id, user_id, proven, (source, offset, record) in todo:
                 if self.erasures.take_link(visitor_id, user_id, Position(source, offset)):
                     result.outcomes["erased"] += 1
                     continue
+                doubtful = record.by_browser and not judged
                 outcome, changed = self._merges.link(
                     visitor_id,
                     user_id,
-                    only_anonymous=record.by_browser,
-                    is_user=record.by_browser and self._catalog.said_by_server(visitor_id),
+                    only_anonymous=doubtful,
+                    is_user=doubtful and self._catalog.said_by_server(visitor_id),
+                    proven=proven,
                 )
                 result.outcomes[outcome] += 1
                 result.changed |= changed
                 if record.by_browser and outcome in WITHOUT_EFFECT:
                     result.without_effect.add(Position(source, offset))
+                elif proven:
+                    result.changed |= self._merges.lead_apart(visitor_id, user_id)
         return result
 
     def erase(self, record: StreamCatalogRecord) -> list[str]:
@@ -191,7 +193,7 @@ class OnlineStore:
             return self._catalog.put(records)
 
     def visitor(self, user_id: str) -> VisitorState | None:
-        """The state of the visitor, or of the user that the visitor is; None when there is none."""
+        """The state of the visitor, or of the user that the visitor is proven to be, or None."""
         contents: dict[str, Content] = {}
         further = {user_id}
         with translated():
@@ -199,7 +201,7 @@ class OnlineStore:
                 for visitor_id in further:
                     value = self._redis.get(self._keys.visitor(visitor_id))
                     contents[visitor_id] = layout.decode_visitor_or_marker(value) if value else None
-                further = targets_of(contents.values()) - contents.keys()
+                further = to_read(contents)
         return state_to_read(contents, user_id)
 
     def items(self, item_ids: Sequence[str]) -> list[ItemState | None]:

@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.page_visitors import page_visitor
 from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
@@ -17,7 +18,7 @@ from slipstream.stores.connection import FAILURES, translated
 from slipstream.stores.gathered_reads import GatheredReads
 from slipstream.stores.keys import Keys
 from slipstream.stores.layout import MergeMarker, trending_items
-from slipstream.stores.markers import MOST_HOPS, Content, path_of, state_to_read, targets_of
+from slipstream.stores.markers import MOST_HOPS, Content, reading_path, state_to_read, to_read
 from slipstream.stores.redis_clients import waiting_client
 from slipstream.stores.redis_server import refuse_cluster
 from slipstream.stores.state_cache import StateCache
@@ -58,7 +59,7 @@ class OnlineReader:
         return self._cluster.node(key)
 
     async def visitor(self, user_id: str) -> VisitorState | None:
-        """The state of the visitor, or of the user that the visitor is; None when there is none."""
+        """The state of the visitor, or of the user that the visitor is proven to be, or None."""
         return (await self.visitors([user_id]))[0]
 
     async def visitors(self, user_ids: Sequence[str]) -> list[VisitorState | None]:
@@ -106,7 +107,10 @@ class OnlineReader:
         return [(visitor_id.decode(), int(time_ms)) for visitor_id, time_ms in found]
 
     async def users(self, visitor_ids: Sequence[str]) -> dict[str, tuple[str, VisitorState]]:
-        """For each of these visitors who is known, the user that they are, and the user's state."""
+        """For each of these visitors who is known, the user that they are, and the user's state.
+
+        Who is known by a page's word alone is the anonymous visitor.
+        """
         values = await self._reads.values([self._keys.visitor(each) for each in visitor_ids])
         with translated():
             contents = {
@@ -118,8 +122,8 @@ class OnlineReader:
         for visitor_id in visitor_ids:
             state = state_to_read(contents, visitor_id)
             if state is not None:
-                path = path_of(contents, visitor_id)
-                found[visitor_id] = path[-1] if path else visitor_id, state
+                path = reading_path(contents, visitor_id)
+                found[visitor_id] = page_visitor(path[-1] if path else visitor_id), state
         return found
 
     async def catalog(
@@ -182,7 +186,7 @@ class OnlineReader:
     async def _followed(self, contents: dict[str, Content]) -> dict[str, Content]:
         """The contents, with those that their markers lead to."""
         for _ in range(MOST_HOPS):
-            further = list(targets_of(contents.values()) - contents.keys())
+            further = list(to_read(contents))
             if not further:
                 break
             values = await self._reads.values([self._keys.visitor(user_id) for user_id in further])

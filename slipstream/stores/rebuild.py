@@ -24,6 +24,7 @@ from slipstream.stores.connection import Call, Scripts, connect, translated
 from slipstream.stores.erasing import LastOffset as LastOffset
 from slipstream.stores.keys import Keys
 from slipstream.stores.layout import MergeMarker, TrendingState
+from slipstream.stores.markers import Content
 from slipstream.stores.online import Retention
 from slipstream.stores.trending_list import trending_call
 
@@ -31,12 +32,16 @@ _CHUNK: Final = 200
 
 
 class RebuiltVisitor(NamedTuple):
-    """A user's state by history, the visitors merged into it, and the last receipt (ms)."""
+    """A user's state by history, the visitors merged into it, and the last receipt (ms).
+
+    `unproven` are those of the members who are this user by a page's word alone.
+    """
 
     user_id: str
     state: VisitorState
     members: tuple[str, ...]
     last_received: int
+    unproven: frozenset[str] = frozenset()
 
 
 class RebuiltItem(NamedTuple):
@@ -53,6 +58,7 @@ class _PendingVisitor:
 
     rebuilt: RebuiltVisitor
     revisions: dict[str, bytes]
+    contents: dict[str, Content]
     present: VisitorState | None
 
 
@@ -180,7 +186,7 @@ class Rebuild:
         values = iter(self._redis.mget([self._keys.visitor(name) for name in ids]) if ids else [])
         for user in living:
             stored = {name: next(values) for name in (user.user_id, *user.members)}
-            contents = {
+            contents: dict[str, Content] = {
                 name: layout.decode_visitor_or_marker(value) if value else None
                 for name, value in stored.items()
             }
@@ -198,7 +204,7 @@ class Rebuild:
                 left.append(user)
                 continue
             revisions = {name: layout.revision_of(value) for name, value in stored.items()}
-            pending.append(_PendingVisitor(user, revisions, present))
+            pending.append(_PendingVisitor(user, revisions, contents, present))
         done = self._scripts.replace([self._visitor_call(each, now) for each in pending])
         # The members come last. Until then their records are folded into their own states, whose
         # revisions change, so the marker is refused. Their states are in the user's, which has to
@@ -209,16 +215,12 @@ class Rebuild:
             if not ok:
                 left.append(each.rebuilt)
                 continue
-            marker = layout.encode_marker(MergeMarker(each.rebuilt.user_id), layout.new_revision())
+            ttl_ms = self._retention.visitor_ttl_ms
             for name in each.rebuilt.members:
-                calls.append(
-                    self._call(
-                        self._keys.visitor(name),
-                        each.revisions[name],
-                        marker,
-                        self._retention.visitor_ttl_ms,
-                    )
-                )
+                marker = MergeMarker(each.rebuilt.user_id, own=_own(each, name))
+                encoded = layout.encode_marker(marker, layout.new_revision())
+                key = self._keys.visitor(name)
+                calls.append(self._call(key, each.revisions[name], encoded, ttl_ms))
                 users.append(each.rebuilt)
         lost = {
             user.user_id: user
@@ -281,6 +283,16 @@ class Rebuild:
 
     def _call(self, key: str, revision: bytes, encoded: bytes, ttl_ms: int) -> Call:
         return Call([key], [revision, encoded, ttl_ms])
+
+
+def _own(pending: _PendingVisitor, visitor_id: str) -> VisitorState | None:
+    """The history that a page's marker keeps for readers: what Redis has of it."""
+    if visitor_id not in pending.rebuilt.unproven:
+        return None
+    content = pending.contents[visitor_id]
+    if isinstance(content, MergeMarker):
+        return content.own or content.state or VisitorState()
+    return content or VisitorState()
 
 
 def _ttl(ttl_ms: int, last_received: int, now_ms: int) -> int:

@@ -49,6 +49,7 @@ _COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "client_time": "whether the client named the time",
         "erasure_id": "id of the erasure that the record asks for",
         "cut": "last offsets that the erasure takes, a JSON object as text",
+        "proven": "whether a token of the shop's server came with a page's link",
     },
     RECOMMENDATIONS: {
         "recommendation_id": "id of the slate, which interactions refer to",

@@ -59,6 +59,7 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("client_time", pa.bool_()),
             ("erasure_id", pa.string()),
             ("cut", pa.string()),
+            ("proven", pa.bool_()),
         ]
     ),
     RECOMMENDATIONS: pa.schema(

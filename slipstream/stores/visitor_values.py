@@ -1,6 +1,7 @@
 """Values of visitors in Redis: read, replaced if unchanged, and kept alive."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from slipstream.chassis.logging import get_logger
@@ -103,7 +104,7 @@ class VisitorValues:
         for end, markers in used.items():
             for visitor_id, (revision, content) in markers.items():
                 if isinstance(content, MergeMarker) and content.to != end:
-                    indirect.append(self._call(visitor_id, revision, MergeMarker(end)))
+                    indirect.append(self._call(visitor_id, revision, replace(content, to=end)))
                 else:
                     pipeline.pexpire(self._keys.visitor(visitor_id), self._ttl_ms)
         pipeline.execute()

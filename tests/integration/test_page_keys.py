@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from services.features.history.lake_snapshot import CatalogHistory
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.page_visitors import apart_id
 from slipstream.contracts.positions import StreamCatalogRecord, StreamInteraction
 from slipstream.stores.online import OnlineStore
 from tests.integration.merge_stories import NOW, PEOPLE, link, view
@@ -31,8 +32,20 @@ def anonymous(name: str, number: int) -> StreamInteraction:
     return StreamInteraction(source, offset, event.model_copy(update={"anonymous_id": name}))
 
 
-def of_page(step: StreamCatalogRecord) -> StreamCatalogRecord:
-    return step._replace(record=step.record.model_copy(update={"by_browser": True}))
+def of_page(step: StreamCatalogRecord, *, proven: bool = False) -> StreamCatalogRecord:
+    """A page's record, with the token of a server where it is proven."""
+    record = step.record.model_copy(update={"by_browser": True, "proven": proven})
+    return step._replace(record=record)
+
+
+def in_name(name: str, number: int) -> StreamInteraction:
+    """A view that a page of this visitor sends in a user's name without proof."""
+    source, offset, event = view(name, number)
+    return StreamInteraction(
+        source,
+        offset,
+        event.model_copy(update={"anonymous_id": name, "user_id": apart_id(name)}),
+    )
 
 
 def traits(name: str, number: int, *, deleted: bool = False) -> StreamCatalogRecord:
@@ -148,6 +161,8 @@ def histories(draw: st.DrawFn) -> list[tuple[list[Step], bool]]:
                     link(name, other, number),
                     of_page(link(name, other, number)),
                     of_page(link(name, other, number)),
+                    of_page(link(name, other, number), proven=True),
+                    in_name(name, number),
                     traits(name, number),
                     of_page(traits(name, number)),
                 ]
@@ -181,5 +196,7 @@ def test_stream_and_history_agree_on_who_is_whom_and_what_is_known(
     }
     for name in PEOPLE:
         assert store._merges.end(name)[0] == history.identities.resolve(name)
+        apart = apart_id(name)
+        assert store._merges.end(apart)[0] == history.identities.resolve(apart)
         assert store._catalog._record("user", name) == newest.get(name)
     store.close()

@@ -245,6 +245,7 @@ def _advance_visitor(
         replace(state, applied=applied, merged=merged),
         catalog.members(user_id),
         _last_received(rebuilt.last_received, records),
+        catalog.unproven(user_id),
     )
 
 

@@ -19,7 +19,7 @@ from slipstream.contracts.positions import (
     stands_before,
 )
 from slipstream.contracts.vocabulary import MERGED_INTO
-from slipstream.features.identity import Identities, Link, linked_user
+from slipstream.features.identity import Identities, Link, is_proven, linked_user, links_of
 from slipstream.stores.lake import CATALOG, Lake
 from slipstream.stores.row_erasure import ROWS_OF_VISITORS, Hold, RowErasure
 
@@ -92,9 +92,10 @@ def erased_people(entries: Iterable[StreamCatalogRecord]) -> list[ErasedPerson]:
     ):
         earlier = [person for person in people if _is_before(request, person.request)]
         identities = Identities(
-            as_link(link)
+            each
             for link in links
             if _is_before(request, link) and not any(person.takes(link) for person in earlier)
+            for each in links_in(link)
         )
         people.append(ErasedPerson(request, identities.ids_of(request.record.entity_id)))
     return people
@@ -164,7 +165,7 @@ def stream_entry(row: dict[str, Any]) -> StreamCatalogRecord:
     attributes = orjson.loads(row.pop("attributes") or "{}")
     cut = orjson.loads(row.pop("cut") or "{}")
     erasure_id = row.pop("erasure_id") or ""
-    for flag in ("by_browser", "client_time"):
+    for flag in ("by_browser", "client_time", "proven"):
         row[flag] = bool(row[flag])
     record = CatalogRecord.model_construct(
         **row, attributes=attributes, cut=cut, erasure_id=erasure_id
@@ -172,14 +173,17 @@ def stream_entry(row: dict[str, Any]) -> StreamCatalogRecord:
     return StreamCatalogRecord(source, offset, record)
 
 
-def as_link(entry: StreamCatalogRecord) -> Link:
-    """The link in an identity's entry."""
-    return Link(
-        entry.record.entity_id,
-        str(entry.record.attributes[MERGED_INTO]),
-        split_source(entry.source)[0],
-        entry.offset,
-        entry.record.timestamp,
+def links_in(entry: StreamCatalogRecord) -> tuple[Link, ...]:
+    """The links in an identity's entry."""
+    return links_of(
+        Link(
+            entry.record.entity_id,
+            str(entry.record.attributes[MERGED_INTO]),
+            split_source(entry.source)[0],
+            entry.offset,
+            entry.record.timestamp,
+            is_proven(entry.record),
+        )
     )
 
 

@@ -8,7 +8,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from services.features.history.erased_people import as_link, entries_around, names_of
+from services.features.history.erased_people import entries_around, links_in, names_of
 from slipstream.features.identity import Identities
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.lake import Lake
@@ -20,7 +20,7 @@ def exported(lake: Lake, user_id: str, state: VisitorState | None) -> Iterator[b
 
     `visitor` has the ids that are this user, and the state online. `entry` is a record about the
     user or a link, `interactions` and `recommendations` are rows of the lake. The events of every
-    linked visitor are the user's.
+    linked visitor are the user's. A visitor who is the user by a page's word alone is shown alone.
 
     Args:
         lake: The lake.
@@ -28,8 +28,10 @@ def exported(lake: Lake, user_id: str, state: VisitorState | None) -> Iterator[b
         state: The user's state online; None when there is none.
     """
     entries = entries_around(lake, {user_id})
-    identities = Identities(as_link(each) for each in entries if each.record.entity == "identity")
-    names = sorted(identities.ids_of(user_id))
+    identities = Identities(
+        link for each in entries if each.record.entity == "identity" for link in links_in(each)
+    )
+    names = sorted(identities.ids_to_show(user_id))
     yield _line(
         {
             "kind": "visitor",

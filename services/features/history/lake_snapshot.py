@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from services.features.history.erased_people import (
-    as_link,
     is_request,
+    links_in,
     stream_entry,
     without_erased,
 )
@@ -42,7 +42,7 @@ class CatalogHistory:
         held_from: dict[str, int] = {}
         for source, offset, record in entries:
             if record.entity == "identity":
-                links.append(as_link(StreamCatalogRecord(source, offset, record)))
+                links += links_in(StreamCatalogRecord(source, offset, record))
             elif record.entity == "item":
                 since = record.timestamp
                 if not record.client_time:
@@ -71,6 +71,10 @@ class CatalogHistory:
     def members(self, user_id: str) -> tuple[str, ...]:
         """The visitors who are linked to this user."""
         return tuple(dict.fromkeys(link.visitor_id for link in self.links_to(user_id)))
+
+    def unproven(self, user_id: str) -> frozenset[str]:
+        """The members who are this user by a page's word alone."""
+        return frozenset(self.members(user_id)) & self.identities.unproven
 
     def erased(self, user_id: str) -> list[Position]:
         """The positions of the records that had this user's history erased."""

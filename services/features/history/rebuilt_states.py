@@ -27,13 +27,14 @@ def rebuilt_visitor(
     )
     last = max(record.interaction.received_at for record in arrived)
     pairs = history.covisits(user_id, arrived, catalog.links_to(user_id))
-    return RebuiltVisitor(user_id, state, members, last), pairs
+    return RebuiltVisitor(user_id, state, members, last, catalog.unproven(user_id)), pairs
 
 
 def linked_visitor(catalog: CatalogHistory, user_id: str) -> RebuiltVisitor:
     """The state of a user without a record, to whom other visitors are linked."""
     last = max(link.timestamp for link in catalog.links_to(user_id))
-    return RebuiltVisitor(user_id, VisitorState(is_user=True), catalog.members(user_id), last)
+    state = VisitorState(is_user=True)
+    return RebuiltVisitor(user_id, state, catalog.members(user_id), last, catalog.unproven(user_id))
 
 
 def rebuilt_item(

@@ -70,6 +70,7 @@ def catalog_row(message: Message[CatalogRecord]) -> Row:
         entry.client_time,
         entry.erasure_id or None,
         _json(entry.cut) if entry.cut else None,
+        entry.proven,
     )
 
 

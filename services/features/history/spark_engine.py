@@ -155,6 +155,7 @@ class SparkEngine:
             layout.decode_visitor(bytes(state)),
             self._snapshot.catalog.members(user_id),
             last,
+            self._snapshot.catalog.unproven(user_id),
         )
 
     def _rows(

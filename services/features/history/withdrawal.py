@@ -148,7 +148,13 @@ def empty_states(
             left += len(
                 rebuild.visitors(
                     [
-                        RebuiltVisitor(user, VisitorState(), catalog.members(user), now)
+                        RebuiltVisitor(
+                            user,
+                            VisitorState(),
+                            catalog.members(user),
+                            now,
+                            catalog.unproven(user),
+                        )
                         for user, state in held
                         if state is not None and state.counts
                     ]

@@ -20,12 +20,12 @@ import pyarrow.compute as pc
 
 from services.features.history.erased_people import (
     ErasedPerson,
-    as_link,
     delete_rows,
     entries_around,
     erased_people,
     is_due,
     is_request,
+    links_in,
     names_of,
     stream_entry,
 )
@@ -278,15 +278,11 @@ class LakeErasures:
         )
         # Nothing older than these erasures can be read any more.
         self._store.erasures.forget(sorted(names - others))
-        # What the lake has had the right to its effect.
-        links = [
-            entry._replace(record=entry.record.model_copy(update={"by_browser": False}))
-            for entry in left
-            if entry.record.entity == "identity"
-        ]
+        links = [entry for entry in left if entry.record.entity == "identity"]
         strays, parted = self._strays(names - others, links, committed)
         names |= parted
-        self._store.link(sorted(links, key=lambda entry: (entry.source, entry.offset)))
+        # What the lake has had the right to its effect.
+        self._store.link(sorted(links, key=lambda entry: (entry.source, entry.offset)), judged=True)
         users: dict[str, set[str]] = {}
         for name in sorted(names):
             members = self._store.erasures.members(name)
@@ -324,14 +320,15 @@ class LakeErasures:
         separated: a link from before the cut was read late, or a late link before its visitor was
         marked.
         """
-        linked = {entry.record.entity_id for entry in links}
+        known = [link for entry in links for link in links_in(entry)]
+        linked = {link.visitor_id for link in known}
         strays = set(self._store.erasures.merged_among(names - linked))
         ended = {
             name
             for name in strays & self._strays_seen.keys()
             if has_passed(committed, self._strays_seen[name])
         }
-        identities, parted = Identities(map(as_link, links)), set[str]()
+        identities, parted = Identities(known), set[str]()
         for visitor_id in ended:
             members = self._store.erasures.members(visitor_id)
             parted.update(members)

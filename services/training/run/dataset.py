@@ -23,7 +23,7 @@ from slipstream.contracts.positions import (
 )
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.features import training_rows
-from slipstream.features.identity import Identities, Link
+from slipstream.features.identity import Identities, Link, links_of
 from slipstream.features.visitor import VisitorState
 from slipstream.models.base import EventWeights
 from slipstream.recommender import encoding
@@ -245,14 +245,18 @@ def _resolved(interactions: pa.Table, catalog: pa.Table) -> pa.Table:
     """The interactions with each visitor who turned out to be a user under the user's id."""
     records = catalog.filter(pc.equal(catalog["entity"], "identity"))
     merged = Identities(
-        Link(
-            row["entity_id"],
-            json.loads(row["attributes"])[MERGED_INTO],
-            row["topic_id"],
-            row["offset"],
-            row["timestamp"],
-        )
+        link
         for row in records.to_pylist()
+        for link in links_of(
+            Link(
+                row["entity_id"],
+                json.loads(row["attributes"])[MERGED_INTO],
+                row["topic_id"],
+                row["offset"],
+                row["timestamp"],
+                bool(row["proven"]) or not row["by_browser"],
+            )
+        )
     ).merged()
     if not merged:
         return interactions

@@ -12,7 +12,13 @@ from slipstream.features.item import item_features
 from slipstream.features.visitor import SequenceEvent, VisitorState
 from slipstream.stores import layout
 from slipstream.stores.keys import Keys
-from slipstream.stores.layout import REVISION_BYTES, LayoutError, NewerLayoutError, TrendingState
+from slipstream.stores.layout import (
+    REVISION_BYTES,
+    LayoutError,
+    MergeMarker,
+    NewerLayoutError,
+    TrendingState,
+)
 from tests.unit.features.strategies import START, event, interactions
 
 APPLIED = st.dictionaries(
@@ -69,7 +75,17 @@ def test_bytes_that_are_no_state_are_refused(value: bytes) -> None:
         layout.decode_visitor(value)
 
 
-@pytest.mark.parametrize("form", [4, 0x1F, 0xF1])
+@pytest.mark.parametrize("own", [None, VisitorState(), visitor.fold_all(None, [event(START, "a")])])
+@pytest.mark.parametrize("state", [None, VisitorState(applied={"t:0": 4})])
+def test_marker_keeps_the_state_to_come_and_the_visitors_own(
+    state: VisitorState | None, own: VisitorState | None
+) -> None:
+    marker = MergeMarker("ü", state, own)
+    value = layout.encode_marker(marker, layout.new_revision())
+    assert layout.decode_visitor_or_marker(value) == marker
+
+
+@pytest.mark.parametrize("form", [4, 0x1F, 0xF2])
 def test_state_of_a_later_format_is_told_from_a_damaged_one(form: int) -> None:
     value = layout.new_revision() + bytes([form]) + b"what a later version knows"
     for decode in (layout.decode_visitor_or_marker, layout.decode_item, layout.decode_trending):

@@ -1,6 +1,6 @@
 from slipstream.features.visitor import SequenceEvent, VisitorState
 from slipstream.stores.layout import MergeMarker
-from slipstream.stores.markers import Content, path_of, state_to_read, targets_of
+from slipstream.stores.markers import Content, path_of, state_to_read, targets_of, to_read
 
 
 def state(item: str, at: int, **changes: object) -> VisitorState:
@@ -43,3 +43,31 @@ def test_reader_that_sees_a_circle_gets_the_state_in_the_marker() -> None:
     contents: dict[str, Content] = {"a": MergeMarker("b", waiting), "b": MergeMarker("a")}
     assert state_to_read(contents, "a") is waiting
     assert state_to_read(contents, "b") is None
+
+
+def test_reader_of_a_pages_marker_gets_the_visitors_own_history() -> None:
+    own, user = state("mine", 1), state("secret", 2)
+    contents: dict[str, Content] = {"a": MergeMarker("u", own=own)}
+    assert to_read(contents) == {"a~unproven"}, "nothing of the user is even read"
+    assert items_of(state_to_read({**contents, "a~unproven": None, "u": user}, "a")) == ["mine"]
+    later = state("later", 3)
+    read = state_to_read({**contents, "a~unproven": later, "u": user}, "a")
+    assert items_of(read) == ["mine", "later"]
+    chained = {**contents, "b": MergeMarker("a"), "a~unproven": later, "u": user}
+    assert items_of(state_to_read(chained, "b")) == ["mine", "later"]
+
+
+def test_reader_of_a_pages_marker_is_led_to_the_user_once_that_is_proven() -> None:
+    own = state("mine", 1)
+    user = state_to_read({"a": MergeMarker("u", own), "u": state("secret", 2)}, "a")
+    contents: dict[str, Content] = {
+        "a": MergeMarker("u", own=own),
+        "a~unproven": MergeMarker("u"),
+        "u": user,
+    }
+    assert items_of(state_to_read(contents, "a")) == ["mine", "secret"], "each once"
+
+
+def test_reader_of_too_long_a_path_gets_the_visitors_own_history() -> None:
+    own = state("mine", 1)
+    assert state_to_read({"a": MergeMarker("u", own, own)}, "a") is own

@@ -102,7 +102,9 @@ def test_states_of_the_batch_are_those_of_memory(
     groups["u0"] += [r for r in records if r.interaction.user_id == "u4"]
     by_user = {visitor.user_id: visitor for visitor in visitors}
     assert by_user.keys() == {*groups, "ghost"}
-    assert by_user["u0"].members == ("u4",) and by_user["ghost"].members == ("nobody",)
+    assert by_user["u0"].members == ("u4", "u4~unproven")
+    assert by_user["ghost"].members == ("nobody", "nobody~unproven")
+    assert not by_user["u0"].unproven
     for user_id, theirs in groups.items():
         assert by_user[user_id].state == history.visitor_state(
             user_id, history.in_order_of_arrival(theirs)
