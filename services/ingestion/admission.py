@@ -7,16 +7,19 @@ from typing import Final
 
 from services.ingestion.verdicts import Acceptance, Duplicate, Origin, Outcome, Rejection
 from slipstream.chassis.errors import TooManyRequestsError
-from slipstream.contracts.events import Interaction
+from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.ingress.rejections import Code, RejectionError
 from slipstream.stores.admission_protocol import (
     DONE,
     FIRST,
     LIMITED,
     PENDING,
+    TOO_MANY,
     UNCHECKED,
     AdmissionQuery,
     AdmissionVerdict,
+    PageLink,
     Rate,
     Rates,
 )
@@ -60,7 +63,8 @@ class Admission:
             # History comes in bursts by its nature, so its visitors' rates are not limited.
             rates = rates._replace(visitor=Rate())
         counts = rates.visitor.records_per_s > 0
-        if not (counts or self.store.remembers or rates.key.records_per_s):
+        links = _links(outcomes) if rates.links_per_hour else {}
+        if not (counts or self.store.remembers or rates.key.records_per_s or links):
             return None
         ids: list[str | None] = []
         visitors: list[str | None] = []
@@ -90,7 +94,7 @@ class Admission:
             else None
         )
         return AdmissionQuestion(
-            AdmissionQuery(source, ids, visitors, records, rates), frozenset(repeated)
+            AdmissionQuery(source, ids, visitors, records, rates, links), frozenset(repeated)
         )
 
     def outcomes(
@@ -137,6 +141,24 @@ class Admission:
                 f"and {rate.burst} at once"
             )
             return Rejection(outcome.message_id, RejectionError(Code.RATE_LIMITED, reason), None)
+        if code == TOO_MANY:
+            reason = (
+                f"{question.asked.rates.links_per_hour} visitors became this user by pages' links"
+                " within an hour, and no more do; a server's key may link others"
+            )
+            return Rejection(outcome.message_id, RejectionError(Code.TOO_MANY_LINKS, reason), None)
         if code == PENDING:
             return outcome.as_repeat()
         return outcome
+
+
+def _links(outcomes: Sequence[Outcome]) -> dict[int, PageLink]:
+    """The links that a page's messages make, by the message's place."""
+    return {
+        place: PageLink(record.entity_id, record.attributes[MERGED_INTO], record.proven)
+        for place, outcome in enumerate(outcomes)
+        if type(outcome) is Acceptance
+        and outcome.records
+        and isinstance(record := outcome.records[0], CatalogRecord)
+        and record.entity == "identity"
+    }

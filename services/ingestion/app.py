@@ -27,6 +27,7 @@ from slipstream.broker.access_feed import AccessKeyFeed
 from slipstream.broker.log_ends import log_ends
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.access.keys import KeyRing
+from slipstream.chassis.access.page_tokens import PageTokens
 from slipstream.chassis.access.tokens import service_credential
 from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
@@ -58,6 +59,7 @@ def create_app(settings: IngestionSettings) -> FastAPI:
     if origins := listed(settings.ingestion.cors_origins):
         app.add_middleware(PageOrigins, allow_origins=origins, **CORS)
     _document_components(app)
+    rules.page_tokens = PageTokens(app.state.keys)
     app.state.rules = rules
     return app
 

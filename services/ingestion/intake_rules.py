@@ -7,6 +7,8 @@ from services.ingestion.event_names import EventNames, read_mapping
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.tracking_plan import TrackingPlan, read_plan
 from services.ingestion.watched_files import WatchedFile
+from slipstream.chassis.access.keys import KeyRing
+from slipstream.chassis.access.page_tokens import PageTokens
 from slipstream.contracts.times import HOUR_MS
 from slipstream.ingress.privacy import Privacy
 
@@ -16,7 +18,7 @@ class IntakeRules:
     """The rules of the moment. Names and plan are replaced when their files have changed.
 
     `max_late_ms` is the age on arrival up to which an event is taken that is not imported; None
-    allows any age.
+    allows any age. `page_tokens` verifies what pages say about their users.
     """
 
     names: EventNames = field(default_factory=EventNames)
@@ -26,6 +28,7 @@ class IntakeRules:
     max_late_ms: int | None = 24 * HOUR_MS
     budgets: Budgets = field(default_factory=Budgets)
     files: list[WatchedFile] = field(default_factory=list)
+    page_tokens: PageTokens = field(default_factory=lambda: PageTokens(KeyRing()))
 
     @classmethod
     def of(cls, settings: IngestionSettings) -> "IntakeRules":

@@ -15,16 +15,22 @@ from services.ingestion.bots import is_bot
 from services.ingestion.event_names import EventName
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.interactions import INDEX_ROOM, ITEM_KEYS, read_interactions
+from services.ingestion.people_calls import (
+    Message,
+    Records,
+    doubt_of,
+    read_alias,
+    read_identify,
+    taken_token,
+    visitor_apart,
+)
 from services.ingestion.verdicts import NOT_KEPT, Acceptance, Origin, Outcome, Rejection
+from slipstream.chassis.access.page_tokens import Unproven
 from slipstream.contracts.access import Scope
-from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.times import HOUR_MS
-from slipstream.contracts.vocabulary import MERGED_INTO, VIEW
+from slipstream.contracts.vocabulary import VIEW
 from slipstream.ingress import fields
 from slipstream.ingress.rejections import Code, RejectionError
-
-Message = dict[str, Any]
-Records = list[Interaction | CatalogRecord]
 
 PAGE = EventName("page", of_an_item=False)
 SCREEN = EventName("screen", of_an_item=False)
@@ -55,6 +61,7 @@ def read_message(
     try:
         if type(message) is not dict:
             raise RejectionError(Code.NOT_AN_OBJECT, "an event must be a JSON object")
+        token = taken_token(message, envelope)
         if rules.refuse_bots and is_bot(_agent(message, envelope) or origin.agent):
             raise RejectionError(
                 Code.BOT, "the user agent is that of a crawler", "context.userAgent"
@@ -63,10 +70,12 @@ def read_message(
         given = message_id = fields.as_id(message.get("messageId"), "messageId", INDEX_ROOM)
         if message_id is None:
             message_id = f"{random.getrandbits(128):032x}"
+        unproven = doubt_of(message, token, kind, rules) if origin.browser else None
         return Acceptance(
             message_id,
-            _records(message, message_id, kind, envelope, origin, rules),
+            _records(message, message_id, kind, envelope, origin, rules, unproven),
             given is not None,
+            unproven=unproven,
         )
     except RejectionError as error:
         return Rejection(
@@ -83,6 +92,7 @@ def _records(
     envelope: Message,
     origin: Origin,
     rules: IntakeRules,
+    unproven: Unproven | None,
 ) -> Records:
     call = kind or message.get("type")
     user_id = fields.as_id(message.get("userId"), "userId")
@@ -96,9 +106,9 @@ def _records(
             Code.SCOPE_MISSING, "the write key may not identify visitors: scope identify", "type"
         )
     if call == "identify":
-        return _identify(message, user_id, anonymous_id, timestamp, origin, rules)
+        return read_identify(message, user_id, anonymous_id, timestamp, origin, rules, unproven)
     if call == "alias":
-        return _alias(message, user_id, anonymous_id, timestamp, origin)
+        return read_alias(message, user_id, anonymous_id, timestamp, origin, unproven)
     read = _EVENTS.get(call) if type(call) is str else None
     if read is None:
         raise RejectionError(
@@ -123,7 +133,7 @@ def _records(
         properties.get("session_id"), "properties.session_id"
     ) or fields.as_id(context.get("sessionId"), "context.sessionId")
     shared: dict[str, Any] = {
-        "user_id": visitor,
+        "user_id": visitor if unproven is None else visitor_apart(user_id, anonymous_id),
         "anonymous_id": anonymous_id,
         "session_id": session_id,
         "timestamp": timestamp,
@@ -196,69 +206,6 @@ _EVENTS: Final[dict[str, Callable[[Message, IntakeRules], tuple[EventName, Messa
     "screen": _screen,
     "group": _group,
 }
-
-
-def _identify(
-    message: Message,
-    user_id: str | None,
-    anonymous_id: str | None,
-    timestamp: int,
-    origin: Origin,
-    rules: IntakeRules,
-) -> Records:
-    """A user's catalogue entry, and the record that the anonymous visitor is that user.
-
-    Without traits there is no entry, since it would replace the one before.
-    """
-    records: Records = []
-    if user_id is not None and anonymous_id is not None and user_id != anonymous_id:
-        records.append(_identity(anonymous_id, user_id, timestamp, origin))
-    traits = rules.privacy.published(fields.as_object(message.get("traits"), "traits"))
-    if traits:
-        entity_id = user_id or anonymous_id
-        assert entity_id is not None  # noqa: S101
-        records.append(
-            CatalogRecord(
-                entity="user",
-                entity_id=entity_id,
-                attributes=traits,
-                timestamp=timestamp,
-                source=origin.source,
-                by_browser=origin.browser,
-                client_time=message.get(_time_field(message)) is not None,
-            )
-        )
-    return records
-
-
-def _alias(
-    message: Message, user_id: str | None, anonymous_id: str | None, timestamp: int, origin: Origin
-) -> Records:
-    """The record that the visitor `previousId`, else `anonymousId`, is the user `userId`.
-
-    No record if both are the same.
-    """
-    if user_id is None:
-        raise RejectionError(
-            Code.MISSING_USER, "userId, the visitor's id from now on, is required", "userId"
-        )
-    previous = fields.as_id(message.get("previousId"), "previousId") or anonymous_id
-    if previous is None:
-        raise RejectionError(
-            Code.MISSING_USER, "previousId, the visitor's id before, is required", "previousId"
-        )
-    return [] if previous == user_id else [_identity(previous, user_id, timestamp, origin)]
-
-
-def _identity(visitor: str, user_id: str, timestamp: int, origin: Origin) -> CatalogRecord:
-    return CatalogRecord(
-        entity="identity",
-        entity_id=visitor,
-        attributes={MERGED_INTO: user_id},
-        timestamp=timestamp,
-        source=origin.source,
-        by_browser=origin.browser,
-    )
 
 
 def _agent(message: Message, envelope: Message) -> str:

@@ -116,6 +116,13 @@ class IngestionSection(Section):
     browser_visitor_burst: int = Field(
         1_000, ge=1, description="records of one visitor at once that come with a browser's key"
     )
+    browser_links_per_user: int = Field(
+        20,
+        ge=0,
+        description="anonymous visitors that browsers' keys may link to one user within an hour, "
+        "beyond which links are rejected; those with a proof and those without are counted apart; "
+        "0: no limit",
+    )
     browser_max_batch_events: int = Field(
         500, ge=1, description="more events in one body with a browser's key are answered with 413"
     )
@@ -189,6 +196,7 @@ class IngestionSection(Section):
         return Rates(
             Rate(self.browser_key_records_per_s, self.browser_key_burst),
             Rate(self.browser_visitor_records_per_s, self.browser_visitor_burst),
+            self.browser_links_per_user,
         )
 
     def window_ms(self) -> int:

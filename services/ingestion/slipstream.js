@@ -131,9 +131,10 @@
 
   const track = (event, properties) => record('track', { event, properties: properties || {} });
 
-  function identify(userId, traits) {
+  /** `userToken`, signed by the shop's server, proves that this visitor is the user. */
+  function identify(userId, traits, userToken) {
     if (userId && typeof userId === 'object') [userId, traits] = [undefined, userId];
-    record('identify', { userId: userId === undefined || userId === null ? undefined : String(userId), traits: traits || {} });
+    record('identify', { userId: userId === undefined || userId === null ? undefined : String(userId), traits: traits || {} }, { userToken });
   }
 
   function alias(userId, previousId) {
@@ -145,8 +146,8 @@
     return { url: at.href.split('#')[0], path: at.pathname, search: at.search, title: document.title, referrer: document.referrer };
   }
 
-  function record(type, fields) {
-    const context = { page: where(), locale: navigator.language, library: { name: 'slipstream.js', version: api.version } };
+  function record(type, fields, more) {
+    const context = Object.assign({ page: where(), locale: navigator.language, library: { name: 'slipstream.js', version: api.version } }, more);
     const event = Object.assign({ type, messageId: uuid(), timestamp: new Date().toISOString(), context }, fields);
     perform(() => admit(event));
   }
@@ -224,6 +225,9 @@
       save();
       return schedule(notBefore - Date.now());
     }
+    (results || []).forEach((result) => {
+      if (result.unproven && result.unproven !== 'no_token') warn('the user token does not count: ' + result.unproven);
+    });
     if (status >= 400) warn('ingestion refused ' + batch.length + ' events with status ' + status);
     failures = notBefore = 0;
     if (queue.length) schedule(0);

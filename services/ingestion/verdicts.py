@@ -1,17 +1,18 @@
 """Outcomes of messages inside ingestion, and the verdicts that clients get of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
+from slipstream.chassis.access.page_tokens import Unproven
 from slipstream.contracts.access import INGESTION_SCOPES, Scope
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.ingress.rejections import Code, RejectionError
 
 # Rejections that are counted and answered, but not kept as dead letters. Crawlers, floods and keys
 # that anyone can read in a page would fill the topic.
-NOT_KEPT = frozenset({Code.BOT, Code.RATE_LIMITED, Code.SCOPE_MISSING})
+NOT_KEPT = frozenset({Code.BOT, Code.RATE_LIMITED, Code.TOO_MANY_LINKS, Code.SCOPE_MISSING})
 
 
 # Hints in the answer to a request.
@@ -40,13 +41,15 @@ class Acceptance:
     """A good message, and the records that it makes.
 
     `named` means that the client gave the `messageId`, by which a repeat can be recognised. `hints`
-    are words for people about names that they may have meant otherwise.
+    are words for people about names that they may have meant otherwise. `unproven` says why what a
+    page says about its user is not proven.
     """
 
     message_id: str
     records: list[Interaction | CatalogRecord]
     named: bool = False
     hints: tuple[str, ...] = ()
+    unproven: Unproven | None = None
 
     def as_repeat(self) -> "Acceptance":
         """The same message, whose events may be on their topic already."""
@@ -56,7 +59,7 @@ class Acceptance:
             else record
             for record in self.records
         ]
-        return Acceptance(self.message_id, records, self.named, self.hints)
+        return replace(self, records=records)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,10 @@ Outcome = Acceptance | Rejection | Duplicate
 
 
 class Verdict(BaseModel):
-    """The verdict on the message at `index`. A rejected one has `code`, `field` and `reason`."""
+    """The verdict on the message at `index`. A rejected one has `code`, `field` and `reason`.
+
+    `unproven` is there where a page named a user without proof: why there is none.
+    """
 
     index: int
     message_id: str | None
@@ -92,6 +98,7 @@ class Verdict(BaseModel):
     code: Code | None = None
     field: str | None = None
     reason: str | None = None
+    unproven: Unproven | None = None
 
 
 class Verdicts(BaseModel):
@@ -116,6 +123,8 @@ def answer(outcomes: list[Outcome]) -> dict[str, Any]:
     for index, outcome in enumerate(outcomes):
         if type(outcome) is Acceptance:
             results.append({"index": index, "message_id": outcome.message_id, "status": "accepted"})
+            if outcome.unproven is not None:
+                results[-1]["unproven"] = outcome.unproven
             if outcome.hints and len(hints) < MOST_HINTS:
                 hints |= dict.fromkeys(outcome.hints)
         elif type(outcome) is Duplicate:

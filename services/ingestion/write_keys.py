@@ -4,6 +4,7 @@ import base64
 from typing import Final
 
 from slipstream.chassis.access.keys import KnownKey, digest_of
+from slipstream.chassis.access.page_tokens import public_key_of
 from slipstream.contracts.access import BROWSER_SCOPES, INGESTION_SCOPES, Principal
 from slipstream.ingress.settings import listed
 
@@ -43,7 +44,9 @@ def configured_keys(servers: str, browsers: str, pages: str) -> dict[str, KnownK
                 raise ValueError(f"{variable}: {name}: a name and a key may each appear once")
             names.add(name)
             keys[digest] = KnownKey(
-                Principal(name, scopes, of_browser), origins if of_browser else frozenset()
+                Principal(name, scopes, of_browser),
+                origins if of_browser else frozenset(),
+                page_key="" if of_browser else public_key_of(key),
             )
         if not keys:
             raise ValueError(f"{WRITE_KEYS} is not set: give at least one name:key")

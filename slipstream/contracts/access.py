@@ -48,7 +48,9 @@ class AccessKey(Record):
     """`access-keys.v1`, key `digest`: the newest state of an access key. The key itself is nowhere.
 
     `digest` is the key's SHA-256 in hex. A key with `origins` is taken only from their pages. It
-    counts until `expires_at` or `revoked_at`, whichever comes first.
+    counts until `expires_at` or `revoked_at`, whichever comes first. `page_key` is the public key
+    that verifies the tokens which its holder signs for pages; empty for a browser's key, and where
+    only the digest is known.
     """
 
     digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -59,6 +61,7 @@ class AccessKey(Record):
     created_at: Millis
     expires_at: Millis | None = None
     revoked_at: Millis | None = None
+    page_key: Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]{43}=)?$")] = ""
 
 
 class AccessKeyUse(Record):

@@ -26,6 +26,7 @@ class Code(StrEnum):
     SCOPE_MISSING = "scope_missing"
     BOT = "bot"
     RATE_LIMITED = "rate_limited"
+    TOO_MANY_LINKS = "too_many_links"
 
 
 class RejectionError(Exception):

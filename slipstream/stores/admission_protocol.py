@@ -6,9 +6,11 @@ names to the same codes.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
+
+from slipstream.contracts import times
 
 # Plan, a request: without a limit of its own; or with that of its write key, which is one key.
 REQUEST: Final = b"R"
@@ -18,15 +20,20 @@ NOTHING: Final = b"n"
 ID: Final = b"i"
 VISITOR: Final = b"v"
 ID_AND_VISITOR: Final = b"b"
+# Plan, before a message: it links a visitor to a user, whose visitors of the hour are one key. It
+# has no code in the answer.
+LINK: Final = b"l"
 # Answer, a request: its messages are judged; or its write key's rate is exceeded, and none is.
 ACCEPTED: Final = b"+"
 REFUSED: Final = b"-"
 # Answer, a message: its id is new; an attempt is under way or ended without an answer; it was
-# acknowledged; its visitor's rate is exceeded; nothing was looked up, or its request is refused.
+# acknowledged; its visitor's rate is exceeded; its user has too many visitors; nothing was looked
+# up, or its request is refused.
 FIRST: Final = ord("f")
 PENDING: Final = ord("p")
 DONE: Final = ord("d")
 LIMITED: Final = ord("r")
+TOO_MANY: Final = ord("m")
 UNCHECKED: Final = ord(".")
 
 
@@ -50,10 +57,21 @@ class Rate(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """The rates of a write key and of each visitor whose messages come with it."""
+    """The rates of a write key and of each visitor whose messages come with it, and how many
+    visitors may become one user within an hour; 0 is no limit.
+    """
 
     key: Rate = Rate()
     visitor: Rate = Rate()
+    links_per_hour: int = 0
+
+
+class PageLink(NamedTuple):
+    """A visitor whom a page links to a user. Proven and other ones are counted apart."""
+
+    visitor_id: str
+    user_id: str
+    proven: bool
 
 
 @dataclass(slots=True)
@@ -62,7 +80,8 @@ class AdmissionQuery:
 
     `source` is the name of its write key. `ids` and `visitors` have an entry for each message: the
     key of its id (`AdmissionStore.message_key`) and the visitor to count, each None to leave out.
-    `records` has the number of records that each message makes; None for one each.
+    `records` has the number of records that each message makes; None for one each. `links` has the
+    links to count, by the message's place.
     """
 
     source: str
@@ -70,13 +89,14 @@ class AdmissionQuery:
     visitors: Sequence[str | None]
     records: Sequence[int] | None = None
     rates: Rates = field(default_factory=Rates)
+    links: Mapping[int, PageLink] = field(default_factory=dict)
 
 
 class AdmissionVerdict(NamedTuple):
     """The verdict on a request.
 
-    `codes` has `FIRST`, `PENDING` (also: not known), `DONE`, `LIMITED` or `UNCHECKED` for each
-    message. `wait_ms` is over 0 where the request exceeds its write key's rate.
+    `codes` has `FIRST`, `PENDING` (also: not known), `DONE`, `LIMITED`, `TOO_MANY` or `UNCHECKED`
+    for each message. `wait_ms` is over 0 where the request exceeds its write key's rate.
     """
 
     codes: bytes
@@ -95,8 +115,9 @@ class AdmissionCall:
         """
         self.queries = queries
         self.keys: list[str] = []
-        # For each rate of the plan: records to charge, ms between records, and burst.
-        self.charges: list[float] = []
+        # For each rate of the plan: records to charge, ms between records, and burst; for each link
+        # the visitor, the most visitors, and the ms for which they count.
+        self.charges: list[float | str] = []
         plan: list[bytes] = []
         for query in queries:
             records = query.records or [1] * len(query.ids)
@@ -106,11 +127,20 @@ class AdmissionCall:
                 self._charge(sum(records), query.rates.key)
             else:
                 plan.append(REQUEST)
-            if not query.rates.visitor.records_per_s:
+            counts = query.rates.visitor.records_per_s > 0
+            if not counts and not query.links:
                 plan += [ID if key else NOTHING for key in query.ids]
                 self.keys += [key for key in query.ids if key]
                 continue
-            for key, visitor, count in zip(query.ids, query.visitors, records, strict=True):
+            for place, (key, visitor, count) in enumerate(
+                zip(query.ids, query.visitors, records, strict=True)
+            ):
+                if link := query.links.get(place):
+                    plan.append(LINK)
+                    self.keys.append(f"{prefix}l:{digest(f'{link.proven:d}{link.user_id}')}")
+                    most = query.rates.links_per_hour
+                    self.charges += (digest(link.visitor_id), most, times.HOUR_MS)
+                visitor = visitor if counts else None
                 if key:
                     plan.append(ID_AND_VISITOR if visitor else ID)
                     self.keys.append(key)

@@ -2,10 +2,12 @@
 -- KEYS: the gap's key, the ids that were acknowledged, then the keys of the plan in its order.
 -- ARGV: 1 ms an id is kept, 2 ms of a gap to begin (0: none), 3 how many ids were acknowledged,
 --       4 the plan, 5 the log that messages are written to, from 6 for each rate of the plan the
---       records to charge, ms between records, and the burst.
--- The plan has a code for each request, followed by a code for each of its messages.
--- Returns a code for each code of the plan, as one string, then the ms to wait of each refused
--- request.
+--       records to charge, ms between records, and the burst; for each link of the plan the
+--       visitor, the most visitors, and the ms for which they count.
+-- The plan has a code for each request, followed by a code for each of its messages, before which
+-- a link may stand.
+-- Returns a code for each request and message of the plan, as one string, then the ms to wait of
+-- each refused request.
 
 -- The codes are explained in admission_protocol.py, under the same names.
 local REQUEST = 'R'
@@ -14,12 +16,14 @@ local NOTHING = 'n'
 local ID = 'i'
 local VISITOR = 'v'
 local ID_AND_VISITOR = 'b'
+local LINK = 'l'
 local ACCEPTED = '+'
 local REFUSED = '-'
 local FIRST = 'f'
 local PENDING = 'p'
 local DONE = 'd'
 local LIMITED = 'r'
+local TOO_MANY = 'm'
 local UNCHECKED = '.'
 
 local kept, begin_gap, marks, plan = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
@@ -65,7 +69,25 @@ local function seen(key)
     return held == done and DONE or PENDING
 end
 
-local answers, waits, charge, refused = {}, {}, 6, false
+-- The visitors of a user are a set that ends an hour after its first one. Returns whether the user
+-- may have this one.
+local function may_link(key, charge)
+    local visitor, most, kept_ms = ARGV[charge], tonumber(ARGV[charge + 1]), ARGV[charge + 2]
+    if redis.call('SISMEMBER', key, visitor) == 1 then
+        return true
+    end
+    local others = redis.call('SCARD', key)
+    if others >= most then
+        return false
+    end
+    redis.call('SADD', key, visitor)
+    if others == 0 then
+        redis.call('PEXPIRE', key, kept_ms)
+    end
+    return true
+end
+
+local answers, waits, charge, refused, too_many = {}, {}, 6, false, false
 for i = 1, #plan do
     local code, answer = string.sub(plan, i, i), UNCHECKED
     if code == REQUEST then
@@ -77,7 +99,10 @@ for i = 1, #plan do
             answer = REFUSED
             waits[#waits + 1] = wait
         end
-    elseif code ~= NOTHING then
+    elseif code == LINK then
+        too_many = not refused and not may_link(KEYS[at], charge)
+        at, charge, answer = at + 1, charge + 3, ''
+    elseif code ~= NOTHING or too_many then
         local id, visitor, owed
         if code == ID or code == ID_AND_VISITOR then
             id, at = KEYS[at], at + 1
@@ -85,7 +110,9 @@ for i = 1, #plan do
         if code == VISITOR or code == ID_AND_VISITOR then
             visitor, owed, at, charge = KEYS[at], charge, at + 1, charge + 3
         end
-        if not refused then
+        if too_many then
+            too_many, answer = false, TOO_MANY
+        elseif not refused then
             if visitor and not (id and redis.call('GET', id) == done)
                 and take(visitor, owed) > 0 then
                 answer = LIMITED

@@ -19,12 +19,14 @@ from slipstream_cli.peers import (
 
 # The most that monitoring gives at once.
 _PAGE_LIMIT = 500
+# Characters of a key that monitoring makes.
+_SAFE_KEY_LENGTH = 32
 name_argument = click.argument("name")
 
 
-@click.group(short_help="Make, list, rotate and revoke access keys.")
+@click.group(short_help="Make, list, rotate and revoke access keys; sign for pages.")
 def keys() -> None:
-    """Make, list, rotate and revoke access keys, over monitoring's REST API.
+    """Make, list, rotate and revoke access keys, over monitoring's REST API; sign for pages.
 
     A key grants scopes (docs/security.md): the first five are for ingestion, the others for the
     services' APIs. Every service takes a change over within a second. Only digests are kept: a key
@@ -157,6 +159,51 @@ def revoke(name: str, url: str | None, data_dir: Path) -> None:
     with monitoring_peer(url, data_dir) as peer:
         count = peer.post(f"/v1/keys/{segment(name)}:revoke", None)["revoked"]
     click.echo(f"{count} key{'s' if count > 1 else ''} of {name} revoked, refused within a second.")
+
+
+@keys.command("sign-user", short_help="Make a token that proves a page's user.")
+@click.argument("user_id")
+@click.option(
+    "--anonymous-id",
+    required=True,
+    help="Anonymous id of the page's visitor: slipstream.anonymousId() there.",
+)
+@click.option(
+    "--key",
+    envvar="SLIPSTREAM_WRITE_KEY",
+    prompt="Write key",
+    hide_input=True,
+    show_envvar=True,
+    help="Write key of a server, with the scope identify. Default: it is asked for.",
+)
+@click.option(
+    "--for",
+    "duration",
+    type=Duration(),
+    default="10m",
+    show_default=True,
+    help="Time for which the token holds, 10m at most.",
+)
+def sign_user(user_id: str, anonymous_id: str, key: str, duration: int) -> None:
+    """Make a token by which a page proves that its visitor is USER_ID (docs/tracker.md).
+
+    It is made here, without a service, as the shop's server does it for its page. Only a key that
+    rotate or create printed, or that stands in ingestion's settings, signs tokens that count.
+
+    \b
+    Example:  slipstream keys sign-user ada --anonymous-id 7c9e6679-7425-40de-944b-e07fc1f90ae7
+    """
+    from slipstream.chassis.access.page_tokens import LONGEST_S, signed_user
+
+    if not 1_000 <= duration <= LONGEST_S * 1_000:
+        raise click.UsageError("A token holds for at least a second and at most 10m: change --for.")
+    if len(key) < _SAFE_KEY_LENGTH:
+        click.echo(
+            f"Warning: a key of fewer than {_SAFE_KEY_LENGTH} characters can be guessed from its"
+            " tokens, which pages show. Make one: slipstream keys create.",
+            err=True,
+        )
+    click.echo(signed_user(key, user_id, anonymous_id, duration // 1_000))
 
 
 def _show_key(key: str | None, then: str) -> None:

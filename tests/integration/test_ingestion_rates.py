@@ -5,8 +5,9 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from slipstream.chassis.access.page_tokens import signed_user
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
-from slipstream.contracts.topics import INTERACTIONS
+from slipstream.contracts.topics import INTERACTIONS, PEOPLE
 from tests.integration.test_ingestion import AUTH, records, track
 from tests.integration.test_ingestion_admission import ingestion, verdicts
 from tests.integration.test_ingestion_admission import patient_store as patient_store
@@ -92,3 +93,41 @@ def test_a_page_s_key_is_charged_by_records(
         ]  # fmt: skip
         assert answered(page, ("eve", 9)) == 429
         assert answered(AUTH, ("ada", 100), ("ada", 100)) == ["accepted"] * 2
+
+
+def test_a_user_gains_so_many_visitors_an_hour_by_pages(
+    broker: KafkaSettings, redis_settings: RedisSettings, namespace: str
+) -> None:
+    page = ("in-the-page", "")
+
+    def link(visitor: str, user: str = "u", **context: str) -> dict[str, Any]:
+        ids = {"userId": user, "anonymousId": visitor}
+        return {"type": "identify", **ids, "context": context}
+
+    with ingestion(
+        broker,
+        redis_settings,
+        namespace,
+        browser_keys=SecretStr(f"page:{page[0]}"),
+        browser_links_per_user=3,
+    ) as client:
+
+        def codes(*messages: dict[str, Any], auth: tuple[str, str] = page) -> list[str | None]:
+            body = {"batch": list(messages)}
+            answer = client.post("/v1/batch", json=body, auth=auth).json()
+            return [result.get("code") for result in answer["results"]]
+
+        many = "too_many_links"
+        assert codes(*(link(f"a{n}") for n in range(5))) == [None] * 3 + [many] * 2
+        assert codes(link("a1"), link("a4"), link("a2")) == [None, many, None], "known ones go on"
+        assert codes(link("a4", "v"), track("u", "a", "m-0")) == [None, None]
+        tokens = {
+            visitor: signed_user(AUTH[0], "u", visitor, 600) for visitor in ("p0", "p1", "p2", "p3")
+        }
+        proven = [link(visitor, userToken=token) for visitor, token in tokens.items()]
+        assert codes(*proven) == [None] * 3 + [many], "a flood leaves room for those with a proof"
+        assert codes(*(link(f"s{n}") for n in range(5)), auth=AUTH) == [None] * 5
+        single = client.post("/v1/identify", json=link("a9"), auth=page)
+        assert single.status_code == 200
+        assert "server's key" in single.json()["results"][0]["reason"]
+    assert len(records(broker, namespace, PEOPLE, 14)) == 14

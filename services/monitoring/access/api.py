@@ -17,7 +17,8 @@ from services.monitoring.access.repository import (
 )
 from slipstream.chassis.access.audits import audit_record
 from slipstream.chassis.access.demands import requires
-from slipstream.chassis.access.keys import digest_of
+from slipstream.chassis.access.keys import KEY_ID_LENGTH, digest_of
+from slipstream.chassis.access.page_tokens import public_key_of
 from slipstream.chassis.errors import ConflictError, InvalidRequestError, NotFoundError
 from slipstream.contracts.access import BROWSER_SCOPES, AccessKey, Scope
 from slipstream.contracts.events import Millis
@@ -91,10 +92,10 @@ class KeyBody(BaseModel):
     @classmethod
     def of(cls, entry: KeyEntry) -> "KeyBody":
         return cls(
-            id=entry.key.digest[:12],
+            id=entry.key.digest[:KEY_ID_LENGTH],
             created_by=entry.created_by,
             last_used_at=entry.last_used_at,
-            **entry.key.model_dump(exclude={"digest"}),
+            **entry.key.model_dump(exclude={"digest", "page_key"}),
         )
 
 
@@ -159,6 +160,7 @@ def create_key(request: Request, body: KeyRequest) -> NewKey:
         digest=body.digest or digest_of(secret or ""),
         scopes=sorted(set(body.scopes)),
         created_at=access.clock(),
+        page_key=public_key_of(secret) if secret and not body.browser else "",
         **body.model_dump(exclude={"digest", "scopes"}),
     )
     detail = body.model_dump(mode="json", exclude={"name", "digest"}, exclude_defaults=True)
@@ -182,7 +184,9 @@ def rotate_key(request: Request, name: PathName, body: Rotation | None = None) -
     grace_ms, secret = (body or Rotation()).grace_ms, secrets.token_urlsafe(24)
     audit = _audit(request, "rotate_key", name, {"grace_ms": grace_ms})
     try:
-        key = access.book.rotate(name, digest_of(secret), audit.at + grace_ms, audit)
+        key = access.book.rotate(
+            name, digest_of(secret), audit.at + grace_ms, audit, public_key_of(secret)
+        )
     except NoKeyError as error:
         raise _no_key(name) from error
     access.changed()

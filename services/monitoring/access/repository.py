@@ -52,6 +52,7 @@ _keys: Final = Table(
     Column("last_used_at", BigInteger),
     # Whether the present state is on the topic.
     Column("published", Boolean, nullable=False, index=True),
+    Column("page_key", String, nullable=False, server_default=""),
 )
 # A row for each name, which whoever changes the name's keys changes first. So another one who does
 # waits until the end of that transaction, and then sees what it has done.
@@ -113,7 +114,9 @@ class AccessKeyBook:
         except IntegrityError as error:  # at the same moment, as another name's
             raise NameTakenError("another name") from error
 
-    def rotate(self, name: str, digest: str, ends_at: int, audit: AuditRecord) -> AccessKey:
+    def rotate(
+        self, name: str, digest: str, ends_at: int, audit: AuditRecord, page_key: str = ""
+    ) -> AccessKey:
         """Make a key that grants what the newest one of its name does; the older ones end.
 
         Args:
@@ -121,6 +124,7 @@ class AccessKeyBook:
             digest: Digest of the new key.
             ends_at: When the older keys end (ms), unless they end before.
             audit: Record of the change.
+            page_key: Public key that verifies the new key's tokens for pages.
 
         Raises:
             NoKeyError: No key of this name counts.
@@ -132,7 +136,14 @@ class AccessKeyBook:
             for older in valid:
                 if older.expires_at is None or older.expires_at > ends_at:
                     _change(db, older.digest, expires_at=ends_at)
-            fresh = valid[-1].model_copy(update={"digest": digest, "created_at": audit.at})
+            before = valid[-1]
+            fresh = before.model_copy(
+                update={
+                    "digest": digest,
+                    "created_at": audit.at,
+                    "page_key": "" if before.browser else page_key,
+                }
+            )
             _add(db, fresh, audit)
         return fresh
 

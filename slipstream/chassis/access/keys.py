@@ -7,18 +7,25 @@ depends on the digest alone, which gives no key away.
 import hashlib
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from slipstream.contracts.access import AccessKey, Principal, Scope
 from slipstream.contracts.times import now_ms
 
+# Characters of a digest that name its key.
+KEY_ID_LENGTH: Final = 12
+
 
 class KnownKey(NamedTuple):
-    """A key's holder, the web origins that it is taken from (none: from anywhere), and its end."""
+    """A key's holder, the web origins that it is taken from (none: from anywhere), and its end.
+
+    `page_key` is the public key that verifies its tokens for pages, empty for none.
+    """
 
     principal: Principal
     origins: frozenset[str] = frozenset()
     ends_at: int | None = None
+    page_key: str = ""
 
 
 def digest_of(key: str) -> str:
@@ -37,12 +44,23 @@ class KeyRing:
         """With the configured keys by digest. No record changes or ends them."""
         self._configured = dict(configured)
         self._followed: dict[str, KnownKey] = {}
+        # Those that verify tokens of pages, by the beginning of their digests.
+        self._page_keys = {
+            digest[:KEY_ID_LENGTH]: digest for digest, key in configured.items() if key.page_key
+        }
         self._uses: dict[str, int] = {}
         self.loading = False
 
     def find(self, key: str) -> KnownKey | None:
         """The key if it counts now."""
-        digest = digest_of(key)
+        return self._look_up(digest_of(key))
+
+    def page_key(self, key_id: str) -> KnownKey | None:
+        """The key that verifies tokens which name it by the beginning of its digest."""
+        digest = self._page_keys.get(key_id)
+        return self._look_up(digest) if digest else None
+
+    def _look_up(self, digest: str) -> KnownKey | None:
         known = self._configured.get(digest)
         if known is not None:
             return known
@@ -66,4 +84,7 @@ class KeyRing:
             Principal(record.name, scopes, record.browser),
             frozenset(record.origins),
             min(ends, default=None),
+            record.page_key,
         )
+        if record.page_key:
+            self._page_keys[record.digest[:KEY_ID_LENGTH]] = record.digest

@@ -220,6 +220,19 @@ test('identify names both the visitor and the user, and later events name the us
   assert.deepEqual([alias.userId, alias.previousId], ['ada@example.org', 'ada']);
 });
 
+test('identify carries the token of the shop, and a page is told of one that does not count', async () => {
+  const browser = new Browser();
+  browser.replies.push({ results: [{ status: 'accepted', unproven: 'expired' }, { status: 'accepted', unproven: 'no_token' }] });
+  browser.loaded().identify('ada', {}, 'header.claims.signature');
+  browser.tracker.track('after');
+  await browser.pass(SECOND);
+  const [identify, after] = browser.sent;
+  assert.equal(identify.context.userToken, 'header.claims.signature');
+  assert.ok(!('userToken' in after.context));
+  assert.equal(browser.warnings.length, 1);
+  assert.match(browser.warnings[0], /user token.*expired/);
+});
+
 test('reset and another user begin another visitor', async () => {
   const browser = new Browser();
   browser.loaded().identify('ada');

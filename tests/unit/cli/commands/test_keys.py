@@ -5,6 +5,9 @@ import json
 import pytest
 from click.testing import CliRunner, Result
 
+from services.ingestion.write_keys import configured_keys
+from slipstream.chassis.access.keys import KeyRing
+from slipstream.chassis.access.page_tokens import PageTokens
 from slipstream_cli.__main__ import cli
 from tests.unit.cli.rest_answers import Answers, InTurn, answers, problem
 
@@ -86,3 +89,21 @@ def test_a_name_without_keys_is_one_clear_line(
     answers.by_request[action] = problem(404, "shop has no key that counts")
     answer = invoke(*arguments)
     assert (answer.exit_code, answer.output) == (1, "Error: shop has no key that counts\n")
+
+
+def test_a_user_is_signed_without_a_service(answers: Answers) -> None:
+    key = "k" * 32
+
+    def sign(*more: str, with_key: str = key) -> Result:
+        arguments = ["keys", "sign-user", "ada", "--anonymous-id", "a1", *more]
+        return CliRunner().invoke(cli, arguments, env={"SLIPSTREAM_WRITE_KEY": with_key})
+
+    made = sign()
+    assert (made.exit_code, made.stderr) == (0, "")
+    tokens = PageTokens(KeyRing(configured_keys(f"shop:{key}", "", "*")))
+    assert tokens.doubt(made.stdout.strip(), "ada", "a1") is None
+    assert tokens.doubt(made.stdout.strip(), "ada", "a2") == "wrong_anonymous_id"
+    long = sign("--for", "11m")
+    assert long.exit_code == 2 and "at most 10m" in long.output
+    assert "can be guessed" in sign(with_key="dev").stderr
+    assert answers.heard == []
