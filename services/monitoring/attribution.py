@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from slipstream.contracts.events import Interaction, Slate
+from slipstream.contracts.page_visitors import page_visitor
 from slipstream.contracts.vocabulary import CONVERSIONS, WITHOUT_SIGNAL
 
 BUCKET_MS = 300_000
@@ -74,7 +75,8 @@ class Response:
             return None
         return cls(
             interaction.event_id,
-            interaction.user_id,
+            # Slates are asked for by the page's anonymous id.
+            page_visitor(interaction.user_id),
             interaction.item_id,
             interaction.timestamp,
             interaction.event_type in CONVERSIONS,

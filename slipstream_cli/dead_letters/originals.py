@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from slipstream.contracts.events import DeadLetter
+from slipstream.contracts.page_visitors import apart_id
 from slipstream.contracts.times import DAY_MS
 from slipstream.contracts.vocabulary import MAX_ID_BYTES, MERGED_INTO
 from slipstream.ingress.fields import as_millis
@@ -91,6 +92,9 @@ def _message(message: dict[str, Any], letter: Letter, now_ms: int) -> ReplayEntr
             raise NotReplayableError("no field of the original shows which call it was")
     if letter.record.by_browser and message["type"] in JUDGED_CALLS:
         raise _of_browser(str(message["type"]))
+    if letter.record.by_browser and (user := message.pop("userId", None)) is not None:
+        # The key that the replay uses would prove what the page said.
+        message["anonymousId"] = apart_id(str(message.get("anonymousId") or user))
     if not message.get("messageId"):
         message["messageId"] = f"letter-{_digest(letter.id)}"
     message.pop("writeKey", None)

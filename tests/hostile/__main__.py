@@ -18,6 +18,7 @@ from slipstream_cli.benchmarks.load import basic_auth
 from slipstream_cli.local.processes import StartError
 from tests.hostile.attacks import WRONG_CREDENTIALS
 from tests.hostile.bed import API_TOKEN, SERVER_KEY, Bed, opened
+from tests.hostile.gains import Reader
 from tests.hostile.honest import Answers, Question, ask
 from tests.hostile.hostile import attack
 from tests.hostile.memory_group import why_not
@@ -62,10 +63,19 @@ def main(minutes: float, alone_seconds: float, kinds: str, servers: str | None) 
         }
         pool.submit(ask, questions, 10.0).result()
         alone = pool.submit(ask, questions, alone_seconds).result()
+        reader = Reader(bed.ports)
+        lags_alone = reader.lags_ms(5.0)
         attacking = pool.submit(attack, bed.ports, minutes * 60, kinds)
-        beside = pool.submit(ask, questions, minutes * 60).result()
+        asking = pool.submit(ask, questions, minutes * 60)
+        lags = reader.lags_ms(minutes * 60)
         told = attacking.result()
-        _report(bed, alone, beside, told)
+        _report(bed, alone, asking.result(), told)
+        click.echo(
+            f"\nan event until it is seen, ms: worst {max(lags_alone):.0f} alone,"
+            f" {max(lags):.0f} beside the attack ({len(lags)} events)"
+        )
+        if gains := reader.thefts():
+            raise click.ClickException("; ".join(gains))
         if dead := [name for name in bed.ports if not bed.alive(name)]:
             raise click.ClickException(f"not alive any more: {', '.join(dead)}")
         # A minute has five guesses, and the attack touches one more than it lasts.

@@ -3,16 +3,17 @@
 import base64
 import gzip
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 import orjson
 
+from slipstream.chassis.access.page_tokens import signed_user
 from slipstream.contracts.services import SERVICES
 from slipstream.features.views import ITEM, ITEM_NEIGHBOURS, SESSION, VISITOR
 from slipstream_cli.benchmarks.load import basic_auth
-from tests.hostile.bed import API_TOKEN, BROWSER_KEY
+from tests.hostile.bed import API_TOKEN, BROWSER_KEY, SERVER_KEY
 
 # Stands for a number in prepared requests: another one each time, so that no event is a repeat.
 _MARK: Final = "#NUMBER#"
@@ -28,6 +29,8 @@ _GUARDED: Final = {
 }
 WRONG_CREDENTIALS: Final = "wrong credentials"
 _CHAIN: Final = b"[" * 900 + b'"a"' + b"]" * 900
+# The user whom strangers' pages name, the visitor of such a page, and the item that it plants.
+VICTIM, THIEF, PLANTED = "honest", "thief", "planted"
 _numbers = itertools.count(10_000_000)
 
 
@@ -70,6 +73,29 @@ def _event(number: int, name: str = "Product Viewed", **properties: Any) -> dict
         "anonymousId": f"h{_MARK}-{number}",
         "properties": {"product_id": f"i{number}", **properties},
     }
+
+
+def _link(number: int, user: str, **context: str) -> dict[str, Any]:
+    ids = {"userId": user, "anonymousId": f"h{_MARK}-{number}"}
+    return {"type": "identify", "messageId": f"{_MARK}-{number}", **ids, "context": context}
+
+
+def _links(users: Sequence[str]) -> bytes:
+    return orjson.dumps({"batch": [_link(number, user) for number, user in enumerate(users)]})
+
+
+def _forged() -> bytes:
+    """Links with tokens that name a key that counts, which has not signed them."""
+    signed = signed_user(SERVER_KEY, VICTIM, "another", 600)
+    links = [_link(number, VICTIM, userToken=f"{signed[:-9]}{number:09}") for number in range(300)]
+    return orjson.dumps({"batch": links})
+
+
+def _theft() -> bytes:
+    """A link of the thief's own device to the victim, and an event in the victim's name."""
+    link = _link(0, VICTIM) | {"anonymousId": THIEF}
+    event = _event(1, product_id=PLANTED) | {"userId": VICTIM, "anonymousId": THIEF}
+    return orjson.dumps({"batch": [link, event]})
 
 
 def _batch(events: int, size: int) -> bytes:
@@ -150,6 +176,12 @@ def attacks() -> dict[str, Attack]:
             "deep JSON": _post("/v1/batch", b'{"batch":[' + b"[" * 400_000, _BROWSER),
             "wide JSON": _post("/v1/track", wide, _BROWSER),
             "too wide JSON": _post("/v1/track", wider, _BROWSER),
+            "links into one user": _post("/v1/batch", _links([VICTIM] * 500), _BROWSER),
+            "links into many users": _post(
+                "/v1/batch", _links([f"u{_MARK}-{number}" for number in range(500)]), _BROWSER
+            ),
+            "forged user tokens": _post("/v1/batch", _forged(), _BROWSER),
+            "link to a victim": _post("/v1/batch", _theft(), _BROWSER),
             "without a key": _post("/v1/batch", _batch(100, 4_000)),
             "pipelined requests": _get("/health/live") * 3_000,
         }.items()

@@ -44,7 +44,7 @@ from slipstream.contracts.positions import (
 )
 from slipstream.contracts.times import DAY_MS, now_ms
 from slipstream.features import history
-from slipstream.features.identity import Identities
+from slipstream.features.identity import Identities, visitors_apart
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.erasing import LastOffset
 from slipstream.stores.lake import (
@@ -269,6 +269,7 @@ class LakeErasures:
             self._store.erasures.erase_entries(person.visitor_ids, person.ends(entries))
         erased = set[str]().union(*(person.visitor_ids for person in people))
         names = erased.union(*(names_of(entry.record) for entry in entries))
+        names.update(visitors_apart(names))
         others = set[str]().union(
             *(
                 each.visitor_ids

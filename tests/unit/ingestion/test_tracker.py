@@ -1,6 +1,7 @@
 """Delivery of the tracker. Its behaviour in a page is tested in test_tracker.mjs, run by Node."""
 
 import gzip
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,8 +11,12 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from services.ingestion import tracker
+from services.ingestion.write_keys import configured_keys
+from slipstream.chassis.access.keys import KeyRing
+from slipstream.chassis.access.page_tokens import PageTokens
 
 HERE = Path(__file__).parent
+DOCS = HERE.parents[2] / "docs"
 NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(
     NODE is None, reason="node is not installed; Debian, Ubuntu: apt install nodejs"
@@ -89,3 +94,16 @@ def test_its_behaviour_in_a_page() -> None:
     command = [str(NODE), "--test", "--test-reporter=spec", str(HERE / "test_tracker.mjs")]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=110)
     assert ended.returncode == 0, ended.stdout[-6_000:] + ended.stderr
+
+
+@needs_node
+def test_the_documented_signature_counts() -> None:
+    key = "a-server-key-of-thirty-two-letters"
+    (script,) = re.findall(r"```js\n(.*?)```", (DOCS / "tracker.md").read_text("utf-8"), re.DOTALL)
+    call = f"process.stdout.write(userToken({key!r}, 'ada', 'a1'))"
+    ended = subprocess.run(
+        [str(NODE), "-e", script + call], capture_output=True, text=True, timeout=60, check=True
+    )
+    tokens = PageTokens(KeyRing(configured_keys(f"shop:{key}", "", "*")))
+    assert tokens.doubt(ended.stdout, "ada", "a1") is None
+    assert tokens.doubt(ended.stdout, "eve", "a1") == "wrong_user"

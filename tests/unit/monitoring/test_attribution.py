@@ -95,6 +95,14 @@ def test_response_of_an_interaction_tells_conversions_from_clicks(
     assert Response.of(event) == Response("e", "u", "a", T0, converted, None)
 
 
+def test_response_that_a_page_sent_in_a_users_name_is_its_anonymous_visitors() -> None:
+    event = Interaction(
+        event_id="e", event_type="click", user_id="a1~unproven", anonymous_id="a1", item_id="a",
+        timestamp=T0, received_at=T0,
+    )  # fmt: skip
+    assert Response.of(event) == Response("e", "a1", "a", T0, False, None)
+
+
 def test_shown_slate_of_a_record_keeps_each_item_once() -> None:
     items = [SlateItem(item_id=i, score=1.0, source="ease") for i in ("a", "b", "a")]
     record = Slate(

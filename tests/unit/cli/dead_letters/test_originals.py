@@ -171,6 +171,15 @@ def test_an_event_of_a_page_is_sent_again(call: Any) -> None:
     assert replay_entry(letter(original, by_browser=True), NOW).path == BATCH
 
 
+@pytest.mark.parametrize("ids", [{"anonymousId": "a1"}, {}])
+def test_a_users_event_of_a_page_stays_apart_from_the_user(ids: dict[str, str]) -> None:
+    original = {"type": "track", "event": "view", "userId": "ada", **ids}
+    sent = replay_entry(letter(original, by_browser=True), NOW).entry
+    assert "userId" not in sent
+    assert sent["anonymousId"] == ids.get("anonymousId", "ada") + "~unproven"
+    assert replay_entry(letter(original), NOW).entry["userId"] == "ada"
+
+
 def test_a_link_of_a_page_that_features_left_out_is_not_sent_with_the_key_of_a_server() -> None:
     identity = CatalogRecord(
         entity="identity",

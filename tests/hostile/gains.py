@@ -1,0 +1,58 @@
+"""What attacks must not gain: a victim's history, a place in it, or other visitors' waiting."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from slipstream_cli.benchmarks.load import basic_auth
+from tests.hostile.attacks import PLANTED, THIEF, VICTIM
+from tests.hostile.bed import API_TOKEN, SERVER_KEY
+
+# Longest wait for an event to be seen, and the pause between two events.
+_TIMEOUT_S, _PAUSE_S = 60.0, 0.5
+
+
+class Reader:
+    """Asks features for visitors, as a shop does for its pages."""
+
+    def __init__(self, ports: Mapping[str, int]) -> None:
+        token = {"Authorization": f"Bearer {API_TOKEN}"}
+        self._ports = ports
+        self._client = httpx.Client(headers=token, timeout=30.0)
+
+    def items(self, visitor: str) -> set[str]:
+        """The items of the visitor's history."""
+        url = f"http://127.0.0.1:{self._ports['features']}/v1/features/visitor/{visitor}"
+        answer = self._client.get(url)
+        if answer.status_code == 404:
+            return set()
+        return {event["item_id"] for event in answer.raise_for_status().json()["sequence"]}
+
+    def lags_ms(self, seconds: float) -> list[float]:
+        """How long events of new visitors take to be seen, one after the other."""
+        end, lags = time.monotonic() + seconds, list[float]()
+        while time.monotonic() < end:
+            visitor, begin = f"new-{time.time_ns()}", time.monotonic()
+            self._send({"anonymousId": visitor})
+            while not self.items(visitor) and time.monotonic() < begin + _TIMEOUT_S:
+                time.sleep(0.02)
+            lags.append((time.monotonic() - begin) * 1_000)
+            time.sleep(_PAUSE_S)
+        return lags
+
+    def thefts(self) -> list[str]:
+        """What the attack "link to a victim" has gained, in words."""
+        theirs, stolen = self.items(VICTIM), self.items(THIEF)
+        gains = []
+        if stolen - {PLANTED}:
+            gains.append(f"{THIEF} reads what {VICTIM} viewed: {sorted(stolen & theirs)}")
+        if PLANTED in theirs:
+            gains.append(f"{THIEF} wrote into the history of {VICTIM}")
+        return gains
+
+    def _send(self, ids: dict[str, Any]) -> None:
+        event = {"event": "Product Viewed", "properties": {"product_id": "i1"}, **ids}
+        url = f"http://127.0.0.1:{self._ports['ingestion']}/v1/track"
+        self._client.post(url, json=event, headers=basic_auth(SERVER_KEY)).raise_for_status()
