@@ -103,15 +103,20 @@ def test_a_page_s_link_of_a_known_user_reaches_neither_store(settings: FeaturesS
             update={"attributes": {"plan": "free"}, "timestamp": 2, **by_page}
         )
         login = link("anonymous", "u2").model_copy(update=by_page)
-        send_entries(run.producer, [*stolen, changed, login])
+        proven = link("phone", "u3").model_copy(update={**by_page, "proven": True})
+        send_entries(run.producer, [*stolen, changed, login, proven])
         until(lambda: counter(run, "links", outcome="refused") >= 2)
         run.settle()
         assert run.store.visitor("thief") is None
-        assert run.store.visitor("anonymous") == run.store.visitor("u2")
+        asker, user = run.store.visitor("anonymous"), run.store.visitor("u2")
+        assert (asker and asker.counts, bool(user and user.counts)) == ({}, True)
+        assert run.store.visitor("phone") == run.store.visitor("u3")
         kept = run.lake.read(lake.CATALOG).to_pylist()
-        assert {(row["entity_id"], row["attributes"], row["by_browser"]) for row in kept} == {
-            ("u1", '{"plan":"pro"}', False),
-            ("anonymous", '{"user_id":"u2"}', True),
+        columns = ("entity_id", "attributes", "by_browser", "proven")
+        assert {tuple(row[name] for name in columns) for row in kept} == {
+            ("u1", '{"plan":"pro"}', False, False),
+            ("anonymous", '{"user_id":"u2"}', True, False),
+            ("phone", '{"user_id":"u3"}', True, True),
         }
 
 
