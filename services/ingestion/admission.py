@@ -15,6 +15,7 @@ from slipstream.stores.admission_protocol import (
     FIRST,
     LIMITED,
     PENDING,
+    TOO_FAST,
     TOO_MANY,
     UNCHECKED,
     AdmissionQuery,
@@ -139,6 +140,13 @@ class Admission:
             reason = (
                 f"a visitor may send {rate.records_per_s:g} records a second, "
                 f"and {rate.burst} at once"
+            )
+            return Rejection(outcome.message_id, RejectionError(Code.RATE_LIMITED, reason), None)
+        if code == TOO_FAST:
+            rate = question.asked.rates.links
+            reason = (
+                f"pages may link {rate.records_per_s:g} visitors a second, "
+                f"and {rate.burst} at once; send it again"
             )
             return Rejection(outcome.message_id, RejectionError(Code.RATE_LIMITED, reason), None)
         if code == TOO_MANY:

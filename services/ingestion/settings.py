@@ -196,7 +196,7 @@ class IngestionSection(Section):
         return Rates(
             Rate(self.browser_key_records_per_s, self.browser_key_burst),
             Rate(self.browser_visitor_records_per_s, self.browser_visitor_burst),
-            self.browser_links_per_user,
+            links_per_hour=self.browser_links_per_user,
         )
 
     def window_ms(self) -> int:

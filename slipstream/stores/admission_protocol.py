@@ -27,13 +27,14 @@ LINK: Final = b"l"
 ACCEPTED: Final = b"+"
 REFUSED: Final = b"-"
 # Answer, a message: its id is new; an attempt is under way or ended without an answer; it was
-# acknowledged; its visitor's rate is exceeded; its user has too many visitors; nothing was looked
-# up, or its request is refused.
+# acknowledged; its visitor's rate is exceeded; its user has too many visitors; its write key's rate
+# of links is exceeded; nothing was looked up, or its request is refused.
 FIRST: Final = ord("f")
 PENDING: Final = ord("p")
 DONE: Final = ord("d")
 LIMITED: Final = ord("r")
 TOO_MANY: Final = ord("m")
+TOO_FAST: Final = ord("s")
 UNCHECKED: Final = ord(".")
 
 
@@ -57,12 +58,15 @@ class Rate(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """The rates of a write key and of each visitor whose messages come with it, and how many
-    visitors may become one user within an hour; 0 is no limit.
+    """The rates of a write key and of each visitor whose messages come with it.
+
+    `links` is that of its new links, and `links_per_hour` how many visitors may become one user
+    within an hour; 0 limits neither.
     """
 
     key: Rate = Rate()
     visitor: Rate = Rate()
+    links: Rate = Rate(50.0, 200)
     links_per_hour: int = 0
 
 
@@ -95,8 +99,8 @@ class AdmissionQuery:
 class AdmissionVerdict(NamedTuple):
     """The verdict on a request.
 
-    `codes` has `FIRST`, `PENDING` (also: not known), `DONE`, `LIMITED`, `TOO_MANY` or `UNCHECKED`
-    for each message. `wait_ms` is over 0 where the request exceeds its write key's rate.
+    `codes` has `FIRST`, `PENDING` (also: not known), `DONE`, `LIMITED`, `TOO_MANY`, `TOO_FAST` or
+    `UNCHECKED` for each message. `wait_ms` is over 0 where the request exceeds its key's rate.
     """
 
     codes: bytes
@@ -137,9 +141,11 @@ class AdmissionCall:
             ):
                 if link := query.links.get(place):
                     plan.append(LINK)
-                    self.keys.append(f"{prefix}l:{digest(f'{link.proven:d}{link.user_id}')}")
+                    user = digest(f"{link.proven:d}{link.user_id}")
+                    self.keys += (f"{prefix}l:{user}", f"{prefix}k:{query.source}")
                     most = query.rates.links_per_hour
                     self.charges += (digest(link.visitor_id), most, times.HOUR_MS)
+                    self._charge(1, query.rates.links)
                 visitor = visitor if counts else None
                 if key:
                     plan.append(ID_AND_VISITOR if visitor else ID)

@@ -3,7 +3,7 @@
 -- ARGV: 1 ms an id is kept, 2 ms of a gap to begin (0: none), 3 how many ids were acknowledged,
 --       4 the plan, 5 the log that messages are written to, from 6 for each rate of the plan the
 --       records to charge, ms between records, and the burst; for each link of the plan the
---       visitor, the most visitors, and the ms for which they count.
+--       visitor, the most visitors, and the ms for which they count, then the rate of new links.
 -- The plan has a code for each request, followed by a code for each of its messages, before which
 -- a link may stand.
 -- Returns a code for each request and message of the plan, as one string, then the ms to wait of
@@ -24,6 +24,7 @@ local PENDING = 'p'
 local DONE = 'd'
 local LIMITED = 'r'
 local TOO_MANY = 'm'
+local TOO_FAST = 's'
 local UNCHECKED = '.'
 
 local kept, begin_gap, marks, plan = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
@@ -69,25 +70,27 @@ local function seen(key)
     return held == done and DONE or PENDING
 end
 
--- The visitors of a user are a set that ends an hour after its first one. Returns whether the user
--- may have this one.
-local function may_link(key, charge)
+-- The visitors of a user are a set that ends an hour after its first one. Returns nil where the
+-- user may have this one, else why not.
+local function refusal_of_link(users, rate, charge)
     local visitor, most, kept_ms = ARGV[charge], tonumber(ARGV[charge + 1]), ARGV[charge + 2]
-    if redis.call('SISMEMBER', key, visitor) == 1 then
-        return true
+    if redis.call('SISMEMBER', users, visitor) == 1 then
+        return nil
     end
-    local others = redis.call('SCARD', key)
+    local others = redis.call('SCARD', users)
     if others >= most then
-        return false
+        return TOO_MANY
+    elseif take(rate, charge + 3) > 0 then
+        return TOO_FAST
     end
-    redis.call('SADD', key, visitor)
+    redis.call('SADD', users, visitor)
     if others == 0 then
-        redis.call('PEXPIRE', key, kept_ms)
+        redis.call('PEXPIRE', users, kept_ms)
     end
-    return true
+    return nil
 end
 
-local answers, waits, charge, refused, too_many = {}, {}, 6, false, false
+local answers, waits, charge, refused, link_refused = {}, {}, 6, false, nil
 for i = 1, #plan do
     local code, answer = string.sub(plan, i, i), UNCHECKED
     if code == REQUEST then
@@ -100,9 +103,9 @@ for i = 1, #plan do
             waits[#waits + 1] = wait
         end
     elseif code == LINK then
-        too_many = not refused and not may_link(KEYS[at], charge)
-        at, charge, answer = at + 1, charge + 3, ''
-    elseif code ~= NOTHING or too_many then
+        link_refused = not refused and refusal_of_link(KEYS[at], KEYS[at + 1], charge) or nil
+        at, charge, answer = at + 2, charge + 6, ''
+    elseif code ~= NOTHING or link_refused then
         local id, visitor, owed
         if code == ID or code == ID_AND_VISITOR then
             id, at = KEYS[at], at + 1
@@ -110,8 +113,8 @@ for i = 1, #plan do
         if code == VISITOR or code == ID_AND_VISITOR then
             visitor, owed, at, charge = KEYS[at], charge, at + 1, charge + 3
         end
-        if too_many then
-            too_many, answer = false, TOO_MANY
+        if link_refused then
+            answer, link_refused = link_refused, nil
         elseif not refused then
             if visitor and not (id and redis.call('GET', id) == done)
                 and take(visitor, owed) > 0 then

@@ -131,3 +131,23 @@ def test_a_user_gains_so_many_visitors_an_hour_by_pages(
         assert single.status_code == 200
         assert "server's key" in single.json()["results"][0]["reason"]
     assert len(records(broker, namespace, PEOPLE, 14)) == 14
+
+
+def test_links_of_a_page_s_key_to_many_users_have_a_rate(
+    broker: KafkaSettings, redis_settings: RedisSettings, namespace: str
+) -> None:
+    page = ("in-the-page", "")
+
+    def codes(numbers: range, auth: tuple[str, str] = page) -> list[str | None]:
+        links = [{"type": "identify", "userId": f"u{n}", "anonymousId": f"a{n}"} for n in numbers]
+        answer = client.post("/v1/batch", json={"batch": links}, auth=auth).json()
+        return [result.get("code") for result in answer["results"]]
+
+    with ingestion(
+        broker, redis_settings, namespace, browser_keys=SecretStr(f"page:{page[0]}")
+    ) as client:
+        told = codes(range(400))
+        assert set(told[:200]) == {None}
+        assert told.count("rate_limited") >= 150, "the script may have taken a moment"
+        assert set(codes(range(200))) == {None}, "known ones go on"
+        assert set(codes(range(1_000, 1_400), auth=AUTH)) == {None}, "servers have no such rate"
