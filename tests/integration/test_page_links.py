@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.page_visitors import apart_id
 from slipstream.contracts.positions import StreamInteraction
-from slipstream.stores.online import OnlineStore
+from slipstream.features import history
+from slipstream.stores.online import OnlineStore, Retention
+from slipstream.stores.rebuild import Rebuild, RebuiltVisitor
 from tests.integration.merge_stories import NOW, link, view
 from tests.integration.test_page_keys import (
     Step,
@@ -41,6 +43,23 @@ def test_a_pages_link_shows_nothing_of_the_user_until_that_is_proven(store: Onli
     store.apply([in_name("a", 6), anonymous("a", 12)])
     assert seen(store, "a") == seen(store, "u") == ["i0", "i1", "i3", "i4", "i6", "i5"]
     assert outcome(store, link("a", "u", 7)) == "known"
+
+
+def test_a_rebuild_shows_nothing_of_the_user_either(
+    redis_settings: RedisSettings, namespace: str, store: OnlineStore
+) -> None:
+    device, user = anonymous("a", 0), view("u", 1)
+    store.apply([device, user])
+    store.link([of_page(link("a", "u", 2))])
+    state = history.visitor_state("u", [device, user])
+    members, last = ("a", "b"), user.interaction.received_at
+    rebuild = Rebuild(redis_settings, namespace, Retention(visitor_ttl_ms=2**53), lambda _: 9)
+    rebuilt = RebuiltVisitor("u", state, members, last, frozenset(members))
+    assert rebuild.visitors([rebuilt]) == []
+    rebuild.close()
+    assert (seen(store, "a"), seen(store, "b"), seen(store, "u")) == (["i0"], [], ["i0", "i1"])
+    store.apply([in_name("b", 3), anonymous("b", 4)])
+    assert (seen(store, "b"), seen(store, "u")) == (["i3"], ["i0", "i1", "i4"])
 
 
 def test_a_servers_token_proves_a_pages_link(store: OnlineStore) -> None:

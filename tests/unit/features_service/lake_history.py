@@ -37,13 +37,15 @@ def links(*pairs: tuple[str, str], at: int = 1) -> list[Entry]:
     return [("identity", visitor, {MERGED_INTO: user}, at) for visitor, user in pairs]
 
 
-def write_catalog(lake: Lake, entries: Sequence[Entry], first: int = 0) -> None:
+def write_catalog(
+    lake: Lake, entries: Sequence[Entry], first: int = 0, *, by_browser: bool = False
+) -> None:
     """Write catalogue entries, given as (entity, id, attributes, time in ms)."""
     rows = [
         {
             "entity": entity, "entity_id": entity_id, "attributes": json.dumps(attributes),
             "available": True, "deleted": False, "timestamp": at, "source": "",
-            "topic_id": "c", "partition": 0, "offset": offset,
+            "topic_id": "c", "partition": 0, "offset": offset, "by_browser": by_browser,
         }
         for offset, (entity, entity_id, attributes, at) in enumerate(entries, first)
     ]  # fmt: skip

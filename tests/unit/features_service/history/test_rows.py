@@ -88,6 +88,31 @@ def test_batch_rows_are_those_of_memory(
     assert not merged or {row["user_id"] for row in rows} <= {"u"}
 
 
+def test_history_keeps_apart_what_a_page_said_until_it_is_proven(
+    tmp_path: Path, lake_settings: LakeSettings
+) -> None:
+    lake = Lake(lake_settings, "shop")
+    names = ("u", "v", "v~unproven")
+    records = [placed(n, START + 60_000 * n, user=names[n % 3]) for n in range(12)]
+    write(lake, records, random.Random(1))
+    write_catalog(lake, links(("v", "u")), by_browser=True)
+
+    def rebuilt(folder: Path) -> tuple[dict[str, RebuiltVisitor], set[str]]:
+        visitors: list[RebuiltVisitor] = []
+        folder.mkdir()
+        rows = backfilled(lake, folder, Sinks(visitors.extend))
+        return {each.user_id: each for each in visitors}, {row["user_id"] for row in rows}
+
+    by_user, row_users = rebuilt(tmp_path / "before")
+    assert by_user.keys() == row_users == {"u", "v~unproven"}
+    assert (by_user["u"].members, by_user["u"].unproven) == (("v",), {"v"})
+    write_catalog(lake, links(("v", "u"), at=2), first=1)
+    by_user, row_users = rebuilt(tmp_path / "after")
+    assert by_user.keys() == row_users == {"u"}
+    assert by_user["u"].members == ("v", "v~unproven")
+    assert sum(by_user["u"].state.counts.values()) == len(records)
+
+
 def test_states_of_the_batch_are_those_of_memory(
     tmp_path: Path, lake_settings: LakeSettings
 ) -> None:
