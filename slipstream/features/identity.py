@@ -112,8 +112,8 @@ class Identities:
         names = {visitor_id, end, *(name for name, user in self.merged().items() if user == end)}
         return frozenset(names | {each for each in visitors_apart(names) if each not in self._to})
 
-    def ids_to_show(self, visitor_id: str) -> frozenset[str]:
-        """All ids whose history may be shown to whoever asks for this visitor."""
+    def ids_proven(self, visitor_id: str) -> frozenset[str]:
+        """All ids whose history whoever asks for this visitor may see, or have erased."""
         proven = apart_id(visitor_id) if visitor_id in self.unproven else visitor_id
         return self.ids_of(proven) | {visitor_id}
 

@@ -120,6 +120,43 @@ def test_a_page_s_link_of_a_known_user_reaches_neither_store(settings: FeaturesS
         }
 
 
+def test_an_erasure_of_a_device_leaves_the_user_whom_a_page_alone_named(
+    settings: FeaturesSettings,
+) -> None:
+    made = events(60, visitors=2)
+    device, said = (
+        [
+            event.model_copy(
+                update={"event_id": f"{name}-{n}", "user_id": name, "anonymous_id": "device"}
+            )
+            for n, event in enumerate(events(5, visitors=1, first=100))
+        ]
+        for name in ("device", "device~unproven")
+    )
+    with running(settings) as run:
+        user = CatalogRecord(entity="user", entity_id="u1", attributes={"plan": "pro"}, timestamp=1)
+        send_entries(run.producer, [user])
+        send(run.producer, made + device)
+        run.settle()
+        login = link("device", "u1").model_copy(update={"by_browser": True})
+        send_entries(run.producer, [link("u0", "u1"), login])
+        send(run.producer, said)
+        run.settle()
+        assert sum(run.store.visitor("u1").counts.values()) == len(made) + len(device)
+        gone = CatalogRecord(entity="user", entity_id="device", deleted=True, timestamp=now_ms())
+        send_entries(run.producer, [gone])
+        until(lambda: counter(run, "erasures") >= 1)
+        run.erase(1)
+        run.settle()
+        assert run.store.visitor("device") is run.store.visitor("device~unproven") is None
+        assert sum(run.store.visitor("u0").counts.values()) == len(made)
+        assert run.store._catalog._record("user", "u1").attributes == {"plan": "pro"}
+        rows = run.lake.read(lake.INTERACTIONS, columns=["user_id"])["user_id"].to_pylist()
+        assert sorted(rows) == sorted(event.user_id for event in made)
+        people = run.lake.read(lake.CATALOG, columns=["entity_id"])["entity_id"].to_pylist()
+        assert sorted(people) == ["u0", "u1"]
+
+
 def test_late_events_become_letters_and_imported_ones_do_not(settings: FeaturesSettings) -> None:
     settings = steady(settings)
     good = events(5)

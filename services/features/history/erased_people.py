@@ -97,7 +97,7 @@ def erased_people(entries: Iterable[StreamCatalogRecord]) -> list[ErasedPerson]:
             if _is_before(request, link) and not any(person.takes(link) for person in earlier)
             for each in links_in(link)
         )
-        people.append(ErasedPerson(request, identities.ids_of(request.record.entity_id)))
+        people.append(ErasedPerson(request, identities.ids_proven(request.record.entity_id)))
     return people
 
 

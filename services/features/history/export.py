@@ -31,7 +31,7 @@ def exported(lake: Lake, user_id: str, state: VisitorState | None) -> Iterator[b
     identities = Identities(
         link for each in entries if each.record.entity == "identity" for link in links_in(each)
     )
-    names = sorted(identities.ids_to_show(user_id))
+    names = sorted(identities.ids_proven(user_id))
     yield _line(
         {
             "kind": "visitor",

@@ -30,9 +30,9 @@ def test_ids_of_a_user_are_also_those_of_visitors_apart_who_are_nobody_else() ->
     links = [*link("a", "u", 0, proven=False), *link("b", "v", 0), *link("c", "u", 0)]
     known = Identities(links)
     assert known.ids_of("u") == {"u", "u~unproven", "a", "a~unproven", "c", "c~unproven"}
-    assert known.ids_to_show("u") == known.ids_of("u")
-    assert known.ids_to_show("a") == {"a", "a~unproven"}, "nothing of the user's"
-    assert known.ids_to_show("c") == known.ids_of("u")
+    assert known.ids_proven("u") == known.ids_of("u")
+    assert known.ids_proven("a") == {"a", "a~unproven"}, "nothing of the user's"
+    assert known.ids_proven("c") == known.ids_of("u")
     assert Identities([*links, *link("a", "v", 1)]).ids_of("u") == {
         "u", "u~unproven", "a", "c", "c~unproven",
     }  # fmt: skip
