@@ -1,12 +1,12 @@
-"""Revision 0009 of monitoring's tables: the public keys that verify tokens of pages."""
+"""Revision 0010 of monitoring's tables: the public keys that verify tokens of pages."""
 
 from typing import Final
 
 from alembic.operations import Operations
 from sqlalchemy import Column, String, inspect
 
-revision: Final = "0009"
-down_revision: Final = "0008"
+revision: Final = "0010"
+down_revision: Final = "0009"
 
 _KEYS: Final = "monitoring_access_keys"
 
