@@ -51,10 +51,17 @@ def test_metrics_of_known_ranks() -> None:
 
 @pytest.mark.parametrize("k", [1, 3, 10, 25])
 @pytest.mark.parametrize(
-    ("metric", "names"), [(hit_rate, ("Success", "R")), (ndcg, ("nDCG",)), (mrr, ("RR", "AP"))]
+    ("metric", "measures"),
+    [
+        (hit_rate, (ir_measures.Success, ir_measures.R)),
+        (ndcg, (ir_measures.nDCG,)),
+        (mrr, (ir_measures.RR, ir_measures.AP)),
+    ],
 )
 def test_metrics_are_those_of_ir_measures(
-    metric: Callable[[np.ndarray, int], np.ndarray], names: tuple[str, ...], k: int
+    metric: Callable[[np.ndarray, int], np.ndarray],
+    measures: tuple[ir_measures.Measure, ...],
+    k: int,
 ) -> None:
     ranks = np.array([*range(30), int(UNRANKED)])  # each is a query, whose relevant item is "x"
     relevant = [ir_measures.Qrel(str(query), "x", 1) for query in range(len(ranks))]
@@ -63,11 +70,10 @@ def test_metrics_are_those_of_ir_measures(
         for query, rank in enumerate(ranks)
         for place in range(30)
     ]
-    for name in names:
-        measure = ir_measures.parse_measure(f"{name}@{k}")
+    for measure in measures:
         values = {
             int(value.query_id): value.value
-            for value in ir_measures.iter_calc([measure], relevant, lists)
+            for value in ir_measures.iter_calc([measure @ k], relevant, lists)
         }
         assert metric(ranks, k).tolist() == pytest.approx(
             [values[query] for query in range(len(ranks))]
