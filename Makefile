@@ -5,9 +5,11 @@ STAMP := $(VENV)/.installed
 # What pip installs is pinned in constraints.txt, except torch.
 PIP_INSTALL := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 REQUIREMENTS := pyproject.toml constraints.txt $(wildcard slipstream/requirements.txt services/*/requirements.txt)
-# The first of these that is new enough, unless PYTHON names one.
-PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,\
-	$(if $(shell $(p) -c 'import sys; print(*["yes"] * (sys.version_info >= (3, 11)))' 2>/dev/null),$(p))))
+# What all pinned packages have wheels for; pyproject.toml says the same.
+PYTHONS := 3.11 3.12 3.13 3.14
+FITS = $(1) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv[1:])' $(PYTHONS)
+# The first of these that is there, unless PYTHON names one.
+PYTHON ?= $(firstword $(foreach p,$(PYTHONS:%=python%) python3,$(if $(shell $(call FITS,$(p)) >/dev/null 2>&1 || echo no),,$(p))))
 
 # One for each service.
 IMAGES := ingestion features training serving monitoring
@@ -21,7 +23,7 @@ CLUSTER_PROGRAM ?= $(firstword $(wildcard $(abspath ../shared/k8s/cluster)))
 export CLUSTER_PROGRAM
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo up test test-servers servers clients fuzz faults hostile restarts erasure-check outages env cluster-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
+.PHONY: help install lock demo up test test-servers test-pythons servers clients fuzz faults hostile restarts erasure-check outages env cluster-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +31,7 @@ help: ## List what make can do
 install: $(STAMP) ## Make .venv and install everything, the embedded servers and the development tools too
 
 $(VENV)/bin/python:
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed. Debian, Ubuntu: apt install python3 python3-venv" >&2; exit 1; }
+	@$(call FITS,$(or $(PYTHON),false)) || { echo "Python $(firstword $(PYTHONS)) to $(lastword $(PYTHONS)) is needed: packages have no wheels for others. Debian, Ubuntu: apt install python3 python3-venv" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) can't make a virtual environment. Debian, Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
@@ -82,6 +84,18 @@ test: $(STAMP) ## Run every test (TEST_ARGS="-k word" for some, TEST_WORKERS=0 i
 
 test-servers: $(STAMP) servers ## Run the tests that need servers on Apache Kafka, Redis and PostgreSQL (TEST_ARGS="-k word" for some)
 	@TEST_SERVERS=real $(PYTEST) tests/integration tests/e2e tests/faults tests/restarts --durations=15 $(TEST_ARGS)
+
+# Those of PYTHONS that are installed and can make environments.
+INSTALLED = $(strip $(foreach p,$(PYTHONS),$(if $(shell python$(p) -c 'import ensurepip, venv' >/dev/null 2>&1 || echo no),,$(p))))
+TEST_PYTHONS ?= $(or $(INSTALLED),$(firstword $(PYTHONS)))
+test-pythons: ## Run the unit tests with each Python that is installed, in an environment of its own (TEST_PYTHONS="3.13 3.14": with these)
+	@failed=""; \
+	for python in $(TEST_PYTHONS); do \
+	  echo "Python $$python:"; \
+	  $(MAKE) --no-print-directory test VENV=.pythons/$$python PYTHON=python$$python TEST_ARGS='tests/unit $(TEST_ARGS)' || failed="$$failed $$python"; \
+	done; \
+	echo "not installed, or without venv: $(or $(filter-out $(INSTALLED),$(PYTHONS)),none)"; \
+	test -z "$$failed" || { echo "failed with Python$$failed" >&2; exit 1; }
 
 # Installs what Debian has of them, as root; what is absent then, the tests say with the way to get it.
 servers:
@@ -201,4 +215,4 @@ docs: $(STAMP) ## Write the pages of docs, and .env.example, that are made from 
 	@$(VENV)/bin/slipstream docs
 
 clean: ## Remove .venv, caches, and what the embedded servers and the demo kept
-	rm -rf $(VENV) .node-sdk .spark $(CLIENTS) $(MANIFESTS) .slipstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) .pythons .node-sdk .spark $(CLIENTS) $(MANIFESTS) .slipstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
