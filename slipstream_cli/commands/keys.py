@@ -171,10 +171,10 @@ def revoke(name: str, url: str | None, data_dir: Path) -> None:
 @click.option(
     "--key",
     envvar="SLIPSTREAM_WRITE_KEY",
-    prompt="Write key",
-    hide_input=True,
+    required=True,
     show_envvar=True,
-    help="Write key of a server, with the scope identify. Default: it is asked for.",
+    help="Write key of a server, with the scope identify; as a variable it is in no list of"
+    " processes.",
 )
 @click.option(
     "--for",
@@ -191,7 +191,7 @@ def sign_user(user_id: str, anonymous_id: str, key: str, duration: int) -> None:
     rotate or create printed, or that stands in ingestion's settings, signs tokens that count.
 
     \b
-    Example:  slipstream keys sign-user ada --anonymous-id 7c9e6679-7425-40de-944b-e07fc1f90ae7
+    Example:  slipstream keys sign-user ada --anonymous-id 7c9e6679 --key KEY
     """
     from slipstream.chassis.access.page_tokens import LONGEST_S, signed_user
 
