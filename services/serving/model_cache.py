@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import quote
 
 from services.serving.bundle_folders import folder_name, is_bundle
-from slipstream.chassis.client import Peer
+from slipstream.chassis.client import Peer, PeerError
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.vocabulary import CHAMPION
@@ -115,6 +115,13 @@ class ModelCache:
         except (OSError, ValueError):
             return []
 
+    def is_emptied(self, owner: str) -> bool:
+        """Whether the owner has written a list without entries."""
+        try:
+            return (self._folder / _LISTS[owner]).read_text() == "[]"
+        except OSError:
+            return False
+
     def put_list(self, owner: str, entries: Sequence[dict[str, str]]) -> None:
         """Replace the owner's list, and drop all bundles that no list names.
 
@@ -135,6 +142,15 @@ class ModelCache:
 
     def _incoming(self, owner: str) -> Path:
         return self._folder / f"{_INCOMING}-{owner}"
+
+
+def is_deleted(training: Peer, version: str) -> bool:
+    """Whether training says that it has deleted the version, as it does after an erasure."""
+    try:
+        training.get(f"/v1/models/{quote(version, safe='')}")
+    except PeerError as error:
+        return error.status == 410
+    return False
 
 
 def fetched_manifest(training: Peer, version: str, folder: Path) -> bytes:

@@ -13,13 +13,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from services.serving.metrics import ServingMetrics
-from services.serving.model_cache import ModelCache
+from services.serving.model_cache import ModelCache, is_deleted
 from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.loop import consume
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.chassis.logging import carrying, get_logger
+from slipstream.contracts.events import ModelEventType
 from slipstream.contracts.rest import ModelVersion
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.vocabulary import ALIASES, CHAMPION
@@ -122,12 +123,13 @@ class ModelHolder:
             champion = self._champion()
             if champion is None:
                 self._settled = True
+                self._let_go()
                 return self._keep(NoChampionError("training has no champion"))
             model = self._fetch(champion.version)
             if model is not self.current:
                 self._take(model)
-                held = (self.current, self.previous)
-                self._cache.put_list(CHAMPION, [each.entry for each in held if each is not None])
+                self._list()
+            self._let_go()
         except Exception as error:
             return self._keep(error)
         finally:
@@ -164,11 +166,16 @@ class ModelHolder:
             self.restore()
         while not stop.wait(_FOLLOW_S if self._settled else _UNSETTLED_S):
             try:
-                kept = next(iter(self._cache.listed(CHAMPION)), None)
+                entries = self._cache.listed(CHAMPION)
+                kept = next(iter(entries), None)
+                if self._cache.is_emptied(CHAMPION):
+                    self.current = self.previous = None
                 if kept is None:
                     self._settled = self._settled or self._champion() is None
                 elif self.current is None or self.current.entry != kept:
                     self._take(self._at_hand(kept) or self._load(kept))
+                if len(entries) == 1:
+                    self._make_room()
             except Exception as error:
                 self._keep(error)
             else:
@@ -182,19 +189,36 @@ class ModelHolder:
 
     def _on_events(self, batch: Batch) -> None:
         for message in batch.messages:
-            alias = message.record.alias
-            if alias in ALIASES and alias != CHAMPION:
-                self._moved(alias)
-            if alias != CHAMPION:
+            alias, version = message.record.alias, message.record.version
+            deleted = message.record.event == ModelEventType.DELETED
+            if deleted or (alias in ALIASES and alias != CHAMPION):
+                self._moved(version if deleted else alias)
+            if alias != CHAMPION and not deleted:
                 continue
             with carrying(message.request_id):
                 log.info(
-                    "the champion changed",
-                    version=message.record.version,
+                    "a model was deleted" if deleted else "the champion changed",
+                    version=version,
                     event_type=message.record.event,
                 )
             self._request = message.request_id
             self._wake.set()
+
+    def _let_go(self) -> None:
+        """Let go of models that training has deleted, in memory and on the disk."""
+        for model in filter(None, (self.previous, self.current)):
+            if is_deleted(self._training, model.version):
+                log.warning("model let go, as training has deleted it", version=model.version)
+                if model is self.current:
+                    self.current = None
+                    self._measured.model.clear()
+                else:
+                    self.previous = None
+                self._list()
+
+    def _list(self) -> None:
+        held = (self.current, self.previous)
+        self._cache.put_list(CHAMPION, [each.entry for each in held if each is not None])
 
     def _champion(self) -> ModelVersion | None:
         """The champion by training's alias; None where training says that there is none."""

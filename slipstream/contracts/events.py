@@ -239,7 +239,8 @@ class Slate(Record):
 class ModelEventType(StrEnum):
     """A change in the life of a model version.
 
-    `alias_set` and `alias_removed` tell of the alias canary.
+    `alias_set` and `alias_removed` tell of the alias canary. `deleted` tells of a version that went
+    after an erasure, with the aliases that it had.
     """
 
     REGISTERED = "registered"
@@ -248,10 +249,12 @@ class ModelEventType(StrEnum):
     ROLLED_BACK = "rolled_back"
     ALIAS_SET = "alias_set"
     ALIAS_REMOVED = "alias_removed"
+    DELETED = "deleted"
 
 
 class ModelEvent(Record):
-    """`model-events.v1`, key `model`: a registration, a move of an alias, or a refusal by the gate.
+    """`model-events.v1`, key `model`: a registration, a move of an alias, the gate's refusal, or a
+    deletion.
 
     `reason` gives the cause in words.
     """

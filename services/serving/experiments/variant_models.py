@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from services.serving.metrics import ServingMetrics
-from services.serving.model_cache import VARIANTS, ModelCache
+from services.serving.model_cache import VARIANTS, ModelCache, is_deleted
 from services.serving.model_holder import EXPECTED, Model, ModelHolder
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.chassis.logging import get_logger
@@ -134,7 +134,11 @@ class VariantModels:
                 self._take(name, self._fetch(name))
             except Exception as error:
                 problems[name] = self._described(name, error)
-                if isinstance(error, NoModelError | TooManyModelsError):
+                if isinstance(error, NoModelError | TooManyModelsError) or (
+                    isinstance(error, PeerError)
+                    and error.status == 404
+                    and is_deleted(self._training, name)
+                ):
                     self._keep_only([held for held in self.held if held != name])
                 is_reached &= not isinstance(error, PeerError) or _is_answer(error)
             finally:

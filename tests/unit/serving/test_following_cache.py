@@ -49,6 +49,12 @@ def test_a_follower_takes_what_the_leader_has_fetched_and_goes_back_with_it(
         until(lambda: versions(follower) == ("1", "2"))
         assert follower.current is first, "the model at hand is not loaded again"
         assert training.downloads == ["manifest.json"], "only the leader asks for files"
+        training.deleted = {"2"}
+        leader.refresh()
+        until(lambda: versions(follower) == ("1", None))
+        training.champion, training.deleted = None, {"1", "2"}
+        leader.refresh()
+        until(lambda: versions(follower) == (None, None))
     finally:
         stop.set()
         following.join(60)

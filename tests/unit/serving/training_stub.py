@@ -23,6 +23,8 @@ class TrainingStub:
         self.spoiled = ""
         # Versions of which no files are kept.
         self.gone: set[str] = set()
+        # Versions that were deleted after an erasure.
+        self.deleted: set[str] = set()
         self.downloads: list[str] = []
 
     def publish(self, bundle: Bundle, version: str) -> None:
@@ -44,8 +46,11 @@ class TrainingStub:
             return 200, json.dumps(
                 {"version": version, "aliases": [alias], "created_at": 1}
             ).encode()
-        _, _, _, version, _, name = path.split("/")
-        if version in self.gone or not (self.directory / version).is_dir():
+        _, _, _, version, *file = path.split("/")
+        if not file:
+            return (410, b'{"code":"deleted"}') if version in self.deleted else (200, b"{}")
+        name = file[-1]
+        if version in self.gone | self.deleted or not (self.directory / version).is_dir():
             return 404, b'{"code":"no_model"}'
         self.downloads.append(name)
         body = (self.directory / version / name).read_bytes()

@@ -90,6 +90,19 @@ def test_an_alias_is_followed_and_let_go_when_nobody_wants_it(
     assert (scene.held, scene.models.report(), bundles(tmp_path)) == ({}, [], 1)
 
 
+def test_a_deleted_version_is_let_go_and_one_whose_files_are_gone_is_not(
+    scene: Scene, training: TrainingStub
+) -> None:
+    scene.wanted, training.gone = ["2", "3"], {"2", "3"}
+    scene.models.refresh()
+    assert scene.held == {}
+    training.gone = set()
+    scene.models.refresh()
+    training.gone, training.deleted = {"2"}, {"3"}
+    scene.models.refresh()
+    assert scene.held == {"2": "2"}
+
+
 def test_what_is_unknown_yet_changes_nothing(scene: Scene) -> None:
     scene.wanted = ["2"]
     scene.models.refresh()
