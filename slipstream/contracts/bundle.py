@@ -149,6 +149,10 @@ class Manifest(BaseModel):
 
     `files` names every other file of the directory; a loader refuses a bundle whose files differ
     from it, and a `schema_version` that it does not know. Serialise with `by_alias=True`.
+
+    `lake_version` is the version of the interactions that the models were fitted on.
+    `oldest_lake_version` is an earlier one where the network was trained further from that of
+    another bundle; None in bundles of older programs.
     """
 
     version: str
@@ -156,6 +160,7 @@ class Manifest(BaseModel):
     profile: str
     code_commit: str | None = None
     lake_version: int | None = None
+    oldest_lake_version: int | None = None
     seed: int = 0
     data: DataSummary
     parameters: dict[str, JsonValue] = {}
@@ -164,3 +169,10 @@ class Manifest(BaseModel):
     reference: dict[str, Histogram] = {}
     files: dict[str, FileEntry] = {}
     schema_version: int = BUNDLE_SCHEMA_VERSION
+
+    @property
+    def learned_from(self) -> int | None:
+        """The oldest version of the interactions that any part was fitted on; None if unknown."""
+        if self.oldest_lake_version is None and self.parameters.get("network"):
+            return None  # an older program's network may have been trained further from another's
+        return self.lake_version if self.oldest_lake_version is None else self.oldest_lake_version

@@ -78,7 +78,7 @@ def fit_transformer(
         ]
         checkpoint = Checkpoint(
             checkpoints / "transformer.pt" if checkpoints else None,
-            digest((parameters, seed, group.size, sizes), *arrays),
+            digest((parameters, seed, group.size, sizes, start is not None), *arrays),
         )
         if state := checkpoint.read(run.device):
             run.go_back_to(state)

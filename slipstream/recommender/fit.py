@@ -71,6 +71,7 @@ class FitOptions:
         start_from: Earlier bundle of the same profile. Its network is trained further if it was
             fitted before the first validation query, and where enough is newer than that bundle,
             only what is newer is validation. The parameters that its search has chosen are used.
+        goes_on: Whether the network of `start_from` may be trained further.
         checkpoints: Directory in which an interrupted fit finds its network again.
         search_s: Seconds to search other parameters of the network for, each trained from the
             beginning; 0 is no search.
@@ -83,6 +84,7 @@ class FitOptions:
     repeats: bool | None = None
     holdout: Holdout | None = None
     start_from: Bundle | None = None
+    goes_on: bool = True
     checkpoints: Path | None = None
     search_s: float = 0.0
 
@@ -226,7 +228,8 @@ def _network(
     parameters = remembered(options.start_from, options.profile, defaults)
     if not can_learn(data.training, FEWEST_EVENTS):
         return NetworkTraining(None, parameters, None, [])
-    start = earlier_network(options.start_from, item_ids, parameters.dim, data.asked_from)
+    earlier = options.start_from if options.goes_on else None
+    start = earlier_network(earlier, item_ids, parameters.dim, data.asked_from)
     return learn(
         data.training,
         data.validation,
@@ -259,11 +262,13 @@ def _recorded(
     """The bundle's manifest with the parameters that were chosen, and the results so far."""
     version, weights = bundle.version, bundle.blend.weights.tolist()
     searched = network.parameters if network.trials else None
+    earlier = options.start_from if network.goes_on else None
     parameters = {
         **bundle.manifest.parameters,
         "blend": dict(zip(bundle.retrievers, weights, strict=True)),
         "repeats": bundle.repeats,
         "network": asdict(network.parameters) if NETWORK in bundle.retrievers else None,
+        "network_from": earlier.version if earlier else None,
         "searched": memory(options.start_from, options.profile, version, searched),
         "ranker": bundle.ranking is not None,
     }

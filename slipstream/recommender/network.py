@@ -41,12 +41,14 @@ class NetworkTraining:
         parameters: Parameters that it was trained with.
         curve: Loss and validation quality by epoch; None where nothing was trained.
         trials: Trials of the search, where there was one.
+        goes_on: Whether it was trained further from an earlier network.
     """
 
     model: Transformer | None
     parameters: TransformerParameters
     curve: LearningCurve | None
     trials: list[Trial]
+    goes_on: bool = False
 
 
 def can_learn(log: InteractionLog, fewest: int) -> bool:
@@ -116,6 +118,7 @@ def learn(
 
     progress(ProgressStep(_TRAINING, 0.0))
     trials: list[Trial] = []
+    goes_on = start is not None and not (searching and validation)
     if searching and validation:
         from slipstream.models.checkpoint import digest
         from slipstream.recommender.search_checkpoint import SearchCheckpoint
@@ -143,7 +146,8 @@ def learn(
         loss=[epoch.loss for epoch in network.curve],
         quality=[epoch.quality for epoch in network.curve],
     )
-    return NetworkTraining(network.model if network.epochs else None, parameters, curve, trials)
+    model = network.model if network.epochs else None
+    return NetworkTraining(model, parameters, curve, trials, goes_on)
 
 
 def go_on(

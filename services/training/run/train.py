@@ -4,7 +4,7 @@ It knows no registry, no broker and no HTTP, and runs in a process of its own. `
 service decides about the bundle.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from services.training.erasures.lake_erasures import Erasures
 from services.training.run.code_version import code_commit
 from services.training.run.dataset import (
     Dataset,
@@ -23,6 +24,7 @@ from services.training.run.dataset import (
     require,
 )
 from services.training.run.environment import environment
+from services.training.run.held_out import hold_out
 from services.training.run.job import Job, TrainingResult
 from services.training.run.judge import (
     CHALLENGER,
@@ -37,7 +39,7 @@ from services.training.run.judge import (
 from services.training.run.progress import ProgressReporter
 from services.training.run.samples import samples
 from services.training.settings import TrainingSection
-from slipstream.contracts.bundle import Histogram
+from slipstream.contracts.bundle import Histogram, Manifest
 from slipstream.contracts.vocabulary import IMPRESSION, SIGNAL_WEIGHTS
 from slipstream.evaluation.drift import histogram, reference_bins
 from slipstream.evaluation.figures import Past
@@ -76,6 +78,7 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
     signals = dataset.signals(weights)
     require(dataset, signals, settings.min_events, settings.min_visitors, settings.min_items)
     champion, champion_error = _champion(job.champion)
+    goes_on = champion is not None and _may_go_on(champion.manifest, dataset, lake)
 
     champion_until = champion.manifest.data.until if champion else None
     held_out = hold_out(
@@ -83,7 +86,7 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
     )
     report.stage("fitting the challenger", 0.02, 0.85)
     known = _log(dataset, held_out.fit, weights)
-    challenger = _fit(dataset, known, job, weights, champion, report)
+    challenger = _fit(dataset, known, job, weights, champion, goes_on, report)
 
     queries = [
         moment for moment in moments(dataset.interactions, held_out.test) if moment.state.sequence
@@ -113,7 +116,7 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
     if challenger.manifest.metrics.validation is not None:
         shipped = refit(challenger, everything, report.step)
     else:  # too little to choose parameters by; with all of the data there may be enough
-        shipped = _fit(dataset, everything, job, weights, champion, report)
+        shipped = _fit(dataset, everything, job, weights, champion, goes_on, report)
     report.stage("measuring the reference of features", 0.97, 0.98)
     reference = reference_histograms(
         dataset, sample(np.flatnonzero(signals), REFERENCE_SAMPLE, settings.seed)
@@ -124,6 +127,9 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
         update={
             "code_commit": commit,
             "lake_version": dataset.lake_version,
+            "oldest_lake_version": champion.manifest.learned_from
+            if champion is not None and shipped.manifest.parameters["network_from"]
+            else dataset.lake_version,
             "metrics": shipped.manifest.metrics.model_copy(
                 update={**metrics, "intervals": intervals(figures)}
             ),
@@ -151,70 +157,6 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
     )
 
 
-@dataclass(frozen=True)
-class EvaluationSplit:
-    """Split of the history into events to fit the challenger on, and events to ask about.
-
-    Attributes:
-        fit: Mask of the events to fit on.
-        test: Rows of the events to ask about.
-        cut: Time of the first event held out (ms).
-        unseen_by_champion: Whether the champion was fitted on none of the test.
-    """
-
-    fit: NDArray[np.bool_]
-    test: Rows
-    cut: int
-    unseen_by_champion: bool
-
-
-def hold_out(
-    dataset: Dataset,
-    signals: NDArray[np.bool_],
-    champion_until: int | None,
-    settings: TrainingSection,
-    validation_queries: int,
-) -> EvaluationSplit:
-    """Hold out the last share of the events by time, without the champion's where enough is left.
-
-    A champion has seen everything up to its last training run, and asking it about that would
-    flatter it. So the cut moves to just after that. Where so much is newer that both halves are
-    enough, it moves between these: then the challenger's validation is new to the champion, too,
-    and the champion's network can be trained further. Where too little is newer, the cut stays, and
-    the two can't be compared.
-
-    Args:
-        dataset: The history.
-        signals: Mask of the events that models are fitted on.
-        champion_until: Time of the last event that the champion was fitted on (ms); None without a
-            champion.
-        settings: Share and size of the test.
-        validation_queries: Queries that the challenger's fit asks in validation.
-    """
-    times = dataset.interactions["timestamp"].to_numpy()
-    of_signals = times[signals]
-    cut = int(of_signals[int(len(of_signals) * (1 - settings.test_share))])
-    unseen = champion_until is None or champion_until < cut
-    if champion_until is not None:
-        newer = of_signals[of_signals > champion_until]
-        half = len(newer) // 2
-        if half >= max(settings.max_test_queries, validation_queries) and newer[half] > newer[0]:
-            cut, unseen = max(cut, int(newer[half])), True
-        elif not unseen and len(newer) >= settings.gate.min_queries:
-            cut, unseen = champion_until + 1, True
-    fit = signals & (times < cut)
-    if not fit.any():
-        raise TooLittleDataError(
-            "too little data to train on: all events happened at the same moment"
-        )
-    return EvaluationSplit(
-        fit,
-        sample(np.flatnonzero(signals & (times >= cut)), settings.max_test_queries, settings.seed),
-        cut,
-        unseen,
-    )
-
-
 def reference_histograms(dataset: Dataset, rows: Rows) -> dict[str, Histogram]:
     """Distributions of the visitor features of slates at these moments, as they were read then."""
     names = RECOMMENDER.of(VISITOR)
@@ -236,6 +178,7 @@ def _fit(
     job: Job,
     weights: EventWeights,
     champion: Bundle | None,
+    goes_on: bool,
     report: ProgressReporter,
 ) -> Bundle:
     options = FitOptions(
@@ -244,6 +187,7 @@ def _fit(
         seed=job.training.seed,
         event_weights=weights,
         start_from=champion,
+        goes_on=goes_on,
         checkpoints=job.checkpoints,
         search_s=60 * job.training.search_minutes if job.profile == "best" else 0.0,
     )
@@ -284,6 +228,19 @@ def _judge(
     )
     report.stage("judging", 0.85, 0.92)
     return judge(contestants, queries, past, seed, report.step)
+
+
+def _may_go_on(champion: Manifest, dataset: Dataset, lake: Lake) -> bool:
+    """Whether the champion's network may be trained further.
+
+    Not where it knows of visitors who were erased since, nor where it is of another lake.
+    """
+    learned_from = champion.learned_from
+    return (
+        learned_from is not None
+        and learned_from <= dataset.lake_version
+        and Erasures(lake).first_after(champion) is None
+    )
 
 
 def _champion(directory: Path | None) -> tuple[Bundle | None, str]:

@@ -70,9 +70,12 @@ class AskedError(Exception):
     """Ends a fit at the question of interest, whose answer it carries."""
 
 
-@pytest.mark.parametrize(("until", "gone_on_from"), [(0, True), (10**15, False)])
-def test_a_network_that_has_seen_the_questions_is_not_gone_on_from(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, until: int, gone_on_from: bool
+@pytest.mark.parametrize(
+    ("until", "goes_on", "gone_on_from"),
+    [(0, True, True), (10**15, True, False), (0, False, False)],
+)
+def test_a_network_that_has_seen_the_questions_or_may_not_be_used_is_not_gone_on_from(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, until: int, goes_on: bool, gone_on_from: bool
 ) -> None:
     """Else training would stop too late, and the blend would listen to the network too much."""
 
@@ -84,7 +87,7 @@ def test_a_network_that_has_seen_the_questions_is_not_gone_on_from(
     earlier = replace(bundle, manifest=bundle.manifest.model_copy(update={"data": data}))
     log = encoding.encode(SHOP, bundle.item_ids, EventWeights())
     with pytest.raises(AskedError) as asked:
-        options = FitOptions(repeats=False, start_from=earlier)
+        options = FitOptions(repeats=False, start_from=earlier, goes_on=goes_on)
         fit_log(log, list(bundle.item_ids), bundle.attributes or {}, options)
     assert (asked.value.args[0] is not None) == gone_on_from
 

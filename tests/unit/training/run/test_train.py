@@ -1,26 +1,28 @@
 """A whole run on a small lake, with the real models."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
-from services.training.run.dataset import TooLittleDataError, read_dataset
+from services.training.run.dataset import TooLittleDataError
 from services.training.run.job import Job, TrainingResult
 from services.training.run.progress import ProgressReporter
-from services.training.run.train import hold_out, train
+from services.training.run.train import train
 from services.training.settings import TrainingSection
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.contracts.times import DAY_MS
 from slipstream.features.views import RECOMMENDER, VISITOR
-from slipstream.models.base import EventWeights
 from slipstream.recommender.bundle import load_bundle
-from slipstream.recommender.fit import FitOptions
+from slipstream.recommender.fit import FitOptions, fit_log
 from slipstream.recommender.stages import Event, recommend
 from slipstream.stores.lake import Lake
+from tests.unit.training.erasures.test_lake_erasures import erase
 from tests.unit.training.histories import START_MS, chain, events, write, write_items
 
 Make = Callable[..., Job]
@@ -210,38 +212,6 @@ def test_train_strangers_only_leave_nothing_to_ask(lake: Lake, job: Make) -> Non
         train(job("v1"), quiet())
 
 
-@pytest.mark.parametrize(
-    ("champion_until", "questions", "cut", "unseen"),
-    [
-        (None, 600, 900, True),
-        (899, 600, 900, True),
-        (900, 600, 901, True),
-        (979, 600, 980, True),
-        (980, 600, 900, False),
-        (5_000, 600, 900, False),
-        # so much is newer that the challenger's validation and the test are both new to the
-        # champion
-        (899, 50, 950, True),
-        (699, 50, 900, True),
-        (949, 50, 950, True),
-        (949, 25, 975, True),
-    ],
-)
-def test_hold_out_moves_past_what_the_champion_was_fitted_on(
-    lake: Lake, champion_until: int | None, questions: int, cut: int, unseen: bool
-) -> None:
-    write(lake, events([(f"v{n % 5}", f"i{n % 7}", "view", n) for n in range(1_000)]))
-    dataset = read_dataset(lake)
-    settings = TrainingSection(test_share=0.1, max_test_queries=20)
-    held_out = hold_out(
-        dataset, dataset.signals(EventWeights()), champion_until, settings, questions
-    )
-    assert (held_out.cut, held_out.unseen_by_champion) == (cut, unseen)
-    times = dataset.interactions["timestamp"].to_numpy()
-    assert times[held_out.fit].max() < cut <= times[held_out.test].min()
-    assert not np.isin(np.flatnonzero(held_out.fit), held_out.test).any()
-
-
 def test_only_runs_of_the_best_profile_search(
     lake: Lake, job: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,3 +227,63 @@ def test_only_runs_of_the_best_profile_search(
     for profile, seconds in (("fast", 0), ("best", 90)):
         with pytest.raises(AskedError, match=f"^{seconds}"):
             train(job("v1", search_minutes=1.5).model_copy(update={"profile": profile}), quiet())
+
+
+@pytest.mark.parametrize(
+    ("learned_from", "erased", "goes_on"),
+    [
+        pytest.param(0, False, True, id="no erasure"),
+        pytest.param(0, True, False, id="knows the erased"),
+        pytest.param(1, True, True, id="learned after the erasure"),
+        pytest.param(None, False, False, id="of an older program"),
+        pytest.param(99, False, False, id="of a lake that was lost"),
+    ],
+)
+def test_a_network_that_may_know_the_erased_is_not_trained_further(
+    lake: Lake,
+    job: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    learned_from: int | None,
+    erased: bool,
+    goes_on: bool,
+) -> None:
+    for _ in range(3):
+        write(lake, chain())
+    if erased:
+        erase(lake, 1, 1_000)
+
+    class AskedError(Exception):
+        pass
+
+    def fit_log(_log: Any, _ids: Any, _of: Any, options: FitOptions, _progress: Any) -> None:
+        raise AskedError(options.goes_on)
+
+    champion = Mock()
+    champion.manifest = Mock(learned_from=learned_from, created_at=1_001)
+    champion.manifest.data.until = None
+    monkeypatch.setattr("services.training.run.train.fit_log", fit_log)
+    monkeypatch.setattr("services.training.run.train._champion", lambda _: (champion, ""))
+    with pytest.raises(AskedError, match=f"^{goes_on}$"):
+        train(job("v1"), quiet())
+
+
+def test_a_bundle_tells_how_old_the_oldest_of_its_parts_is(
+    lake: Lake, job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(lake, chain())
+    train(job("v1"), quiet())
+    first = load_bundle(job("v1").output)
+    assert first.manifest.learned_from == first.manifest.lake_version == 1
+    write(lake, chain())
+    refitted = fit_log
+
+    def gone_on(*arguments: Any) -> Any:
+        made = refitted(*arguments)
+        manifest = made.manifest
+        parameters = {**manifest.parameters, "network_from": "v1"}
+        return replace(made, manifest=manifest.model_copy(update={"parameters": parameters}))
+
+    monkeypatch.setattr("services.training.run.train.fit_log", gone_on)
+    train(job("v2", champion=job("v1").output), quiet())
+    second = load_bundle(job("v2").output).manifest
+    assert (second.lake_version, second.learned_from) == (2, 1)

@@ -1,0 +1,1 @@
+"""Models from before an erasure: they are replaced, and deleted within a stated time."""
