@@ -22,13 +22,10 @@ from services.training.run_states import TransitionError
 from services.training.runs import Runs
 from slipstream.chassis.access.audits import audit_record
 from slipstream.chassis.access.demands import requires
-from slipstream.chassis.errors import (
-    ConflictError,
-    InvalidRequestError,
-    NotFoundError,
-)
+from slipstream.chassis.errors import ConflictError, GoneError, InvalidRequestError, NotFoundError
 from slipstream.contracts.access import Scope
 from slipstream.contracts.bundle import Manifest
+from slipstream.contracts.events import ModelEventType
 from slipstream.contracts.rest import AuditPage, ModelVersion, Run, RunRequest
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.vocabulary import CANARY, CHAMPION
@@ -180,11 +177,16 @@ def list_models(request: Request, limit: Limit = 50, cursor: str | None = None) 
 @router.get("/models/{version}")
 @requires(Scope.READ)
 def get_model(request: Request, version: str) -> ModelVersion:
-    """A version: its figures, the lake version that it was fitted on, its files."""
+    """A version: its figures, the lake version that it was fitted on, its files.
+
+    410 for one that was deleted after an erasure.
+    """
     training = parts(request)
     try:
         return training.registry.get(version)
     except UnknownVersionError as error:
+        if training.publisher.events.has(version, ModelEventType.DELETED):
+            raise GoneError(f"{version} was deleted after an erasure", code="deleted") from error
         raise NotFoundError(str(error), code="no_model") from error
 
 

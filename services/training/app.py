@@ -12,6 +12,9 @@ from fastapi import FastAPI
 from services.training import api
 from services.training.announcer import Announcer
 from services.training.audit import AUDIT
+from services.training.erasures import api as erasures_api
+from services.training.erasures.deletion import ModelDeletion
+from services.training.erasures.lake_erasures import Erasures
 from services.training.metrics import TrainingMetrics
 from services.training.migrations import MIGRATIONS
 from services.training.mlflow_connection import load_mlflow, tracking_uri
@@ -59,7 +62,11 @@ def create_app(settings: TrainingSettings) -> FastAPI:
     seconds later.
     """
     app = create_service(
-        "training", settings, description=DESCRIPTION, lifespan=_lifespan, routers=[api.router]
+        "training",
+        settings,
+        description=DESCRIPTION,
+        lifespan=_lifespan,
+        routers=[api.router, erasures_api.router],
     )
     app.state.lease = Lease(
         "training",
@@ -121,6 +128,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             timeout_s=section.run_timeout_s,
         )
         triggers = Triggers(runs, repository, alerts, lake, section)
+        audit = AuditLog(engine, AUDIT)
+        deletion = ModelDeletion(Erasures(lake), publisher, runs, audit, metrics, section)
         kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": ALERT_DELAY_MS})
         watch = ConsumerWatch(chassis)
 
@@ -138,9 +147,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
                 watch,
             )
 
-        app.state.parts = api.Parts(
-            repository, runs, publisher, registry, artifacts, AuditLog(engine, AUDIT)
-        )
+        app.state.parts = api.Parts(repository, runs, publisher, registry, artifacts, audit)
+        app.state.deletion = deletion
         health.add("registry", partial(asyncio.to_thread, registry.check))
         health.add("database", partial(asyncio.to_thread, repository.check))
         health.add("kafka", producer.check)
@@ -156,6 +164,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             "announcer": announcer.run,
             "runs": work,
             "triggers": triggers.watch,
+            "model-deletion": deletion.run,
             "alerts": read_alerts,
         }
         for name, target in targets.items():
@@ -165,6 +174,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def _open(registry: ModelRegistry, metrics: TrainingMetrics) -> None:
     registry.open()
+    registry.sweep()
     if champion := registry.alias(CHAMPION):
         metrics.champion(champion.version)
 

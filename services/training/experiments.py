@@ -1,6 +1,6 @@
 """Records of experiments in MLflow: a run for each version, and one below it for each trial."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from slipstream.contracts.bundle import Manifest, SearchTrial
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 # The tag with our version, of MLflow's runs and of its model versions.
 VERSION_TAG: Final = "version"
@@ -71,6 +72,22 @@ class Experiments:
         """Keep a copy of a page with a run, where MLflow's UI shows it."""
         self._mlflow.client().log_artifact(run_id, str(page))
 
+    def delete_files(self, run_id: str) -> None:
+        """Delete the files of a run: the manifest, and pages with histories of visitors."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        if (run := self._run(run_id)) is not None:
+            files: Any = get_artifact_repository(run.info.artifact_uri)
+            files.delete_artifacts()
+
+    def sweep(self, knows: Callable[[str], bool]) -> None:
+        """Delete the files of runs of versions that are not known; other runs are not ours."""
+        for files in self._mlflow.files.glob("*/artifacts"):
+            run = self._run(files.parent.name)
+            version = run.data.tags.get(VERSION_TAG) if run is not None else None
+            if version is not None and not knows(version):
+                self.delete_files(files.parent.name)
+
     def record_trials(self, parent: str, trials: Sequence[SearchTrial]) -> None:
         """Record each trial of a search as a run below its version's; MLflow's UI nests them."""
         from mlflow.entities import Metric, Param
@@ -91,6 +108,17 @@ class Experiments:
             )
             ended = "FINISHED" if trial.state == "complete" else "KILLED"
             client.set_terminated(info.run_id, ended)
+
+    def _run(self, run_id: str) -> "Run | None":
+        """MLflow's run; None where it knows of none, as after its own garbage collection."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._mlflow.client().get_run(run_id)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            return None
 
 
 def _log(

@@ -24,6 +24,8 @@ from services.training.settings import GateSettings
 from slipstream.evaluation.significance import Interval
 
 _MIB = 2**20
+# The number of a decision that counts the rules broken of those that know no champion.
+FAULTS = "faults"
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,10 @@ def decide(
         settings: Limits of the rules.
     """
     against = [*_worse_than_popularity(measured, settings), *_over_budget(measured, settings)]
+    numbers = {FAULTS: float(len(against)), **_numbers(measured, champion)}
     better, reason = _better(measured, champion, settings)
     if not better:
         against.append(reason)
-    numbers = _numbers(measured, champion)
     if against:
         return Decision("refused", "; ".join(against), numbers)
     return Decision("promoted", reason, numbers)

@@ -36,7 +36,15 @@ class TrainingMetrics:
             registry=registry,
         )
 
-    def champion(self, version: str) -> None:
-        """Set the champion's version, in place of the one before."""
+        self.champion_deleted_at = Gauge(
+            "slipstream_training_champion_deleted_at_seconds",
+            "When the champion is deleted after an erasure, with nothing to replace it by now "
+            "(Unix time); 0 for never",
+            registry=registry,
+        )
+
+    def champion(self, version: str | None) -> None:
+        """Set the champion's version, in place of the one before; None for no champion."""
         self._champion.clear()
-        self._champion.labels(version).set(1)
+        if version is not None:
+            self._champion.labels(version).set(1)

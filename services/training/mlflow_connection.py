@@ -62,7 +62,7 @@ class MlflowConnection:
         self.uri = uri
         # Id of the experiment, known once it is open.
         self.experiment = ""
-        self._files, self._patience_s, self._guard = files, patience_s, guard
+        self.files, self._patience_s, self._guard = files, patience_s, guard
         self._client: MlflowClient | None = None
         self._opened = threading.Event()
 
@@ -86,7 +86,7 @@ class MlflowConnection:
         self.experiment = (
             experiment.experiment_id
             if experiment
-            else client.create_experiment(MODEL, artifact_location=self._files.as_uri())
+            else client.create_experiment(MODEL, artifact_location=self.files.as_uri())
         )
         if not client.search_registered_models(f"name = '{MODEL}'"):
             client.create_registered_model(

@@ -65,6 +65,14 @@ class ModelEventBook:
         with self._engine.connect() as connection:
             return connection.scalar(select(literal(1)).where(*same).limit(1)) is not None
 
+    def newest(self, event: ModelEventType) -> int:
+        """When the newest event of this type happened (ms); 0 for none."""
+        return max((each.timestamp for each in self._all(event)), default=0)
+
+    def rolled_back(self) -> set[str]:
+        """The versions that a person has replaced by an earlier one."""
+        return {each.previous or "" for each in self._all(ModelEventType.ROLLED_BACK)}
+
     def unannounced(self) -> list[WaitingEvent]:
         """Events that the broker has not acknowledged, in order."""
         with self._engine.connect() as connection:
@@ -77,6 +85,13 @@ class ModelEventBook:
             WaitingEvent(row.number, ModelEvent.model_validate_json(row.body), row.request_id)
             for row in rows
         ]
+
+    def _all(self, event: ModelEventType) -> list[ModelEvent]:
+        with self._engine.connect() as connection:
+            bodies = connection.scalars(
+                select(_model_event.c.body).where(_model_event.c.event == event.value)
+            ).all()
+        return [ModelEvent.model_validate_json(body) for body in bodies]
 
     def mark_announced(self, number: int) -> None:
         """Note that the broker has acknowledged an event."""

@@ -20,6 +20,8 @@ from slipstream.contracts.vocabulary import CANARY, CHALLENGER, CHAMPION
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
 
 _PREVIOUS_TAG = "previous_champion"
+# Versions in one answer of MLflow, which is more than anybody keeps.
+_MOST = 10_000
 
 
 class UnknownVersionError(LookupError):
@@ -60,23 +62,23 @@ class ModelRegistry:
         self.wait_opened = self.mlflow.wait_opened
         self._experiments = Experiments(self.mlflow)
         self._artifacts = artifacts
-        self._moving = threading.Lock()
+        self._moving = threading.RLock()
 
     def register(self, manifest: Manifest, directory: Path, lineage: Lineage) -> ModelVersion:
         """Record the run with its lineage, and make its bundle a version, the challenger.
 
         A version that is registered already is made the challenger, and nothing more.
         """
-        client = self.mlflow.client()
-        if not self.knows(manifest.version):
-            run_id = self._experiments.record(manifest, directory, lineage)
-            tags = {VERSION_TAG: manifest.version, "training_run": lineage.run_id, **lineage.tags}
-            client.create_model_version(
-                MODEL, directory.as_uri(), run_id, tags=tags, await_creation_for=0
-            )
-        number = str(self._entry(manifest.version).version)
-        client.set_registered_model_alias(MODEL, CHALLENGER, number)
-        return self._described(manifest.version, [CHALLENGER])
+        client, version = self.mlflow.client(), manifest.version
+        with self._moving:
+            if not self.knows(version):
+                run_id = self._experiments.record(manifest, directory, lineage)
+                tags = {VERSION_TAG: version, "training_run": lineage.run_id, **lineage.tags}
+                client.create_model_version(
+                    MODEL, directory.as_uri(), run_id, tags=tags, await_creation_for=0
+                )
+            client.set_registered_model_alias(MODEL, CHALLENGER, str(self._entry(version).version))
+        return self._described(version, [CHALLENGER])
 
     def note(self, version: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> None:
         """Add tags to a version, and tags and metrics to its run, such as the gate's decision."""
@@ -117,6 +119,13 @@ class ModelRegistry:
             for entry in page
         ]
         return models, page.token or None
+
+    def kept(self) -> list[ModelVersion]:
+        """All versions, newest first, and then the bundles that no version has."""
+        found, _ = self.versions(_MOST)
+        known = {model.version for model in found}
+        rest = [version for version in self._artifacts.versions() if version not in known]
+        return [*found, *(self._described(version, []) for version in rest)]
 
     def knows(self, version: str) -> bool:
         """Whether the version is registered."""
@@ -200,11 +209,9 @@ class ModelRegistry:
         return before.version
 
     def prune(self, keep: int) -> list[str]:
-        """Delete the oldest versions and their bundles beyond `keep`, and return these versions.
+        """Delete the oldest versions beyond `keep`, as `delete` does, and return these versions.
 
-        A version with an alias stays, and the one that a rollback needs. The runs stay in the
-        experiment, with their parameters and figures. The bundle goes first, so that a later call
-        finds the version that a kill has left without one.
+        A version with an alias stays, and the one that a rollback needs.
         """
         client = self.mlflow.client()
         entries = client.search_model_versions(
@@ -216,11 +223,28 @@ class ModelRegistry:
             with self._moving:  # or a version that is being promoted could be deleted
                 if self._needed(int(entry.version), version):
                     continue
-                with suppress(ArtifactNotFoundError):
-                    self._artifacts.delete(version)
-                client.delete_model_version(MODEL, str(entry.version))
+                self.delete(version)
             deleted.append(version)
         return deleted
+
+    def delete(self, version: str) -> None:
+        """Delete a version with its aliases, its bundle, and the files and report of its run.
+
+        The run stays in the experiment, with its parameters and figures. What a kill leaves, a
+        later call finds and deletes.
+        """
+        with self._moving:
+            with suppress(ArtifactNotFoundError):
+                self._artifacts.delete(version)
+            with suppress(UnknownVersionError):
+                entry = self._entry(version)
+                self._experiments.delete_files(entry.run_id)
+                self.mlflow.client().delete_model_version(MODEL, str(entry.version))
+
+    def sweep(self) -> None:
+        """Delete the files of runs whose version is gone, which earlier programs left."""
+        with self._moving:
+            self._experiments.sweep(self.knows)
 
     def _needed(self, number: int, version: str) -> bool:
         """Whether an alias points at the version, or a rollback would go to it."""
@@ -230,14 +254,9 @@ class ModelRegistry:
 
     def _entry(self, version: str) -> Any:
         """MLflow's entry of a version. Raises UnknownVersionError."""
+        wanted = f"name = '{MODEL}' and tags.{VERSION_TAG} = '{version}'"
         # A quote would end the filter's string; no version has one.
-        entries = (
-            []
-            if "'" in version
-            else self.mlflow.client().search_model_versions(
-                f"name = '{MODEL}' and tags.{VERSION_TAG} = '{version}'"
-            )
-        )
+        entries = [] if "'" in version else self.mlflow.client().search_model_versions(wanted)
         if not entries:
             raise UnknownVersionError(f"no model of version {version} is registered")
         return entries[0]
@@ -275,5 +294,6 @@ class ModelRegistry:
             created_at=manifest.created_at,
             metrics=manifest.metrics.figures,
             lake_version=manifest.lake_version,
+            learned_from=manifest.learned_from,
             files=["manifest.json", *sorted(manifest.files)],
         )

@@ -136,6 +136,14 @@ class TrainingSection(Section):
         ge=2,
         description="newest models kept; those of an alias and of its predecessor always are",
     )
+    erasure_hours: float = Field(
+        504.0,
+        gt=0,
+        le=696,
+        description="time after an erasure (hours) within which every version of a model from "
+        "before it is deleted, the champion too; at half of it a run makes one to replace it. At "
+        "most 29 days, within the month of the GDPR",
+    )
     schedule_profile: Literal["fast", "best"] = Field(
         "fast", description="profile of runs that no person asked for"
     )

@@ -49,6 +49,10 @@ class ConflictError(ServiceError):
     status, code, title = 409, "conflict", "That does not fit the present state"
 
 
+class GoneError(ServiceError):
+    status, code, title = 410, "gone", "It was deleted"
+
+
 class PreconditionFailedError(ServiceError):
     status, code, title = 412, "precondition_failed", "It has changed meanwhile"
 

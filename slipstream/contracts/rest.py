@@ -118,7 +118,7 @@ class AuditPage(BaseModel):
 class RunRequest(BaseModel):
     """A request for a training run; `trigger` and `reason` are kept with the run."""
 
-    trigger: Literal["request", "schedule", "events", "catalog", "alert"] = "request"
+    trigger: Literal["request", "schedule", "events", "catalog", "alert", "erasure"] = "request"
     reason: str = ""
     profile: Literal["fast", "best"] = "fast"
 
@@ -161,7 +161,11 @@ class Run(BaseModel):
 
 
 class ModelVersion(BaseModel):
-    """A registered model version, with the aliases that point at it."""
+    """A registered model version, with the aliases that point at it.
+
+    `learned_from` is the oldest version of the interactions that any part was fitted on: older than
+    `lake_version` where a network was trained further, null where it is not known.
+    """
 
     version: str
     aliases: list[str] = Field(default_factory=list)
@@ -169,7 +173,19 @@ class ModelVersion(BaseModel):
     created_at: int
     metrics: dict[str, float] = Field(default_factory=dict)
     lake_version: int | None = None
+    learned_from: int | None = None
     files: list[str] = Field(default_factory=list)
+
+
+class ModelsBeforeErasure(BaseModel):
+    """What training has from before an erasure: `versions` of models, and `runs` under way.
+
+    `deleted_by` is when the versions are deleted at the latest (ms).
+    """
+
+    versions: list[str]
+    runs: list[str]
+    deleted_by: int
 
 
 class ErasureState(BaseModel):

@@ -125,7 +125,8 @@ def test_rows_go_once_everything_before_the_cut_is_read_and_the_audit_names_who_
             erasure_id=erasure_id, erased_at=now_ms(), files_left=0, redis_written_at=now_ms() + 9
         )
         peers.answers[path] = (200, done.model_dump())
-        peers.answers["/v1/models"] = (200, {"items": [], "next_cursor": None})
+        before = {"versions": [], "runs": [], "deleted_by": 9}
+        peers.answers["/v1/models:before-erasure"] = (200, before)
         for visitor in ("ada", "phone", "bo"):
             shown(producer, visitor)
         producer.flush(30)

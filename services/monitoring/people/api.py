@@ -18,13 +18,12 @@ from slipstream.chassis.client import Peer, PeerError
 from slipstream.chassis.errors import NotFoundError, UnavailableError
 from slipstream.contracts.access import Scope
 from slipstream.contracts.erasure_ids import may_be_on_its_way
-from slipstream.contracts.rest import ErasureReceipt, ErasureState, ModelVersion, Problem
+from slipstream.contracts.rest import ErasureReceipt, ErasureState, ModelsBeforeErasure, Problem
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     202: {"model": ErasureReceipt, "description": "accepted; features has not read it"},
     404: {"model": Problem, "description": "no_erasure"},
 }
-_PAGE = 50
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def erasure(
         if entry is None and not may_be_on_its_way(erasure_id, now):
             raise NotFoundError(f"no erasure {erasure_id} is known", code="no_erasure")
         response.status_code = 202
-    models = _models(parts.training) if state is not None and state.erased_at else None
+    models = _models(parts.training, state) if state is not None and state.erased_at else None
     return receipt(erasure_id, state, entry, models, parts.settings, now)
 
 
@@ -90,16 +89,12 @@ def _state(features: Peer, erasure_id: str) -> ErasureState | None:
         raise UnavailableError(str(error)) from error
 
 
-def _models(training: Peer) -> list[ModelVersion] | None:
-    """All versions of models that training keeps; None when it does not answer."""
-    models: list[ModelVersion] = []
-    cursor: str | None = None
+def _models(training: Peer, state: ErasureState) -> ModelsBeforeErasure | None:
+    """What training has from before an erasure that is done; None when it does not answer."""
+    asked = {"lake_version": state.lake_version or 0, "erased_at": state.erased_at}
     try:
-        while True:
-            page = training.get("/v1/models", limit=_PAGE, **({"cursor": cursor} if cursor else {}))
-            models += [ModelVersion.model_validate(item) for item in page["items"]]
-            cursor = page["next_cursor"]
-            if cursor is None:
-                return models
-    except (PeerError, ValidationError, KeyError, TypeError):
+        return ModelsBeforeErasure.model_validate(
+            training.get("/v1/models:before-erasure", **asked)
+        )
+    except (PeerError, ValidationError):
         return None

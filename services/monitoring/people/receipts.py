@@ -1,13 +1,18 @@
 """Receipts of erasures: each place that a user's data may stand in, and whether it is gone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
 from services.monitoring.people.repository import ErasureEntry
 from services.monitoring.settings import MonitoringSection
 from slipstream.contracts.late_records import MARKED_MS
-from slipstream.contracts.rest import ErasurePlace, ErasureReceipt, ErasureState, ModelVersion
+from slipstream.contracts.rest import (
+    ErasurePlace,
+    ErasureReceipt,
+    ErasureState,
+    ModelsBeforeErasure,
+)
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.contracts.topics import DEAD_LETTERS, TOPICS
 
@@ -33,7 +38,7 @@ def receipt(
     erasure_id: str,
     state: ErasureState | None,
     entry: ErasureEntry | None,
-    models: Sequence[ModelVersion] | None,
+    models: ModelsBeforeErasure | None,
     settings: MonitoringSection,
     now_ms: int,
 ) -> ErasureReceipt:
@@ -43,7 +48,7 @@ def receipt(
         erasure_id: Its id.
         state: What features knows of it; None before features has read it.
         entry: What monitoring knows of it; None before monitoring has read it.
-        models: All versions of models that are kept; None when training can't be asked.
+        models: What training has from before it; None when training can't be asked.
         settings: Times after which ingestion and the logs forget by themselves.
         now_ms: The moment.
     """
@@ -63,7 +68,7 @@ def receipt(
         _late_records(state.erased_at, now_ms),
         _caches(state.erased_at, settings, now_ms),
         _logs(state.erased_at, settings, now_ms),
-        _models(state, models),
+        _models(models),
     ]
     complete = all(place.done for place in places)
     return ErasureReceipt(
@@ -143,17 +148,18 @@ def _logs(erased_at: int, settings: MonitoringSection, now_ms: int) -> ErasurePl
     return ErasurePlace(place="logs", done=now_ms >= at, at=at, detail=detail)
 
 
-def _models(state: ErasureState, models: Sequence[ModelVersion] | None) -> ErasurePlace:
+def _models(models: ModelsBeforeErasure | None) -> ErasurePlace:
+    name = "models"
     if models is None:
-        return ErasurePlace(place="models", done=False, detail="training can't be asked")
-    # A version whose lake version is not known may have been fitted on anything.
-    older = [
-        model.version
-        for model in models
-        if model.lake_version is None or model.lake_version < (state.lake_version or 0)
-    ]
-    detail = f"fitted on the lake before the erasure: {', '.join(older)}" if older else ""
-    return ErasurePlace(place="models", done=not older, detail=detail)
+        return ErasurePlace(place=name, done=False, detail="training can't be asked")
+    if not models.versions and not models.runs:
+        return ErasurePlace(place=name, done=True)
+    runs = [f"the run under way {run_id}" for run_id in models.runs]
+    detail = (
+        f"learned from the lake before the erasure: {', '.join([*models.versions, *runs])}; "
+        f"deleted by {_date(models.deleted_by)}"
+    )
+    return ErasurePlace(place=name, done=False, at=models.deleted_by, detail=detail)
 
 
 def _date(at_ms: int) -> str:

@@ -3,7 +3,7 @@
 from services.monitoring.people.receipts import PLACES, receipt
 from services.monitoring.people.repository import ErasureEntry
 from services.monitoring.settings import MonitoringSection
-from slipstream.contracts.rest import ErasureState, ModelVersion
+from slipstream.contracts.rest import ErasureState, ModelsBeforeErasure
 from slipstream.contracts.times import DAY_MS
 
 SETTINGS = MonitoringSection()
@@ -20,19 +20,20 @@ DONE = ErasureState(
 ENTRY = ErasureEntry("e", ERASED - 9, 4, ERASED + 7, ERASED + 8, "SQLite has overwritten them")
 
 
-def model(version: str, lake_version: int | None) -> ModelVersion:
-    return ModelVersion(version=version, created_at=1, lake_version=lake_version)
+def before(*versions: str, runs: tuple[str, ...] = ()) -> ModelsBeforeErasure:
+    """What training has from before the erasure."""
+    return ModelsBeforeErasure(versions=[*versions], runs=[*runs], deleted_by=ERASED + 21 * DAY_MS)
 
 
 def waiting(
     state: ErasureState = DONE,
-    models: list[ModelVersion] | None = None,
+    models: ModelsBeforeErasure | None = None,
     now_ms: int = LATER,
     entry: ErasureEntry | None = ENTRY,
     asked: bool = True,
 ) -> set[str]:
     """The places that a receipt waits for."""
-    known = (models or []) if asked else None
+    known = (models or before()) if asked else None
     made = receipt("e", state, entry, known, SETTINGS, now_ms)
     left = {place.place for place in made.places if not place.done}
     assert [place.place for place in made.places] == list(PLACES)
@@ -42,7 +43,7 @@ def waiting(
 
 
 def test_it_is_complete_when_every_place_is() -> None:
-    assert waiting(models=[model("2", 7), model("3", 9)]) == set()
+    assert waiting(models=before()) == set()
 
 
 def test_each_place_is_waited_for() -> None:
@@ -54,8 +55,8 @@ def test_each_place_is_waited_for() -> None:
     assert waiting(but(redis_written_at=ERASED - 1)) == {"redis files"}
     assert waiting(but(topics_left=["people.v1", "interactions.v1"])) == {"topics"}
     assert waiting(but(topics_left=["dead-letters.v1"])) == {"dead letters"}
-    assert waiting(models=[model("2", 7), model("1", 6)]) == {"models"}
-    assert waiting(models=[model("1", None)]) == {"models"}
+    assert waiting(models=before("1")) == {"models"}
+    assert waiting(models=before(runs=("2",))) == {"models"}
     assert waiting(asked=False) == {"models"}
     assert waiting(now_ms=ERASED) == {"caches", "late records", "logs"}
     assert waiting(now_ms=ERASED + 30 * DAY_MS - 1) == {"late records", "logs"}
@@ -64,14 +65,19 @@ def test_each_place_is_waited_for() -> None:
     assert waiting(entry=ENTRY._replace(overwritten_at=None)) == {"monitoring"}
 
 
-def test_it_says_what_was_deleted_and_until_when_topics_keep_the_rest() -> None:
+def test_it_says_what_was_deleted_and_until_when_topics_and_models_keep_the_rest() -> None:
     state = DONE.model_copy(update={"topics_left": ["people.v1", "dead-letters.v1"]})
-    made = receipt("e", state, ENTRY, [], SETTINGS, LATER)
+    made = receipt("e", state, ENTRY, before("1", runs=("2",)), SETTINGS, LATER)
     places = {place.place: place for place in made.places}
     assert (made.state, made.asked_at) == ("erased", ERASED - 9)
     assert places["lake"].detail == "rows deleted: 3 of interactions"
     assert places["monitoring"].detail == "rows deleted: 4. SQLite has overwritten them"
     assert places["topics"].detail == "by retention: people.v1 until 2026-10-21 14:19 UTC"
+    assert places["models"].detail == (
+        "learned from the lake before the erasure: 1, the run under way 2; "
+        "deleted by 2026-10-12 14:13 UTC"
+    )
+    assert places["models"].at == ERASED + 21 * DAY_MS
     assert places["topics"].at == ERASED + 30 * DAY_MS + 360_000
     (logs,) = (
         place
@@ -84,6 +90,6 @@ def test_it_says_what_was_deleted_and_until_when_topics_keep_the_rest() -> None:
 
 def test_nothing_is_done_while_the_request_waits() -> None:
     for state, word in ((None, "requested"), (ErasureState(erasure_id="e"), "waits")):
-        made = receipt("e", state, None, [], SETTINGS, LATER)
+        made = receipt("e", state, None, before(), SETTINGS, LATER)
         assert made.state == word and not made.complete
         assert [place.place for place in made.places if not place.done] == list(PLACES)

@@ -17,7 +17,7 @@ def bundles(cache: Path) -> int:
     return sum(path.is_dir() for path in cache.iterdir())
 
 
-def test_a_deleted_model_leaves_memory_and_disk_once_its_heir_is_in_service(
+def test_a_deleted_model_leaves_memory_and_disk_once_its_successor_is_in_service(
     training: TrainingStub, tmp_path: Path, bundle: Bundle
 ) -> None:
     holder = a_holder(training, tmp_path / "cache")

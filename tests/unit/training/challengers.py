@@ -1,6 +1,7 @@
 """Bundles without a model, and results of their runs, for tests in which the gate decides."""
 
 from pathlib import Path
+from typing import Any
 
 from services.training.gate import Comparison, Measurements
 from services.training.run.job import TrainingResult
@@ -8,14 +9,13 @@ from slipstream.contracts.bundle import DataSummary, Manifest
 from slipstream.evaluation.significance import Interval
 
 
-def bundle(folder: Path, version: str) -> Path:
+def bundle(folder: Path, version: str, **described: Any) -> Path:
+    """A folder with a manifest alone, of fields as described."""
     directory = folder / f"run-{version}"
     directory.mkdir()
+    usual = {"created_at": 1_700_000_000_000, "profile": "fast"}
     manifest = Manifest(
-        version=version,
-        created_at=1_700_000_000_000,
-        profile="fast",
-        data=DataSummary(visitors=2, items=2, events=9),
+        version=version, data=DataSummary(visitors=2, items=2, events=9), **usual | described
     )
     (directory / "manifest.json").write_text(manifest.model_dump_json(by_alias=True))
     return directory
