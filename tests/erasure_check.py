@@ -40,9 +40,10 @@ SETTINGS: Final = {
     "SLIPSTREAM_TRAINING__NEW_EVENTS": "0",
     "SLIPSTREAM_TRAINING__CHECK_SECONDS": "2",
     "SLIPSTREAM_TRAINING__COOLDOWN_MINUTES": "0",
+    "SLIPSTREAM_TRAINING__ERASURE_HOURS": "0.02",
 }
 # Places of a receipt that wait for the retention of topics.
-BY_RETENTION: Final = {"topics", "dead letters", "late records", "logs", "models"}
+BY_RETENTION: Final = {"topics", "dead letters", "late records", "logs"}
 PATIENCE_S: Final = 240.0
 STALLS: Final = (("serving", 0.01), ("serving", 0.3), ("serving", None), ("broker", None))
 
