@@ -190,10 +190,14 @@ def session_votes(
     if not entries:
         return 0
 
-    # The visits that share an item, in a hash table: its size does not grow with their number.
-    slots = 16
+    # The visits that share an item, in an array over all visits, or else in a hash table: its size
+    # does not grow with their number.
+    count, slots = len(visit_ends), 16
     while slots < 2 * entries:
         slots *= 2
+    direct = count <= slots
+    if direct:
+        slots = count
     table = np.empty(slots, np.int32)
     for slot in range(slots):
         table[slot] = _NONE
@@ -207,9 +211,11 @@ def session_votes(
         begin = max(item_ends[one - 1] if one else 0, end - recent)
         for at in range(begin, end):
             visit = visits[at]
-            slot = (np.int64(visit) * 2654435761 >> 7) & (slots - 1)
-            while table[slot] >= 0 and found[table[slot]] != visit:
-                slot = (slot + 1) & (slots - 1)
+            slot = np.int64(visit)
+            if not direct:
+                slot = (slot * 2654435761 >> 7) & (slots - 1)
+                while table[slot] >= 0 and found[table[slot]] != visit:
+                    slot = (slot + 1) & (slots - 1)
             if table[slot] < 0:
                 table[slot] = size
                 found[size], shared[size], similarity[size] = visit, places[at], 0.0
@@ -217,12 +223,13 @@ def session_votes(
             similarity[table[slot]] += force
         force *= rule[3]
 
-    count = len(visit_ends)
     for v in range(size):
         visit = np.int64(found[v])
         length = visit_ends[visit] - (visit_ends[visit - 1] if visit else 0)
         if rule[6] == 0.5:
             similarity[v] /= np.sqrt(np.float64(length))
+        elif rule[6] == 1:
+            similarity[v] /= np.float64(length)
         elif rule[6]:
             similarity[v] /= np.float64(length) ** rule[6]
         if rule[8] > 0:
