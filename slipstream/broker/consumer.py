@@ -22,6 +22,7 @@ from slipstream.broker.faults import LogFault, LogFaults
 from slipstream.broker.groups import describe_group
 from slipstream.broker.incarnations import Incarnations
 from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.pace import Pace
 from slipstream.broker.standing import ANSWER_MS, Standing, standing_of
 from slipstream.broker.topics import physical, topic_ids
 from slipstream.chassis.logging import get_logger
@@ -50,6 +51,7 @@ class Consumer:
         group: str | None,
         *,
         max_poll_records: int = 2_000,
+        unhurried: Collection[Topic] = (),
         on_revoked: Callable[[], None] = lambda: None,
     ) -> None:
         """Connects, or raises `BrokerUnavailableError`.
@@ -62,6 +64,8 @@ class Consumer:
                 offsets, or from the beginning where there is none. None reads every partition from
                 its beginning, and commits nothing.
             max_poll_records: Records that one `poll` returns at most.
+            unhurried: Topics of these that are read once a second, so that their records wake
+                nobody who waits for those of others.
             on_revoked: Runs on the client's thread before partitions are given away. It must be
                 quick, since no heartbeat goes out meanwhile, and it can't commit. Afterwards every
                 partition, also a kept one, is read from its committed offset.
@@ -76,6 +80,11 @@ class Consumer:
         try:
             arguments = consumer_arguments(settings, self.group, max_poll_records)
             self._client = ConsumerClient(max_poll_bytes=settings.max_poll_bytes, **arguments)
+            self._pace = Pace(
+                self._client,
+                settings.fetch_max_wait_ms,
+                {physical(namespace, topic) for topic in unhurried},
+            )
             self._incarnations = Incarnations(settings, self._client, self._by_name)
             self._faults, self._epochs = LogFaults(self._client, self._by_name), Epochs()
             self._partitions = TopicPartitions(self._client, self._by_name)
@@ -91,7 +100,7 @@ class Consumer:
             ) from error
 
     def poll(self, timeout_s: float) -> Batch:
-        """The next records, or an empty batch after `timeout_s`.
+        """The next records, or an empty batch after `timeout_s`, at rest when the broker answers.
 
         Raises:
             RefusedSettingsError: The broker refuses this consumer's settings.
@@ -269,8 +278,7 @@ class Consumer:
 
     def _poll(self, timeout_s: float) -> Mapping[Any, list[Any]]:
         with translated(self._settings, self.group):
-            polled: Mapping[Any, list[Any]] = self._client.poll(timeout_s * 1000)
-        return polled
+            return self._pace.poll(timeout_s * 1000)
 
     def _learn_ids(self) -> set[str]:
         """Learn the topics' ids; returns the topics whose records in hand can't be given a source.

@@ -7,6 +7,7 @@ does.
 
 import contextlib
 import time
+from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
@@ -121,6 +122,17 @@ class ConsumerClient(KafkaConsumer):  # type: ignore[misc]
             with contextlib.suppress(KafkaError):
                 self._net.run(self._manager.wait_for, join, _JOIN_END_MS)
         super().close(autocommit=autocommit, timeout_ms=timeout_ms)
+
+    def hold_fetches(self, wait_ms: int) -> None:
+        """Let the broker hold an empty fetch for so long (ms), from the next fetch on."""
+        self._fetcher.config["fetch_max_wait_ms"] = wait_ms
+
+    def pass_over(self, topics: Collection[str], passed_over: bool) -> None:
+        """Fetch nothing of these topics, or fetch them again."""
+        # A rebalance on the library's thread may take partitions away meanwhile.
+        for partition, state in dict(self._subscription.assignment).items():
+            if partition.topic in topics:
+                state.paused = passed_over
 
     @property
     def membership(self) -> Membership:

@@ -10,12 +10,13 @@ from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.loop import consume
-from slipstream.broker.producer import Producer
+from slipstream.broker.producer import OutgoingRecord, Producer
 from slipstream.broker.topics import ensure_topics, physical, topic_ids
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import KafkaSettings
-from slipstream.contracts.topics import INTERACTIONS
+from slipstream.contracts.events import AlertEvent, Severity
+from slipstream.contracts.topics import ALERTS, INTERACTIONS
 from tests.conftest import OwnBroker, Renewal
 from tests.integration.reading import count, patient, read_until
 from tests.integration.records import an_interaction, outgoing, published
@@ -47,6 +48,34 @@ async def test_acknowledged_records_are_read_in_order_with_their_request_id(
         messages[0].source.topic_id
         == topic_ids(broker, [physical(namespace, INTERACTIONS)])[physical(namespace, INTERACTIONS)]
     )
+
+
+async def test_an_unhurried_topic_waits_for_a_second_while_others_are_read(
+    broker: KafkaSettings, namespace: str, producer: Producer
+) -> None:
+    def alerts(number: int) -> list[OutgoingRecord]:
+        alert = AlertEvent(
+            alert_id=f"a{number}",
+            rule="r",
+            severity=Severity.WARNING,
+            state="opened",
+            summary="…",
+            timestamp=1,
+        )
+        return [OutgoingRecord(ALERTS, alert.rule, alert)]
+
+    consumer = Consumer(broker, namespace, [INTERACTIONS, ALERTS], None, unhurried=[ALERTS])
+    await producer.publish(alerts(0))
+    await asyncio.to_thread(read_until, consumer, lambda b: count(b) >= 1)
+    waited_since = time.monotonic()
+    await producer.publish(alerts(1) + outgoing(range(1)))
+    batches = await asyncio.to_thread(read_until, consumer, lambda b: count(b) >= 2)
+    waited_s = time.monotonic() - waited_since
+    consumer.close()
+    producer.close()
+    topics = [message.source.topic for batch in batches for message in batch.messages]
+    assert topics == [INTERACTIONS.name, ALERTS.name]
+    assert waited_s >= 0.5
 
 
 async def test_group_goes_on_from_what_was_committed(

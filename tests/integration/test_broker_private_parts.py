@@ -89,6 +89,7 @@ CONSUMER: dict[str, Check] = {
     "_cluster.set_topics": takes("topics"),
     "_cluster.request_update": takes(),
     "_fetcher._append": takes("drained", "part", "max_records", "update_offsets"),
+    "_fetcher.config": lambda config: config["fetch_max_wait_ms"] == 20,
     "_net.run": takes("coro"),
     "_manager.call_soon": takes("coro"),
     "_manager.wait_for": takes("future", "timeout_ms"),

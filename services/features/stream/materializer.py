@@ -38,7 +38,7 @@ from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.late_records import without_late
 from slipstream.contracts.positions import Source
 from slipstream.contracts.times import HOUR_MS, now_ms
-from slipstream.contracts.topics import HISTORY
+from slipstream.contracts.topics import HISTORY, RECOMMENDATIONS
 from slipstream.stores.lake import Lake, LakeUnavailableError
 from slipstream.stores.lake_lease import LakeLease
 from slipstream.stores.online import OnlineStore, StoreTooNewError, StoreUnavailableError
@@ -113,6 +113,7 @@ class Materializer:
             TOPICS,
             GROUP,
             max_poll_records=self._settings.features.max_poll_records,
+            unhurried=[RECOMMENDATIONS],
             on_revoked=self._revoked,
         )
         self.watch.begin(consumer)
