@@ -36,7 +36,7 @@ def ensure_topics(
         new = [
             NewTopic(
                 name,
-                topic.partitions,
+                min(topic.partitions, settings.max_partitions),
                 settings.replication_factor,
                 topic_configs=dict(topic_configuration(topic, settings.replication_factor)),
             )
@@ -83,7 +83,7 @@ def topic_differences(
         difference
         for name, topic in wanted.items()
         for difference in (
-            *_layout_differences(name, topic, present.get(name, ()), settings.replication_factor),
+            *_layout_differences(name, topic, present.get(name, ()), settings),
             *_setting_differences(
                 name,
                 topic_configuration(topic, settings.replication_factor),
@@ -123,20 +123,21 @@ def topic_configuration(topic: Topic, replicas: int) -> Mapping[str, str]:
 
 
 def _layout_differences(
-    name: str, topic: Topic, replicas: Sequence[int], wanted: int
+    name: str, topic: Topic, replicas: Sequence[int], settings: KafkaSettings
 ) -> Iterator[str]:
     """Differences of an existing topic's partitions, of which `replicas` has the replicas of each;
     empty for a topic that does not exist.
     """
-    if replicas and len(replicas) != topic.partitions:
-        found = f"{name} has {len(replicas)} partitions, and {topic.partitions} are wanted"
+    partitions, wanted = min(topic.partitions, settings.max_partitions), settings.replication_factor
+    if replicas and len(replicas) != partitions:
+        found = f"{name} has {len(replicas)} partitions, and {partitions} are wanted"
         if topic.compacted:
             found += (
                 ": leave it so. The topic is compacted, and with more partitions the newest record "
                 "of a key would lie in another one than those before. Added ones are not used"
             )
-        elif len(replicas) < topic.partitions:
-            found += f": kafka-topics.sh --alter --topic {name} --partitions {topic.partitions}"
+        elif len(replicas) < partitions:
+            found += f": kafka-topics.sh --alter --topic {name} --partitions {partitions}"
         yield found
     if replicas and min(replicas) < wanted:
         yield (

@@ -47,6 +47,13 @@ class KafkaSettings(Section):
         description="replicas of topics that we create; 3 on a cluster, where two of them must "
         "have a record before it is acknowledged",
     )
+    max_partitions: int = Field(
+        12,
+        ge=1,
+        description="most partitions of a topic that we create; each costs the broker and its "
+        "readers time, also at rest, and is read by one replica of a service at most; "
+        "`slipstream up` sets 3 for its embedded broker",
+    )
     session_timeout_ms: int = Field(
         10_000,
         ge=1_000,

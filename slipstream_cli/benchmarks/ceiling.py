@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -9,9 +10,10 @@ from kafka.partitioner import DefaultPartitioner
 
 from slipstream.broker.arguments import consumer_arguments, producer_arguments
 from slipstream.broker.kafka import connection
-from slipstream.broker.topics import physical
+from slipstream.broker.log_ends import log_ends
+from slipstream.broker.topics import ensure_topics, physical
 from slipstream.chassis.settings import KafkaSettings
-from slipstream.contracts.topics import Topic
+from slipstream.contracts.topics import INTERACTIONS, Topic
 from slipstream_cli.benchmarks.measurements import BenchmarkError
 
 _CONSUMER_TIMEOUT_S = 120.0
@@ -25,6 +27,17 @@ class RawMessage(NamedTuple):
     headers: list[tuple[str, bytes]]
 
 
+def scratch_namespace(settings: KafkaSettings, namespace: str) -> str:
+    """Make a topic of interactions for a ceiling, with as many partitions as the stack's own has.
+
+    Returns its namespace.
+    """
+    scratch = f"{namespace}-bench"[:40]
+    partitions = len(log_ends(settings, namespace, [INTERACTIONS])[INTERACTIONS.name])
+    ensure_topics(settings, scratch, [replace(INTERACTIONS, partitions=partitions)])
+    return scratch
+
+
 def newest_messages(
     settings: KafkaSettings, namespace: str, topic: Topic, count: int
 ) -> list[RawMessage]:
@@ -33,10 +46,10 @@ def newest_messages(
     consumer = KafkaConsumer(
         **connection(settings), group_id=None, enable_auto_commit=False, metrics_enabled=False
     )
-    partitions = [TopicPartition(name, number) for number in range(topic.partitions)]
+    partitions = [TopicPartition(name, at) for at in consumer.partitions_for_topic(name) or ()]
     consumer.assign(partitions)
     ends = consumer.end_offsets(partitions)
-    starts = {partition: max(0, end - count // topic.partitions) for partition, end in ends.items()}
+    starts = {partition: max(0, end - count // len(ends)) for partition, end in ends.items()}
     for partition, start in starts.items():
         consumer.seek(partition, start)
     expected = sum(ends[partition] - start for partition, start in starts.items())
@@ -100,9 +113,8 @@ def raw_consumer_rate(
     It reads the topic from its beginning to its end, with the arguments that `Consumer` gives it.
     """
     consumer = KafkaConsumer(**consumer_arguments(settings, None, max_poll_records))
-    partitions = [
-        TopicPartition(physical(namespace, topic), number) for number in range(topic.partitions)
-    ]
+    name = physical(namespace, topic)
+    partitions = [TopicPartition(name, at) for at in consumer.partitions_for_topic(name) or ()]
     consumer.assign(partitions)
     consumer.seek_to_beginning(*partitions)
     expected = sum(consumer.end_offsets(partitions).values())

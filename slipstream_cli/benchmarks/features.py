@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from slipstream.chassis.settings import KafkaSettings, RedisSettings
+from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.topics import INTERACTIONS
 from slipstream.stores.online import OnlineStore
 from slipstream_cli.benchmarks import feature_reads, state_sizes
@@ -58,9 +58,7 @@ def run(
         seconds: Duration of each round of reads.
         rounds: Rounds of reads.
     """
-    kafka = KafkaSettings(
-        bootstrap_servers=plan.environment[EXTERNAL["broker"]], session_timeout_ms=4_000
-    )
+    kafka = plan.kafka
     redis = RedisSettings(url=plan.environment[EXTERNAL["valkey"]], timeout_s=10)
     with event_servers(plan):
         terminal.progress(f"putting {events:,} events on the topic")

@@ -10,11 +10,11 @@ import httpx
 
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import Producer
-from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import INTERACTIONS
+from slipstream_cli.benchmarks.ceiling import scratch_namespace
 from slipstream_cli.benchmarks.measurements import BenchmarkError
 
 _GIVE_UP_S = 10.0
@@ -28,8 +28,7 @@ class Floor:
     """
 
     def __init__(self, kafka: KafkaSettings, namespace: str, url: str) -> None:
-        scratch = f"{namespace}-bench"[:40]
-        ensure_topics(kafka, scratch, (INTERACTIONS,))
+        scratch = scratch_namespace(kafka, namespace)
         self._producer = Producer(kafka, scratch)
         self._consumer = Consumer(kafka, scratch, (INTERACTIONS,), None)
         self._client = httpx.Client(base_url=url, timeout=15)

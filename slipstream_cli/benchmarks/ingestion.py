@@ -24,10 +24,13 @@ from collections.abc import Iterator
 import httpx
 import orjson
 
-from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import INTERACTIONS
-from slipstream_cli.benchmarks.ceiling import newest_messages, raw_producer_rate
+from slipstream_cli.benchmarks.ceiling import (
+    newest_messages,
+    raw_producer_rate,
+    scratch_namespace,
+)
 from slipstream_cli.benchmarks.empty_route import running_empty_route
 from slipstream_cli.benchmarks.load import Load, basic_auth, closed_loop, in_own_process, request
 from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
@@ -63,8 +66,8 @@ def run_alone(plan: Plan) -> list[Measurement]:
         try:
             for child in children:
                 child.start(timeout_s=60)
-            kafka = KafkaSettings(bootstrap_servers=plan.description["kafka"])
-            return run(plan.urls["ingestion"], plan.write_key, kafka, plan.description["namespace"])
+            namespace = plan.description["namespace"]
+            return run(plan.urls["ingestion"], plan.write_key, plan.kafka, namespace)
         finally:
             for child in reversed(children):
                 child.kill()
@@ -95,8 +98,7 @@ def run(
     batch_url, track_url = f"{url}/v1/batch", f"{url}/v1/track"
     first = list(_events(BATCH))
     _check_accepted(batch_url, first, headers)
-    scratch = f"{namespace}-bench"[:40]
-    ensure_topics(kafka, scratch, (INTERACTIONS,))
+    scratch = scratch_namespace(kafka, namespace)
     recorded = newest_messages(kafka, namespace, INTERACTIONS, 5 * BATCH)
 
     before = _verdicts(url)

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from slipstream.chassis.settings import KafkaSettings
 from slipstream_cli.benchmarks.features_processes import (
     event_servers,
     features_processes,
@@ -19,7 +18,7 @@ from slipstream_cli.benchmarks.features_processes import (
 )
 from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
 from slipstream_cli.benchmarks.traffic import visits
-from slipstream_cli.local.plan import EXTERNAL, Plan
+from slipstream_cli.local.plan import Plan
 from slipstream_cli.local.processes import Child, free_port
 from slipstream_cli.local.terminal import Terminal
 
@@ -60,9 +59,7 @@ def run(
     """
     if not {"broker", "valkey"} <= plan.ports.keys():
         raise BenchmarkError("scaling is measured on the embedded servers")
-    kafka = KafkaSettings(
-        bootstrap_servers=plan.environment[EXTERNAL["broker"]], session_timeout_ms=4_000
-    )
+    kafka = plan.kafka
     rows = []
     with event_servers(plan) as servers:
         for number in processes:

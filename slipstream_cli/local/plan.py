@@ -5,9 +5,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slipstream.contracts.services import SERVICES
 from slipstream_cli.local.processes import StartError, free_port, is_free
+
+if TYPE_CHECKING:
+    from slipstream.chassis.settings import KafkaSettings
 
 DEFAULT_PORTS = {
     **{name: service.port for name, service in SERVICES.items()},
@@ -74,6 +78,19 @@ class Plan:
         namespace = self.environment.get("SLIPSTREAM_NAMESPACE") or "slipstream"
         return {**self.urls, **servers, "write_key": self.write_key, "namespace": namespace}
 
+    @property
+    def kafka(self) -> "KafkaSettings":
+        """The services' settings of the broker, for commands that make topics on it."""
+        from slipstream.chassis.settings import KafkaSettings
+
+        return KafkaSettings.model_validate(
+            {
+                field: value
+                for field in KafkaSettings.model_fields
+                if (value := self.environment.get(f"SLIPSTREAM_KAFKA__{field.upper()}"))
+            }
+        )
+
     def service_environment(self, name: str) -> dict[str, str]:
         """Return the environment of one service's process."""
         return {**self.environment, "SLIPSTREAM_HTTP__PORT": str(self.ports[name])}
@@ -130,10 +147,12 @@ def make_plan(
         "SLIPSTREAM_INGESTION__WRITE_KEYS": f"dev:{DEVELOPMENT_KEY}",
     }
     if "broker" in chosen:
-        # The embedded broker holds a group's first join for half of the session timeout.
+        # The embedded broker holds a group's first join for half of the session timeout, and looks
+        # at every partition twice for each fetch.
         settings |= {
             EXTERNAL["broker"]: f"127.0.0.1:{chosen['broker']}",
             "SLIPSTREAM_KAFKA__SESSION_TIMEOUT_MS": "4000",
+            "SLIPSTREAM_KAFKA__MAX_PARTITIONS": "3",
         }
     if "valkey" in chosen:
         settings[EXTERNAL["valkey"]] = f"redis://127.0.0.1:{chosen['valkey']}/0"

@@ -195,12 +195,10 @@ class Supervisor:
         """
         from slipstream.broker.kafka import BrokerUnavailableError
         from slipstream.broker.topics import ensure_topics
-        from slipstream.chassis.settings import KafkaSettings
 
-        settings = KafkaSettings(bootstrap_servers=self._children["broker"].child.address)
         try:
             ensure_topics(
-                settings, self.plan.environment.get("SLIPSTREAM_NAMESPACE") or "slipstream"
+                self.plan.kafka, self.plan.environment.get("SLIPSTREAM_NAMESPACE") or "slipstream"
             )
         except BrokerUnavailableError as error:
             self._terminal.line(str(error))

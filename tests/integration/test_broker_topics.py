@@ -54,6 +54,19 @@ def test_new_topics_have_a_leader_for_each_partition_when_they_count_as_made(
     assert [line for line in errors if "weakly-referenced object" not in line] == []
 
 
+def test_topics_have_no_more_partitions_than_the_settings_allow(
+    broker: KafkaSettings, namespace: str
+) -> None:
+    few = broker.model_copy(update={"max_partitions": 3})
+    ensure_topics(few, namespace, [INTERACTIONS, ALERTS])
+    consumer = Consumer(few, namespace, [INTERACTIONS, ALERTS], None)
+    sources = sorted((source.topic, source.partition) for source in consumer.ends())
+    consumer.close()
+    assert sources == [(ALERTS.name, 0), *((INTERACTIONS.name, at) for at in range(3))]
+    assert topic_differences(few, namespace, [INTERACTIONS, ALERTS]) == []
+    assert len(topic_differences(broker, namespace, [INTERACTIONS, ALERTS])) == 1
+
+
 async def test_a_topic_that_is_not_as_wanted_is_told_with_the_way_to_mend_it(
     broker: KafkaSettings, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
