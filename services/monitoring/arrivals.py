@@ -12,8 +12,8 @@ from slipstream.contracts.events import (
     FeatureUpdate,
     Interaction,
     ModelEvent,
-    Slate,
 )
+from slipstream.contracts.slates import RecordedSlate
 from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS
 from slipstream.contracts.vocabulary import SHADOW, SHOWN
 
@@ -34,7 +34,7 @@ class Arrivals:
     """The content of one batch. `features` are those of slates, by recommendation id."""
 
     slates: list[ShownSlate] = field(default_factory=list)
-    shadows: list[Slate] = field(default_factory=list)
+    shadows: list[RecordedSlate] = field(default_factory=list)
     features: dict[str, Mapping[str, float]] = field(default_factory=dict)
     responses: list[Response] = field(default_factory=list)
     model_events: list[ModelEvent] = field(default_factory=list)
@@ -66,7 +66,7 @@ def arrivals(messages: Iterable[Message[Any]], oldest_ms: int) -> Arrivals:
                 response.named is not None or response.timestamp >= oldest_ms
             ):
                 brought.responses.append(response)
-        elif isinstance(record, Slate):
+        elif isinstance(record, RecordedSlate):
             if record.purpose == SHOWN and record.timestamp >= oldest_ms:
                 brought.slates.append(ShownSlate.of(record))
                 brought.features[record.recommendation_id] = record.features

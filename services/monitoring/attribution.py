@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from slipstream.contracts.events import Interaction, Slate
+from slipstream.contracts.events import Interaction
 from slipstream.contracts.page_visitors import page_visitor
+from slipstream.contracts.slates import RecordedSlate
 from slipstream.contracts.vocabulary import CONVERSIONS, WITHOUT_SIGNAL
 
 BUCKET_MS = 300_000
@@ -37,7 +38,7 @@ class ShownSlate:
     latency_ms: float = 0.0
 
     @classmethod
-    def of(cls, slate: Slate) -> "ShownSlate":
+    def of(cls, slate: RecordedSlate) -> "ShownSlate":
         items = frozenset(item.item_id for item in slate.items)
         return cls(
             slate.recommendation_id,

@@ -8,9 +8,10 @@ from slipstream.broker import codec
 from slipstream.broker.epochs import EpochSpan, spans_of
 from slipstream.contracts.events import Record
 from slipstream.contracts.positions import Position, Source
+from slipstream.contracts.slates import RecordedSlate
 from slipstream.contracts.topics import Topic
 
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=Record | RecordedSlate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Batch:
                 continue
             rid = codec.request_id_of(record.headers)
             try:
-                decoded = codec.decode(topic, record.value)
+                decoded = codec.read(topic, record.value)
             except codec.MalformedRecordError as error:
                 self.malformed.append(
                     MalformedMessage(source, record.offset, record.value, str(error), rid)

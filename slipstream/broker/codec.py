@@ -8,7 +8,8 @@ import orjson
 from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
-from slipstream.contracts.events import Record
+from slipstream.contracts.events import Record, Slate
+from slipstream.contracts.slates import read_slate
 from slipstream.contracts.topics import Topic
 
 REQUEST_ID = "request_id"
@@ -44,6 +45,20 @@ def decode(topic: Topic, value: bytes | None) -> Record:
         raise MalformedRecordError(
             f"{'.'.join(map(str, first['loc'])) or 'value'}: {first['msg']}"
         ) from error
+
+
+def read(topic: Topic, value: bytes) -> Any:
+    """The record in these bytes as consumers take it: that of `decode`, but a `RecordedSlate` of a
+    slate. Raises `MalformedRecordError`.
+    """
+    if topic.record is not Slate:
+        return decode(topic, value)
+    try:
+        return read_slate(value)
+    except ValueError:
+        # Only the reason is wanted, which `decode` words.
+        decode(topic, value)
+        raise
 
 
 def headers(request_id: str) -> list[tuple[str, bytes]]:

@@ -10,8 +10,9 @@ import orjson
 import pyarrow as pa
 
 from slipstream.broker.batch import Message
-from slipstream.contracts.events import CatalogRecord, Interaction, Slate
+from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.positions import StreamInteraction, source_name
+from slipstream.contracts.slates import RecordedSlate
 from slipstream.contracts.times import DAY_MS
 from slipstream.contracts.topics import CATALOG, INTERACTIONS, PEOPLE, RECOMMENDATIONS
 from slipstream.stores import lake
@@ -74,7 +75,7 @@ def catalog_row(message: Message[CatalogRecord]) -> Row:
     )
 
 
-def slate_row(message: Message[Slate]) -> Row:
+def slate_row(message: Message[RecordedSlate]) -> Row:
     """A slate as a row, in the order of the table's columns."""
     slate = message.record
     return (
@@ -97,7 +98,7 @@ def slate_row(message: Message[Slate]) -> Row:
         slate.experiment or None,
         slate.teams or None,
         slate.placement_revision,
-        _json(slate.circumstances) if slate.circumstances else None,
+        slate.circumstances_json or None,
         slate.substituted or None,
         slate.shadow_of or None,
     )

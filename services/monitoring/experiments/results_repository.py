@@ -19,8 +19,8 @@ from services.monitoring.experiments.results import (
 )
 from services.monitoring.experiments.shadow_results import ShadowPair, ShadowResult, shadow_result
 from services.monitoring.slate_tables import responses, shadows, slates
-from slipstream.contracts.events import Slate
 from slipstream.contracts.experiments import HOLDOUT, INTERLEAVED, Experiment
+from slipstream.contracts.slates import RecordedSlate
 
 _ROWS_AT_ONCE = 1_000
 # Most slates, the newest ones, whose latencies and overlaps are read.
@@ -143,7 +143,7 @@ def _ids(items: str) -> frozenset[str]:
     return frozenset(orjson.loads(items))
 
 
-def shadow_row(slate: Slate) -> dict[str, Any]:
+def shadow_row(slate: RecordedSlate) -> dict[str, Any]:
     """The row of a shadow."""
     return {
         "recommendation_id": slate.recommendation_id,

@@ -18,8 +18,11 @@ from services.monitoring.migrations import MIGRATIONS
 from services.monitoring.probes import Champion, FeaturesStatus, ServiceState, Training
 from services.monitoring.quality import QualityRow, row
 from services.monitoring.snapshot import Freshness, QualityTrend, Snapshot
+from slipstream.broker.codec import encode
 from slipstream.chassis.settings import DatabaseSettings
+from slipstream.contracts.events import Slate
 from slipstream.contracts.rest import ModelVersion
+from slipstream.contracts.slates import RecordedSlate, read_slate
 from slipstream.stores.metadata import engine
 from slipstream.stores.migrations import migrate
 
@@ -34,6 +37,11 @@ def database(folder: Path | None) -> Engine:
     made = engine(DatabaseSettings(url=SecretStr(url)))
     migrate(made, MIGRATIONS)
     return made
+
+
+def recorded(slate: Slate) -> RecordedSlate:
+    """A slate as it is read from its topic."""
+    return read_slate(encode(slate))
 
 
 def shown(

@@ -13,12 +13,18 @@ from slipstream.contracts.events import (
     SlateItem,
 )
 from slipstream.contracts.positions import Source
-from tests.unit.monitoring.builders import T0
+from tests.unit.monitoring.builders import T0, recorded
 
 
 def _messages(*records: Any) -> list[Message[Any]]:
     return [
-        Message(Source("any", "id", 0), offset, "", record, "")
+        Message(
+            Source("any", "id", 0),
+            offset,
+            "",
+            recorded(record) if isinstance(record, Slate) else record,
+            "",
+        )
         for offset, record in enumerate(records)
     ]
 

@@ -17,7 +17,7 @@ from services.monitoring.attribution import (
     outcome,
 )
 from slipstream.contracts.events import Interaction, Slate, SlateItem
-from tests.unit.monitoring.builders import T0, WINDOW_MS, response, shown
+from tests.unit.monitoring.builders import T0, WINDOW_MS, recorded, response, shown
 from tests.unit.monitoring.counting import tally
 from tests.unit.monitoring.strategies import traffic
 
@@ -108,7 +108,9 @@ def test_shown_slate_of_a_record_keeps_each_item_once() -> None:
     record = Slate(
         recommendation_id="s", user_id="u", timestamp=T0, items=items, answered_by="trending"
     )
-    assert ShownSlate.of(record) == ShownSlate("s", "u", T0, "trending", "", frozenset("ab"))
+    assert ShownSlate.of(recorded(record)) == ShownSlate(
+        "s", "u", T0, "trending", "", frozenset("ab")
+    )
 
 
 def test_outcome_counts_each_item_once_a_kind() -> None:

@@ -11,8 +11,9 @@ from services.monitoring.arrivals import Arrivals, Watermark
 from services.monitoring.attribution import Bucket, Counts, Response, ShownSlate
 from services.monitoring.repository import SlateLog
 from slipstream.contracts.events import ModelEvent, ModelEventType, Slate
+from slipstream.contracts.slates import RecordedSlate
 from slipstream.contracts.times import DAY_MS, now_ms
-from tests.unit.monitoring.builders import T0, WINDOW_MS, database, response, shown
+from tests.unit.monitoring.builders import T0, WINDOW_MS, database, recorded, response, shown
 from tests.unit.monitoring.counting import tally
 from tests.unit.monitoring.strategies import traffic
 
@@ -98,8 +99,8 @@ def test_record_takes_more_visitors_than_one_statement_can_bind(log: SlateLog) -
     assert (_only(log).slates, _only(log).clicked_slates) == (2_500, 2_500)
 
 
-def a_shadow(user_id: str) -> Slate:
-    return Slate(
+def a_shadow(user_id: str) -> RecordedSlate:
+    shadow = Slate(
         recommendation_id=f"shadow of {user_id}'s",
         user_id=user_id,
         timestamp=T0,
@@ -109,6 +110,7 @@ def a_shadow(user_id: str) -> Slate:
         variant="new",
         purpose="shadow",
     )
+    return recorded(shadow)
 
 
 def test_rows_of_visitors_come_whole_over_several_pages(

@@ -18,6 +18,7 @@ from slipstream.contracts.rest import AuditRecord
 from slipstream.stores import metadata
 from slipstream.stores.migrations import migrate
 from tests.unit.broker.scripted import SOURCE
+from tests.unit.monitoring.builders import recorded
 from tests.unit.monitoring.experiments.test_repository import design
 
 NOW = 1_790_000_000_000
@@ -60,7 +61,8 @@ def event(event_id: str, user_id: str, item_id: str, named: str, kind: str) -> I
 
 
 def take(db: Engine, *records: Slate | Interaction) -> None:
-    messages = [Message(SOURCE, at, "", record, "") for at, record in enumerate(records)]
+    read = [recorded(each) if isinstance(each, Slate) else each for each in records]
+    messages = [Message(SOURCE, at, "", record, "") for at, record in enumerate(read)]
     SlateLog(db, 60_000).record(arrivals(messages, 0), NOW + 10)
 
 

@@ -1,0 +1,76 @@
+"""The reading of `recommendations.v1`, of which a slate is decoded for every answer of serving."""
+
+from typing import Final
+
+import msgspec
+
+from slipstream.contracts.events import Slate, SlateItem
+from slipstream.contracts.vocabulary import SHOWN
+
+# Most characters of an id that has few enough bytes whatever they are.
+_PLAIN_ID: Final = 64
+_YEAR_9999_MS: Final = 253_402_300_800_000
+_NO_CIRCUMSTANCES: Final = msgspec.Raw(b"{}")
+
+
+class RecordedSlate(msgspec.Struct, frozen=True):
+    """A slate as readers take it: the fields of `Slate`, with its circumstances as JSON.
+
+    Decoding takes a fifth of the time that `Slate` takes, most of which went to circumstances that
+    readers only pass on.
+    """
+
+    recommendation_id: str
+    user_id: str
+    timestamp: int
+    items: list[SlateItem]
+    answered_by: str
+    model_version: str | None = None
+    experiment: str = ""
+    variant: str = "champion"
+    teams: list[str] = []
+    placement: str = ""
+    placement_revision: int = 0
+    rules: list[list[str]] = []
+    propensities: list[float] = []
+    features: dict[str, float] = {}
+    latency_ms: float = 0.0
+    purpose: str = SHOWN
+    circumstances: msgspec.Raw = _NO_CIRCUMSTANCES
+    substituted: str = ""
+    shadow_of: str = ""
+
+    @property
+    def circumstances_json(self) -> str:
+        """The circumstances, a JSON object; empty where none are recorded."""
+        return "" if self.circumstances == _NO_CIRCUMSTANCES else str(self.circumstances, "utf-8")
+
+
+_DECODER: Final = msgspec.json.Decoder(RecordedSlate)
+
+
+def read_slate(value: bytes) -> RecordedSlate:
+    """The slate in these bytes. `Slate` judges those that are unlike what serving writes.
+
+    Circumstances are known to be a JSON object and UTF-8, no more. Raises ValueError, pydantic's
+    as a rule.
+    """
+    try:
+        slate = _DECODER.decode(value)
+        if _is_plain(slate):
+            return slate
+    except (ValueError, RecursionError):
+        pass
+    return _DECODER.decode(Slate.model_validate_json(value).model_dump_json())
+
+
+def _is_plain(slate: RecordedSlate) -> bool:
+    """Whether `Slate` has nothing against it that the types do not say."""
+    return (
+        0 < len(slate.recommendation_id) <= _PLAIN_ID
+        and 0 < len(slate.user_id) <= _PLAIN_ID
+        and "\x00" not in slate.recommendation_id
+        and "\x00" not in slate.user_id
+        and 0 <= slate.timestamp < _YEAR_9999_MS
+        and str(slate.circumstances, "utf-8").startswith("{")
+    )
