@@ -50,6 +50,10 @@ from slipstream.stores.lease import Lease
 from slipstream.stores.metadata import engine
 from slipstream.stores.migrations import migrate
 
+# Objects made before the garbage collector looks for cycles. A batch has thousands of slates, and
+# none is part of a cycle.
+COLLECT_AFTER = 1_000_000
+
 DESCRIPTION = (
     "Click-through and conversion of slates, drift of the features that models answer on, "
     "and alerts. "
@@ -73,6 +77,7 @@ def create_app(settings: MonitoringSettings) -> FastAPI:
     app = create_service(
         "monitoring", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
     )
+    app.state.collect_after = COLLECT_AFTER
     app.state.lease = Lease(
         "monitoring",
         settings.database.lease_s,

@@ -16,8 +16,7 @@ from slipstream.contracts.vocabulary import CONVERSIONS, WITHOUT_SIGNAL
 BUCKET_MS = 300_000
 
 
-@dataclass(frozen=True, slots=True)
-class ShownSlate:
+class ShownSlate(NamedTuple):
     """A slate, reduced to the needs of attribution. Times are ms of event time.
 
     `variant` is empty outside an experiment. `teams` has the variant of each item of an interleaved
@@ -39,17 +38,17 @@ class ShownSlate:
 
     @classmethod
     def of(cls, slate: RecordedSlate) -> "ShownSlate":
-        items = frozenset(item.item_id for item in slate.items)
+        items = [item.item_id for item in slate.items]
         return cls(
             slate.recommendation_id,
             slate.user_id,
             slate.timestamp,
             slate.answered_by,
             slate.model_version or "",
-            items,
+            frozenset(items),
             slate.experiment,
             slate.variant if slate.experiment else "",
-            tuple(zip((item.item_id for item in slate.items), slate.teams, strict=False)),
+            tuple(zip(items, slate.teams, strict=False)) if slate.teams else (),
             slate.substituted,
             slate.latency_ms,
         )
@@ -181,8 +180,13 @@ class Tally:
     buckets: dict[Bucket, Counts] = field(default_factory=dict)
 
     def add_slate(self, slate: ShownSlate) -> None:
-        counts = self.buckets.setdefault(bucket_of(slate), Counts())
-        counts.add(Counts(slates=1, shown=int(bool(slate.items)), items=len(slate.items)))
+        bucket = bucket_of(slate)
+        counts = self.buckets.get(bucket)
+        if counts is None:
+            counts = self.buckets[bucket] = Counts()
+        counts.slates += 1
+        counts.shown += bool(slate.items)
+        counts.items += len(slate.items)
 
     def add_change(self, slate: ShownSlate, before: Outcome, after: Outcome) -> None:
         """Count that the slate's outcome went from `before` to `after`."""

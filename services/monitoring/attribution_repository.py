@@ -11,7 +11,6 @@ from sqlalchemy import (
     Connection,
     and_,
     bindparam,
-    insert,
     select,
     update,
 )
@@ -26,6 +25,7 @@ from services.monitoring.attribution import (
 )
 from services.monitoring.slate_tables import (
     adding,
+    insert_rows,
     quality,
     responses,
     slates,
@@ -188,21 +188,20 @@ def _outcomes(db: Connection, slate_ids: Collection[str]) -> dict[str, Outcome]:
 def _insert_responses(
     db: Connection, new: Collection[Response], targets: Mapping[str, str | None], now_ms: int
 ) -> None:
-    if new:
-        rows = [
-            {
-                "event_id": response.event_id,
-                "user_id": response.user_id,
-                "item_id": response.item_id,
-                "timestamp": response.timestamp,
-                "converted": response.converted,
-                "named": response.named,
-                "attributed": targets[response.event_id],
-                "stored_at": now_ms,
-            }
-            for response in new
-        ]
-        db.execute(insert(responses), rows)
+    rows = [
+        (
+            response.event_id,
+            response.user_id,
+            response.item_id,
+            response.timestamp,
+            response.converted,
+            response.named,
+            targets[response.event_id],
+            now_ms,
+        )
+        for response in new
+    ]
+    insert_rows(db, responses, rows)
 
 
 def _move_responses(db: Connection, moved: Mapping[str, str | None]) -> None:
@@ -221,26 +220,26 @@ def _insert_slates(
     features: Mapping[str, Mapping[str, float]],
     outcomes: Mapping[str, Outcome],
 ) -> None:
-    if new:
-        rows = [
-            {
-                "recommendation_id": slate.recommendation_id,
-                "user_id": slate.user_id,
-                "timestamp": slate.timestamp,
-                "answered_by": slate.answered_by,
-                "model_version": slate.model_version,
-                "items": orjson.dumps(list(slate.items)).decode(),
-                "features": orjson.dumps(features.get(slate.recommendation_id, {})).decode(),
-                "experiment": slate.experiment or None,
-                "variant": slate.variant or None,
-                "teams": orjson.dumps(dict(slate.teams)).decode() if slate.teams else None,
-                "substituted": slate.substituted or None,
-                "latency_ms": slate.latency_ms,
-                **outcomes.get(slate.recommendation_id, Outcome())._asdict(),
-            }
-            for slate in new
-        ]
-        db.execute(insert(slates), rows)
+    nothing = Outcome()
+    rows = [
+        (
+            slate.recommendation_id,
+            slate.user_id,
+            slate.timestamp,
+            slate.answered_by,
+            slate.model_version,
+            orjson.dumps(list(slate.items)).decode(),
+            orjson.dumps(features.get(slate.recommendation_id, {})).decode(),
+            *outcomes.get(slate.recommendation_id, nothing),
+            slate.experiment or None,
+            slate.variant or None,
+            orjson.dumps(dict(slate.teams)).decode() if slate.teams else None,
+            slate.substituted or None,
+            slate.latency_ms,
+        )
+        for slate in new
+    ]
+    insert_rows(db, slates, rows)
 
 
 def _update_outcomes(db: Connection, changed: Mapping[str, Outcome]) -> None:

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from slipstream.broker.consumer_client import ConsumerClient
 
-# Seconds without a record after which the broker holds an empty fetch for longer: for twice the set
-# time, and this at least (ms). The embedded broker answers a fetch only when its time ends, so the
-# first click after a rest waits for as long.
+# Seconds without a record of others than unhurried topics, after which the broker holds an empty
+# fetch for longer: for twice the set time, and this at least (ms). The embedded broker answers a
+# fetch only when its time ends, so the first click after a rest waits for as long.
 REST_AFTER_S: Final = 10.0
 REST_WAIT_MS: Final = 150
 # What a poll at rest waits beyond that: one that gave up on its fetch would only begin again (ms).
@@ -48,11 +48,11 @@ class Pace:
             self._resume_at = None
         self._client.hold_fetches(wait_ms)
         polled: Mapping[Any, list[Any]] = self._client.poll(timeout_ms)
-        if polled:
-            now = time.monotonic()
+        now = time.monotonic()
+        unhurried = [len(new) for at, new in polled.items() if at.topic in self._unhurried]
+        if len(unhurried) < len(polled):
             self._rest_at = now + REST_AFTER_S
-            came = [len(new) for at, new in polled.items() if at.topic in self._unhurried]
-            if came and sum(came) < _BACKLOG:
-                self._client.pass_over(self._unhurried, True)
-                self._resume_at = now + UNHURRIED_EVERY_S
+        if unhurried and sum(unhurried) < _BACKLOG:
+            self._client.pass_over(self._unhurried, True)
+            self._resume_at = now + UNHURRIED_EVERY_S
         return polled

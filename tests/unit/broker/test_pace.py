@@ -87,3 +87,15 @@ def test_an_unhurried_topic_is_read_once_a_second_unless_more_wait(clock: Clock)
     clock.now += 0.1
     polled(pace, client)
     assert not client.passed_over
+
+
+def test_unhurried_records_do_not_end_a_rest(clock: Clock) -> None:
+    client = Client()
+    pace = Pace(client, 20, {"slates"})  # type: ignore[arg-type]
+    clock.now += 11
+    polled(pace, client, slates=1)
+    polled(pace, client)
+    assert client.wait_ms == 150
+    polled(pace, client, slates=1, clicks=1)
+    polled(pace, client)
+    assert client.wait_ms == 20
