@@ -149,7 +149,7 @@ class Runs:
                 with carrying(self._repository.request_id(run_id)):
                     self._start(run_id, stop)
             else:
-                self._queued.wait(0.2)
+                self._queued.wait(0.5)
                 self._queued.clear()
 
     def _start(self, run_id: str, stop: threading.Event) -> None:
