@@ -51,7 +51,7 @@ def consumer_arguments(
         # What is fetched ahead of the polls, from each broker.
         "fetch_max_bytes": 2 * settings.max_poll_bytes,
         "session_timeout_ms": settings.session_timeout_ms,
-        "heartbeat_interval_ms": settings.session_timeout_ms // 10,
+        "heartbeat_interval_ms": _heartbeat_ms(settings.session_timeout_ms),
         # A consumer that looked while a restarted broker had no topics yet must not wait for
         # minutes to look again.
         "metadata_max_age_ms": 5_000,
@@ -59,3 +59,8 @@ def consumer_arguments(
         "allow_auto_create_topics": False,
         "metrics_enabled": False,
     }
+
+
+def _heartbeat_ms(session_ms: int) -> int:
+    """A tenth of the session; of a short one up to a quarter, since a heartbeat costs the same."""
+    return max(session_ms // 10, min(1_000, session_ms // 4))

@@ -10,7 +10,7 @@ from slipstream.broker.consumer_client import ConsumerClient
 # fetch for longer: for twice the set time, and this at least (ms). The embedded broker answers a
 # fetch only when its time ends, so the first click after a rest waits for as long.
 REST_AFTER_S: Final = 10.0
-REST_WAIT_MS: Final = 150
+REST_WAIT_MS: Final = 200
 # What a poll at rest waits beyond that: one that gave up on its fetch would only begin again (ms).
 _ANSWER_LATE_MS: Final = 50
 # Seconds between two readings of unhurried topics, unless this many records came: more may wait.

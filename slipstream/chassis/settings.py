@@ -70,7 +70,7 @@ class KafkaSettings(Section):
         20,
         ge=1,
         description="how long a broker may hold an empty fetch; bounds the delay of a click. After "
-        "ten seconds without a record it is twice that, and at least 150",
+        "ten seconds without a record it is twice that, and at least 200",
     )
     delivery_timeout_ms: int = Field(
         10_000, ge=1_000, description="give up on an acknowledgement after this"

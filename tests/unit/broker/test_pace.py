@@ -51,7 +51,7 @@ def polled(pace: Pace, client: Client, **records: int) -> Any:
     return pace.poll(100)
 
 
-@pytest.mark.parametrize(("set_ms", "at_rest_ms"), [(20, 150), (250, 500)])
+@pytest.mark.parametrize(("set_ms", "at_rest_ms"), [(20, 200), (250, 500)])
 def test_fetches_are_held_for_longer_after_ten_seconds_without_a_record(
     clock: Clock, set_ms: int, at_rest_ms: int
 ) -> None:
@@ -95,7 +95,7 @@ def test_unhurried_records_do_not_end_a_rest(clock: Clock) -> None:
     clock.now += 11
     polled(pace, client, slates=1)
     polled(pace, client)
-    assert client.wait_ms == 150
+    assert client.wait_ms == 200
     polled(pace, client, slates=1, clicks=1)
     polled(pace, client)
     assert client.wait_ms == 20
