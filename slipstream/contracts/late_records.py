@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 from slipstream.contracts.events import CatalogRecord, Interaction, Slate
+from slipstream.contracts.slates import RecordedSlate
 from slipstream.contracts.times import DAY_MS
 from slipstream.contracts.topics import PERSONAL
 from slipstream.contracts.vocabulary import MERGED_INTO
@@ -46,7 +47,7 @@ def visitors_of(record: object) -> tuple[str, ...]:
     if isinstance(record, Interaction):
         same = record.anonymous_id in (None, record.user_id)
         return (record.user_id,) if same else (record.user_id, str(record.anonymous_id))
-    if isinstance(record, Slate):
+    if isinstance(record, Slate | RecordedSlate):
         return (record.user_id,)
     if isinstance(record, CatalogRecord) and not record.deleted:
         if record.entity == "identity":
@@ -56,7 +57,7 @@ def visitors_of(record: object) -> tuple[str, ...]:
     return ()
 
 
-def made_at(record: Interaction | Slate | CatalogRecord) -> int:
+def made_at(record: Interaction | Slate | RecordedSlate | CatalogRecord) -> int:
     """The time (ms) at which a record was made: of an event the earlier one of its two times."""
     if isinstance(record, Interaction):
         return min(record.timestamp, record.received_at)
@@ -93,6 +94,8 @@ def without_late(
     ]
 
 
-def _is_late(record: Interaction | Slate | CatalogRecord, mark: ErasureMark) -> bool:
-    until = mark.slates_until if isinstance(record, Slate) else mark.asked_at
+def _is_late(
+    record: Interaction | Slate | RecordedSlate | CatalogRecord, mark: ErasureMark
+) -> bool:
+    until = mark.slates_until if isinstance(record, Slate | RecordedSlate) else mark.asked_at
     return made_at(record) <= until

@@ -15,6 +15,7 @@ from slipstream.contracts.late_records import (
     visitors_of,
     without_late,
 )
+from slipstream.contracts.slates import RecordedSlate, read_slate
 from slipstream.contracts.topics import PERSONAL
 from slipstream.contracts.vocabulary import MERGED_INTO
 
@@ -38,6 +39,11 @@ def slate(user: str, at: int) -> Slate:
     )
 
 
+def read(user: str, at: int) -> RecordedSlate:
+    """A slate as a reader of the topic takes it."""
+    return read_slate(slate(user, at).model_dump_json().encode())
+
+
 def said(entity: str, name: str, at: int, **more: object) -> CatalogRecord:
     return CatalogRecord.model_validate(
         {"entity": entity, "entity_id": name, "timestamp": at, **more}
@@ -59,6 +65,7 @@ def kept(*records: Record, marks: Mapping[str, ErasureMark] = ERASED) -> list[Re
         event(at=900, received=100),  # a client's clock is ahead
         event("bob", at=100, device="ada"),
         slate("ada", 160),
+        read("ada", 160),
         said("user", "ada", 100),
         said("identity", "ada", 100, attributes={MERGED_INTO: "bob"}),
         said("identity", "phone", 100, attributes={MERGED_INTO: "ada"}),
@@ -74,6 +81,7 @@ def test_it_leaves_out_what_was_made_before_the_erasure(record: Record) -> None:
         event(at=101, received=101),
         event("bob", at=1),
         slate("ada", 161),
+        read("ada", 161),
         slate("bob", 1),
         said("user", "ada", 101),
         said("user", "ada", 1, deleted=True),  # a request to erase
