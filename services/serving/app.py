@@ -11,29 +11,25 @@ from typing import Final
 from fastapi import FastAPI
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
 
-from services.serving import api
-from services.serving.audiences import api as audiences
-from services.serving.catalog import Catalog
-from services.serving.catalog_feed import CatalogFeed
-from services.serving.catalog_journal import CatalogJournal
-from services.serving.experiments.running import ExperimentBook
-from services.serving.experiments.variant_models import VariantModels
-from services.serving.key_rates import KeyRates
-from services.serving.lists import api as lists
+from services.serving.http import list_routes, personal_routes
+from services.serving.http.parts import Parts
 from services.serving.metrics import ServingMetrics
-from services.serving.model_cache import ModelCache
-from services.serving.model_holder import ModelHolder
 from services.serving.open_inference import api as open_inference
 from services.serving.open_inference.errors import ProtocolErrors
 from services.serving.open_inference.statistics import Statistics
-from services.serving.pipeline import Pipeline, warm_up
 from services.serving.replay import api as answers
 from services.serving.replay.replays import Replays
-from services.serving.replica_folder import replica_folder
+from services.serving.request.line import Line, Shop
+from services.serving.request.load import KeyRates
+from services.serving.request.slates import SlateOutbox
 from services.serving.settings import ServingSettings
-from services.serving.slates import SlateOutbox
-from services.serving.topic_states.book import StateBook
-from services.serving.topic_states.feed import StateFeed
+from services.serving.state.catalog_feed import CatalogFeed
+from services.serving.state.catalog_journal import CatalogJournal
+from services.serving.state.model_cache import ModelCache
+from services.serving.state.model_holder import ModelHolder
+from services.serving.state.replica_folder import replica_folder
+from services.serving.state.topic_states import ExperimentBook, StateBook, StateFeed
+from services.serving.state.variant_models import VariantModels
 from slipstream.broker.access_feed import AccessKeyFeed
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import Producer
@@ -45,6 +41,8 @@ from slipstream.contracts.access import Scope
 from slipstream.contracts.placements import Placement
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import CATALOG, EXPERIMENTS, MODEL_EVENTS, PLACEMENTS
+from slipstream.slates.catalogue.catalog import Catalog
+from slipstream.slates.making import warm_up
 from slipstream.stores.online import OnlineReader, OnlineStore
 
 DESCRIPTION = "Recommendations for a visitor at this moment, from everything up to the last click."
@@ -64,9 +62,9 @@ REPLAY_TIMEOUT_S = 60.0
 def create_app(settings: ServingSettings) -> FastAPI:
     """The app of serving. It opens at once; its servers and training may come later."""
     routers = [
-        api.router,
-        lists.router,
-        audiences.router,
+        personal_routes.router,
+        list_routes.router,
+        list_routes.audience_router,
         answers.router,
         open_inference.router,
     ]
@@ -158,23 +156,21 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             lambda: experiments.models(now_ms()) if experiment_feed.is_known else None,
             own.variant_models,
         )
-        pipeline = Pipeline(
+        line = Line(
             reader,
-            lambda: models.current,
-            catalog,
+            Shop(
+                catalog,
+                lambda: models.current,
+                placements.get,
+                experiments.of,
+                variant_models.get,
+            ),
             measured,
             slates.add,
-            store_timeout_s=own.redis_timeout_s,
-            trending_refresh_s=own.trending_refresh_s,
-            kept_lists=own.kept_lists,
-            longest_wait_s=own.longest_wait_s,
-            placement=placements.get,
-            experiment=experiments.of,
-            circumstances_bytes=own.circumstances_bytes,
-            variant_model=variant_models.get,
+            own,
         )
-        stack.callback(pipeline.close)
-        stack.callback(asyncio.create_task(pipeline.kept_lists.sweep_for_ever()).cancel)
+        stack.callback(line.close)
+        stack.callback(asyncio.create_task(line.kept_lists.sweep_for_ever()).cancel)
         # Slates tell a history. A features of before the scope `service` takes `read` for them.
         for_slates = service_credential(settings, "serving", (Scope.READ, Scope.SERVICE))
         peers = {
@@ -195,8 +191,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             cache_dir / f"replay-{settings.namespace}{of_place}",
         )
         stack.callback(app.state.replays.close)
-        app.state.parts = api.Parts(
-            pipeline, models, catalog, KeyRates(own.lists_per_s), variant_models.report
+        app.state.parts = Parts(
+            line, models, catalog, KeyRates(own.lists_per_s), variant_models.report
         )
         promotions = ConsumerWatch(chassis)
 

@@ -95,3 +95,27 @@ class Any:
 
 
 Condition = Constant | Present | Missing | OneOf | Compared | SharedWith | Not | All | Any
+
+
+def depends_on_visitor(condition: Condition) -> bool:
+    """Whether the condition differs between visitors."""
+    match condition:
+        case SharedWith():
+            return True
+        case Not(inner):
+            return depends_on_visitor(inner)
+        case All(inner) | Any(inner):
+            return any(depends_on_visitor(each) for each in inner)
+    return False
+
+
+def attributes_of(condition: Condition) -> set[str]:
+    """The attributes that a condition names."""
+    match condition:
+        case Constant():
+            return set()
+        case Not(inner):
+            return attributes_of(inner)
+        case All(inner) | Any(inner):
+            return set[str]().union(*map(attributes_of, inner))
+    return {condition.attribute} - {ITEM_ID}

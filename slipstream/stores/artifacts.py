@@ -1,4 +1,7 @@
-"""Artifacts: a directory for each model bundle, and a report of each, in a folder on disk."""
+"""Artifacts: a directory for each model bundle, and a report of each, in a folder on disk.
+
+Who has no such folder fetches the files of a bundle from training.
+"""
 
 import re
 import shutil
@@ -6,8 +9,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
+from slipstream.chassis.client import Peer
 from slipstream.chassis.settings import ArtifactSettings
+from slipstream.contracts.bundle import Manifest
 
 # A version becomes a directory's name, and must not lead out of the folder.
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -15,6 +21,10 @@ _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 class ArtifactNotFoundError(LookupError):
     """There is no bundle of this version."""
+
+
+class ForeignFileError(ValueError):
+    """A manifest names a file outside its folder."""
 
 
 class Artifacts:
@@ -111,3 +121,30 @@ class Artifacts:
                 f"{version!r} can't name a bundle: letters, digits, '.', '_' and '-', at most 128"
             )
         return self._bundles / version
+
+
+def fetched_manifest(training: Peer, version: str, folder: Path) -> bytes:
+    """The manifest of a version, downloaded into a folder. Raises PeerError."""
+    training.download(f"{_files(version)}/manifest.json", folder / "manifest.json")
+    return (folder / "manifest.json").read_bytes()
+
+
+def fetch_files(training: Peer, version: str, manifest: bytes, folder: Path) -> None:
+    """Download the files that a manifest names.
+
+    Raises PeerError, and ForeignFileError where the manifest names a file outside its folder.
+
+    Args:
+        training: The service that has the files.
+        version: The version.
+        manifest: Its manifest.
+        folder: Folder that they are downloaded into.
+    """
+    for name in Manifest.model_validate_json(manifest).files:
+        if Path(name).name != name:
+            raise ForeignFileError(f"the manifest names a file outside its folder: {name}")
+        training.download(f"{_files(version)}/{quote(name, safe='')}", folder / name)
+
+
+def _files(version: str) -> str:
+    return f"/v1/models/{quote(version, safe='')}/files"

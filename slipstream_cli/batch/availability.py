@@ -4,13 +4,14 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from services.serving.catalog import Catalog
-from services.serving.filters.masks import depends_on_visitor, mask
 from slipstream.contracts.positions import StreamCatalogRecord
+from slipstream.filters.conditions import depends_on_visitor
 from slipstream.filters.expressions import FilterError as FilterError
 from slipstream.filters.expressions import parsed
 from slipstream.models.base import Mask
 from slipstream.recommender.bundle import Bundle
+from slipstream.slates.catalogue.catalog import Catalog
+from slipstream.slates.catalogue.masks import mask
 
 
 def listed(bundle: Bundle, entries: Iterable[StreamCatalogRecord], expression: str = "") -> Mask:

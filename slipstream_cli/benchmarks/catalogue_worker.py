@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
 
-from services.serving.catalog import Catalog
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import StreamCatalogRecord
 from slipstream.models.base import Mask
@@ -24,6 +23,7 @@ from slipstream.models.transformer import Transformer
 from slipstream.recommender.bundle import Bundle, load_bundle
 from slipstream.recommender.network import NETWORK
 from slipstream.recommender.stages import CANDIDATES, Event, encode_history, recommend
+from slipstream.slates.catalogue.catalog import Catalog
 
 # Names within a model's folder.
 HISTORIES = "histories.json"

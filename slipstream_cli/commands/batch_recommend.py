@@ -86,6 +86,7 @@ def batch_recommend(
     from services.features.history.lake_snapshot import LakeSnapshot
     from slipstream.datasets.interactions import InteractionFileError, read_interactions
     from slipstream.recommender.bundle import BundleError, load_bundle
+    from slipstream.stores.artifacts import ForeignFileError
     from slipstream.stores.lake import LakeUnavailableError
     from slipstream_cli.batch.availability import FilterError, listed
     from slipstream_cli.batch.histories import events_of_file, events_of_lake, histories
@@ -121,6 +122,7 @@ def batch_recommend(
     except (
         BundleError,
         FilterError,
+        ForeignFileError,
         InteractionFileError,
         LakeUnavailableError,
         OSError,
@@ -152,20 +154,25 @@ def _champion(url: str | None, data_dir: Path) -> "tuple[Bundle, str]":
     """The champion's bundle and version, fetched from training and verified."""
     import tempfile
 
-    from prometheus_client import CollectorRegistry
-
-    from services.serving.metrics import ServingMetrics
-    from services.serving.model_cache import ModelCache
-    from services.serving.model_holder import ModelHolder
+    from slipstream.chassis.client import PeerError
+    from slipstream.contracts.rest import ModelVersion
+    from slipstream.contracts.vocabulary import CHAMPION
+    from slipstream.recommender.bundle import load_bundle
+    from slipstream.stores.artifacts import fetch_files, fetched_manifest
 
     with (
         training_peer(url, data_dir) as training,
-        tempfile.TemporaryDirectory(prefix="slipstream-champion-") as folder,
+        tempfile.TemporaryDirectory(prefix="slipstream-champion-") as name,
     ):
-        cache = ModelCache(training, Path(folder))
-        holder = ModelHolder(training, cache, ServingMetrics(CollectorRegistry()))
-        holder.refresh()
-        if holder.current is None:
-            raise click.ClickException(f"there is no champion to make lists with: {holder.problem}")
-        # Its arrays are mapped, and stay readable after the folder is gone.
-        return holder.current.bundle, holder.current.version
+        folder = Path(name)
+        try:
+            alias = training.get(f"/v1/aliases/{CHAMPION}")
+            version = ModelVersion.model_validate(alias).version
+            manifest = fetched_manifest(training, version, folder)
+            fetch_files(training, version, manifest, folder)
+            # Its arrays are mapped, and stay readable after the folder is gone.
+            return load_bundle(folder), version
+        except PeerError as error:
+            raise click.ClickException(
+                f"there is no champion to make lists with: {error}"
+            ) from error

@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from services.serving.filters.masks import depends_on_visitor
 from slipstream.chassis.settings import DatabaseSettings, KafkaSettings
+from slipstream.filters.conditions import depends_on_visitor
 from slipstream.filters.expressions import FilterError, parsed
 from slipstream.stores.metadata import engine, refuse_absent
 from slipstream.stores.migrations import Migrations, unapplied

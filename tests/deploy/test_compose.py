@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.serving.replica_folder import HOSTNAME
 from services.serving.settings import ServingSettings
+from services.serving.state.replica_folder import HOSTNAME
 from slipstream.chassis.access.verifier import refuse_exposure
 from slipstream.contracts.services import SERVICES
 from tests.deploy.declared import (

@@ -27,7 +27,7 @@ from slipstream_cli.local.processes import Child, free_port
 from tests.conftest import OwnBroker, OwnRedis
 from tests.integration.launched_services import Launch
 from tests.unit.serving.fakes import item_record, small_bundle
-from tests.unit.serving.training_stub import TrainingStub
+from tests.unit.serving.state.training_stub import TrainingStub
 
 GONE = "item-07"
 # Answers of one way in, during an outage.

@@ -21,7 +21,7 @@ from slipstream_cli.batch import histories as batch_histories
 from slipstream_cli.batch.histories import events_of_lake, histories
 from tests.integration.backfill_shop import Shop
 from tests.integration.test_serving import running
-from tests.unit.serving.training_stub import TrainingStub
+from tests.unit.serving.state.training_stub import TrainingStub
 
 
 def test_every_visitor_of_the_lake_gets_the_list_that_serving_would_answer(

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from services.features.history.lake_snapshot import LakeSnapshot
 from services.features.settings import FeaturesSettings
-from services.serving.catalog import Catalog
 from services.training.run.dataset import _items
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import StreamCatalogRecord
 from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.contracts.topics import CATALOG
+from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.stores import lake
 from slipstream.stores.online import OnlineStore
 from tests.integration.running_materializer import QUICK, messages, running

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from services.serving.experiments.assignment import assigned
 from slipstream.broker.consumer import Consumer
 from slipstream.chassis.settings import DatabaseSettings, KafkaSettings
 from slipstream.contracts.events import Slate
 from slipstream.contracts.experiments import Experiment
 from slipstream.contracts.topics import RECOMMENDATIONS
+from slipstream.slates.participation import assigned
 from tests.integration.test_ingestion_admission import until
 from tests.integration.test_placements import Stack
 

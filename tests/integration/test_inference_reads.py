@@ -2,8 +2,8 @@ from typing import Any, cast
 
 import redis
 
-from services.serving.answers import RecommendationRequest
 from slipstream.chassis.settings import RedisSettings
+from slipstream.slates.slate_request import RecommendationRequest
 from slipstream.stores.online import OnlineReader
 from tests.integration.test_serving import remember
 from tests.unit.serving.fakes import FakeOnline, Setting

@@ -20,7 +20,7 @@ from tests.integration.test_ingestion_admission import until
 from tests.integration.test_placements import Serving, Stack
 from tests.integration.test_serving import bundle, training, training_url
 from tests.unit.serving.fakes import small_bundle
-from tests.unit.serving.training_stub import TrainingStub
+from tests.unit.serving.state.training_stub import TrainingStub
 
 __all__ = ["bundle", "training", "training_url"]
 

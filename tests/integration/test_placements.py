@@ -13,9 +13,8 @@ from pydantic import SecretStr
 from services.monitoring.app import create_app as create_monitoring
 from services.monitoring.settings import MonitoringSection, MonitoringSettings
 from services.serving.app import create_app as create_serving
-from services.serving.experiments.running import ExperimentBook
 from services.serving.settings import ServingSection, ServingSettings
-from services.serving.topic_states.book import StateBook
+from services.serving.state.topic_states import ExperimentBook, StateBook
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import DatabaseSettings, KafkaSettings, PeerSettings, RedisSettings
 from slipstream.contracts.placements import Placement

@@ -26,7 +26,7 @@ from slipstream.recommender.bundle import Bundle
 from slipstream.stores.online import OnlineStore
 from tests.conftest import OwnBroker, OwnRedis
 from tests.unit.serving.fakes import item_record, small_bundle
-from tests.unit.serving.training_stub import TrainingStub
+from tests.unit.serving.state.training_stub import TrainingStub
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from tests.integration.launched_services import Launch, answer
 from tests.integration.launched_services import launch as launch
 from tests.integration.test_serving import publish, remember, running, wait_until
 from tests.unit.serving.fakes import small_bundle
-from tests.unit.serving.training_stub import TrainingStub
+from tests.unit.serving.state.training_stub import TrainingStub
 
 pytestmark = pytest.mark.servers("real")
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from services.serving.api import Parts, json_response, parts
+from services.serving.http.parts import Parts, json_response, parts
 from services.serving.open_inference import binary, bodies, descriptions, messages
 from services.serving.open_inference.bodies import answered_by
 from services.serving.open_inference.statistics import Statistics
@@ -148,7 +148,7 @@ async def infer(request: Request, name: str, version: str = "") -> Response:
         inference = messages.read(body, request.headers.get(binary.JSON_LENGTH))
         requests = messages.requests(inference)
         read = time.perf_counter_ns()
-        answers = await opened.pipeline.recommend_each(requests)
+        answers = await opened.line.answer_each(requests)
         answered = time.perf_counter_ns()
         # Another model may have come into service meanwhile.
         version_of_answers = next(

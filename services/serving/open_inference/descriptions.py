@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from services.serving.answers import MOST_ITEMS
+from slipstream.slates.slate_request import MOST_ITEMS
 
 NAME: Final = "recommender"
 MOST_VISITORS: Final = 64

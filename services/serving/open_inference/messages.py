@@ -12,12 +12,13 @@ from typing import Annotated, Any
 import orjson
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from services.serving.answers import MOST_ITEMS, Answer, RecommendationRequest
 from services.serving.open_inference import binary
 from services.serving.open_inference.descriptions import MOST_VISITORS, NAME, OUTPUTS
 from slipstream.chassis.errors import InvalidRequestError
 from slipstream.contracts.events import Id
 from slipstream.contracts.vocabulary import BATCH, MAX_ID_BYTES, SHOWN
+from slipstream.slates.made_slate import MadeSlate
+from slipstream.slates.slate_request import MOST_ITEMS, SlateRequest
 
 MOST_DIMENSIONS = 32
 # Inputs and outputs in a request's lists. There are one and two; more than these are not looked at.
@@ -114,7 +115,7 @@ def _take_binary(inference: InferenceRequest, tail: bytes) -> None:
             inference.inputs[place].data = binary.decode_strings(data, MOST_VISITORS)
 
 
-def requests(inference: InferenceRequest) -> list[RecommendationRequest]:
+def requests(inference: InferenceRequest) -> list[SlateRequest]:
     """A request for each visitor.
 
     Raises:
@@ -145,13 +146,13 @@ def requests(inference: InferenceRequest) -> list[RecommendationRequest]:
         raise InvalidRequestError("parameters.shown is true or false")
     purpose = SHOWN if shown else BATCH
     return [
-        RecommendationRequest(n=n, user_id=visitor, placement="inference", purpose=purpose)
+        SlateRequest(n=n, user_id=visitor, placement="inference", purpose=purpose)
         for visitor in visitors
     ]
 
 
 def response(
-    inference: InferenceRequest, answers: Sequence[Answer], version: str | None
+    inference: InferenceRequest, answers: Sequence[MadeSlate], version: str | None
 ) -> dict[str, Any]:
     """The answers as tensors, in the order of the visitors.
 

@@ -5,13 +5,13 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from services.serving.arranging.policies import CompiledPolicy
-from services.serving.bodies import MOST_BOOSTS, Boost, Share
+from services.serving.http.bodies import MOST_BOOSTS, Boost, Share
 from services.serving.replay.comparison import Difference, ListDiff
 from slipstream.contracts.placements import MOST_RULES, PlacementPolicy, RuleName
 from slipstream.contracts.rest import RecommendedItem
 from slipstream.filters.expressions import FilterError
 from slipstream.filters.texts import FilterText
+from slipstream.slates.arranging.policies import CompiledPolicy
 
 
 class AnswerReplay(BaseModel):

@@ -15,29 +15,34 @@ from typing import Final, TypeVar
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
-from services.serving.deadlines import Budget
-from services.serving.experiments.interleaving import one_list
-from services.serving.gathered_lists import GatheredLists
 from services.serving.metrics import ServingMetrics
-from services.serving.model_holder import Model
-from services.serving.placement_policies import PlacementPolicies
 from services.serving.replay.bodies import AnswerReplay, WhatIf, WhatIfAnswer
 from services.serving.replay.comparison import diff, first_difference
-from services.serving.replay.past_catalogs import PastCatalogs, compare_all
-from services.serving.replay.past_models import PastModels
-from services.serving.replay.past_placements import past_placement
-from services.serving.replay.recorded_request import (
-    RecordedChain,
+from services.serving.replay.past import PastCatalogs, PastModels, compare_all, past_placement
+from services.serving.replay.scenes import (
+    RecordedDemand,
+    Scene,
+    altered,
+    notes_of,
+    reasons_of,
     recorded_request,
     recorded_visitor,
 )
-from services.serving.replay.scenes import Scene, altered, notes_of, reasons_of
-from services.serving.slate_making import MadeSlate, Occasion, made_slate
+from services.serving.request.driving import Driver
+from services.serving.request.gathered_lists import GatheredLists
+from services.serving.request.store_reads import Budget
+from services.serving.state.kept_lists import KeptLists
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.chassis.errors import ConflictError, NotFoundError, UnavailableError
 from slipstream.contracts.circumstances import Circumstances
 from slipstream.contracts.rest import RecommendedItem, SlateRecord
 from slipstream.recommender.bundle import BundleError
+from slipstream.slates.catalogue.model import Model
+from slipstream.slates.made_slate import MadeSlate
+from slipstream.slates.participation import one_list
+from slipstream.slates.placement_policies import PlacementPolicies
+from slipstream.slates.slate_plan import SlatePlan
+from slipstream.stores.artifacts import ForeignFileError
 
 # Replays that may wait for their turn, and the longest time that one waits.
 MOST_WAITING: Final = 8
@@ -113,7 +118,7 @@ class Replays:
             if error.status == 404:
                 raise NotFoundError(error.detail, code="no_slate") from error
             raise UnavailableError(f"what the replay needs is away: {error}") from error
-        except (BundleError, ValidationError) as error:
+        except (BundleError, ForeignFileError, ValidationError) as error:
             raise ConflictError(
                 f"what the slate was made from can't be read: {error}", code="unreadable"
             ) from error
@@ -204,31 +209,29 @@ class Replays:
             if model is not None:
                 compare_all(scene.catalog, model)
         lists, request, circumstances = GatheredLists(), scene.request, scene.circumstances
-        chain = RecordedChain(scene.catalog, self._measured, lists, circumstances.given)
+        demand = RecordedDemand(circumstances.given, self._measured)
+        driver = Driver(scene.catalog, self._measured, lists, demand, KeptLists(0))
         policies = PlacementPolicies(scene.placements.get)
-        occasion = Occasion(
-            request,
-            scene.visitor,
-            None,
-            request.steps,
-            Budget(1.0),
-            circumstances.now,
-            scene.recommendation_id,
-        )
         try:
             slates = [
-                await made_slate(
-                    chain,
-                    scene.catalog,
-                    policies.of(request, maker),
-                    occasion._replace(model=model),
+                await driver.slate(
+                    SlatePlan.of(
+                        request,
+                        model,
+                        policies.of(request, maker),
+                        scene.catalog.columns,
+                        circumstances.now,
+                        scene.recommendation_id,
+                    ),
+                    scene.visitor,
+                    Budget(1.0),
                 )
                 for maker, model in zip(circumstances.makers, scene.models, strict=True)
             ]
             slate, _ = one_list(circumstances.makers, slates, request.n, scene.recommendation_id)
         finally:
             lists.close()
-        return slate, {step.value for step in chain.unknown_steps}
+        return slate, {step.value for step in demand.unknown_steps}
 
 
 def _circumstances(slate: SlateRecord) -> Circumstances:

@@ -1,17 +1,22 @@
-"""Scenes: all that a slate is made from, as it was or with something else in its place."""
+"""Scenes: all that a slate is made from, by its record, or with something else in its place."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from services.serving.answers import RecommendationRequest
-from services.serving.catalog import Catalog
-from services.serving.model_holder import Model
+from services.serving.metrics import ServingMetrics
 from services.serving.replay.bodies import WhatIf
-from services.serving.visitor_reading import VisitorReading
-from slipstream.contracts.circumstances import DOUBTS, Circumstances
+from services.serving.request.store_reads import Budget
+from services.serving.request.trending import PopularItems
+from slipstream.contracts.circumstances import DOUBTS, Circumstances, Entry
 from slipstream.contracts.placements import Placement, PlacementPolicy
 from slipstream.contracts.rest import SlateRecord
+from slipstream.features.visitor import SequenceEvent
+from slipstream.slates.catalogue.catalog import Catalog
+from slipstream.slates.catalogue.model import Model
+from slipstream.slates.made_slate import Demand, DemandAsked
+from slipstream.slates.slate_request import SlateRequest, Step
+from slipstream.slates.visitor_reading import VisitorReading
 
 # Source of items that are alike by attributes.
 _BY_ATTRIBUTES: Final = "attributes"
@@ -33,7 +38,7 @@ class Scene:
     """
 
     recommendation_id: str
-    request: RecommendationRequest
+    request: SlateRequest
     visitor: VisitorReading
     models: Sequence[Model | None]
     catalog: Catalog
@@ -121,3 +126,71 @@ def notes_of(
     if after is not None and after.policy.fatigue and not (before and before.policy.fatigue):
         notes.append("impressions of then are not recorded, since no rule counted them")
     return notes
+
+
+def recorded_request(slate: SlateRecord, circumstances: Circumstances) -> SlateRequest:
+    """The request that a slate answered, with all that its list depends on."""
+    return SlateRequest(
+        circumstances.n,
+        slate.user_id,
+        similar_to=circumstances.similar_to,
+        exclude=frozenset(circumstances.exclude),
+        before=circumstances.before,
+        repeats=circumstances.repeats,
+        placement=slate.placement,
+        context=circumstances.context,
+        steps=[Step(step) for step in circumstances.steps],
+        filter=circumstances.filter,
+        boosts=circumstances.boosts,
+        diversity=circumstances.diversity,
+        exploration=circumstances.exploration,
+        explain=circumstances.traced,
+        purpose=slate.purpose,
+        window=circumstances.window,
+    )
+
+
+@dataclass(slots=True)
+class RecordedVisitor(VisitorReading):
+    """A visitor with the impressions without a response as they were counted."""
+
+    counted: Mapping[str, int] = field(default_factory=dict)
+
+    def fruitless(self, now_ms: int) -> Mapping[str, int]:  # noqa: ARG002
+        """The number of impressions without a response of each item, of the slate's moment."""
+        return self.counted
+
+
+def recorded_visitor(circumstances: Circumstances) -> RecordedVisitor:
+    """The visitor as serving knew them."""
+    return RecordedVisitor(
+        [SequenceEvent(*event) for event in circumstances.history.events()],
+        problem=circumstances.no_history,
+        counted=circumstances.fatigue,
+    )
+
+
+class RecordedDemand:
+    """The lists of demand that a slate's record has.
+
+    Args:
+        given: Items of each step of the online store.
+        measured: Metrics, which nobody reads.
+
+    Attributes:
+        unknown_steps: Steps that were asked and are not in the record.
+    """
+
+    def __init__(self, given: Mapping[str, Sequence[Entry]], measured: ServingMetrics) -> None:
+        self._given, self._popular = given, PopularItems(measured)
+        self.unknown_steps = set[Step]()
+
+    async def demand(self, asked: DemandAsked, budget: Budget) -> Demand:  # noqa: ARG002
+        """The list that is asked for; the model's popular items for one that trends."""
+        entries = self._given.get(asked.step)
+        if entries is not None:
+            return Demand(entries, "")
+        self.unknown_steps.add(asked.step)
+        if asked.window:
+            return Demand((), "the online store keeps no former lists")
+        return Demand(self._popular.by(asked.model), "")

@@ -1,6 +1,6 @@
 """The filling of a slate, place by place: limits, diversity, calibration and exploration at once.
 
-`services.serving.arranging` prepares the arrays, and its docstrings explain the parts. Candidates
+`slipstream.slates.arranging` prepares the arrays, and its docstrings explain the parts. Candidates
 are rows, in the order that they would have without any of this.
 """
 

@@ -6,11 +6,12 @@ from typing import Any, cast
 
 from fastapi import FastAPI
 
-from services.serving.api import Parts
 from services.serving.app import create_app
-from services.serving.model_holder import Model, ModelHolder
+from services.serving.http.parts import Parts
 from services.serving.settings import ServingSettings
+from services.serving.state.model_holder import ModelHolder
 from slipstream.chassis.settings import HttpSettings
+from slipstream.slates.catalogue.model import Model
 from tests.unit.serving.fakes import Setting
 
 # Of a host that a guarded service takes requests for.
@@ -34,7 +35,7 @@ def make_app(setting: Setting, **http: Any) -> FastAPI:
     """The app. Its lifespan, which would connect, is not entered; `http` are settings."""
     app = create_app(ServingSettings(http=HttpSettings(**http)))
     models = cast(ModelHolder, Models(setting))
-    app.state.parts = Parts(setting.pipeline, models, setting.catalog)
+    app.state.parts = Parts(setting.line, models, setting.catalog)
     return app
 
 

@@ -3,21 +3,27 @@
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from prometheus_client import CollectorRegistry
 
-from services.serving.catalog import Catalog
 from services.serving.metrics import ServingMetrics
-from services.serving.model_holder import Model
-from services.serving.pipeline import Pipeline
+from services.serving.request.line import Line, Shop
+from services.serving.settings import ServingSection
 from slipstream.contracts.events import CatalogRecord, Slate
 from slipstream.contracts.positions import StreamCatalogRecord
+from slipstream.contracts.vocabulary import RANKED, SHOWN
 from slipstream.features.visitor import SequenceEvent, VisitorState
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.fit import FitOptions, fit
+from slipstream.slates.catalogue.catalog import Catalog
+from slipstream.slates.catalogue.model import Model
+from slipstream.slates.slate_request import SlateRequest
 from slipstream.stores.online import StoreUnavailableError
 
+# Options of a setting that are look-ups of its shop.
+_OF_SHOP = {"placement", "experiment", "variant_model"}
 ITEMS = [f"item-{number:02}" for number in range(40)]
 # Two items lie on a shelf, side by side.
 SHELVES = {item_id: f"shelf {place // 2}" for place, item_id in enumerate(ITEMS)}
@@ -70,6 +76,19 @@ def item_record(item_id: str, timestamp: int = 1, **changes: object) -> StreamCa
     return StreamCatalogRecord("c:0", timestamp, record)
 
 
+def ranking(user_id: str, item_ids: Sequence[str], *, shown: bool = False) -> SlateRequest:
+    """A request for an order of items, without a placement's rules."""
+    return SlateRequest(
+        len(item_ids),
+        user_id,
+        given=item_ids,
+        repeats=True,
+        with_rules=False,
+        exploration=0.0,
+        purpose=SHOWN if shown else RANKED,
+    )
+
+
 class FakeOnline:
     """The online store as dictionaries; `away` makes it fail as a store that refuses
     connections. `users_of` has the user that each merged visitor is.
@@ -112,20 +131,22 @@ class FakeOnline:
 
 
 class Setting:
-    """A pipeline on fakes: change `model`, `online` or `catalog`, and read what was recorded from
+    """A line on fakes: change `model`, `online` or `catalog`, and read what was recorded from
     `slates`.
+
+    `options` are settings of serving, or look-ups of the shop.
     """
 
-    def __init__(self, online: FakeOnline, model: Model | None = None, **options: float) -> None:
+    def __init__(self, online: FakeOnline, model: Model | None = None, **options: Any) -> None:
         self.online, self.model = online, model
         self.catalog = Catalog()
         self.registry = CollectorRegistry()
         self.slates: list[Slate] = []
-        self.pipeline = Pipeline(
+        shop = {name: options.pop(name) for name in _OF_SHOP & options.keys()}
+        self.line = Line(
             online,
-            lambda: self.model,
-            self.catalog,
+            Shop(self.catalog, lambda: self.model, **shop),
             ServingMetrics(self.registry),
             self.slates.append,
-            **options,  # type: ignore[arg-type]
+            ServingSection(**{"kept_lists": 0, **options}),
         )

@@ -6,11 +6,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.features.slates.past_catalog import past_catalog
-from services.serving.catalog import Catalog
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import Source, StreamCatalogRecord
 from slipstream.contracts.topics import CATALOG as TOPIC
+from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.stores.lake import CATALOG, Lake
 from tests.unit.stores.lake_rows import catalog_rows
 

@@ -2,9 +2,14 @@ from typing import Any
 
 import pytest
 
-from services.serving.answers import Answer, Item, Step
 from services.serving.open_inference import messages
 from slipstream.chassis.errors import InvalidRequestError
+from slipstream.slates.arranging.policies import CompiledPolicy
+from slipstream.slates.catalogue.columns import Columns
+from slipstream.slates.made_slate import MadeSlate
+from slipstream.slates.placement_policies import DEFAULT
+from slipstream.slates.slate_plan import SlatePlan
+from slipstream.slates.slate_request import Item, SlateRequest, Step
 
 
 def a_body(*visitors: Any, **changes: Any) -> dict[str, Any]:
@@ -24,8 +29,11 @@ def nested(depth: int) -> list[Any]:
     return found
 
 
-def an_answer(*items: Item) -> Answer:
-    return Answer("r-1", "ada", items, Step.MODEL, "", "7", 1)
+def an_answer(*items: Item) -> MadeSlate:
+    plan = SlatePlan.of(
+        SlateRequest(user_id="ada"), None, CompiledPolicy.of(DEFAULT), Columns(), 1, "r-1"
+    )
+    return MadeSlate(plan, list(items), answered_by=Step.MODEL, model_version="7")
 
 
 def test_each_visitor_of_the_tensor_is_a_request() -> None:

@@ -14,7 +14,7 @@ import orjson
 from fastapi import FastAPI
 from uvicorn.server import ServerState
 
-from services.serving import explaining
+from services.serving.request import explaining
 from slipstream.broker.codec import encode
 from slipstream.chassis.server import server_config
 from slipstream.chassis.settings import ServiceSettings
@@ -108,7 +108,7 @@ async def answers(scene: Scene) -> list[dict[str, Any]]:
                     {"scene": scene.name, "request": [sent.method, sent.path, sent.body.decode()],
                      "status": status, "headers": headers, "body": body, "slates": slates}
                 )  # fmt: skip
-    setting.pipeline.close()
+    setting.line.close()
     return found
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from services.serving.model_holder import Model
 from slipstream.contracts.experiments import Experiment
 from slipstream.contracts.placements import Placement, PlacementPolicy
 from slipstream.features.impressions import Impression
 from slipstream.features.visitor import SEQUENCE_LENGTH, SequenceEvent, VisitorState
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.fit import FitOptions, fit
+from slipstream.slates.catalogue.model import Model
 from tests.unit.recommender import small_models
 from tests.unit.serving.fakes import (
     ITEMS,
@@ -24,7 +24,7 @@ from tests.unit.serving.fakes import (
     item_record,
     model,
 )
-from tests.unit.serving.test_failing_parts import broken
+from tests.unit.serving.request.test_failing_parts import broken
 
 NOW_MS = 1_790_000_000_000
 BRANDS = ("nike", "puma", "asics")
@@ -178,9 +178,9 @@ def _setting(
     setting = Setting(
         online,
         model(bundle, "7") if bundle is not None else None,
-        placement=placements.get,  # type: ignore[arg-type]
-        experiment=_experiment,  # type: ignore[arg-type]
-        variant_model=variants.get,  # type: ignore[arg-type]
+        placement=placements.get,
+        experiment=_experiment,
+        variant_model=variants.get,
         **options,
     )
     new = [f"new-{number:02}" for number in range(8)]

@@ -9,9 +9,6 @@ from typing import Any
 import httpx
 import orjson
 
-from services.serving.answers import Answer, RecommendationRequest
-from services.serving.catalog import Catalog
-from services.serving.model_holder import Model
 from services.serving.replay.replays import Replays
 from slipstream.broker.codec import decode, encode
 from slipstream.chassis.client import Peer
@@ -20,6 +17,10 @@ from slipstream.contracts.experiments import Experiment
 from slipstream.contracts.placements import Placement, PlacementPolicy
 from slipstream.contracts.positions import StreamCatalogRecord
 from slipstream.contracts.topics import RECOMMENDATIONS
+from slipstream.slates.catalogue.catalog import Catalog
+from slipstream.slates.catalogue.model import Model
+from slipstream.slates.made_slate import MadeSlate
+from slipstream.slates.slate_request import SlateRequest
 from tests.unit.serving.fakes import ITEMS, SHELVES, FakeOnline, Setting, item_record
 
 
@@ -38,9 +39,9 @@ class PastShop:
         self.setting = Setting(
             online,
             model,
-            placement=self._placement,  # type: ignore[arg-type]
-            experiment=self._experiment,  # type: ignore[arg-type]
-            variant_model=lambda name: self.variant_models.get(name),  # type: ignore[arg-type]
+            placement=self._placement,
+            experiment=self._experiment,
+            variant_model=lambda name: self.variant_models.get(name),
         )
         self.variant_models: dict[str, Model] = {}
         self.design: dict[str, Any] | None = None
@@ -85,9 +86,9 @@ class PastShop:
         self.in_service = [model, self.setting.model]
         self.setting.model = model
 
-    async def ask(self, **wanted: Any) -> Answer:
+    async def ask(self, **wanted: Any) -> MadeSlate:
         """The answer to a request."""
-        return await self.setting.pipeline.recommend(RecommendationRequest(**wanted))
+        return await self.setting.line.answer(SlateRequest(**wanted))
 
     def _placement(self, name: str) -> Placement | None:
         revisions = self._revisions.get(name)

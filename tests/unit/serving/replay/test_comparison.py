@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.serving.answers import Item
 from services.serving.replay.comparison import diff, first_difference
+from slipstream.slates.slate_request import Item
 
 lists = st.lists(st.sampled_from("abcdefgh"), unique=True).map(
     lambda ids: [Item(item_id, 1 / (1 + place), "it") for place, item_id in enumerate(ids)]

@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import orjson
 
-from services.serving.replay.past_catalogs import PastCatalogs
+from services.serving.replay.past import PastCatalogs
 from slipstream.chassis.client import Peer
 from slipstream.contracts.circumstances import FORM, Circumstances
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from services.serving.model_holder import Model
-from services.serving.replay.past_models import PastModels
+from services.serving.replay.past import PastModels
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.chassis.errors import ConflictError
+from slipstream.slates.catalogue.model import Model
 from tests.unit.serving.fakes import model, small_bundle
-from tests.unit.serving.training_stub import TrainingStub
+from tests.unit.serving.state.training_stub import TrainingStub
 
 
 @pytest.fixture

@@ -8,19 +8,18 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from services.serving import newest
-from services.serving.answers import Step
-from services.serving.filters import filter_masks
-from services.serving.model_holder import Model
-from services.serving.rankings.ranking import RankingRequest
 from services.serving.replay import replays as replays_module
 from services.serving.replay.bodies import WhatIf
+from services.serving.state import filter_masks
 from slipstream.chassis.errors import ConflictError, NotFoundError, UnavailableError
 from slipstream.contracts.circumstances import CATALOG_CHANGED, DOUBTS
 from slipstream.contracts.placements import BoostRule
 from slipstream.features.impressions import Impression
 from slipstream.features.visitor import VisitorState
 from slipstream.recommender.fit import FitOptions, fit
+from slipstream.slates.catalogue import item_times
+from slipstream.slates.catalogue.model import Model
+from slipstream.slates.slate_request import Step
 from tests.unit.serving.fakes import (
     ITEMS,
     SHELVES,
@@ -29,6 +28,7 @@ from tests.unit.serving.fakes import (
     history,
     interactions,
     model,
+    ranking,
     visitor,
 )
 from tests.unit.serving.replay.past_services import PastShop
@@ -71,7 +71,7 @@ def shop(
     models: tuple[Model, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[PastShop]:
     # Masks and the list of new items follow the catalogue at once.
-    monkeypatch.setattr(newest, "FRESH_S", 0.0)
+    monkeypatch.setattr(item_times, "FRESH_S", 0.0)
     monkeypatch.setattr(filter_masks, "FRESH_S", 0.0)
     online = FakeOnline(
         VISITORS,
@@ -200,7 +200,7 @@ async def test_what_can_not_be_made_again_says_why(
     shop: PastShop, models: tuple[Model, Model]
 ) -> None:
     answer = await shop.ask(user_id="ada", placement="home")
-    ranked = await shop.setting.pipeline.rank(RankingRequest("ada", ["item-01"]))
+    ranked = await shop.setting.line.answer(ranking("ada", ["item-01"]))
     many = await shop.ask(user_id="ada", exclude=frozenset(f"{place:0200}" for place in range(100)))
     replays = shop.replays
     for recommendation_id, code in (

@@ -1,1 +1,0 @@
-"""Experiments: the visitors whom they assign to variants, and lists of two variants."""

@@ -1,1 +1,0 @@
-"""Masks of filters over the items of the catalogue and of a model."""

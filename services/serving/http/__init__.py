@@ -1,0 +1,1 @@
+"""Routes, bodies and cursors of serving."""

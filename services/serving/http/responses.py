@@ -1,0 +1,131 @@
+"""Bodies of answers, as `RecommendationResponse` documents them. orjson writes them as they are."""
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any
+
+import orjson
+from pydantic import BaseModel
+
+from services.serving.http.bodies import SlateQuery
+from services.serving.http.cursors import next_cursor
+from slipstream.contracts.bundle import ModelMetrics
+from slipstream.slates.catalogue.catalog import Catalog
+from slipstream.slates.catalogue.model import Model
+from slipstream.slates.made_slate import MadeSlate
+from slipstream.slates.slate_plan import Candidate
+
+
+def slate_body(slate: MadeSlate, attributes: "ItemAttributes | None" = None) -> dict[str, Any]:
+    """The body of an answer that has no further page.
+
+    Args:
+        slate: The slate.
+        attributes: The attributes that each item is given with; None for items without them.
+    """
+    body: dict[str, Any] = {
+        "recommendation_id": slate.recommendation_id,
+        "user_id": slate.user_id,
+        "items": slate.items
+        if attributes is None and not any(slate.touched)
+        else [
+            _item(item, attributes, rules)
+            for item, rules in zip_longest(slate.items, slate.touched)
+        ],
+        "answered_by": slate.answered_by,
+        "reason": slate.reason,
+        "model_version": slate.model_version,
+        "history_length": slate.history_length,
+    }
+    if slate.rules:
+        body["rules"] = [rule.model_dump() for rule in slate.rules]
+    if slate.propensities:
+        body["propensities"] = slate.propensities
+    if slate.reasons is not None:
+        body["reasons"] = slate.reasons.model_dump()
+    if slate.experiment:
+        body |= {"experiment": slate.experiment, "variant": slate.variant}
+    if slate.teams:
+        body["teams"] = slate.teams
+    return body
+
+
+def page_body(slate: MadeSlate, attributes: "ItemAttributes | None" = None) -> dict[str, Any]:
+    """The body of an answer with the cursor of the next page."""
+    page, request = [item.item_id for item in slate.items], slate.plan.request
+    following = next_cursor(request.before, page, request.n)
+    return slate_body(slate, attributes) | {"next_cursor": following}
+
+
+class ItemAttributes:
+    """The attributes of items, from the catalogue, else from the model's training data.
+
+    Args:
+        catalog: The catalogue.
+        model: The model in service.
+        fields: Names of the wanted attributes; empty for all.
+    """
+
+    def __init__(self, catalog: Catalog, model: Model | None, fields: Collection[str] = ()) -> None:
+        self._catalog, self._fields = catalog, fields
+        self._trained: Mapping[str, Any] = (model.bundle.attributes if model else None) or {}
+
+    @classmethod
+    def wanted(
+        cls, query: SlateQuery, catalog: Catalog, model: Model | None
+    ) -> "ItemAttributes | None":
+        """Those that a query asks for; None where it asks for none."""
+        if not query.attributes and not query.fields:
+            return None
+        return cls(catalog, model, query.fields)
+
+    def of(self, item_id: str) -> Any:
+        """The attributes, in a form that orjson writes."""
+        known = self._catalog.attributes(item_id)
+        if not self._fields:
+            return orjson.Fragment(known) if known is not None else self._trained.get(item_id, {})
+        found = orjson.loads(known) if known is not None else self._trained.get(item_id, {})
+        return {name: found[name] for name in self._fields if name in found}
+
+
+def _item(
+    item: Candidate, attributes: ItemAttributes | None, rules: Sequence[str] | None
+) -> dict[str, Any]:
+    body: dict[str, Any] = {"item_id": item.item_id, "score": item.score, "source": item.source}
+    if attributes is not None:
+        body["attributes"] = attributes.of(item.item_id)
+    if rules:
+        body["rules"] = rules
+    return body
+
+
+class VariantModel(BaseModel):
+    """The model of an experiment's variant. `version` is null where none is held, and `problem`
+    says why.
+    """
+
+    model: str
+    version: str | None
+    problem: str
+
+
+class ServedModel(BaseModel):
+    """The model in service; times are in ms.
+
+    `items` is the size of its catalogue, `repeats` whether it recommends items of the history
+    again. `previous` is the version before it, `problem` why a newer one could not be loaded.
+    """
+
+    version: str
+    loaded_at: int
+    items: int
+    retrievers: list[str]
+    repeats: bool
+    created_at: int
+    profile: str
+    code_commit: str | None
+    lake_version: int | None
+    metrics: ModelMetrics
+    previous: str | None
+    problem: str | None
+    variants: list[VariantModel]

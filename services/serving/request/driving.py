@@ -1,0 +1,95 @@
+"""The driving of a slate's making: what it asks for comes from kernels, store and threads."""
+
+import asyncio
+from typing import Any
+
+from services.serving.metrics import ServingMetrics
+from services.serving.request.gathered_lists import GatheredLists
+from services.serving.request.store_reads import Budget
+from services.serving.request.trending import DemandSource
+from services.serving.state.filter_masks import FilterMasks
+from services.serving.state.kept_lists import KeptLists, list_key
+from slipstream.slates import given_items, making
+from slipstream.slates.catalogue.catalog import Catalog
+from slipstream.slates.made_slate import (
+    DemandAsked,
+    ListAsked,
+    MadeSlate,
+    Making,
+    MaskAsked,
+    WorkAsked,
+)
+from slipstream.slates.slate_plan import SlatePlan
+from slipstream.slates.visitor_reading import VisitorReading
+
+
+class Driver:
+    """The making of slates with servers and threads behind it. Used in one event loop.
+
+    Args:
+        catalog: Availability and attributes of items.
+        measured: Metrics.
+        lists: Calls of the model's kernels, which requests share.
+        demand: Lists of demand.
+        kept: Lists that were made before, by model.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        measured: ServingMetrics,
+        lists: GatheredLists,
+        demand: DemandSource,
+        kept: KeptLists,
+    ) -> None:
+        self.catalog, self._measured = catalog, measured
+        self._lists, self._demand, self._kept = lists, demand, kept
+        self.masks = FilterMasks(catalog)
+
+    async def slate(self, plan: SlatePlan, visitor: VisitorReading, budget: Budget) -> MadeSlate:
+        """The slate of a plan.
+
+        Args:
+            plan: The plan.
+            visitor: The visitor.
+            budget: The time that is left to wait for the online store.
+        """
+        key = list_key(plan, visitor, self.catalog) if self._kept.most else None
+        of_model = self._kept.of(plan.model) if key is not None and plan.model else {}
+        kept = None if key is None or plan.request.fresh else of_model.get(key)
+        made = await self._driven(making.slate(plan, visitor, self.catalog, kept), budget)
+        if kept is not None:
+            self._measured.kept_lists.inc()
+        elif key is not None and made.listed is not None:
+            of_model[key] = made.listed
+        return made
+
+    async def ranking(self, plan: SlatePlan, visitor: VisitorReading, budget: Budget) -> MadeSlate:
+        """The order of a plan's given items. Arguments as of `slate`."""
+        return await self._driven(given_items.ranking(plan, visitor, self.catalog), budget)
+
+    async def _driven(self, steps: Making, budget: Budget) -> MadeSlate:
+        try:
+            asked = next(steps)
+            while True:
+                try:
+                    match asked:
+                        case ListAsked(bundle, question):
+                            answer: Any = await self._lists.recommend(bundle, question)
+                        case DemandAsked():
+                            answer = await self._demand.demand(asked, budget)
+                        case MaskAsked(model, wanted):
+                            answer = await self.masks.allowed(model, wanted)
+                        case WorkAsked(work):
+                            answer = await asyncio.to_thread(work)
+                except Exception as error:
+                    asked = steps.throw(error)
+                else:
+                    asked = steps.send(answer)
+        except StopIteration as end:
+            made: MadeSlate = end.value
+        for stage, seconds in made.took:
+            self._measured.took(stage, seconds)
+        for part, failure in made.failures:
+            self._measured.failed(part, failure)
+        return made

@@ -1,0 +1,221 @@
+"""Recording of a slate's circumstances, beside requests: what the slate is made again from."""
+
+import time
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from services.serving.metrics import ServingMetrics
+from slipstream.contracts.circumstances import (
+    CATALOG_CHANGED,
+    FORM,
+    NEW_ITEMS_WAITED,
+    RecordedHistory,
+)
+from slipstream.contracts.events import Slate
+from slipstream.contracts.experiments import Variant
+from slipstream.contracts.times import now_ms
+from slipstream.slates.catalogue.catalog import Catalog
+from slipstream.slates.catalogue.model import Model
+from slipstream.slates.made_slate import MadeSlate
+from slipstream.slates.placement_policies import PlacementPolicies
+from slipstream.slates.slate_plan import Candidate, SlatePlan
+from slipstream.slates.slate_request import SlateRequest, Step
+from slipstream.slates.visitor_reading import VisitorReading
+
+# Age of the catalogue's last change from which masks and lists follow it, with some to spare.
+_SETTLED_S: Final = 1.5
+# Values of fields that are left out, since readers fill them in.
+_LEFT_OUT: Final[tuple[Any, ...]] = (None, "", (), [], {}, [None])
+
+# The fields that `_wishes` reads, and what they are in a request that says nothing of them.
+_WISHES: Final = attrgetter(
+    *("filter", "boosts", "exclude", "before", "similar_to", "repeats", "diversity"),
+    *("exploration", "context", "window", "explain"),
+)
+_NO_WISHES: Final = _WISHES(SlateRequest())
+
+
+class Moment(NamedTuple):
+    """The state of rules and catalogue before a slate is made.
+
+    Attributes:
+        makers: Variants whose slates are made.
+        placements: Revision of each placement whose policy applies.
+        fatigue: Whether a policy counts impressions without a response.
+        catalog: Positions of the catalogue's records.
+    """
+
+    makers: Sequence[Variant | None]
+    placements: Mapping[str, int]
+    fatigue: bool
+    catalog: Mapping[str, Sequence[int]]
+
+
+class CircumstancesRecorder:
+    """The recording of circumstances. Used in one event loop.
+
+    Args:
+        catalog: The catalogue in memory.
+        policies: The policies of placements.
+        measured: Metrics.
+        most_bytes: Most bytes of a slate's circumstances; 0 records none.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        policies: PlacementPolicies,
+        measured: ServingMetrics,
+        most_bytes: int,
+    ) -> None:
+        self._catalog, self._policies = catalog, policies
+        self._measured, self._most_bytes = measured, most_bytes
+
+    @property
+    def given(self) -> list[tuple[Step, Sequence[Candidate]]] | None:
+        """A list that takes what steps of the online store give; None where none is recorded."""
+        return [] if self._most_bytes else None
+
+    def moment(
+        self,
+        makers: Sequence[Variant | None],
+        plans: Sequence[SlatePlan],
+    ) -> Moment:
+        """The state of rules and catalogue now; `plans` are those of the makers."""
+        return Moment(
+            makers,
+            self._policies.revisions(plans[0].request.placement, makers),
+            any(each.policy.policy.fatigue for each in plans),
+            self._catalog.applied.by_topic(),
+        )
+
+    def of(
+        self, moment: Moment, plan: SlatePlan, visitor: VisitorReading, slates: Sequence[MadeSlate]
+    ) -> dict[str, Any]:
+        """The circumstances of a slate that was made of these, one by each maker.
+
+        Those that are too large are told by their size alone.
+        """
+        if not self._most_bytes:
+            return {}
+        try:
+            models = [each.plan.model for each in slates]
+            recorded = self._all(moment, plan, visitor, models)
+            size = len(orjson.dumps(recorded))
+        except Exception as error:  # a slate without circumstances is a slate
+            self._measured.failed("circumstances", error)
+            return {}
+        return recorded if size <= self._most_bytes else {"form": FORM, "size": size}
+
+    def _all(
+        self,
+        moment: Moment,
+        plan: SlatePlan,
+        visitor: VisitorReading,
+        models: Sequence[Model | None],
+    ) -> dict[str, Any]:
+        request = plan.request
+        recorded: dict[str, Any] = {
+            "form": FORM,
+            "now": plan.now_ms,
+            "n": request.n,
+            "steps": [step.value for step in plan.steps],
+            "models": [model and model.version for model in models],
+            "history": RecordedHistory.columns(visitor.history),
+            "no_history": visitor.problem,
+            "catalog": moment.catalog,
+            "placements": moment.placements if request.placement else None,
+            "makers": [each and each.model_dump() for each in moment.makers],
+            "given": _by_step(plan.given or ()),
+            "doubts": self._doubts(models),
+        }
+        if _WISHES(request) != _NO_WISHES:
+            recorded |= _wishes(request)
+        if moment.fatigue:
+            recorded["fatigue"] = visitor.fruitless(plan.now_ms)
+        return {name: value for name, value in recorded.items() if value not in _LEFT_OUT}
+
+    def _doubts(self, models: Sequence[Model | None]) -> list[str]:
+        doubts = []
+        if time.monotonic() - self._catalog.changed_at < _SETTLED_S:
+            doubts.append(CATALOG_CHANGED)
+        if any(model is not None and self._catalog.space(model).waiting for model in models):
+            doubts.append(NEW_ITEMS_WAITED)
+        return doubts
+
+
+def slate_record(
+    slate: MadeSlate,
+    visitor: VisitorReading,
+    circumstances: Mapping[str, Any],
+    took_s: float,
+) -> Slate:
+    """The record of a slate.
+
+    Args:
+        slate: The slate.
+        visitor: The visitor.
+        circumstances: What it was made from; empty where it can't be made again.
+        took_s: Time that the answer took.
+    """
+    request = slate.plan.request
+    return Slate.of_checked(
+        recommendation_id=slate.recommendation_id,
+        user_id=slate.user_id or f"anonymous:{slate.recommendation_id}",
+        timestamp=now_ms(),
+        items=slate.items,
+        answered_by=slate.answered_by,
+        model_version=slate.model_version,
+        experiment=slate.experiment,
+        variant=slate.variant,
+        teams=[*slate.teams],
+        substituted=slate.substituted,
+        placement=request.placement,
+        placement_revision=slate.placement_revision,
+        rules=[*slate.touched],
+        propensities=[*slate.propensities],
+        features=visitor.features,
+        latency_ms=round(took_s * 1000, 3),
+        purpose=request.purpose,
+        circumstances=circumstances,
+    )
+
+
+def _wishes(request: SlateRequest) -> dict[str, Any]:
+    """The fields of a request that most requests leave as they are."""
+    return {
+        "filter": request.filter,
+        "boosts": [boost.model_dump(exclude_defaults=True) for boost in request.boosts],
+        "exclude": sorted(request.exclude),
+        "before": list(request.before),
+        "similar_to": list(request.similar_to),
+        "repeats": request.repeats,
+        "diversity": request.diversity,
+        "exploration": request.exploration,
+        "context": request.context,
+        "window": request.window,
+        "traced": request.explain or None,
+    }
+
+
+def _by_step(
+    given: Sequence[tuple[Step, Sequence[Candidate]]],
+) -> dict[str, list[list[str | float]]]:
+    """The items that each step gave in all its calls, each once, as they stand in its list."""
+    by_step: dict[str, dict[str, float]] = {}
+    for step, items in given:
+        of_step = by_step.setdefault(step.value, {})
+        for item in items:
+            of_step.setdefault(item.item_id, item.score)
+    # Each call gives its items in the list's order, which is that of scores.
+    return {
+        step: [[item_id, score] for item_id, score in sorted(scores.items(), key=_falling)]
+        for step, scores in by_step.items()
+    }
+
+
+def _falling(entry: tuple[str, float]) -> float:
+    return -entry[1]

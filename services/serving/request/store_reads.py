@@ -1,0 +1,210 @@
+"""Reads of the online store for requests, within a budget and behind a circuit breaker.
+
+Deadlines are in the time in which an answer could have been heard. An event loop that is busy hears
+late, and a deadline by the clock would then blame the server that it waits for. So the loop wakes a
+few times until a deadline, and a wake-up that is late counts as one in time. Between two of them it
+has read from all its sockets.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
+
+from services.serving.metrics import ServingMetrics
+from services.serving.request.circuits import CircuitBreaker
+from slipstream.chassis.logging import get_logger
+from slipstream.features.visitor import VisitorState
+from slipstream.stores.online import StoreUnavailableError
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+TrendingItem = tuple[str, float]
+# A visitor, and the time of their newest event in ms.
+ActiveVisitor = tuple[str, int]
+# A user, and their state.
+UserState = tuple[str, VisitorState]
+
+# Wake-ups of the loop until a deadline. An answer takes about four turns of the loop, from its
+# first byte to the task that waits for it.
+TICKS = 10
+
+
+@dataclass(slots=True)
+class Budget:
+    """The time, in s, that a request may still wait, for whatever it waits for."""
+
+    left_s: float
+
+
+class HearingClock:
+    """Seconds for which the event loop could hear while anybody waited.
+
+    Used in one event loop. It wakes only while somebody waits.
+
+    Args:
+        tick_s: Time between two wake-ups, the most that one of them counts.
+    """
+
+    def __init__(self, tick_s: float) -> None:
+        self._tick_s = tick_s
+        self._heard_s, self._ticked_at = 0.0, 0.0
+        self._waiting: dict[asyncio.Timeout, float] = {}
+        self._ticker: asyncio.TimerHandle | None = None
+
+    async def wait(self, answer: Awaitable[T], budget: Budget) -> T:
+        """The awaited answer; what it took is off the budget.
+
+        Raises TimeoutError, and cancels the wait, when the budget is spent.
+        """
+        began_s = self._heard_s
+        try:
+            async with asyncio.timeout(None) as limit:
+                self._waiting[limit] = began_s + budget.left_s
+                if self._ticker is None:
+                    loop = asyncio.get_running_loop()
+                    self._ticked_at = loop.time()
+                    self._ticker = loop.call_later(self._tick_s, self._tick, loop)
+                try:
+                    return await answer
+                finally:
+                    del self._waiting[limit]
+        finally:
+            budget.left_s -= self._heard_s - began_s
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        self._heard_s += min(now - self._ticked_at, self._tick_s)
+        self._ticked_at = now
+        for limit, deadline_s in self._waiting.items():
+            # With half a tick less to wait, the next one would be late.
+            if limit.when() is None and deadline_s - self._heard_s < self._tick_s / 2:
+                limit.reschedule(now)
+        self._ticker = loop.call_later(self._tick_s, self._tick, loop) if self._waiting else None
+
+
+class OnlineFeatures(Protocol):
+    """Reads of the online store, which raise `StoreUnavailableError`."""
+
+    def node(self, user_id: str | None = None) -> str:
+        """The node of a cluster that holds a visitor's state, or with None the lists of demand."""
+
+    async def visitor(self, user_id: str) -> VisitorState | None: ...
+
+    async def trending(self, n: int, window: str = "") -> Sequence[TrendingItem]: ...
+
+    async def active_visitors(self, n: int) -> Sequence[ActiveVisitor]: ...
+
+    async def users(self, visitor_ids: Sequence[str]) -> Mapping[str, UserState]: ...
+
+
+class StoreReads:
+    """Reads that end in time, and at once while the store is known to be away.
+
+    A probe reads in the background, so that no visitor waits for it. Of a cluster each node has a
+    circuit of its own: while one is away, what the others hold is read. All methods raise
+    `StoreUnavailableError`, whatever the fault.
+
+    Args:
+        online: The store.
+        measured: Metrics.
+        timeout_s: Time for which one request may wait for the store, in all its reads.
+    """
+
+    def __init__(self, online: OnlineFeatures, measured: ServingMetrics, timeout_s: float) -> None:
+        self._online, self._measured, self._timeout_s = online, measured, timeout_s
+        self._clock = HearingClock(timeout_s / TICKS)
+        # By the node of a cluster. One server, and a read of many visitors, have the name "".
+        self._breakers: dict[str, CircuitBreaker] = {}
+        self._probes: dict[str, asyncio.Task[None]] = {}
+
+    def budget(self) -> Budget:
+        """The waiting time of a request."""
+        return Budget(self._timeout_s)
+
+    async def visitor(self, user_id: str, budget: Budget) -> VisitorState | None:
+        """The visitor's state; None for an unknown one."""
+        node = self._online.node(user_id)
+        return await self._read(lambda: self._online.visitor(user_id), budget, node)
+
+    async def trending(self, n: int, budget: Budget, window: str = "") -> Sequence[TrendingItem]:
+        """The `n` items in most demand, highest first: now, or in a window of popular items."""
+        node = self._online.node()
+        return await self._read(lambda: self._online.trending(n, window), budget, node)
+
+    async def active_visitors(self, n: int, budget: Budget) -> Sequence[ActiveVisitor]:
+        """The `n` visitors who were active last, latest first."""
+        node = self._online.node()
+        return await self._read(lambda: self._online.active_visitors(n), budget, node)
+
+    async def users(self, visitor_ids: Sequence[str], budget: Budget) -> Mapping[str, UserState]:
+        """For each of these visitors who is known, the user that they are, and the user's state."""
+        return await self._read(lambda: self._online.users(visitor_ids), budget)
+
+    async def wait(self, answer: Awaitable[T], budget: Budget) -> T:
+        """The result of a read that others share; it goes on when the budget is spent."""
+        try:
+            if budget.left_s <= 0:
+                raise TimeoutError
+            return await self._clock.wait(asyncio.shield(answer), budget)
+        except TimeoutError as error:
+            raise StoreUnavailableError("no answer in time") from error
+
+    async def _read(self, read: Callable[[], Awaitable[T]], budget: Budget, node: str = "") -> T:
+        breaker = self._breakers.get(node) or self._new_breaker(node)
+        if breaker.open:
+            if breaker.takes_probe():
+                self._probes[node] = asyncio.create_task(self._ask_again(read, breaker))
+            raise StoreUnavailableError("the online store did not answer a moment ago")
+        if budget.left_s <= 0:
+            raise StoreUnavailableError("the time for the online store is spent")
+        began = breaker.now()
+        try:
+            result = await self._clock.wait(read(), budget)
+        except TimeoutError as error:
+            breaker.failed(began)
+            raise StoreUnavailableError("no answer in time") from error
+        except StoreUnavailableError:
+            breaker.failed(began)
+            raise
+        except Exception as error:
+            self._measured.failed("online_store_reader", error)
+            raise StoreUnavailableError(f"{type(error).__name__}: {error}") from error
+        breaker.succeeded()
+        return result
+
+    async def _ask_again(
+        self, read: Callable[[], Awaitable[object]], breaker: CircuitBreaker
+    ) -> None:
+        began = breaker.now()
+        try:
+            await self._clock.wait(read(), self.budget())
+        except Exception:  # whatever it is, the circuit stays open
+            breaker.failed(began)
+        else:
+            breaker.succeeded()
+
+    def _new_breaker(self, node: str) -> CircuitBreaker:
+        """A circuit for a node that is asked for the first time.
+
+        It may have taken over from one that is away, which nobody asks any more. So circuits that
+        are open begin anew.
+        """
+        self._breakers = {name: each for name, each in self._breakers.items() if not each.open}
+        self._breakers[node] = CircuitBreaker(partial(self._circuit_changed, node))
+        self._tell_whether_open()
+        return self._breakers[node]
+
+    def _tell_whether_open(self) -> None:
+        is_open = any(breaker.open for breaker in self._breakers.values())
+        self._measured.store_circuit_open.set(is_open)
+
+    def _circuit_changed(self, node: str, is_open: bool) -> None:
+        self._tell_whether_open()
+        of_node = {"node": node} if node else {}
+        if is_open:
+            log.warning("the online store does not answer; requests go on without it", **of_node)
+        else:
+            log.info("the online store answers again", **of_node)

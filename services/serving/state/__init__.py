@@ -1,0 +1,1 @@
+"""What requests are answered from: models, catalogue, placements and experiments, kept lists."""

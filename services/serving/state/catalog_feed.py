@@ -1,0 +1,149 @@
+"""The feed of the catalogue in memory: a snapshot of the online store, and the topic `catalog.v1`.
+
+Both are read, since the embedded broker starts with empty topics, and the store may be away. The
+catalogue keeps the newer record of each item. Where the store is away at the start, the catalogue
+as it was last on this disk stands in.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from itertools import chain
+
+from services.serving.metrics import ServingMetrics
+from services.serving.state.catalog_journal import CatalogJournal
+from slipstream.broker.batch import Batch
+from slipstream.broker.consumer import Consumer
+from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.loop import observe
+from slipstream.broker.watch import ConsumerWatch
+from slipstream.chassis.logging import get_logger
+from slipstream.chassis.metrics import Metrics
+from slipstream.contracts.positions import StreamCatalogRecord
+from slipstream.slates.catalogue.catalog import Catalog
+from slipstream.stores.online import StoreUnavailableError
+
+log = get_logger(__name__)
+
+# Longest time that a store which is away keeps serving from being ready, where the disk holds no
+# catalogue. Then the topic alone has to do.
+PATIENCE_S = 30.0
+# Longest time between two looks at the topic that new items are compared with known ones.
+COMPARING_S = 0.05
+# Records behind the snapshot on disk, beyond twice the catalogue, from which it is made anew.
+SURPLUS = 100_000
+
+
+class CatalogFeed:
+    """Two worker targets: `snapshot` runs once, `tail` for as long as the service lives."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        snapshot: Callable[[], Iterable[StreamCatalogRecord]],
+        consumer: Callable[[], Consumer],
+        journal: CatalogJournal,
+        chassis: Metrics,
+        measured: ServingMetrics,
+    ) -> None:
+        """A feed that has read nothing yet.
+
+        Args:
+            catalog: The catalogue to fill.
+            snapshot: Reads the online store's records.
+            consumer: Makes a consumer of `catalog.v1` that begins at its beginning.
+            journal: The catalogue on disk.
+            chassis: Metrics of the consumer.
+            measured: Metrics of serving.
+        """
+        self._catalog, self._snapshot, self._consumer = catalog, snapshot, consumer
+        self._journal, self._chassis, self._measured = journal, chassis, measured
+        self.watch = ConsumerWatch(chassis)
+        self._caught_up, self._loaded = threading.Event(), threading.Event()
+        # The broker was looked for in vain, now or before: readiness does not wait for it.
+        self.broker_was_away = False
+        self._first_tried: float | None = None
+
+    def snapshot(self, stop: threading.Event) -> None:
+        """Take in the online store's snapshot.
+
+        Where the store is away or holds nothing, the catalogue on disk is taken in. Raises when the
+        store is away, so that the worker tries again.
+        """
+        if self._first_tried is None:
+            self._first_tried = time.monotonic()
+        try:
+            entries = iter(self._snapshot())
+            first = next(entries, None)
+            if first is None and self._journal.exists:
+                self._load_from_disk()
+            else:
+                for entry in () if first is None else chain([first], entries):
+                    if stop.is_set():
+                        return
+                    self._catalog.apply(entry)
+                # From what is known, and not from the store alone: changes may have come before.
+                self._journal.rewrite(self._catalog.records())
+        except StoreUnavailableError:
+            self._load_from_disk()
+            raise
+        self._loaded.set()
+        self._catalog.drop_early_patches()
+        self._measured.catalog_items.set(len(self._catalog))
+        log.info("catalogue loaded", items=len(self._catalog))
+
+    def tail(self, stop: threading.Event) -> None:
+        """Read `catalog.v1` from its beginning until `stop` is set."""
+        try:
+            self._follow(stop)
+        except BrokerUnavailableError:
+            self.broker_was_away = True
+            raise
+
+    def _follow(self, stop: threading.Event) -> None:
+        consumer = self._consumer()
+        self.watch.begin(consumer)
+        try:
+            ends = consumer.ends()
+            while not stop.is_set():
+                self._take(consumer.poll(0.5))
+                self._catalog.compare_new_items(COMPARING_S)
+                if not self._caught_up.is_set() and consumer.has_reached(ends):
+                    self._caught_up.set()
+                self.watch.update()
+        finally:
+            consumer.close()
+
+    def _load_from_disk(self) -> None:
+        if self._loaded.is_set() or not self._journal.exists:
+            return
+        for entry in self._journal.read():
+            self._catalog.apply(entry)
+        self._measured.catalog_items.set(len(self._catalog))
+        log.warning("catalogue loaded from this disk", items=len(self._catalog))
+        self._loaded.set()
+
+    def _take(self, batch: Batch) -> None:
+        entries = [
+            StreamCatalogRecord(*message.position, message.record) for message in batch.messages
+        ]
+        if news := [entry for entry in entries if self._catalog.apply(entry)]:
+            self._journal.append(news)
+        if batch:
+            if self._journal.appended > 2 * len(self._catalog) + SURPLUS:
+                self._journal.rewrite(self._catalog.records())
+            observe(batch, self._chassis)
+            self._measured.catalog_items.set(len(self._catalog))
+
+    async def check(self) -> None:
+        """Readiness: raises until the catalogue is known as it is, or was last.
+
+        That is: a snapshot, from the store or from the disk, and the topic up to its end at start.
+        Where the broker is away, the snapshot has to do, and without any for `PATIENCE_S`, the
+        topic has to. Before that, a deleted item could be shown.
+        """
+        if not self._caught_up.is_set() and not (self.broker_was_away and self._loaded.is_set()):
+            raise RuntimeError("the catalogue is still being read")
+        waited_s = time.monotonic() - self._first_tried if self._first_tried is not None else 0.0
+        if not self._loaded.is_set() and waited_s < PATIENCE_S:
+            raise RuntimeError("the online store's catalogue is still being read")

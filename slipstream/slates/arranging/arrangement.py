@@ -1,0 +1,200 @@
+"""The arrangement of a slate: candidates and a policy become the list that is shown, with a trace.
+
+The parts apply in this order (docs/adr/0043):
+
+1. **Boosts** multiply scores, and **fatigue** puts worn-out items last. That gives the ranking: by
+   tier, then by score, then as in the pool.
+2. **Pins** take the best of their items, each at its position.
+3. The other places are filled from the first on. Each gets a candidate for which **groups** and
+   **caps** have room, pins included: the best by relevance, **diversity** and **calibration**, or
+   by chance one for **exploration**.
+
+Without any of them the slate is the ranking.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slipstream.contracts.placements import PlacementPolicy, RuleTrace
+from slipstream.filters.conditions import Condition, Constant
+from slipstream.models.kernels import slates
+from slipstream.slates.arranging.attribute_values import NO_ENTRIES, entries, values
+from slipstream.slates.arranging.boosts_and_fatigue import boosted, buries, tiers_by_fatigue
+from slipstream.slates.arranging.limits_and_pins import Limits, Pinned, limits_of, pinned
+from slipstream.slates.arranging.policies import AFTER_RETRIEVAL, CompiledPolicy
+from slipstream.slates.arranging.pool import Pool, Ranked, Visitor, matched
+from slipstream.slates.arranging.shares import directions, draws, past_of, terms_of
+from slipstream.slates.arranging.traces import Outcome, touched_by, traces_of
+
+_ANY: Final = Constant(holds=True)
+
+
+class Need(NamedTuple):
+    """A pin that no candidate meets, and the condition by which retrieval may find one."""
+
+    rule: str
+    condition: Condition
+
+
+class _Filled(NamedTuple):
+    """A slate by ranked rows, and for each row the limit that left no room for it, -1 for none."""
+
+    rows: NDArray[np.int64]
+    propensities: NDArray[np.float64]
+    explored: NDArray[np.uint8]
+    closed_by: NDArray[np.int64]
+
+
+class Arrangement(NamedTuple):
+    """A slate.
+
+    Attributes:
+        order: The slate's items, as places in the pool.
+        propensities: The probability of each item at its place, given those before it.
+        explored: Whether each item was drawn by chance.
+        touched: The names of the rules that moved each item or put it in.
+        traces: An account of each rule that counted.
+        needs: Pins without a candidate.
+    """
+
+    order: list[int]
+    propensities: list[float]
+    explored: list[bool]
+    touched: list[list[str]]
+    traces: list[RuleTrace]
+    needs: list[Need]
+
+
+def arrange(
+    pool: Pool,
+    n: int,
+    policy: CompiledPolicy,
+    visitor: Visitor,
+    now_ms: int,
+    context: Mapping[str, Any],
+    seed: str,
+    *,
+    traced: bool = True,
+) -> Arrangement:
+    """Arrange a slate.
+
+    Args:
+        pool: The candidates. They meet the policy's `condition` already.
+        n: The length wanted; the slate is shorter where the candidates or the limits end it.
+        policy: The placement's policy.
+        visitor: The visitor's past.
+        now_ms: The time, by which rules count.
+        context: Fields of the request, by which rules count.
+        seed: The recommendation's id: the same one draws the same items.
+        traced: Whether rules give an account.
+    """
+    wanted = policy.policy
+    in_force = policy.in_force(now_ms, context)
+    matches = matched(
+        [each for each in in_force if isinstance(each.rule, AFTER_RETRIEVAL)], pool, visitor
+    )
+    tiers = tiers_by_fatigue(pool, visitor, wanted.fatigue)
+    ranking = np.lexsort((-boosted(pool.scores, matches), tiers))
+    ranked = Ranked(ranking, tiers[ranking], pool.items.rows[: len(ranking)][ranking])
+    limits = limits_of(pool.items.columns, ranked, wanted.group_by, matches)
+    placed = pinned(matches, ranked, n, limits.groups)
+    filled = _filled(pool, ranked, limits, placed, wanted, visitor, seed)
+
+    outcome = Outcome(
+        ranking[filled.rows].tolist(),
+        np.lexsort((-pool.scores, tiers))[:n].tolist() if traced and buries(matches) else [],
+        {
+            number: (ranking[row].item() if row >= 0 else -1, reason)
+            for number, (row, reason) in placed.chosen.items()
+        },
+        _kept_out(limits, filled, placed, ranking) if traced else {},
+    )
+    touched = touched_by(matches, outcome)
+    traces = traces_of(in_force, matches, pool.item_ids, outcome) if traced else []
+    return Arrangement(
+        list(outcome.listed),
+        filled.propensities.tolist(),
+        filled.explored.astype(np.bool_).tolist(),
+        touched,
+        traces,
+        [
+            Need(compiled.rule.name, compiled.condition or _ANY)
+            for compiled, _ in (matches[number] for number in placed.missing)
+        ],
+    )
+
+
+def _filled(
+    pool: Pool,
+    ranked: Ranked,
+    limits: Limits,
+    placed: Pinned,
+    wanted: PlacementPolicy,
+    visitor: Visitor,
+    seed: str,
+) -> _Filled:
+    """Fill the places around the pins.
+
+    Args:
+        pool: The candidates.
+        ranked: Their ranking.
+        limits: The limits of groups and caps.
+        placed: The pins.
+        wanted: The policy's shares.
+        visitor: The visitor's past.
+        seed: The seed of the draws.
+    """
+    columns, n, size = pool.items.columns, len(placed.places), len(ranked.places)
+    terms, shares, vectors, past = NO_ENTRIES, NO_ENTRIES, None, np.empty(0)
+    if wanted.diversity:
+        terms = terms_of(columns, ranked.rows)
+        vectors = None if pool.vectors is None else pool.vectors[ranked.places]
+    if wanted.calibration and visitor.history:
+        rows, past = past_of(pool, visitor)
+        rows = np.concatenate((ranked.rows, rows))
+        shares = entries([values(columns, wanted.calibrated_by, rows)])
+    cold = np.zeros(size, np.uint8)
+    if wanted.exploration and pool.cold is not None:
+        cold[pool.cold[ranked.places]] = 1
+    chosen, closed_by = np.empty(n, np.int64), np.empty(size, np.int64)
+    propensities, explored = np.empty(n), np.empty(n, np.uint8)
+    length = slates.fill(
+        ranked.tiers,
+        cold,
+        placed.places,
+        *limits.entries,
+        limits.most,
+        *terms,
+        directions(vectors),
+        *shares,
+        past,
+        np.array([wanted.diversity, wanted.calibration, wanted.exploration]),
+        draws(seed, n) if wanted.exploration else np.ones((n, 2)),
+        chosen,
+        propensities,
+        explored,
+        closed_by,
+    )
+    return _Filled(chosen[:length], propensities[:length], explored[:length], closed_by)
+
+
+def _kept_out(
+    limits: Limits, filled: _Filled, placed: Pinned, ranking: NDArray[np.int64]
+) -> dict[int, list[int]]:
+    """The candidates that each cap keeps out and that rank before the slate's last, by its match.
+
+    Of a slate that is too short, all that it keeps out.
+    """
+    full = len(filled.rows) == len(placed.places)
+    chosen = set(filled.rows.tolist())
+    end = max(chosen.difference(placed.places.tolist()), default=0) if full else len(ranking)
+    of_limits: dict[int, list[int]] = {limit: [] for limit in limits.of_caps.values()}
+    closed = np.flatnonzero(filled.closed_by[:end] >= 0)
+    pairs = zip(closed.tolist(), filled.closed_by[closed].tolist(), strict=True)
+    for row, limit in pairs:
+        if limit in of_limits and row not in chosen:
+            of_limits[limit].append(ranking[row].item())
+    return {number: of_limits[limit] for number, limit in limits.of_caps.items()}

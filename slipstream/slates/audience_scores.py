@@ -1,0 +1,123 @@
+"""The scoring of an item for a group of visitors, as the model would rank it for each."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from slipstream.features.visitor import SequenceEvent
+from slipstream.models.base import Mask
+from slipstream.recommender import stages
+from slipstream.recommender.bundle import Bundle
+from slipstream.recommender.interest import Interest, interests, own_lists
+from slipstream.recommender.stages import ListQuestion
+from slipstream.slates.catalogue.borrowing import LENDERS, in_known_items, lent
+from slipstream.slates.catalogue.catalog import Catalog
+from slipstream.slates.catalogue.item_space import ItemSpace
+from slipstream.slates.catalogue.model import Model
+from slipstream.slates.visitor_reading import why_not_model
+
+_NONE: Final = Interest(0.0, None)
+
+
+class ActiveUser(NamedTuple):
+    """A user whom an item may interest: the id, the events and the time of the newest one (ms)."""
+
+    user_id: str
+    history: Sequence[SequenceEvent]
+    active_at: int
+
+
+class ItemInModel(NamedTuple):
+    """An item as a model scores it: a known one by `number`, a new one by known ones like it.
+
+    `allowed` is the mask of the items that may be in visitors' own lists.
+    """
+
+    model: Model
+    number: int
+    allowed: Mask
+
+
+def item_in_model(item_id: str, model: Model, catalog: Catalog) -> ItemInModel | None:
+    """The item as this model scores it; None where it knows neither it nor one that is like it."""
+    space = catalog.space(model)
+    number = space.number(item_id)
+    if number is None:
+        return None
+    known = number < len(model.bundle.item_ids)
+    if not known and not (space.new_items and space.new_items.nearest(number, 1)):
+        return None
+    return ItemInModel(model, number, catalog.mask(model))
+
+
+def scored(
+    item: ItemInModel, users: Sequence[ActiveUser], catalog: Catalog
+) -> list[tuple[ActiveUser, Interest]]:
+    """The interest of those of these users of whose history the model knows something."""
+    bundle = item.model.bundle
+    asked: list[ActiveUser] = []
+    histories: list[Sequence[SequenceEvent]] = []
+    questions: list[ListQuestion] = []
+    for user in users:
+        history = in_known_items(user.history, item.model, catalog)
+        if not why_not_model(item.model, history, "the history is empty"):
+            # What stands in for the history's items may be in the list.
+            repeats = None if history is user.history else True
+            questions.append(
+                stages.list_question(
+                    bundle, history, stages.RANKED, allowed=item.allowed, repeats=repeats
+                )
+            )
+            histories.append(history)
+            asked.append(user)
+    if not asked:
+        return []
+    if item.number < len(bundle.item_ids):
+        found = interests(bundle, questions, item.number)
+    else:
+        space = catalog.space(item.model)
+        found = borrowed_interests(bundle, space, questions, histories, item.number)
+    return list(zip(asked, found, strict=True))
+
+
+def borrowed_interests(
+    bundle: Bundle,
+    space: ItemSpace,
+    questions: Sequence[ListQuestion],
+    histories: Sequence[Sequence[SequenceEvent]],
+    number: int,
+) -> list[Interest]:
+    """The interest of several visitors in an item that the model does not know.
+
+    Args:
+        bundle: The model's bundle.
+        space: Its item numbers.
+        questions: The questions of the visitors' own lists, at least one, with the same request.
+        histories: The visitors' histories as the model knows them, in the same order.
+        number: The item's number.
+
+    Returns:
+        For each visitor the score that the item has in lists; 0 where nothing like it is among the
+        best of the list or of the history.
+    """
+    if space.new_items is None:
+        return [_NONE] * len(questions)
+    shares = space.new_items.shares.of(number)
+    found = []
+    own = own_lists(bundle, questions)
+    for items, scores, history in zip(own.items, own.scores, histories, strict=True):
+        listed = scores[items >= 0]
+        if not len(listed):
+            found.append(_NONE)
+            continue
+        lenders = min(LENDERS, len(listed))
+        lending = lent(items[:lenders].tolist(), listed[:lenders].tolist(), history, bundle)
+        score = sum(
+            shares.get(item, 0.0) * value
+            for item, value in zip(*(column.tolist() for column in lending), strict=True)
+        )
+        ahead = int(np.count_nonzero(listed >= score))
+        behind_all = ahead == len(items)
+        found.append(Interest(score, None if behind_all or not score else ahead + 1))
+    return found

@@ -1,0 +1,241 @@
+"""The attributes of the catalogue's items as columns: an entry for each row of the catalogue.
+
+Numbers are floats, categories are codes, and lists of categories are lists of codes. A value that
+is none of these, such as a long text or an object, has no column.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slipstream.contracts.vocabulary import is_identifying
+from slipstream.slates.catalogue.growing import GrowingArray
+
+LONGEST_CATEGORY = 64
+# Most columns of a kind: each costs memory for every item.
+MOST_COLUMNS = 100
+# Most rows that are listed for a value, the latest ones, so that a look-up costs the same in a
+# catalogue of any size.
+_LISTED = 1_000
+_NO_CODES: Sequence[int] = ()
+
+Column = TypeVar("Column")
+
+
+class Vocabulary:
+    """The values of a column as codes, the text of each code, and the latest rows that have it.
+
+    A value that no row has any more gives its code back.
+    """
+
+    def __init__(self) -> None:
+        self.codes: dict[str, int] = {}
+        self.texts: list[str] = []
+        self._rows: list[dict[int, None]] = []
+        self._counts: list[int] = []
+        self._free: list[int] = []
+
+    def add(self, value: str, row: int) -> int:
+        """The value's code, now that a row has the value."""
+        code = self.codes.get(value)
+        if code is None:
+            code = self._free.pop() if self._free else len(self._rows)
+            if code == len(self._rows):
+                self._rows.append({})
+                self._counts.append(0)
+                self.texts.append(value)
+            self.texts[code] = value
+            self.codes[value] = code
+        self._counts[code] += 1
+        rows = self._rows[code]
+        rows[row] = None
+        if len(rows) > _LISTED:
+            del rows[next(iter(rows))]
+        return code
+
+    def remove(self, value: str, row: int) -> None:
+        """Take a row away from a value that it had."""
+        code = self.codes[value]
+        self._counts[code] -= 1
+        self._rows[code].pop(row, None)
+        if not self._counts[code]:
+            del self.codes[value]
+            self._rows[code] = {}
+            self._free.append(code)
+
+    def rows(self, code: int) -> list[int]:
+        """The latest rows with this code, `_LISTED` at most."""
+        return list(self._rows[code])
+
+
+class CategoryColumn:
+    """One category a row: `codes`, -1 for none."""
+
+    def __init__(self) -> None:
+        self.vocabulary = Vocabulary()
+        self.codes = GrowingArray(np.int32, -1)
+
+    def put(self, row: int, before: str | None, after: str | None) -> None:
+        """Replace a row's value; None is no value."""
+        code = -1 if after is None else self.vocabulary.add(after, row)
+        if before is not None:
+            self.vocabulary.remove(before, row)
+        self.codes.put(row, code)
+
+    def codes_of(self, row: int) -> Sequence[int]:
+        """The row's code, in a sequence of one or none."""
+        code = self.codes.get(row)
+        return (code,) if code >= 0 else _NO_CODES
+
+
+class ListColumn:
+    """Several categories a row.
+
+    Attributes:
+        arrays: `codes`, `begins` and `ends`: row i has the codes from begins[i] to ends[i]. Read
+            the three at once, since they are replaced together.
+    """
+
+    def __init__(self) -> None:
+        self.vocabulary = Vocabulary()
+        self.arrays: tuple[
+            GrowingArray[np.int32], GrowingArray[np.int64], GrowingArray[np.int64]
+        ] = (GrowingArray(np.int32, -1), GrowingArray(np.int64, 0), GrowingArray(np.int64, 0))
+        self._live = 0
+
+    def put(self, row: int, before: Sequence[str], after: Sequence[str]) -> None:
+        """Replace a row's values, each of which occurs once."""
+        for value in before:
+            self.vocabulary.remove(value, row)
+        added = [self.vocabulary.add(value, row) for value in after]
+        codes, begins, ends = self.arrays
+        begin = len(codes)
+        codes.extend(added)
+        begins.put(row, begin)
+        ends.put(row, begin + len(added))
+        self._live += len(added) - len(before)
+        if len(codes) > 2 * self._live + _LISTED:
+            self._compact()
+
+    def codes_of(self, row: int) -> Sequence[int]:
+        """The row's codes."""
+        codes, begins, ends = self.arrays
+        found: list[int] = codes.values[begins.get(row) : ends.get(row)].tolist()
+        return found
+
+    def entries(
+        self, rows: NDArray[np.int32], most: int | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """The codes of several rows, and for each code the place of its row among them.
+
+        With `most`, of each row the first ones up to that number.
+        """
+        codes, begins, ends = self.arrays
+        # In this order: an end that is older than its begin makes a row empty for a moment.
+        last, first = ends.at(rows), begins.at(rows)
+        lengths = np.maximum(last - first, 0)
+        if most is not None:
+            lengths = np.minimum(lengths, most)
+        places = np.repeat(np.arange(len(rows)), lengths)
+        skipped = first - (np.cumsum(lengths) - lengths)
+        return places, codes.values[np.arange(len(places)) + skipped[places]]
+
+    def _compact(self) -> None:
+        """Drop the codes that no row refers to."""
+        codes, begins, ends = self.arrays
+        lengths = ends.values - begins.values
+        new_ends = np.cumsum(lengths)
+        moved = np.repeat(begins.values - (new_ends - lengths), lengths)
+        self.arrays = (
+            GrowingArray(np.int32, -1, codes.values[np.arange(lengths.sum()) + moved]),
+            GrowingArray(np.int64, 0, new_ends - lengths),
+            GrowingArray(np.int64, 0, new_ends),
+        )
+
+
+class Columns:
+    """The columns by attribute. An attribute whose values differ in kind has several columns.
+
+    `most` is the number of columns of a kind; further attributes have none.
+    """
+
+    def __init__(self, most: int = MOST_COLUMNS) -> None:
+        self._most = most
+        self.numbers: dict[str, GrowingArray[np.float64]] = {}
+        self.categories: dict[str, CategoryColumn] = {}
+        self.lists: dict[str, ListColumn] = {}
+
+    def __contains__(self, name: object) -> bool:
+        """Whether an item has, or had, an attribute of this name."""
+        return name in self.numbers or name in self.categories or name in self.lists
+
+    def put(self, row: int, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """Replace a row's attributes.
+
+        Args:
+            row: The row.
+            before: The attributes that it was last put with; empty for a new row.
+            after: The attributes that it has now.
+        """
+        for name, value in after.items():
+            was = before.get(name)
+            if was != value and not is_identifying(name):
+                self._put(row, name, was, value)
+        for name in before.keys() - after.keys():
+            if not is_identifying(name):
+                self._put(row, name, before[name], None)
+
+    def terms(self, row: int) -> Iterator[tuple[Vocabulary, int]]:
+        """The categories that describe a row, also those of its lists."""
+        for columns in (self.categories, self.lists):
+            for column in columns.copy().values():
+                for code in column.codes_of(row):
+                    yield column.vocabulary, code
+
+    def _put(self, row: int, name: str, was: Any, now: Any) -> None:
+        if _is_number(was) or _is_number(now):
+            column = _column(self.numbers, name, _number_column, self._most)
+            if column is not None:
+                column.put(row, now if _is_number(now) else np.nan)
+        if _is_category(was) or _is_category(now):
+            categories = _column(self.categories, name, CategoryColumn, self._most)
+            if categories is not None:
+                categories.put(
+                    row, was if _is_category(was) else None, now if _is_category(now) else None
+                )
+        if isinstance(was, list) or isinstance(now, list):
+            lists = _column(self.lists, name, ListColumn, self._most)
+            if lists is not None:
+                lists.put(row, _categories(was), _categories(now))
+
+
+def _column(
+    columns: dict[str, Column], name: str, new: Callable[[], Column], most: int
+) -> Column | None:
+    """The column of an attribute, perhaps a new one; None where there are too many already."""
+    column = columns.get(name)
+    if column is None and len(columns) < most:
+        column = columns[name] = new()
+    return column
+
+
+def _number_column() -> GrowingArray[np.float64]:
+    return GrowingArray(np.float64, np.nan)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number, or says whether something is so, which counts as 1 or 0."""
+    return isinstance(value, int | float)
+
+
+def _is_category(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_CATEGORY
+
+
+def _categories(value: Any) -> Sequence[str]:
+    """The categories in a list, each once."""
+    if not isinstance(value, list):
+        return ()
+    return list(dict.fromkeys(one for one in value if _is_category(one)))

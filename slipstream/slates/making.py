@@ -1,0 +1,171 @@
+"""The making of one slate: the steps fill it, one after the other, and rules arrange it."""
+
+from collections.abc import Generator, Sequence
+from typing import Any, Final
+
+from slipstream.filters.conditions import All, attributes_of
+from slipstream.recommender import stages
+from slipstream.slates.catalogue.catalog import Catalog
+from slipstream.slates.catalogue.masks import Filter
+from slipstream.slates.catalogue.model import Model
+from slipstream.slates.list_steps import Wanted, unproven
+from slipstream.slates.made_slate import Asked, MadeSlate, Making
+from slipstream.slates.model_steps import Steps
+from slipstream.slates.slate_plan import SlatePlan, arranged, own_items
+from slipstream.slates.slate_request import Item, Step
+from slipstream.slates.visitor_reading import VisitorReading
+
+# Most items that the model does not know among the candidates of a slate that explores.
+UNPROVEN: Final = 50
+# The steps that are asked for a pin which no item of the catalogue and the model meets.
+_BY_DEMAND: Final = (Step.TRENDING,)
+
+
+def slate(
+    plan: SlatePlan,
+    visitor: VisitorReading,
+    catalog: Catalog,
+    kept: Sequence[stages.Recommendation] | None = None,
+) -> Making:
+    """The slate of a plan.
+
+    Args:
+        plan: The plan.
+        visitor: The visitor.
+        catalog: Availability and attributes of items.
+        kept: The model's list that was made before for such a plan; None has it made.
+    """
+    made = MadeSlate(plan)
+    steps = Steps(made, visitor, catalog, kept)
+    # Exclusions, and the filters of request and placement. Each step applies availability itself.
+    wanted = Wanted(plan.depth, plan.excluded(visitor), plan.wanted(visitor))
+    if plan.is_plain:
+        for tier, step in enumerate(plan.steps):
+            yield from _fill(steps, made, tier, step, wanted, plan.request.n)
+            if len(made.items) >= plan.request.n:
+                break
+    else:
+        yield from _fill_and_arrange(steps, made, visitor, catalog, wanted)
+    if wanted.filter is not None:
+        made.remarks.insert(0, _unknown(catalog, wanted.filter))
+    made.items = [Item(each.item_id, each.score, each.source) for each in made.items]
+    return made
+
+
+def _fill(
+    steps: Steps, made: MadeSlate, tier: int, step: Step, wanted: Wanted, n: int
+) -> Generator[Asked, Any, bool]:
+    """Let a step fill what the ones before it left open; whether it had items.
+
+    Args:
+        steps: The steps.
+        made: The slate. Each item comes once, and those of later steps have score 0.
+        tier: The step's place.
+        step: The step.
+        wanted: What the first step is asked; its `n` is the most items that all are asked for.
+        n: Length of the slate.
+    """
+    if made.items:
+        rest = wanted.n - len(made.items)
+        if rest <= 0:  # as many as were asked for, and the rules leave too few of them
+            if step is Step.SIMILAR:
+                return False  # what it knows is among the model's candidates
+            rest = wanted.n
+        taken = wanted.exclude | {item.item_id for item in made.items}
+        found = yield from steps.found(step, Wanted(rest, taken, wanted.filter))
+    else:
+        found = yield from steps.found(step, wanted)
+    made.failed |= found.failed
+    if found.reason:
+        made.remarks.append(found.reason)
+    if not found.items:
+        return False
+    if made.items:
+        had = len(made.items)
+        present = f"{made.answered_by} had {had} of {n} items"
+        if had >= n:
+            present = f"rules leave under {n} of the {made.answered_by}'s {had} items"
+        made.remarks.append(f"{present}; {len(found.items)} more are {step}")
+        made.items += [Item(item.item_id, 0.0, item.source) for item in found.items]
+    else:
+        made.answered_by, made.model_version = step, found.version
+        made.items += found.items
+    made.tiers += [tier] * len(found.items)
+    return True
+
+
+def _fill_and_arrange(
+    steps: Steps, made: MadeSlate, visitor: VisitorReading, catalog: Catalog, wanted: Wanted
+) -> Generator[Asked, Any, None]:
+    """Fill a pool until it can be arranged to a whole slate, and arrange it.
+
+    Where no candidate meets a pin, the steps are asked for one that does.
+    """
+    plan, how = made.plan, None
+    n = plan.request.n
+    for tier, step in enumerate(plan.steps):
+        if (yield from _fill(steps, made, tier, step, wanted, n)):
+            how = arranged(plan, visitor, catalog, made.items, made.tiers)
+            if len(how.order) >= n:
+                break
+    if plan.explores:
+        # Of the first step, whose places explore; behind its own items, since they have score 0.
+        new = unproven(catalog, plan.model, _taken(made, wanted), wanted.filter, UNPROVEN)
+        made.items += new
+        made.tiers += [0] * len(new)
+        how = None
+    if how is None:
+        how = arranged(plan, visitor, catalog, made.items, made.tiers)
+    if how.needs:
+        before, taken, own = len(made.items), _taken(made, wanted), own_items(visitor)
+        for need in how.needs:
+            condition = need.condition
+            if wanted.filter is not None:
+                condition = All((wanted.filter.condition, condition))
+            for_pin = Wanted(1, taken, Filter(condition, own))
+            # Demand alone may know items that neither the catalogue nor the model has.
+            may_have = yield from steps.may_have(for_pin)
+            pinned = MadeSlate(plan)
+            for tier, step in enumerate(plan.steps if may_have else _BY_DEMAND):
+                if (yield from _fill(steps, pinned, tier, step, for_pin, 1)):
+                    break
+            # After all others, so that it stands nowhere but where it is pinned.
+            made.items += [Item(item.item_id, 0.0, item.source) for item in pinned.items]
+            made.tiers += [len(plan.steps)] * len(pinned.items)
+            taken = taken | {item.item_id for item in pinned.items}
+            made.failed |= pinned.failed
+            if made.answered_by is Step.NONE:
+                made.answered_by, made.model_version = pinned.answered_by, pinned.model_version
+        if len(made.items) > before:
+            how = arranged(plan, visitor, catalog, made.items, made.tiers)
+    made.items = [made.items[place] for place in how.order]
+    made.touched = how.touched
+    if plan.request.explain:
+        made.rules = how.traces
+    if plan.explores:
+        made.propensities = how.propensities
+
+
+def _taken(made: MadeSlate, wanted: Wanted) -> set[str]:
+    return wanted.exclude | {item.item_id for item in made.items}
+
+
+def _unknown(catalog: Catalog, wanted: Filter) -> str:
+    """A remark on attributes that a filter names and no item has; empty where all are known."""
+    known = catalog.columns
+    names = sorted(name for name in attributes_of(wanted.condition) if name not in known)
+    return f"no item has an attribute {', '.join(names)}" if names else ""
+
+
+def warm_up(model: Model, catalog: Catalog) -> None:
+    """Let a model answer once before it serves, so that its files and look-ups are in memory.
+
+    Raises what the model raises when it can't answer.
+    """
+    catalog.mask(model)
+    sample = model.bundle.item_ids[:: max(1, len(model.bundle.item_ids) // 50)][:50]
+    history = [stages.Event(item_id) for item_id in sample]
+    if not stages.recommend(model.bundle, history, 10, repeats=True):
+        raise ValueError("the model has nothing to recommend")
+    for item_id in sample[:5]:
+        stages.similar_items(model.bundle, item_id, 10)

@@ -1,0 +1,181 @@
+"""The assignment of visitors to variants: sticky, since a hash alone decides it.
+
+A visitor's position is the first 8 bytes of BLAKE2b (RFC 7693) of salt, a zero byte and the id, as
+a big-endian number, over 2^64. The share of visitors who take part is decided by another hash, with
+`traffic` before it: whoever takes part keeps the variant when the share grows.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from itertools import accumulate
+from typing import Final, NamedTuple
+
+from slipstream.contracts.experiments import (
+    HOLDOUT,
+    INTERLEAVED,
+    NO_EXPERIMENT,
+    Experiment,
+    Variant,
+)
+from slipstream.contracts.vocabulary import SHOWN
+from slipstream.slates.arranging.shares import draws
+from slipstream.slates.made_slate import MadeSlate
+from slipstream.slates.slate_request import SlateRequest
+
+
+def assigned(experiment: Experiment, user_id: str) -> str:
+    """The name of a visitor's variant; `holdout` for one who does not take part.
+
+    `interleaved` where a visitor gets both variants in one list. Where one is the other's shadow,
+    it is the first, which is shown.
+    """
+    design = experiment.design
+    salt = design.salt or experiment.name
+    if position(f"traffic\0{salt}", user_id) >= design.traffic:
+        return HOLDOUT
+    if design.kind == "interleave":
+        return INTERLEAVED
+    if design.kind == "shadow":
+        return design.variants[0].name
+    *bounds, total = accumulate(variant.weight for variant in design.variants)
+    place = position(salt, user_id) * total
+    passed = sum(place >= bound for bound in bounds)
+    return design.variants[passed].name
+
+
+def position(salt: str, user_id: str) -> float:
+    """The position of a visitor, from 0 to below 1, the same for ever."""
+    digest = blake2b(f"{salt}\0{user_id}".encode()).digest()
+    # The upper 53 bits: a float has no more, and all of 64 could be rounded to 1.
+    return (int.from_bytes(digest[:8], "big") >> 11) * 2.0**-53
+
+
+ExperimentOf = Callable[[str, int], Experiment | None]
+
+
+class Participation(NamedTuple):
+    """The experiment's name, what the slate is recorded as, and the variants that make it.
+
+    A variant of None is the placement's own policy. Two variants are interleaved. Shadows make
+    slates that nobody sees.
+    """
+
+    experiment: str
+    variant: str
+    makers: Sequence[Variant | None]
+    shadows: Sequence[Variant] = ()
+
+
+NONE: Final = Participation("", NO_EXPERIMENT, (None,))
+
+
+def participation(request: SlateRequest, experiment_of: ExperimentOf, now_ms: int) -> Participation:
+    """The part that a request takes.
+
+    Only slates that a visitor sees, of a named visitor, are in an experiment.
+
+    Args:
+        request: The request.
+        experiment_of: Returns the experiment that counts for a placement at a time, or None.
+        now_ms: The time.
+    """
+    if not request.placement or not request.user_id or request.purpose != SHOWN:
+        return NONE
+    experiment = experiment_of(request.placement, now_ms)
+    if experiment is None:
+        return NONE
+    variant = assigned(experiment, request.user_id)
+    if variant == HOLDOUT:
+        return Participation(experiment.name, variant, (None,))
+    variants = experiment.design.variants
+    if experiment.design.kind == "shadow":
+        return Participation(experiment.name, variant, variants[:1], variants[1:])
+    if variant != INTERLEAVED:
+        variants = [each for each in variants if each.name == variant]
+    return Participation(experiment.name, variant, variants)
+
+
+def team_draft(
+    one: Sequence[str], other: Sequence[str], n: int, seed: str
+) -> list[tuple[int, int]]:
+    """The list of `n` items, or of all that there are, each as (team, place in the team's list).
+
+    Team-draft interleaving: one list of two, in which a click is a vote for one of them
+    (F. Radlinski, M. Kurup, T. Joachims, "How does clickthrough data reflect retrieval quality?",
+    CIKM 2008). The two lists choose in turn, as captains choose teams: the one with the smaller
+    team, or by a coin where both are equal, adds its best item that is not in the list yet. Where
+    one list has no item left, the rest is the other's.
+
+    Args:
+        one: Item ids of team 0, best first.
+        other: Item ids of team 1, best first.
+        n: Most items of the list.
+        seed: Text that the coins follow from.
+    """
+    lists, nexts, sizes = (one, other), [0, 0], [0, 0]
+    taken, drafted = set[str](), list[tuple[int, int]]()
+    for coin, _ in draws(f"{seed}:teams", n):
+        for team in (0, 1):
+            while nexts[team] < len(lists[team]) and lists[team][nexts[team]] in taken:
+                nexts[team] += 1
+        able = [team for team in (0, 1) if nexts[team] < len(lists[team])]
+        if not able:
+            break
+        if len(able) == 1:
+            team = able[0]
+        elif sizes[0] == sizes[1]:
+            team = int(coin >= 0.5)
+        else:
+            team = int(sizes[1] < sizes[0])
+        drafted.append((team, nexts[team]))
+        taken.add(lists[team][nexts[team]])
+        sizes[team] += 1
+    return drafted
+
+
+def interleaved(slates: Sequence[MadeSlate], n: int, seed: str) -> tuple[MadeSlate, list[int]]:
+    """One slate of two, and the team of each item. Substituted where one of them is.
+
+    Each item keeps its score, and its rules, of its team's slate; scores of two teams do not
+    compare. There are no propensities: those of the two slates do not hold for the list.
+
+    Args:
+        slates: The two slates.
+        n: Length of the list.
+        seed: The recommendation's id.
+    """
+    one, other = ([item.item_id for item in slate.items] for slate in slates)
+    drafted = team_draft(one, other, n, seed)
+    first = slates[drafted[0][0]] if drafted else slates[0]
+    touched = [
+        slates[team].touched[place] if slates[team].touched else () for team, place in drafted
+    ]
+    merged = replace(
+        first,
+        items=[slates[team].items[place] for team, place in drafted],
+        remarks=list(dict.fromkeys(each for slate in slates for each in slate.remarks)),
+        rules=[trace for slate in slates for trace in slate.rules],
+        touched=touched if any(touched) else (),
+        propensities=(),
+        substituted=next((slate.substituted for slate in slates if slate.substituted), ""),
+    )
+    return merged, [team for team, _ in drafted]
+
+
+def one_list(
+    makers: Sequence[Variant | None], slates: Sequence[MadeSlate], n: int, seed: str
+) -> tuple[MadeSlate, Sequence[str]]:
+    """The slate of a request, and the variant of each item where two variants made it.
+
+    Args:
+        makers: One variant or two; None for the placement's own policy.
+        slates: The slate of each.
+        n: Length of the list.
+        seed: The recommendation's id.
+    """
+    if len(slates) == 1:
+        return slates[0], ()
+    slate, teams = interleaved(slates, n, seed)
+    names = [variant.name if variant is not None else "" for variant in makers]
+    return slate, [names[team] for team in teams]

@@ -1,0 +1,138 @@
+"""The measured reasons of a slate, from the model's ranks without parts of the history."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from slipstream.contracts.reasons import HistoryItem, ItemReason, SlateReasons
+from slipstream.recommender.bundle import Bundle
+from slipstream.recommender.stages import AnyEvent, ListQuestion
+from slipstream.slates.reasons.causes import ListedRanks, Reranking, listed_ranks
+from slipstream.slates.reasons.score_parts import ScoreParts, score_parts
+from slipstream.slates.reasons.words import reason_words
+
+
+class PastItem(NamedTuple):
+    """A visitor's events on one item that the model knows.
+
+    `event_type` and `timestamp` (ms) are those of the event with the most `weight`, the latest of
+    several. `events` is their number.
+    """
+
+    number: int
+    item_id: str
+    event_type: str
+    timestamp: int
+    weight: float
+    events: int = 1
+
+
+# Items of the history that are left out, the latest ones.
+MOST_LEFT_OUT: Final = 20
+# Number of an item that the bundle does not know.
+_UNKNOWN: Final = -1
+
+
+def measured_reasons(
+    bundle: Bundle,
+    history: Sequence[AnyEvent],
+    question: ListQuestion,
+    listed: Sequence[str],
+    *,
+    now: int,
+    title_of: Callable[[str], str | None] = lambda _: None,
+    deadline: float = math.inf,
+    clock: Callable[[], float] = time.monotonic,
+) -> SlateReasons:
+    """The reasons of a slate's items. For a thread: it computes, and mostly without the GIL.
+
+    Args:
+        bundle: The bundle that made the list.
+        history: Events, oldest first, that the question was made of.
+        question: The question that the list answers, of `stages.list_question`.
+        listed: Ids of the slate's items, in its order.
+        now: The time in ms, for what is said of the events' age.
+        title_of: Returns an item's title; None for its id in place of one.
+        deadline: The time, by the clock, at which it should be over.
+        clock: Returns seconds of a monotonic clock.
+
+    Raises:
+        IndexError: The question is not of this bundle.
+        ValueError: The same, for the question's mask.
+    """
+    known = past_items(bundle, history)
+    numbers = np.array([bundle.index.get(item_id, _UNKNOWN) for item_id in listed], np.int32)
+    parts = score_parts(bundle, question, numbers)
+    left_out = known[:MOST_LEFT_OUT] if listed else []
+    reranking = Reranking(bundle, question, numbers, deadline, clock)
+    ranks = listed_ranks(
+        reranking, [each.number for each in known], [each.number for each in left_out]
+    )
+    looked_at = len(ranks[0].without) if ranks else 0
+    shown = [_history_item(past, title_of(past.item_id)) for past in left_out[:looked_at]]
+    return SlateReasons(
+        ranked=reranking.depth,
+        history_items=len(known),
+        cut_short=reranking.cut_short,
+        history=shown,
+        items=[
+            _item_reason(item_id, of_item, part, shown, now)
+            for item_id, of_item, part in zip(listed, ranks, parts, strict=True)
+        ],
+    )
+
+
+def _history_item(past: PastItem, title: str | None) -> HistoryItem:
+    return HistoryItem(
+        item_id=past.item_id,
+        title=title,
+        event_type=past.event_type,
+        timestamp=past.timestamp,
+        events=past.events,
+    )
+
+
+def _item_reason(
+    item_id: str, ranks: ListedRanks, parts: ScoreParts, history: Sequence[HistoryItem], now: int
+) -> ItemReason:
+    cause = ranks.cause
+    return ItemReason(
+        item_id=item_id,
+        words=reason_words(item_id, ranks, parts.source, history, now),
+        rank=ranks.now,
+        score=ranks.score,
+        because=[history[place].item_id for place in cause.places] if cause else [],
+        rank_without=cause.rank if cause else None,
+        rank_without_history=ranks.without_history,
+        ranks_without=ranks.without,
+        source=parts.source,
+        retrievers=parts.retrievers,
+        ranker=parts.ranker,
+        features=parts.features,
+    )
+
+
+def past_items(bundle: Bundle, history: Iterable[AnyEvent]) -> list[PastItem]:
+    """The items of a history, oldest event first, that the model hears of; the latest item first.
+
+    An item that the model does not know, or whose events have no weight, changes no list.
+    """
+    index, weight_of = bundle.index, bundle.event_weights.weight
+    found: dict[str, PastItem] = {}
+    for item_id, event_type, timestamp, value in reversed(list(history)):
+        number = index.get(item_id)
+        if number is None or (weight := weight_of(event_type, value)) <= 0:
+            continue
+        known = found.get(item_id)
+        if known is None:
+            found[item_id] = PastItem(number, item_id, event_type, timestamp, weight)
+        elif weight > known.weight:
+            found[item_id] = PastItem(
+                number, item_id, event_type, timestamp, weight, known.events + 1
+            )
+        else:
+            found[item_id] = known._replace(events=known.events + 1)
+    return list(found.values())

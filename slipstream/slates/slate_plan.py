@@ -1,0 +1,236 @@
+"""The plan of a slate: what a placement's policy makes of one request at one moment.
+
+It needs no visitor, so that it is made while nothing has been read yet.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from operator import attrgetter
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slipstream.contracts.vocabulary import PURCHASE, signal_weight
+from slipstream.filters.conditions import All, Condition, Own
+from slipstream.models.base import Indices
+from slipstream.recommender.bundle import Bundle
+from slipstream.recommender.stages import Recommendation
+from slipstream.slates.arranging.arrangement import Arrangement, arrange
+from slipstream.slates.arranging.policies import CompiledPolicy
+from slipstream.slates.arranging.pool import Pool, Visitor
+from slipstream.slates.catalogue.columns import Columns
+from slipstream.slates.catalogue.masks import Filter, Items
+from slipstream.slates.catalogue.model import Model
+from slipstream.slates.slate_request import Item, SlateRequest, Step
+from slipstream.slates.visitor_reading import VisitorReading
+
+# Candidates that a slate is arranged from, as many as the ranker orders.
+POOL: Final = 200
+# A slate's items are made of the candidates that it keeps: there are many more candidates.
+Candidate = Item | Recommendation
+_ITEM: Final = attrgetter("item_id")
+
+
+class AttributeSource(Protocol):
+    """The attributes of items: the catalogue, or what one request says of some."""
+
+    @property
+    def columns(self) -> Columns: ...
+
+    def listed(self, item_ids: Sequence[str]) -> Items: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SlatePlan:
+    """A request, and how it is answered.
+
+    Attributes:
+        request: The request.
+        model: The model that answers; None without one.
+        policy: The placement's policy, with the request's wishes.
+        now_ms: The time, by which rules count.
+        seed: The recommendation's id.
+        steps: The steps that may answer, in this order.
+        given: Takes the items that steps of the online store give, with the step; None where
+            nobody records them.
+        repeats: Whether items of the history may come again; None leaves it to the model.
+        condition: What every item must meet; None lets all.
+        is_plain: Whether the candidates' own order is the slate.
+    """
+
+    request: SlateRequest
+    model: Model | None
+    policy: CompiledPolicy
+    now_ms: int
+    seed: str
+    steps: Sequence[Step]
+    given: list[tuple[Step, Sequence[Candidate]]] | None
+    repeats: bool | None
+    condition: Condition | None
+    is_plain: bool
+
+    @classmethod
+    def of(
+        cls,
+        request: SlateRequest,
+        model: Model | None,
+        policy: CompiledPolicy,
+        known: Columns,
+        now_ms: int,
+        seed: str,
+        steps: Sequence[Step] | None = None,
+        given: list[tuple[Step, Sequence[Candidate]]] | None = None,
+    ) -> "SlatePlan":
+        """The plan of a request.
+
+        Args:
+            request: The request.
+            model: The model that answers; None without one.
+            policy: The placement's policy, with the request's wishes.
+            known: Attributes of items.
+            now_ms: The time, by which rules count.
+            seed: The recommendation's id.
+            steps: The steps that may answer; None for all of the request's.
+            given: See the attribute.
+
+        Raises:
+            FilterError: The request's filter can't be read.
+        """
+        context = request.context
+        repeats = bool(request.repeats or (model is not None and model.bundle.repeats))
+        condition = policy.condition(now_ms, context, known, model_repeats=repeats)
+        both = [each for each in (request.condition, condition) if each is not None]
+        return cls(
+            request,
+            model,
+            policy,
+            now_ms,
+            seed,
+            request.steps if steps is None else steps,
+            given,
+            request.repeats if request.repeats is not None else policy.repeats(),
+            (both[0] if len(both) == 1 else All(tuple(both))) if both else None,
+            policy.is_plain(now_ms, context, known) and not request.explain,
+        )
+
+    def by(self, model: Model | None, policy: CompiledPolicy, known: Columns) -> "SlatePlan":
+        """The same by another model or policy. Arguments as of `of`."""
+        if model is self.model and policy is self.policy:
+            return self
+        rest = (self.now_ms, self.seed, self.steps, self.given)
+        return SlatePlan.of(self.request, model, policy, known, *rest)
+
+    def about(self, known: Columns) -> "SlatePlan":
+        """The same for items that have other attributes."""
+        rest = (self.now_ms, self.seed, self.steps, self.given)
+        return SlatePlan.of(self.request, self.model, self.policy, known, *rest)
+
+    @property
+    def explores(self) -> bool:
+        """Whether places may go to items of which little is known."""
+        return self.policy.policy.exploration > 0
+
+    @property
+    def depth(self) -> int:
+        """The number of candidates that the slate is made from."""
+        return self.request.n if self.is_plain else max(POOL, self.request.n)
+
+    def wanted(self, visitor: VisitorReading) -> Filter | None:
+        """What every item must meet, for this visitor; None lets all."""
+        return None if self.condition is None else Filter(self.condition, own_items(visitor))
+
+    def excluded(self, visitor: VisitorReading) -> set[str]:
+        """The items that the slate must not have, whatever their attributes."""
+        request, exclude = self.request, set(self.request.exclude)
+        exclude.update(request.before, request.similar_to)
+        may_repeat = self.repeats
+        if may_repeat is None:
+            may_repeat = self.model is not None and self.model.bundle.repeats
+        if not may_repeat:
+            exclude.update(map(_ITEM, visitor.history))
+        return exclude
+
+
+def own_items(visitor: VisitorReading) -> dict[Own, set[str]]:
+    """The items that a visitor has to do with."""
+    return {
+        Own.SEEN: {event.item_id for event in visitor.history},
+        Own.BOUGHT: {event.item_id for event in visitor.history if event.event_type == PURCHASE},
+    }
+
+
+def arranged(
+    plan: SlatePlan,
+    visitor: VisitorReading,
+    source: AttributeSource,
+    items: Sequence[Candidate],
+    tiers: Sequence[int],
+) -> Arrangement:
+    """The arrangement of candidates by a plan's policy.
+
+    Args:
+        plan: The plan.
+        visitor: The visitor.
+        source: Attributes of items.
+        items: The candidates.
+        tiers: The place of each one's step among the steps.
+    """
+    ids = [item.item_id for item in items]
+    history = [event.item_id for event in reversed(visitor.history)]
+    policy = plan.policy.policy
+    pool = Pool(
+        ids,
+        np.array([item.score for item in items], np.float64),
+        np.array(tiers, np.int64),
+        source.listed(list(dict.fromkeys([*ids, *history]))),
+        _cold(plan.model, items) if plan.explores else None,
+        _vectors(plan.model, source.columns, ids) if policy.diversity else None,
+    )
+    past = Visitor(
+        history,
+        [signal_weight(event.event_type) for event in reversed(visitor.history)]
+        if policy.calibration
+        else [1.0] * len(history),
+        own_items(visitor),
+        visitor.fruitless(plan.now_ms) if policy.fatigue else {},
+    )
+    return arrange(
+        pool,
+        plan.request.n,
+        plan.policy,
+        past,
+        plan.now_ms,
+        plan.request.context,
+        plan.seed,
+        traced=plan.request.explain,
+    )
+
+
+def _cold(model: Model | None, items: Sequence[Candidate]) -> NDArray[np.bool_]:
+    known: Collection[str] = model.bundle.index if model is not None else ()
+    return np.array([item.item_id not in known for item in items], np.bool_)
+
+
+def _vectors(
+    model: Model | None, columns: Columns, ids: Sequence[str]
+) -> NDArray[np.float32] | None:
+    """The network's vectors of the items, zeros for those that it does not know.
+
+    None where categories make items alike: these are what people see, and cost half.
+    """
+    if model is None or columns.categories or columns.lists:
+        return None
+    return vectors_of(model.bundle, ids)
+
+
+def vectors_of(bundle: Bundle, ids: Sequence[str]) -> NDArray[np.float32] | None:
+    """The network's vector of each item, (items, width); None where the bundle has no network."""
+    network = bundle.network
+    if network is None:
+        return None
+    numbers: Indices = np.fromiter(map(bundle.index.get, ids, repeat(-1)), np.int32, len(ids))
+    vectors = network.items.vectors(np.maximum(numbers, 0))
+    vectors[numbers < 0] = 0
+    return vectors

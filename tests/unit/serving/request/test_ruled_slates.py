@@ -1,0 +1,303 @@
+"""Slates of placements: rules, variety, exploration, and what answer and record tell of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+import pytest
+
+from services.serving.state.filter_masks import FilterMasks
+from slipstream.contracts.placements import Placement, PlacementPolicy
+from slipstream.contracts.times import now_ms
+from slipstream.features.impressions import Impression
+from slipstream.recommender import stages
+from slipstream.recommender.bundle import Bundle
+from slipstream.recommender.stages import ListQuestion, Recommendation
+from slipstream.slates.catalogue.masks import Filter, ItemMask
+from slipstream.slates.catalogue.model import Model
+from tests.unit.serving.app_on_fakes import URL, make_app
+from tests.unit.serving.fakes import ITEMS, FakeOnline, Setting, item_record, model, visitor
+
+BRANDS = ("nike", "puma", "asics")
+
+
+class Shop:
+    """A serving app whose placement `home` has the given policy."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.policy: dict[str, Any] = {}
+        self.revision = 1
+        online = FakeOnline(
+            {"ada": visitor("item-03", "item-04")}, [(item_id, 1.0) for item_id in ITEMS]
+        )
+        self.setting = Setting(online, model(bundle, "7"), placement=self.placement)
+        for number, item_id in enumerate(ITEMS):
+            attributes = {
+                "price": number * 10,
+                "brand": BRANDS[number % 3],
+                "sponsored": number in (11, 25),
+            }
+            self.setting.catalog.apply(item_record(item_id, attributes=attributes))
+        self.app = make_app(self.setting)
+
+    def placement(self, name: str) -> Placement | None:
+        if name != "home":
+            return None
+        policy = PlacementPolicy.model_validate(self.policy)
+        return Placement(name=name, revision=self.revision, policy=policy, changed_at=1)
+
+    async def ask(
+        self, path: str = "/v1/recommendations", user: bool = True, **body: Any
+    ) -> dict[str, Any]:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app), base_url=URL
+        ) as client:
+            who = {"user_id": "ada"} if user else {}
+            answer = await client.post(path, json={**who, "placement": "home", **body})
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+
+@pytest.fixture
+def shop(bundle: Bundle) -> Shop:
+    return Shop(bundle)
+
+
+def numbers(answer: dict[str, Any]) -> list[int]:
+    return [int(item["item_id"].removeprefix("item-")) for item in answer["items"]]
+
+
+async def test_without_a_policy_the_slate_is_the_model_s(shop: Shop) -> None:
+    plain = await shop.ask(placement="")
+    assert numbers(await shop.ask()) == numbers(plain)
+    assert not plain.keys() & {"rules", "propensities"}
+
+
+async def test_rules_decide_which_items_are_shown_and_where(shop: Shop) -> None:
+    shop.policy = {
+        "rules": [
+            {"name": "cheap", "action": "include", "filter": "price <= 250"},
+            {"name": "not six", "action": "exclude", "filter": 'item_id == "item-06"'},
+            {"name": "two of a brand", "action": "cap", "attribute": "brand", "most": 2},
+            {"name": "sponsored", "action": "pin", "position": 3, "filter": "sponsored"},
+        ]
+    }
+    answer = await shop.ask(n=5, explain=True)
+    found = numbers(answer)
+    assert found[2] == 11
+    assert 6 not in found and all(number <= 25 for number in found)
+    assert max(sum(number % 3 == brand for number in found) for brand in range(3)) <= 2
+    assert answer["items"][2]["rules"] == ["sponsored"]
+    traced = {trace["rule"]: trace for trace in answer["rules"]}
+    assert list(traced) == ["cheap", "not six", "two of a brand", "sponsored"]
+    assert traced["sponsored"]["items"] == ["item-11"]
+    assert traced["two of a brand"]["items"]
+
+
+async def test_a_pin_is_looked_for_beyond_the_candidates(shop: Shop) -> None:
+    shop.policy = {
+        "rules": [
+            {"name": "cheap", "action": "include", "filter": "price < 500"},
+            {"name": "far", "action": "pin", "position": 1, "filter": 'item_id == "item-39"'},
+        ]
+    }
+    shop.setting.catalog.apply(item_record("item-39", 2, attributes={"price": 1}))
+    assert numbers(await shop.ask(n=3))[0] == 39
+
+
+async def test_a_pin_that_no_item_may_meet_asks_the_model_no_second_time(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = list[ListQuestion]()
+    answers = stages.answers
+
+    def counted(bundle: Bundle, asked: Sequence[ListQuestion]) -> list[list[Recommendation]]:
+        questions.extend(asked)
+        return answers(bundle, asked)
+
+    monkeypatch.setattr(stages, "answers", counted)
+    pin = {"name": "one", "action": "pin", "position": 1, "filter": 'item_id == "item-11"'}
+    cheap = {"name": "cheap", "action": "include", "filter": "price < 100"}
+    shop.policy = {"rules": [cheap, pin]}
+    assert 11 not in numbers(await shop.ask(n=3))
+    assert len(questions) == 1
+    shop.policy = {"rules": [pin]}
+    assert 11 not in numbers(await shop.ask(n=3, exclude=["item-11"]))
+    assert len(questions) == 2
+
+
+async def test_a_look_for_a_pin_that_fails_costs_the_pin(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = FilterMasks.allowed
+
+    async def allowed(masks: FilterMasks, served: Model, wanted: Filter) -> ItemMask:
+        if "item-11" in repr(wanted.condition):
+            raise ValueError("broken")
+        return await own(masks, served, wanted)
+
+    monkeypatch.setattr(FilterMasks, "allowed", allowed)
+    shop.policy = {
+        "rules": [
+            {"name": "cheap", "action": "include", "filter": "price < 100"},
+            {"name": "one", "action": "pin", "position": 1, "filter": 'item_id == "item-11"'},
+        ]
+    }
+    assert len(numbers(await shop.ask(n=3))) == 3
+
+
+async def test_boosts_of_the_placement_and_of_the_request_multiply(shop: Shop) -> None:
+    plain = await shop.ask(n=10)
+    first, second, third = numbers(plain)[:3]
+    gap = plain["items"][0]["score"] / plain["items"][2]["score"]
+    half = {"filter": f'item_id == "item-{third:02}"', "factor": gap**0.5 * 1.01}
+    shop.policy = {"rules": [{"name": "third", "action": "boost", **half}]}
+    assert numbers(await shop.ask(n=10))[0] == first
+    asked = await shop.ask(n=10, boosts=[half], explain=True)
+    assert numbers(asked)[:3] == [third, first, second]
+    assert [trace["rule"] for trace in asked["rules"]] == ["third", "request 1"]
+    assert asked["items"][0]["rules"] == ["third", "request 1"]
+    shop.policy = {}
+    bury = {"filter": f'item_id == "item-{first:02}"', "factor": 0.001}
+    assert numbers(await shop.ask(n=10, boosts=[bury]))[0] == second
+
+
+async def test_a_rule_counts_in_its_context_only(shop: Shop) -> None:
+    shop.policy = {
+        "rules": [
+            {
+                "name": "app",
+                "action": "include",
+                "filter": 'brand == "nike"',
+                "when": 'device == "app"',
+            }
+        ]
+    }
+    assert {number % 3 for number in numbers(await shop.ask(n=9))} != {0}
+    in_app = await shop.ask(n=9, context={"device": "app"})
+    assert {number % 3 for number in numbers(in_app)} == {0}
+
+
+async def test_seen_items_come_again_where_the_placement_shows_them(shop: Shop) -> None:
+    assert not {3, 4} & set(numbers(await shop.ask(n=36)))
+    shop.policy = {"seen": "show"}
+    assert {3, 4} <= set(numbers(await shop.ask(n=40)))
+
+
+async def test_of_a_group_one_item_is_shown(shop: Shop) -> None:
+    for number in range(5, 15):
+        attributes = {"brand": "nike", "item_group_id": f"group-{number // 5}"}
+        shop.setting.catalog.apply(item_record(f"item-{number:02}", 2, attributes=attributes))
+    found = numbers(await shop.ask(n=15, placement=""))
+    assert len([number for number in found if 5 <= number < 15]) == 2
+
+
+async def test_a_varied_slate_has_more_brands(shop: Shop) -> None:
+    for number in range(5, 20):
+        brand = {"brand": "nike" if number < 10 else BRANDS[number % 3]}
+        shop.setting.catalog.apply(item_record(f"item-{number:02}", 2, attributes=brand))
+
+    async def brands(**asked: Any) -> list[str]:
+        answer = await shop.ask(n=3, fields=["brand"], **asked)
+        return [item["attributes"]["brand"] for item in answer["items"]]
+
+    assert await brands() == ["nike", "nike", "nike"]
+    assert sorted(await brands(diversity=1)) == ["asics", "nike", "puma"]
+
+
+async def test_a_slate_that_explores_has_new_items_and_their_propensities(shop: Shop) -> None:
+    shop.policy = {
+        "exploration": 0.4,
+        "rules": [{"name": "no toys", "action": "exclude", "filter": 'brand == "toys"'}],
+    }
+    for number in range(6):
+        brand = {"brand": "toys" if number > 3 else "new"}
+        shop.setting.catalog.apply(item_record(f"new-{number}", attributes=brand))
+    answer = await shop.ask(n=30)
+    listed = [item["item_id"] for item in answer["items"]]
+    new = [item_id for item_id in listed if item_id.startswith("new-")]
+    assert 0 < len(new) <= 4 and not {"new-4", "new-5"} & set(new)
+    assert len(answer["propensities"]) == 30
+    for item_id, share in zip(listed, answer["propensities"], strict=True):
+        assert (share < 0.5) == (item_id in new)
+    assert shop.setting.slates[-1].propensities == answer["propensities"]
+
+
+async def test_the_record_names_the_revision_and_the_rules_of_each_item(shop: Shop) -> None:
+    shop.policy = {
+        "rules": [{"name": "sponsored", "action": "pin", "position": 1, "filter": "sponsored"}]
+    }
+    shop.revision = 12
+    await shop.ask(n=2)
+    slate = shop.setting.slates[-1]
+    assert (slate.placement, slate.placement_revision) == ("home", 12)
+    assert slate.rules == [["sponsored"], []]
+
+
+async def test_trending_items_fill_a_slate_of_which_rules_leave_too_few(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slipstream.slates.slate_plan.POOL", 4)
+    monkeypatch.setattr(shop.setting.catalog, "look_alikes", None)  # nobody asks for similar items
+    shop.policy = {"rules": [{"name": "one", "action": "cap", "attribute": "kind", "most": 1}]}
+    for number in range(5, 20):
+        kind = {"kind": "dull"}
+        shop.setting.catalog.apply(item_record(f"item-{number:02}", 2, attributes=kind))
+    answer = await shop.ask(n=4)
+    found = numbers(answer)
+    assert len(found) == 4 and sum(5 <= number < 20 for number in found) == 1
+    assert "rules leave under 4 of the model's 4 items; " in answer["reason"]
+
+
+async def test_a_changed_placement_counts_at_once(shop: Shop) -> None:
+    await shop.ask()
+    shop.policy, shop.revision = (
+        {
+            "rules": [
+                {"name": "none", "action": "exclude"},
+            ]
+        },
+        2,
+    )
+    assert (await shop.ask())["items"] == []
+
+
+async def test_the_next_page_is_arranged_too(shop: Shop) -> None:
+    shop.policy = {"rules": [{"name": "one", "action": "cap", "attribute": "brand", "most": 1}]}
+    first = await shop.ask(n=3)
+    second = await shop.ask(n=3, cursor=first["next_cursor"])
+    assert not set(numbers(first)) & set(numbers(second))
+    for page in (first, second):
+        assert {number % 3 for number in numbers(page)} == {0, 1, 2}
+
+
+async def test_an_item_that_was_shown_in_vain_rests(shop: Shop) -> None:
+    shop.policy = {"fatigue": 3}
+    first = numbers(await shop.ask(n=3))[0]
+    now = now_ms()
+    shown = [Impression(now - 1_000 * ago, f"item-{first:02}") for ago in (3, 2, 1)]
+    shop.setting.online.visitors["ada"].impressions = shown
+    assert first not in numbers(await shop.ask(n=3))
+    # It stands in for an empty place.
+    assert numbers(await shop.ask(n=38))[-1] == first
+
+
+async def test_explained_items_have_reasons_that_asking_again_confirms(shop: Shop) -> None:
+    answer = await shop.ask(n=3, explain=True)
+    reasons = answer["reasons"]
+    listed = [item["item_id"] for item in answer["items"]]
+    assert [item["item_id"] for item in reasons["items"]] == listed
+    first = reasons["items"][0]
+    assert first["words"].startswith("first because this visitor viewed ")
+    seen = ["item-03", "item-04"]
+    for past, rank in zip(reasons["history"], first["ranks_without"], strict=True):
+        rest = [{"item_id": item_id} for item_id in seen if item_id != past["item_id"]]
+        without = await shop.ask(
+            "/v1/sessions:recommend", user=False, events=rest, exclude=seen, n=40
+        )
+        ranks = {item["item_id"]: place for place, item in enumerate(without["items"], 1)}
+        assert ranks[first["item_id"]] == rank
+    assert "reasons" not in await shop.ask(n=3)
+    nobody = await shop.ask(n=3, explain=True, user_id="nobody")
+    assert "reasons" not in nobody

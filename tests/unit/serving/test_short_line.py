@@ -1,0 +1,78 @@
+"""The way of a plain request is short: few frames from route to kernel, few files on the way."""
+
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import httpx
+import pytest
+
+from slipstream.recommender.bundle import Bundle
+from tests.unit.serving.app_on_fakes import URL, make_app
+from tests.unit.serving.fakes import FakeOnline, Setting, model, visitor
+
+ROOT = Path(__file__).parents[3]
+OURS = tuple(str(ROOT / name) for name in ("slipstream", "services"))
+PATH = "/v1/recommendations/ada"
+
+
+class Trip:
+    """The calls of our own functions while it is noted.
+
+    Attributes:
+        files: The files whose functions were called.
+        chains: For each function, by file and name, the most frames of ours that it was called
+            through, itself among them, from an endpoint on.
+    """
+
+    def __init__(self) -> None:
+        self.files: set[str] = set()
+        self.chains: dict[str, int] = {}
+
+    def note(self, frame: FrameType, event: str, _argument: Any) -> None:
+        file = frame.f_code.co_filename
+        if event != "call" or not file.startswith(OURS):
+            return
+        self.files.add(file)
+        length, caller = 0, frame
+        while caller is not None:
+            if caller.f_code.co_filename.startswith(OURS):
+                length += 1
+                if Path(caller.f_code.co_filename).parent.name == "http":
+                    outermost = length
+            caller = caller.f_back  # type: ignore[assignment]
+        name = f"{Path(file).stem}.{frame.f_code.co_name}"
+        self.chains[name] = max(self.chains.get(name, 0), locals().get("outermost", length))
+
+
+async def trip(bundle: Bundle, **headers: str) -> Trip:
+    """A plain request's trip, when nothing is done for the first time any more."""
+    setting = Setting(FakeOnline({"ada": visitor("item-03")}), model(bundle), kept_lists=10)
+    noted = Trip()
+    transport = httpx.ASGITransport(make_app(setting))
+    async with httpx.AsyncClient(transport=transport, base_url=URL, headers=headers) as client:
+        for _ in range(2):
+            await client.get(PATH)
+        sys.setprofile(noted.note)
+        try:
+            answer = await client.get(PATH)
+        finally:
+            sys.setprofile(None)
+    assert answer.json()["answered_by"] == "model"
+    return noted
+
+
+async def test_nine_frames_lead_from_the_route_to_the_kernel(bundle: Bundle) -> None:
+    noted = await trip(bundle, **{"Cache-Control": "no-cache"})
+    # A request waits for a list where it has asked for one, and the kernels are called from there.
+    asking, answering = noted.chains["gathered_lists.recommend"], noted.chains["plan.recommend"]
+    assert asking - 1 + answering <= 9
+
+
+@pytest.mark.parametrize(("headers", "most"), [({}, 41), ({"Cache-Control": "no-cache"}, 46)])
+async def test_a_plain_request_crosses_few_files(
+    bundle: Bundle, headers: dict[str, str], most: int
+) -> None:
+    noted = await trip(bundle, **headers)
+    assert len(noted.files) <= most, sorted(noted.files)

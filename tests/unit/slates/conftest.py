@@ -1,0 +1,9 @@
+import pytest
+
+from slipstream.recommender.bundle import Bundle
+from tests.unit.serving import fakes
+
+
+@pytest.fixture(scope="package")
+def bundle() -> Bundle:
+    return fakes.small_bundle()

@@ -1,0 +1,113 @@
+import pytest
+
+from slipstream.contracts.reasons import HistoryItem
+from slipstream.contracts.times import DAY_MS, HOUR_MS
+from slipstream.slates.reasons.causes import Cause, ListedRanks, Rank
+from slipstream.slates.reasons.words import ago, ordinal, reason_words, title
+
+NOW = 1_700_000_000_000
+
+
+def past(
+    item_id: str, event_type: str = "view", age: int = 2 * DAY_MS, events: int = 1, name: str = ""
+) -> HistoryItem:
+    return HistoryItem(
+        item_id=item_id,
+        title=name or None,
+        event_type=event_type,
+        timestamp=NOW - age,
+        events=events,
+    )
+
+
+def words(
+    history: list[HistoryItem], cause: Cause | None, *, without: Rank = 4, source: str = "rules"
+) -> str:
+    ranks = ListedRanks(3, 0.1, without, [3] * len(history), cause, 200)
+    return reason_words("x", ranks, source, history, NOW)
+
+
+def test_the_item_that_decides_is_named_with_the_rank_without_it() -> None:
+    said = words([past("b"), past("a", name="Heat (1995)")], Cause((1,), 41))
+    assert said == 'third because this visitor viewed "Heat (1995)" 2 days ago; without it, 41st'
+    assert words([past("a", "cart", HOUR_MS)], Cause((0,), None)) == (
+        'third because this visitor put "a" into the cart an hour ago; without it, beyond 200th'
+    )
+    assert words([past("a", "purchase", events=3)], Cause((0,), 6)) == (
+        'third because this visitor bought "a" 2 days ago (one of 3 events); '
+        "without all that, sixth"
+    )
+
+
+def test_items_that_decide_together_are_named_with_the_rank_without_all() -> None:
+    past_items = [past("a"), past("b", "like", 0), past("c")]
+    assert words(past_items, Cause((0, 1), 9)) == (
+        'third because this visitor viewed "a" 2 days ago and liked "b" just now; '
+        "without all that, ninth"
+    )
+    assert words(past_items, Cause((0, 1, 2), 9)) == (
+        'third because this visitor viewed "a" 2 days ago, liked "b" just now and '
+        'viewed "c" 2 days ago; without all that, ninth'
+    )
+
+
+def test_an_item_that_is_recommended_again_is_not_named_twice() -> None:
+    said = words([past("x")], Cause((0,), 9))
+    assert said == "third because this visitor viewed this item 2 days ago; without it, ninth"
+
+
+def test_a_custom_type_is_named_as_it_is() -> None:
+    said = words([past("a", "video_started")], Cause((0,), 9))
+    assert 'this visitor did "video_started" with "a" 2 days ago' in said
+
+
+def test_a_history_decides_where_no_few_items_of_it_do() -> None:
+    assert words([past("a")], None, without=150) == (
+        "third because of all that this visitor did; without it, 150th"
+    )
+
+
+def test_popularity_or_a_retriever_is_named_where_the_history_does_not_decide() -> None:
+    said = words([past("a")], None, without=5, source="popularity")
+    assert said == "third because it is popular; for a visitor who has done nothing, fifth"
+    said = words([past("a")], None, without=2)
+    assert said == "third by the retriever rules; for a visitor who has done nothing, second"
+
+
+def test_an_item_that_the_model_did_not_find_has_no_rank() -> None:
+    ranks = ListedRanks(None, 0.0, None, [], None, 200)
+    assert reason_words("x", ranks, None, [], NOW) == (
+        "not among the first 200 that the model finds for this visitor"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rank", "word"),
+    [(1, "first"), (10, "tenth"), (11, "11th"), (21, "21st"), (42, "42nd"), (63, "63rd"),
+     (112, "112th"), (200, "200th")],
+)  # fmt: skip
+def test_ranks_are_said_as_people_say_them(rank: int, word: str) -> None:
+    assert ordinal(rank) == word
+
+
+@pytest.mark.parametrize(
+    ("age", "text"),
+    [(-5, "just now"), (59_999, "just now"), (60_000, "a minute ago"), (HOUR_MS, "an hour ago"),
+     (47 * HOUR_MS, "a day ago"), (2 * DAY_MS, "2 days ago"), (20 * DAY_MS, "2 weeks ago"),
+     (70 * DAY_MS, "2 months ago"), (800 * DAY_MS, "2 years ago")],
+)  # fmt: skip
+def test_ages_are_in_their_largest_unit(age: int, text: str) -> None:
+    assert ago(NOW - age, NOW) == text
+
+
+def test_an_age_that_nobody_told_is_not_said() -> None:
+    assert ago(0, NOW) == ""
+    said = words([past("a", age=NOW)], Cause((0,), 9))
+    assert said == 'third because this visitor viewed "a"; without it, ninth'
+
+
+def test_titles_are_of_one_line_and_not_long() -> None:
+    assert title(b'{"title": " The\\n Game ", "name": "n"}') == "The Game"
+    assert title(b'{"title": 7, "name": "n"}') == "n"
+    assert title(b"{}") is title(None) is None
+    assert title(b'{"title": "' + b"a" * 99 + b'"}') == "a" * 79 + "…"
