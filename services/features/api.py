@@ -25,8 +25,8 @@ from services.features.views.bodies import LakeStatus, StreamStatus
 from slipstream.broker.producer import Producer
 from slipstream.chassis.access.demands import open_to_all, requires
 from slipstream.chassis.bounded_json import refuse_many_values
-from slipstream.chassis.direct_routes import DirectRoute
 from slipstream.chassis.errors import InvalidRequestError, UnavailableError
+from slipstream.chassis.hot_routes import HotRoute
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.slices import LARGE_BYTES, LargeRequests
 from slipstream.contracts.access import Scope
@@ -42,7 +42,7 @@ from slipstream.stores.lake import (
 from slipstream.stores.online import OnlineReader, StoreUnavailableError
 
 # Models read features on every request.
-feast_router = APIRouter(tags=["feast"], route_class=DirectRoute)
+feast_router = APIRouter(tags=["feast"], route_class=HotRoute)
 router = APIRouter(tags=["features"])
 
 # A read of more values, which are rows times features, waits while another such one is worked at.

@@ -78,7 +78,7 @@ class WriteRequest(BaseModel):
 
 
 def described(body: type[BaseModel]) -> dict[str, Any]:
-    """Arguments of a direct route that document its request body and its errors in OpenAPI."""
+    """Arguments of a hot route that document its request body and its errors in OpenAPI."""
     content = {"application/json": {"schema": body_schema(body)}}
     return {
         "openapi_extra": {"requestBody": {"required": True, "content": content}},

@@ -20,8 +20,8 @@ from services.ingestion.page_origins import origin_of_page
 from services.ingestion.request_reading import body_of, body_of_pixel, headers_of, parts
 from services.ingestion.source_settings import source_settings
 from slipstream.chassis.access.demands import open_to_all, requires
-from slipstream.chassis.direct_routes import DirectRoute
 from slipstream.chassis.errors import ServiceError
+from slipstream.chassis.hot_routes import HotRoute
 from slipstream.contracts.access import Scope
 
 
@@ -34,7 +34,7 @@ class IdConvertor(PathConvertor):
 register_url_convertor("id", IdConvertor())
 
 # Routes for every event.
-events = APIRouter(prefix="/v1", route_class=DirectRoute)
+events = APIRouter(prefix="/v1", route_class=HotRoute)
 router = APIRouter(prefix="/v1")
 
 JSON = "application/json"

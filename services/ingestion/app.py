@@ -58,6 +58,7 @@ def create_app(settings: IngestionSettings) -> FastAPI:
     )
     if origins := listed(settings.ingestion.cors_origins):
         app.add_middleware(PageOrigins, allow_origins=origins, **CORS)
+        app.state.hot_routes.pass_through(PageOrigins, allow_origins=origins, **CORS)
     _document_components(app)
     rules.page_tokens = PageTokens(app.state.keys)
     app.state.rules = rules

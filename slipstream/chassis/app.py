@@ -1,7 +1,5 @@
 """The HTTP app of a service: middleware, error bodies, health, metrics, workers, graceful stop."""
 
-import logging
-import random
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -24,18 +22,16 @@ from slipstream.chassis.access.verifier import (
     api_token_key,
     refuse_exposure,
 )
-from slipstream.chassis.direct_routes import DirectRoutes
 from slipstream.chassis.ending import Ending
 from slipstream.chassis.errors import install_error_handlers, unexpected
-from slipstream.chassis.logging import get_logger, request_id
+from slipstream.chassis.hot_routes import HotRoutes
+from slipstream.chassis.logging import request_id
 from slipstream.chassis.opening import Lifespan, opening
+from slipstream.chassis.request_log import RequestLog
 from slipstream.chassis.settings import ServiceSettings
 from slipstream.chassis.standby import HandingOn, Standby
 from slipstream.chassis.worker import Workers
 
-log = get_logger(__name__)
-
-SLOW_REQUEST_S = 1.0
 # Status that is counted when a client leaves before its request is complete. HTTP has none; this is
 # nginx's.
 CLIENT_GONE = 499
@@ -48,20 +44,14 @@ class RequestMiddleware:
     BaseHTTPMiddleware costs as much as a whole small route.
     """
 
-    def __init__(self, app: ASGIApp, measured: metrics.Metrics, demands: Demands) -> None:
-        self.app = app
-        self.seconds = measured.http_seconds
-        self._demands = demands
-        self._children: dict[tuple[str, str, int], Any] = {}
+    def __init__(self, app: ASGIApp, log: RequestLog) -> None:
+        self.app, self._log = app, log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        # Random by arithmetic: asking the system would let another thread take the interpreter in
-        # every request.
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        rid = given.decode("latin-1")[:64] or f"{random.getrandbits(128):032x}"
+        rid = self._log.id_of(scope)
         token = request_id.set(rid)
         status = 0
         started = time.perf_counter()
@@ -81,48 +71,14 @@ class RequestMiddleware:
         except ClientDisconnect:  # nobody is left to answer
             status = CLIENT_GONE
         except Exception as error:
-            route = self._route(scope)
-            log.error("request failed", method=scope["method"], path=route, exc_info=error)
+            self._log.failed(scope, error)
             # Once the answer has begun, it can only be cut off.
             if status:
                 raise
             await unexpected(error)(scope, receive, send_with_id)
         finally:
-            self._observe(scope, status or 500, time.perf_counter() - started)
+            self._log.ended(scope, status or 500, time.perf_counter() - started)
             request_id.reset(token)
-
-    def _observe(self, scope: Scope, status: int, seconds: float) -> None:
-        route = self._route(scope)
-        key = (route, scope["method"], status)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = self.seconds.labels(*map(str, key))
-        child.observe(seconds)
-        if route == health.READY and status == 503 and not log.is_enabled_for(logging.DEBUG):
-            return  # it is polled every few seconds, and its body gives the reason
-        if status >= 500 or seconds > SLOW_REQUEST_S:
-            emit = log.warning
-        elif status >= 400:
-            emit = log.info
-        elif log.is_enabled_for(logging.DEBUG):
-            emit = log.debug
-        else:
-            return
-        emit(
-            "request",
-            method=scope["method"],
-            path=route,
-            status=status,
-            ms=round(seconds * 1000, 2),
-        )
-
-    def _route(self, scope: Scope) -> str:
-        """The route's path, for logs and metrics: the request's may name a visitor, or a key.
-
-        A refused request has not been routed, so its route is looked up.
-        """
-        routed = getattr(scope.get("route"), "path", None)
-        return routed or self._demands.path_of(scope) or "unmatched"
 
 
 def operation_id(route: APIRoute) -> str:
@@ -170,9 +126,9 @@ def create_service(
     """Build the app of a service.
 
     `app.state` holds `settings`, `metrics`, `health`, `workers`, `ending`, `keys`, `verifier`,
-    `place` and `siblings` before `lifespan` is entered. The lifespan opens connections, puts them
-    on `app.state`, adds readiness checks to `app.state.health`, starts workers by
-    `app.state.workers`, and closes all of it on stop.
+    `place`, `siblings` and `hot_routes` before `lifespan` is entered. The lifespan opens
+    connections, puts them on `app.state`, adds readiness checks to `app.state.health`, starts
+    workers by `app.state.workers`, and closes all of it on stop.
 
     Where a server is away, the lifespan raises `DependencyUnavailableError` and is entered again
     later. So it closes what it has opened by then, and registers metrics only when nothing can be
@@ -220,26 +176,32 @@ def create_service(
     for router in routers:
         app.include_router(router)
     demands = Demands(routes_of(app))
-    app.add_middleware(
-        DirectRoutes,
-        routes=list(routes_of(app)),
-        handlers=app.exception_handlers,
-        closed=app.state.health.is_waiting,
-    )
+    log = RequestLog(app.state.metrics, demands)
     app.state.keys = KeyRing({**api_token_key(settings), **keys})
     app.state.verifier = Verifier(app.state.keys, settings)
-    if guarded:
-        app.add_middleware(
-            Guard,
-            verifier=app.state.verifier,
-            demands=demands,
-            hosts=KnownHosts(_names_of(settings, name)),
-            max_body_bytes=settings.http.max_body_bytes,
-        )
     app.state.standby = Standby()
+    guard = None
+    if guarded:
+        judged: dict[str, Any] = {
+            "verifier": app.state.verifier,
+            "demands": demands,
+            "hosts": KnownHosts(_names_of(settings, name)),
+            "max_body_bytes": settings.http.max_body_bytes,
+        }
+        guard = Guard(app, **judged)
+        app.add_middleware(Guard, **judged)
     if settings.http.advertised_host:
         app.add_middleware(HandingOn, standby=app.state.standby)
-    app.add_middleware(RequestMiddleware, measured=app.state.metrics, demands=demands)
+    app.add_middleware(RequestMiddleware, log=log)
+    app.state.hot_routes = HotRoutes(
+        app,
+        routes_of(app),
+        app.exception_handlers,
+        log,
+        app.state.health.is_waiting,
+        app.state.standby,
+        guard,
+    )
     return app
 
 

@@ -51,9 +51,15 @@ class ConnectionPool:
         self._waiting: dict[BoundedConnection, None] = {}
         self._refusals = None if measured is None else measured.http_refusals
 
-    def protocol(self) -> type[asyncio.Protocol]:
-        """The protocol class for uvicorn, which calls it for each connection."""
-        return cast(type[asyncio.Protocol], partial(BoundedConnection, pool=self))
+    def protocol(
+        self, kind: "type[BoundedConnection] | None" = None, **named: Any
+    ) -> type[asyncio.Protocol]:
+        """The protocol class for uvicorn, which calls it for each connection.
+
+        `kind` is the kind of connections, and `named` are further arguments of it.
+        """
+        made = partial(kind or BoundedConnection, pool=self, **named)
+        return cast(type[asyncio.Protocol], made)
 
     def enter(self, connection: "BoundedConnection") -> None:
         self._open.add(connection)
@@ -149,11 +155,15 @@ class BoundedConnection(HttpToolsProtocol):
             )
             raise self._fault
         self._without_progress = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin the request whose head has arrived."""
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._without_progress = 0
-        super().on_body(body)
+        self.take(body)
         if self.cycle.response_complete:  # what is still sent after an early answer is dropped
             return
         self._body_bytes += len(body)
@@ -166,12 +176,20 @@ class BoundedConnection(HttpToolsProtocol):
             )
             raise self._fault
 
+    def take(self, body: bytes) -> None:
+        """Take a part of the body."""
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
-        super().on_message_complete()
+        self.end()
         self._without_progress = 0
         if not self.cycle.response_complete:
             self._receiving_since = None
             self._pool.work(self)
+
+    def end(self) -> None:
+        """Note that the whole request has arrived."""
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         # Requests that wait on this connection have sent their bodies, too.

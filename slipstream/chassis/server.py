@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from slipstream.chassis.connections import ConnectionPool
 from slipstream.chassis.ending import Ending
+from slipstream.chassis.hot_connections import HotConnection
 from slipstream.chassis.settings import ServiceSettings
 from slipstream.contracts.services import SERVICES
 
@@ -49,9 +50,10 @@ class DrainingServer(uvicorn.Server):
 def server_config(app: FastAPI, settings: ServiceSettings, name: str) -> uvicorn.Config:
     """Configuration of the HTTP server, with the limits of its connections."""
     pool = ConnectionPool(settings.http, getattr(app.state, "metrics", None))
+    hot = getattr(app.state, "hot_routes", None)
     return uvicorn.Config(
         app,
-        http=pool.protocol(),
+        http=pool.protocol(HotConnection, hot=hot) if hot else pool.protocol(),
         ws="none",
         host=settings.http.host,
         port=settings.http.port or SERVICES[name].port,

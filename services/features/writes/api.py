@@ -16,15 +16,15 @@ from services.features.pushes import Frame
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.access.demands import requires
 from slipstream.chassis.access.guard import principal_of
-from slipstream.chassis.direct_routes import DirectRoute
 from slipstream.chassis.errors import InvalidRequestError, UnavailableError, problem
+from slipstream.chassis.hot_routes import HotRoute
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.slices import LARGE_BYTES
 from slipstream.contracts.access import Scope
 from slipstream.contracts.rest import Problem
 from slipstream.contracts.times import HOUR_MS, now_ms
 
-router = APIRouter(tags=["feast"], route_class=DirectRoute)
+router = APIRouter(tags=["feast"], route_class=HotRoute)
 
 # Pushed records that are handed to the broker in one go, in some milliseconds.
 _HANDED_OVER: Final = 500

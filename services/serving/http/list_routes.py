@@ -29,7 +29,7 @@ from services.serving.http.responses import slate_body
 from services.serving.request.audiences import AudienceRequest
 from slipstream.chassis.access.demands import requires
 from slipstream.chassis.access.guard import principal_of
-from slipstream.chassis.direct_routes import DirectRoute
+from slipstream.chassis.hot_routes import HotRoute
 from slipstream.contracts.access import Scope
 from slipstream.contracts.rest import Problem
 from slipstream.contracts.vocabulary import BATCH
@@ -45,7 +45,7 @@ router = APIRouter(
     prefix="/v1",
     tags=["lists"],
     default_response_class=Response,
-    route_class=DirectRoute,
+    route_class=HotRoute,
 )
 
 
@@ -153,7 +153,7 @@ audience_router = APIRouter(
     prefix="/v1",
     tags=["audiences"],
     default_response_class=Response,
-    route_class=DirectRoute,
+    route_class=HotRoute,
 )
 
 

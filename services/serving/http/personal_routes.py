@@ -30,8 +30,8 @@ from services.serving.http.parts import (
 from services.serving.http.responses import ItemAttributes, ServedModel, slate_body
 from slipstream.chassis.access.demands import requires
 from slipstream.chassis.access.guard import principal_of
-from slipstream.chassis.direct_routes import DirectRoute
 from slipstream.chassis.errors import NotFoundError
+from slipstream.chassis.hot_routes import HotRoute
 from slipstream.contracts.access import Scope
 from slipstream.contracts.vocabulary import RANKED, SHOWN
 from slipstream.features.visitor import SEQUENCE_LENGTH, SequenceEvent
@@ -45,7 +45,7 @@ router = APIRouter(
     prefix="/v1",
     tags=["recommendations"],
     default_response_class=Response,
-    route_class=DirectRoute,
+    route_class=HotRoute,
 )
 
 

@@ -62,11 +62,7 @@ class Guard:
         if refusal is not None:
             await problem_of(refusal)(scope, receive, send)
             return
-        announced = _header(scope, b"content-length")
-        # Zeros at the front are cut off, and digits that no limit has: a long number costs nothing.
-        if announced is not None and (
-            not announced.isdigit() or int(announced.lstrip(b"0")[:20] or b"0") > self._most
-        ):
+        if self._announces_too_much(scope):
             # The connection closes, so that the rest of the body need not be read.
             await problem_of(TooLargeError(self._too_large, headers={"Connection": "close"}))(
                 scope, receive, send
@@ -75,8 +71,28 @@ class Guard:
         # Counted in any case: a parser may read chunks past the length that was announced.
         await self.app(scope, self._counted(receive), send)
 
-    def _refusal(self, scope: Scope, demand: Demand) -> ServiceError | None:
-        """Why the request may not go on; None where it may. Notes who sent it."""
+    def lets_pass(self, scope: Scope, demand: Demand) -> bool:
+        """Whether a request to a route with this demand may go on. Notes who sent it.
+
+        One that may not is judged again on its way through the app, which counts wrong credentials.
+        """
+        refused = (
+            demand.scope is not None and self._refusal(scope, demand, counts=False) is not None
+        )
+        return not refused and not self._announces_too_much(scope)
+
+    def _announces_too_much(self, scope: Scope) -> bool:
+        announced = _header(scope, b"content-length")
+        # Zeros at the front are cut off, and digits that no limit has: a long number costs nothing.
+        return announced is not None and (
+            not announced.isdigit() or int(announced.lstrip(b"0")[:20] or b"0") > self._most
+        )
+
+    def _refusal(self, scope: Scope, demand: Demand, *, counts: bool = True) -> ServiceError | None:
+        """Why the request may not go on; None where it may. Notes who sent it.
+
+        A wrong credential is counted where `counts`, and refused as one of many.
+        """
         if scope["method"] not in SAFE_METHODS or not self._verifier.required:
             foreign = self._hosts.check(_header(scope, b"host"), _header(scope, b"origin"))
             if foreign is not None:
@@ -95,7 +111,7 @@ class Guard:
                 )
                 client = scope.get("client")
                 address = client[0] if client else ""
-                return self._verifier.refusal(address, missing) if given else missing
+                return self._verifier.refusal(address, missing) if given and counts else missing
             principal = ANYBODY
         if not demand.is_met_by(principal.scopes):
             return ForbiddenError(

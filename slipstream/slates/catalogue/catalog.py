@@ -252,8 +252,7 @@ class Catalog:
         self, rows: NDArray[np.int64], weight: NDArray[np.float64], n: int
     ) -> list[tuple[str, float]]:
         """The `n` rows of most weight; of equal ones the newer item comes first, then by id."""
-        appeared = self._newest.times(rows)
-        order = np.lexsort((-appeared, -weight))
+        order = np.lexsort((-(appeared := self._newest.times(rows)), -weight))
         if len(order) > n:
             last, after = order[n - 1], order[n:]
             tied = (weight[after] == weight[last]) & (appeared[after] == appeared[last])

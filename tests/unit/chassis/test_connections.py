@@ -12,12 +12,14 @@ import pytest
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request, Response
 
-from slipstream.chassis.access.demands import Demands, routes_of
+from slipstream.chassis.access.demands import Demands, open_to_all, routes_of
 from slipstream.chassis.app import RequestMiddleware
-from slipstream.chassis.direct_routes import DirectRoute, DirectRoutes
+from slipstream.chassis.hot_routes import HotRoute, HotRoutes
 from slipstream.chassis.metrics import Metrics
+from slipstream.chassis.request_log import RequestLog
 from slipstream.chassis.server import server_config
 from slipstream.chassis.settings import ServiceSettings
+from slipstream.chassis.standby import Standby
 from slipstream_cli.local.processes import free_port
 
 LARGE_ANSWER = 40_000_000
@@ -27,20 +29,24 @@ GET = b"GET / HTTP/1.1\r\nHost: probe\r\n\r\n"
 def an_app() -> FastAPI:
     app = FastAPI()
     app.state.metrics = Metrics("probe")
-    router = APIRouter(route_class=DirectRoute)
+    router = APIRouter(route_class=HotRoute)
 
     @router.api_route("/", methods=["GET", "POST"])
+    @open_to_all
     async def size(request: Request) -> Response:
         return Response(str(len(await request.body())))
 
     @router.get("/large")
+    @open_to_all
     async def large() -> Response:
         return Response(b" " * LARGE_ANSWER)
 
     app.include_router(router)
-    routes = list(routes_of(app))
-    app.add_middleware(DirectRoutes, routes=routes, handlers={}, closed=lambda: False)
-    app.add_middleware(RequestMiddleware, measured=app.state.metrics, demands=Demands([]))
+    log = RequestLog(app.state.metrics, Demands([]))
+    app.add_middleware(RequestMiddleware, log=log)
+    app.state.hot_routes = HotRoutes(
+        app, routes_of(app), {}, log, lambda: False, Standby(), guard=None
+    )
     return app
 
 
