@@ -11,7 +11,7 @@ from slipstream.slates.catalogue.model import Model
 from slipstream.slates.list_steps import Wanted, unproven
 from slipstream.slates.made_slate import Asked, MadeSlate, Making
 from slipstream.slates.model_steps import Steps
-from slipstream.slates.slate_plan import SlatePlan, arranged, own_items
+from slipstream.slates.slate_plan import Candidate, SlatePlan, arranged, own_items
 from slipstream.slates.slate_request import Item, Step
 from slipstream.slates.visitor_reading import VisitorReading
 
@@ -25,7 +25,7 @@ def slate(
     plan: SlatePlan,
     visitor: VisitorReading,
     catalog: Catalog,
-    kept: Sequence[stages.Recommendation] | None = None,
+    kept: Sequence[Candidate] | None = None,
 ) -> Making:
     """The slate of a plan.
 
@@ -50,6 +50,14 @@ def slate(
         made.remarks.insert(0, _unknown(catalog, wanted.filter))
     made.items = [Item(each.item_id, each.score, each.source) for each in made.items]
     return made
+
+
+def kept_slate(plan: SlatePlan, listed: Sequence[Candidate]) -> MadeSlate | None:
+    """The slate that is a list of the model as it stands; None where more is to be done for it."""
+    if not plan.is_plain or len(listed) < plan.request.n or plan.steps[0] is not Step.MODEL:
+        return None
+    version = plan.model.version if plan.model is not None else None
+    return MadeSlate(plan, list(listed), answered_by=Step.MODEL, model_version=version)
 
 
 def _fill(

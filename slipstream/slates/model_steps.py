@@ -68,7 +68,7 @@ class Steps:
         slate: MadeSlate,
         visitor: VisitorReading,
         catalog: Catalog,
-        kept: Sequence[stages.Recommendation] | None = None,
+        kept: Sequence[Candidate] | None = None,
     ) -> None:
         self._slate, self._plan, self._model = slate, slate.plan, slate.plan.model
         self._visitor, self._catalog, self._kept = visitor, catalog, kept
@@ -288,8 +288,6 @@ class Steps:
         self._slate.took.append((stage, perf_counter() - began))
 
 
-def _by_model(
-    model: Model, recommended: Sequence[stages.Recommendation], reason: str = ""
-) -> Found:
+def _by_model(model: Model, recommended: Sequence[Candidate], reason: str = "") -> Found:
     # Only parts that fail are a reason.
     return Found(recommended, reason, model.version if recommended else None, bool(reason))

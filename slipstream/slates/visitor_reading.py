@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from slipstream.contracts.times import DAY_MS
 from slipstream.features.fatigue import fruitless_impressions
@@ -20,12 +20,14 @@ class VisitorReading:
     """A visitor's history and features. `problem` says why there is no history, or only a part.
 
     `state` is all that the online store knows; None where it knows nothing, or was not asked.
+    `columns` is the history as it is recorded, where that was made before.
     """
 
     history: Sequence[SequenceEvent] = ()
     features: dict[str, float] = field(default_factory=dict)
     problem: str = ""
     state: VisitorState | None = None
+    columns: Mapping[str, Any] | None = None
 
     def fruitless(self, now_ms: int) -> Mapping[str, int]:
         """The number of impressions without a response of each item, within a day."""

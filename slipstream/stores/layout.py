@@ -155,11 +155,16 @@ def encode_marker(marker: MergeMarker, revision: bytes) -> bytes:
     return revision + _PAGE_MARKER + head + len(own).to_bytes(4) + own + state
 
 
+def is_marker(value: bytes) -> bool:
+    """Whether the content of a visitor's key is a marker."""
+    return value[REVISION_BYTES : REVISION_BYTES + 1] in (_MARKER, _PAGE_MARKER)
+
+
 def decode_visitor_or_marker(value: bytes) -> VisitorState | MergeMarker:
     """The content of a visitor's key; raises `LayoutError`."""
-    form = value[REVISION_BYTES : REVISION_BYTES + 1]
-    if form not in (_MARKER, _PAGE_MARKER):
+    if not is_marker(value):
         return decode_visitor(value)
+    form = value[REVISION_BYTES : REVISION_BYTES + 1]
     start = REVISION_BYTES + 3
     end = start + int.from_bytes(value[start - 2 : start])
     to, rest, own = value[start:end].decode(), value[end:], None

@@ -34,6 +34,7 @@ from slipstream.stores.lineages import Lineages, Span
 from slipstream.stores.markers import MOST_HOPS, Content, state_to_read, to_read
 from slipstream.stores.merges import WITHOUT_EFFECT, Merges
 from slipstream.stores.online_reader import OnlineReader as OnlineReader
+from slipstream.stores.online_reader import VisitorValue as VisitorValue
 from slipstream.stores.redis_server import RedisMemory, redis_memory, refuse_cluster
 from slipstream.stores.trending_list import TRENDING_KEPT as TRENDING_KEPT
 from slipstream.stores.trending_list import TrendingList

@@ -27,6 +27,29 @@ from slipstream.stores.state_cache import StateCache
 ITEMS_KEPT: Final = 4_096
 
 
+class VisitorValue:
+    """A visitor's state as Redis holds it, which is decoded where somebody asks for it.
+
+    Args:
+        revision: A number that no other state has or had; empty where the value does not tell, as a
+            marker does not of the state that it leads to.
+        value: The bytes, or the state itself.
+    """
+
+    __slots__ = ("_value", "revision")
+
+    def __init__(self, revision: bytes, value: bytes | VisitorState) -> None:
+        self.revision, self._value = revision, value
+
+    @property
+    def state(self) -> VisitorState:
+        """The state. Raises `StoreUnavailableError` where this version can't read it."""
+        if not isinstance(self._value, bytes):
+            return self._value
+        with translated():
+            return layout.decode_visitor(self._value)
+
+
 class OnlineReader:
     """Reads for request handlers. Made and used in one event loop.
 
@@ -61,6 +84,18 @@ class OnlineReader:
     async def visitor(self, user_id: str) -> VisitorState | None:
         """The state of the visitor, or of the user that the visitor is proven to be, or None."""
         return (await self.visitors([user_id]))[0]
+
+    async def visitor_value(self, user_id: str) -> VisitorValue | None:
+        """The same, not decoded yet."""
+        (value,) = await self._reads.values([self._keys.visitor(user_id)])
+        if value is None:
+            return None
+        if not layout.is_marker(value):
+            return VisitorValue(layout.revision_of(value), value)
+        with translated():
+            marker = layout.decode_visitor_or_marker(value)
+        state = state_to_read(await self._followed({user_id: marker}), user_id)
+        return None if state is None else VisitorValue(b"", state)
 
     async def visitors(self, user_ids: Sequence[str]) -> list[VisitorState | None]:
         """The visitors' states, in the order asked."""

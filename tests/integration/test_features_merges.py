@@ -123,6 +123,8 @@ async def test_reader_follows_markers_and_adds_what_waits(
         states = await reader.visitors(["a", "b", "u", "v"])
         assert [state.counts["view"] for state in states if state] == [2, 1, 2, 2]
         assert states[0] == states[2] == states[3] == store.visitor("a")
+        value = await reader.visitor_value("a")
+        assert value is not None and (value.revision, value.state) == (b"", states[0])
         together = await asyncio.gather(*map(reader.visitor, ["a", "b", "u", "nobody", "v"]))
         assert together == [states[0], states[1], states[2], None, states[3]], (
             "readers of one turn share a command, whoever of them has markers to follow"

@@ -214,6 +214,9 @@ async def test_reader_reads_what_the_store_wrote(
     try:
         await reader.ping()
         assert await reader.visitor("u") == store.visitor("u")
+        value = await reader.visitor_value("u")
+        assert value is not None and value.state == store.visitor("u")
+        assert len(value.revision) == 8 and await reader.visitor_value("nobody") is None
         assert await reader.items(["b", "nobody"]) == store.items(["b", "nobody"])
         assert await reader.trending(5) == store.trending(5)
         assert await reader.trending(5, "week") == store.trending(5, "week") != []

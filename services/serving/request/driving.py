@@ -8,7 +8,7 @@ from services.serving.request.gathered_lists import GatheredLists
 from services.serving.request.store_reads import Budget
 from services.serving.request.trending import DemandSource
 from services.serving.state.filter_masks import FilterMasks
-from services.serving.state.kept_lists import KeptLists, list_key
+from services.serving.state.kept_lists import KeptList, KeptLists, Who, list_key
 from slipstream.slates import given_items, making
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.made_slate import (
@@ -46,22 +46,44 @@ class Driver:
         self._lists, self._demand, self._kept = lists, demand, kept
         self.masks = FilterMasks(catalog)
 
-    async def slate(self, plan: SlatePlan, visitor: VisitorReading, budget: Budget) -> MadeSlate:
+    def kept(self, plan: SlatePlan, who: Who) -> KeptList | None:
+        """The list that was kept for such a plan; None where the model is to make one."""
+        if not self._kept.most or plan.request.fresh or plan.model is None or not who:
+            return None
+        key = list_key(plan, who, self.catalog)
+        return None if key is None else self._kept.of(plan.model).get(key)
+
+    async def slate(
+        self,
+        plan: SlatePlan,
+        visitor: VisitorReading,
+        budget: Budget,
+        who: Who = b"",
+        kept: KeptList | None = None,
+    ) -> MadeSlate:
         """The slate of a plan.
 
         Args:
             plan: The plan.
             visitor: The visitor.
             budget: The time that is left to wait for the online store.
+            who: The revision of the visitor's state; empty where it says nothing of the events.
+            kept: The list that `kept` gave for it.
         """
-        key = list_key(plan, visitor, self.catalog) if self._kept.most else None
-        of_model = self._kept.of(plan.model) if key is not None and plan.model else {}
-        kept = None if key is None or plan.request.fresh else of_model.get(key)
-        made = await self._driven(making.slate(plan, visitor, self.catalog, kept), budget)
+        key = None
+        if kept is None and self._kept.most and plan.model is not None:
+            # Read before the list is made: what is shown or hidden meanwhile is another key's.
+            key = list_key(plan, who or tuple(visitor.history), self.catalog)
+            if not who:
+                kept = self.kept(plan, tuple(visitor.history))
         if kept is not None:
             self._measured.kept_lists.inc()
-        elif key is not None and made.listed is not None:
-            of_model[key] = made.listed
+            if (made := making.kept_slate(plan, kept.listed)) is not None:
+                return made
+        listed = kept.listed if kept is not None else None
+        made = await self._driven(making.slate(plan, visitor, self.catalog, listed), budget)
+        if kept is None and key is not None and plan.model is not None and made.listed is not None:
+            self._kept.of(plan.model)[key] = KeptList.of(visitor, made.listed)
         return made
 
     async def ranking(self, plan: SlatePlan, visitor: VisitorReading, budget: Budget) -> MadeSlate:

@@ -6,7 +6,7 @@ Knows no HTTP. `slipstream.slates` makes the slate; here it gets its visitor, it
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from services.serving.metrics import ServingMetrics
@@ -16,11 +16,11 @@ from services.serving.request.explaining import LISTS, Explanations
 from services.serving.request.gathered_lists import GatheredLists
 from services.serving.request.load import Load, Turnstile
 from services.serving.request.recording import CircumstancesRecorder, slate_record
-from services.serving.request.store_reads import Budget, OnlineFeatures, StoreReads
+from services.serving.request.store_reads import OnlineFeatures, StoreReads
 from services.serving.request.trending import DemandLists
 from services.serving.request.variant_slates import ShadowSlates, VariantSlates
 from services.serving.settings import ServingSection
-from services.serving.state.kept_lists import KeptLists
+from services.serving.state.kept_lists import KeptList, KeptLists
 from slipstream.contracts.events import Slate
 from slipstream.contracts.experiments import Experiment
 from slipstream.contracts.placements import Placement
@@ -41,7 +41,7 @@ from slipstream.slates.visitor_reading import (
     told_visitor,
     unread_visitor,
 )
-from slipstream.stores.online import StoreUnavailableError
+from slipstream.stores.online import StoreUnavailableError, VisitorValue
 
 # Visitors of one request that are read at once: a group is one command of the online store.
 _AT_ONCE: Final = 64
@@ -149,7 +149,12 @@ class Line:
         budget = self._store.budget()
 
         # Features: the visitor's latest events, in one round trip to the online store.
-        visitor = await self._visitor(request, budget)
+        visitor, value = told_visitor(request), None
+        if visitor is None:
+            try:
+                value = await self._store.visitor(request.user_id, budget)
+            except StoreUnavailableError:
+                visitor = self._unread(request)
         read_s = time.perf_counter() - started
         if turnstile is not None:
             await turnstile.passed()
@@ -167,16 +172,21 @@ class Line:
             steps,
             self._recorder.given,
         )
+        part = participation(request, self._shop.experiment, now)
+        # A kept list is found before the visitor is decoded.
+        who = value.revision if value is not None and not request.events else b""
+        kept = self._driver.kept(plan, who) if part is NONE else None
+        if visitor is None:
+            visitor = self._visitor(request, value, kept, read_s)
         if request.given is not None:
             slate = await self._driver.ranking(plan, visitor, budget)
             if request.with_rules:
                 slate.placement_revision = self._policies.revision(request.placement)
             self._publish(slate, visitor, {}, started)
             return slate
-        part = participation(request, self._shop.experiment, now)
         if part is NONE:
             moment = self._recorder.moment(part.makers, [plan])
-            slates = [slate := await self._driver.slate(plan, visitor, budget)]
+            slates = [slate := await self._driver.slate(plan, visitor, budget, who, kept)]
         else:
             policies = [self._policies.of(request, maker) for maker in part.makers]
             plans = [plan.by(model, policy, catalog.columns) for policy in policies]
@@ -196,25 +206,34 @@ class Line:
             self.shadows.offer(part.experiment, shadow, plan, visitor, read_s)
         return slate
 
-    async def _visitor(self, request: SlateRequest, budget: Budget) -> VisitorReading:
-        """The visitor of a request, in one round trip to the online store."""
-        visitor = told_visitor(request)
-        if visitor is not None:
-            return visitor
+    def _visitor(
+        self,
+        request: SlateRequest,
+        value: VisitorValue | None,
+        kept: KeptList | None,
+        read_s: float,
+    ) -> VisitorReading:
+        """The visitor of a request, as the store has them; `read_s` is the time of its answer."""
         began = time.perf_counter()
         try:
-            state = await self._store.visitor(request.user_id, budget)
+            if kept is not None:
+                visitor = replace(kept.visitor)
+            else:
+                visitor = read_visitor(request, value.state if value is not None else None)
         except StoreUnavailableError:
-            self._measured.degraded.labels("online_store").inc()
-            visitor = unread_visitor(request)
-        else:
-            visitor = read_visitor(request, state)
-            try:
-                visitor.features = visitor_features(state, now_ms(), RECORDED)
-            except Exception as error:  # they are recorded, and no answer needs them
-                self._measured.failed("features", error)
-        self._measured.took("features", time.perf_counter() - began)
+            return self._unread(request)
+        try:
+            visitor.features = visitor_features(visitor.state, now_ms(), RECORDED)
+        except Exception as error:  # they are recorded, and no answer needs them
+            visitor.features = {}
+            self._measured.failed("features", error)
+        self._measured.took("features", read_s + time.perf_counter() - began)
         return visitor
+
+    def _unread(self, request: SlateRequest) -> VisitorReading:
+        """The visitor while the store does not answer."""
+        self._measured.degraded.labels("online_store").inc()
+        return unread_visitor(request)
 
     def _in_time(self, request: SlateRequest, started: float) -> tuple[Sequence[Step], str]:
         """The steps that can answer until the request's deadline, and why not all can."""

@@ -124,7 +124,7 @@ class CircumstancesRecorder:
             "n": request.n,
             "steps": [step.value for step in plan.steps],
             "models": [model and model.version for model in models],
-            "history": RecordedHistory.columns(visitor.history),
+            "history": visitor.columns or RecordedHistory.columns(visitor.history),
             "no_history": visitor.problem,
             "catalog": moment.catalog,
             "placements": moment.placements if request.placement else None,

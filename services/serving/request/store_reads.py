@@ -16,7 +16,7 @@ from services.serving.metrics import ServingMetrics
 from services.serving.request.circuits import CircuitBreaker
 from slipstream.chassis.logging import get_logger
 from slipstream.features.visitor import VisitorState
-from slipstream.stores.online import StoreUnavailableError
+from slipstream.stores.online import StoreUnavailableError, VisitorValue
 
 log = get_logger(__name__)
 
@@ -91,7 +91,7 @@ class OnlineFeatures(Protocol):
     def node(self, user_id: str | None = None) -> str:
         """The node of a cluster that holds a visitor's state, or with None the lists of demand."""
 
-    async def visitor(self, user_id: str) -> VisitorState | None: ...
+    async def visitor_value(self, user_id: str) -> VisitorValue | None: ...
 
     async def trending(self, n: int, window: str = "") -> Sequence[TrendingItem]: ...
 
@@ -124,10 +124,10 @@ class StoreReads:
         """The waiting time of a request."""
         return Budget(self._timeout_s)
 
-    async def visitor(self, user_id: str, budget: Budget) -> VisitorState | None:
-        """The visitor's state; None for an unknown one."""
+    async def visitor(self, user_id: str, budget: Budget) -> VisitorValue | None:
+        """The visitor's state, not decoded yet; None for an unknown one."""
         node = self._online.node(user_id)
-        return await self._read(lambda: self._online.visitor(user_id), budget, node)
+        return await self._read(lambda: self._online.visitor_value(user_id), budget, node)
 
     async def trending(self, n: int, budget: Budget, window: str = "") -> Sequence[TrendingItem]:
         """The `n` items in most demand, highest first: now, or in a window of popular items."""

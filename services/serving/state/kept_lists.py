@@ -1,66 +1,62 @@
 """Lists of the model, kept for visitors who do nothing meanwhile.
 
 A page asks for several slates in a row, and is opened again. A list depends on its model and its
-key alone, so a kept one is what the model would answer. The key holds items and no visitor's id.
+key alone, so a kept one is what the model would answer. The revision of a visitor's state stands
+for the events, so that a kept list is found before anything is decoded. No visitor's id is kept.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from cachetools import TTLCache  # type: ignore[import-untyped, unused-ignore]
 
+from slipstream.contracts.circumstances import RecordedHistory
 from slipstream.features.visitor import SequenceEvent
-from slipstream.recommender.stages import Recommendation
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
-from slipstream.slates.slate_plan import SlatePlan
-from slipstream.slates.slate_request import Step
+from slipstream.slates.slate_plan import Candidate, SlatePlan
+from slipstream.slates.slate_request import Item, Step
 from slipstream.slates.visitor_reading import VisitorReading
 
 # Longest time that a list is given. It is deleted at the next sweep, and with it the history of
 # somebody who may have been erased meanwhile.
 LIFETIME_S: Final = 240.0
 SWEEP_S: Final = 60.0
+_NOTHING: Final = frozenset[str]()
 
 
-class ListKey:
-    """Key of a model's list: all that the list depends on beside the model.
-
-    It is hashed once, since it holds a whole history.
-
-    Args:
-        history: The visitor's events.
-        exclude: Items that are left out, of those that the model knows. A client may name others,
-            of any length.
-        n: Length of the list.
-        repeats: Whether items of the history may come again; None leaves it to the model.
-        visibility: `Catalog.visibility`, read before the list is made.
-    """
-
-    __slots__ = ("_hash", "_parts")
-
-    def __init__(
-        self,
-        history: Iterable[SequenceEvent],
-        exclude: Iterable[str],
-        n: int,
-        repeats: bool | None,
-        visibility: int,
-    ) -> None:
-        self._parts = tuple(history), frozenset(exclude), n, repeats, visibility
-        self._hash = hash(self._parts)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ListKey) and self._parts == other._parts
+# Whose list it is: the revision of a visitor's state, or the events where there is none.
+Who = bytes | tuple[SequenceEvent, ...]
+# All that a list depends on beside the model: whose it is, the items left out, of those that the
+# model knows (a client may name others, of any length), its length, whether items of the history
+# may come again, and `Catalog.visibility`, read before the list was made.
+ListKey = tuple[Who, frozenset[str], int, bool | None, int]
 
 
-KeptByKey = MutableMapping[ListKey, Sequence[Recommendation]]
+class KeptList(NamedTuple):
+    """A list of the model, and the visitor whom it was made for, whose features are of then."""
+
+    visitor: VisitorReading
+    listed: Sequence[Candidate]
+
+    @classmethod
+    def of(cls, visitor: VisitorReading, listed: Sequence[Candidate]) -> "KeptList":
+        """A list to be kept, without the ids of those who were merged into the visitor."""
+        state = visitor.state
+        if state is not None and (state.merged or state.applied):
+            state = replace(state, merged={}, applied={})
+        columns = RecordedHistory.columns(visitor.history)
+        return cls(
+            replace(visitor, state=state, columns=columns),
+            [Item(each.item_id, each.score, each.source) for each in listed],
+        )
+
+
+KeptByKey = MutableMapping[ListKey, KeptList]
 
 
 class KeptLists:
@@ -97,14 +93,15 @@ class KeptLists:
         return lists
 
 
-def list_key(plan: SlatePlan, visitor: VisitorReading, catalog: Catalog) -> ListKey | None:
+def list_key(plan: SlatePlan, who: Who, catalog: Catalog) -> ListKey | None:
     """The key of the list that a model makes for a plan; None where it may not be kept.
 
     The mask of a filter may be a second old, and a list that is kept would be so for longer.
     """
     if plan.model is None or plan.condition is not None or Step.MODEL not in plan.steps:
         return None
-    space = catalog.space(plan.model)
+    space, request = catalog.space(plan.model), plan.request
     visible = catalog.visibility() + space.revision
-    known = filter(space.__contains__, plan.excluded(visitor))
-    return ListKey(visitor.history, known, plan.depth, plan.repeats, visible)
+    hidden = (*request.exclude, *request.before, *request.similar_to)
+    known = frozenset(filter(space.__contains__, hidden)) if hidden else _NOTHING
+    return who, known, plan.depth, plan.repeats, visible

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from slipstream.recommender.fit import FitOptions, fit
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
 from slipstream.slates.slate_request import SlateRequest
-from slipstream.stores.online import StoreUnavailableError
+from slipstream.stores.online import StoreUnavailableError, VisitorValue
 
 # Options of a setting that are look-ups of its shop.
 _OF_SHOP = {"placement", "experiment", "variant_model"}
@@ -110,6 +111,13 @@ class FakeOnline:
     async def visitor(self, user_id: str) -> VisitorState | None:
         self._answer()
         return self.visitors.get(user_id)
+
+    async def visitor_value(self, user_id: str) -> VisitorValue | None:
+        state = await self.visitor(user_id)
+        if state is None:
+            return None
+        revision = b"" if user_id in self.users_of else blake2b(repr(state).encode()).digest()[:8]
+        return VisitorValue(revision, state)
 
     async def active_visitors(self, n: int) -> list[tuple[str, int]]:
         self._answer()

@@ -8,15 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.serving.state.kept_lists import LIFETIME_S, KeptLists, ListKey
+from services.serving.state.kept_lists import LIFETIME_S, KeptList, KeptLists, ListKey
+from slipstream.features.visitor import VisitorState
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.stages import Recommendation
+from slipstream.slates.slate_plan import Candidate
 from slipstream.slates.slate_request import SlateRequest
+from slipstream.slates.visitor_reading import VisitorReading
+from slipstream.stores.online import VisitorValue
 from tests.unit.serving.app_on_fakes import URL, make_app
 from tests.unit.serving.fakes import (
     ITEMS,
     FakeOnline,
     Setting,
+    history,
     item_record,
     model,
     small_bundle,
@@ -24,8 +29,9 @@ from tests.unit.serving.fakes import (
 )
 
 BUNDLE = small_bundle()
-KEY = ListKey((), (), 5, None, 0)
+KEY: ListKey = (b"revision", frozenset(), 5, None, 0)
 LIST = [Recommendation("item-01", 0.5, "ease")]
+KEPT = KeptList(VisitorReading(), LIST)
 
 
 def kept(setting: Setting) -> float:
@@ -83,6 +89,77 @@ async def test_a_visitor_who_does_nothing_gets_the_kept_list_and_a_slate_of_its_
     assert (kept(setting), third.model_version) == (1, "2")
 
 
+async def test_a_kept_list_is_found_before_the_state_is_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    setting, decoded = a_setting(), list[str]()
+    state = VisitorValue.state.fget
+    assert state is not None
+
+    def noted(value: VisitorValue) -> VisitorState:
+        decoded.append("ada")
+        return state(value)
+
+    monkeypatch.setattr(VisitorValue, "state", property(noted))
+    answers = [await setting.line.answer(SlateRequest(5, "ada")) for _ in range(3)]
+    assert (kept(setting), decoded) == (2, ["ada"])
+    assert [each.history_length for each in answers] == [2, 2, 2]
+    # What is recorded is what was read, and features are those of the moment.
+    first, *others = setting.slates
+    assert all(each.circumstances.keys() == first.circumstances.keys() for each in others)
+    assert all(each.circumstances["history"] == first.circumstances["history"] for each in others)
+    assert all(each.features.keys() == first.features.keys() for each in others)
+
+
+async def test_a_visitor_who_is_erased_gets_no_kept_list() -> None:
+    setting = a_setting()
+    for _ in range(2):
+        assert (await setting.line.answer(SlateRequest(5, "ada"))).answered_by == "model"
+    assert kept(setting) == 1
+    del setting.online.visitors["ada"]
+    answer = await setting.line.answer(SlateRequest(5, "ada"))
+    assert (answer.answered_by, answer.history_length, kept(setting)) == ("trending", 0, 1)
+    # Who comes again begins anew, and has another revision.
+    setting.online.visitors["ada"] = visitor("item-25")
+    again = await setting.line.answer(SlateRequest(5, "ada"))
+    assert (again.history_length, kept(setting)) == (1, 1)
+
+
+async def test_the_state_behind_a_marker_is_known_by_its_events() -> None:
+    setting = a_setting()
+    setting.online.users_of["ada"] = "user"
+    first, second = [await setting.line.answer(SlateRequest(5, "ada")) for _ in range(2)]
+    assert first.items == second.items and kept(setting) == 1
+    # The marker stays as it is when the user does something.
+    setting.online.visitors["ada"] = visitor("item-03", "item-04", "item-25")
+    third = await setting.line.answer(SlateRequest(5, "ada"))
+    assert (third.history_length, kept(setting)) == (3, 1)
+
+
+async def test_events_of_the_request_count_beside_a_kept_list() -> None:
+    setting = a_setting()
+    await setting.line.answer(SlateRequest(5, "ada"))
+    more = await setting.line.answer(SlateRequest(5, "ada", events=history("item-25")))
+    assert (more.history_length, kept(setting)) == (3, 0)
+
+
+async def test_an_item_that_expires_leaves_a_kept_list() -> None:
+    setting, now = a_setting(), [1_000.0]
+    setting.catalog._now = lambda: now[0]
+    first = (await setting.line.answer(SlateRequest(3, "ada"))).items[0].item_id
+    setting.catalog.apply(item_record(first, attributes={"expires_at": 2_000}))
+    for moment, shown in ((1_999.0, True), (2_000.0, False)):
+        now[0] = moment
+        answer = await setting.line.answer(SlateRequest(3, "ada"))
+        assert (first in {item.item_id for item in answer.items}) is shown
+
+
+def test_what_is_kept_names_nobody() -> None:
+    state = VisitorState(merged={"anonymous-7": {"a:0": 3}}, applied={"a:0": 3})
+    made = KeptList.of(VisitorReading(state=state), LIST)
+    assert "anonymous-7" not in repr(made) and state.merged
+
+
 async def test_an_item_that_is_sold_out_leaves_at_once() -> None:
     setting = a_setting()
     before = await setting.line.answer(SlateRequest(3, "ada"))
@@ -124,10 +201,10 @@ async def test_names_that_the_model_does_not_know_are_not_kept() -> None:
     assert kept(setting) == 1
     assert setting.model is not None
     (key,) = setting.line.kept_lists.of(setting.model)
-    assert "item-09" in repr(key._parts) and "xx" not in repr(key._parts)
+    assert "item-09" in repr(key) and "xx" not in repr(key)
 
 
-class WatchedList(list[Recommendation]):
+class WatchedList(list[Candidate]):
     """A list that a weak reference may name."""
 
 
@@ -135,7 +212,7 @@ def test_a_sweep_deletes_what_nobody_asks_for_any_more() -> None:
     now = 0.0
     lists, served = KeptLists(2, lambda: now), model(BUNDLE)
     given = WatchedList(LIST)
-    lists.of(served)[KEY] = given
+    lists.of(served)[KEY] = KeptList(VisitorReading(), given)
     watched = weakref.ref(given)
     del given
     now = LIFETIME_S - 1
@@ -149,13 +226,13 @@ def test_a_sweep_deletes_what_nobody_asks_for_any_more() -> None:
 def test_lists_go_after_their_time_and_with_their_model() -> None:
     now = 0.0
     lists, served = KeptLists(2, lambda: now), model(BUNDLE)
-    lists.of(served)[KEY] = LIST
+    lists.of(served)[KEY] = KEPT
     now = LIFETIME_S - 1
-    assert lists.of(served)[KEY] == LIST
+    assert lists.of(served)[KEY] == KEPT
     now = LIFETIME_S
     assert KEY not in lists.of(served)
     for n in range(3):
-        lists.of(served)[ListKey((), (), n, None, 0)] = LIST
+        lists.of(served)[(b"revision", frozenset(), n, None, 0)] = KEPT
     assert len(lists.of(served)) == 2
     del served
     assert len(lists._of_models) == 0
@@ -163,5 +240,5 @@ def test_lists_go_after_their_time_and_with_their_model() -> None:
 
 def test_without_room_nothing_is_kept() -> None:
     lists, served = KeptLists(0), model(BUNDLE)
-    lists.of(served)[KEY] = LIST
+    lists.of(served)[KEY] = KEPT
     assert KEY not in lists.of(served)
