@@ -5,8 +5,10 @@ written from the code.
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
+import grimp
 import pytest
 
 from slipstream.contracts.services import SERVICES
@@ -72,6 +74,21 @@ def test_import_rules_hold() -> None:
         timeout=60,
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_serving_is_a_small_house() -> None:
+    graph = grimp.build_graph("services", "slipstream", cache_dir=None)
+    modules = {name for name in graph.modules if name.startswith("services.serving.")}
+    folders = {name.rpartition(".")[0] for name in modules}
+    rooms = modules - folders
+    assert len(modules) + 1 <= 50
+
+    @cache
+    def floors_up_to(name: str) -> int:
+        below = graph.find_modules_directly_imported_by(name) & rooms
+        return 1 + max(map(floors_up_to, below), default=0)
+
+    assert max(map(floors_up_to, rooms)) <= 9
 
 
 def test_fastapi_is_imported_only_by_the_chassis_and_by_routes() -> None:

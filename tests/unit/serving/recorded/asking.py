@@ -52,9 +52,10 @@ def _controlled() -> Iterator[_Clock]:
 
 
 @asynccontextmanager
-async def _connected(
+async def connected(
     app: FastAPI,
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to the app, served in this event loop."""
     config = server_config(app, ServiceSettings(), "serving")
     config.load()
     protocol: Any = config.http_protocol_class
@@ -71,9 +72,10 @@ async def _connected(
         await asyncio.sleep(0)
 
 
-async def _answer(
+async def answer(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: Sent
 ) -> tuple[int, list[list[str]], str]:
+    """Status, headers and body of the answer to a request."""
     lines = [f"{sent.method} {sent.path} HTTP/1.1", *(f"{k}: {v}" for k, v in sent.headers.items())]
     if sent.body:
         lines.append(f"content-length: {len(sent.body)}")
@@ -92,13 +94,13 @@ async def answers(scene: Scene) -> list[dict[str, Any]]:
     chance = random.Random(scene.name)
     todo = requests(chance, scene.visitors, scene.items, scene.count)
     with _controlled() as clock:
-        async with _connected(make_app(setting)) as (reader, writer):
+        async with connected(make_app(setting)) as (reader, writer):
             for number, sent in enumerate(todo):
                 clock.begin(number)
                 if number % 8 == 7:
                     scene.click(number, clock.now_ms)
                 before = len(setting.slates)
-                status, headers, body = await _answer(reader, writer, sent)
+                status, headers, body = await answer(reader, writer, sent)
                 for _ in range(500):  # shadows are made after the answer
                     await asyncio.sleep(0)
                 # Lists of many visitors are recorded in the order in which the kernels end.
