@@ -3,7 +3,7 @@ from typing import Any, cast
 import redis
 
 from slipstream.chassis.settings import RedisSettings
-from slipstream.slates.slate_request import RecommendationRequest
+from slipstream.slates.slate_request import SlateRequest
 from slipstream.stores.online import OnlineReader
 from tests.integration.test_serving import remember
 from tests.unit.serving.fakes import FakeOnline, Setting
@@ -14,11 +14,11 @@ async def test_all_visitors_of_one_inference_are_read_by_one_command(
 ) -> None:
     remember(redis_settings, namespace, "visitor-7", "item-03", "item-04")
     reader = OnlineReader(redis_settings, namespace)
-    setting = Setting(cast(FakeOnline, reader), store_timeout_s=10)
+    setting = Setting(cast(FakeOnline, reader), redis_timeout_s=10)
     server: Any = redis.Redis.from_url(redis_url)
     server.config_resetstat()
-    answers = await setting.pipeline.recommend_each(
-        [RecommendationRequest(5, f"visitor-{number}") for number in range(64)]
+    answers = await setting.line.answer_each(
+        [SlateRequest(5, f"visitor-{number}") for number in range(64)]
     )
     commands = server.info("commandstats")
     server.close()
