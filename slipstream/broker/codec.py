@@ -8,7 +8,7 @@ import orjson
 from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
-from slipstream.contracts.events import Record, Slate
+from slipstream.contracts.events import Record, Slate, SlateItems
 from slipstream.contracts.slates import read_slate
 from slipstream.contracts.topics import Topic
 
@@ -24,6 +24,8 @@ def encode(record: Record) -> bytes:
     defaults = _defaults(type(record))
     fields = {name: value for name, value in record.__dict__.items() if value != defaults[name]}
     try:
+        if type(items := fields.get("items")) is SlateItems:
+            fields["items"] = orjson.Fragment(items.json)
         return orjson.dumps(fields, to_jsonable_python)
     except orjson.JSONEncodeError:
         # Free-form properties may hold what orjson refuses, such as a key that is no string or a

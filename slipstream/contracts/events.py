@@ -10,6 +10,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any, Literal, Self
 
+import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from slipstream.contracts.vocabulary import MAX_ID_BYTES, SHOWN
@@ -193,6 +194,31 @@ class SlateItem:
     item_id: str
     score: float
     source: str
+
+
+class SlateItems(list[Any]):
+    """The items of a slate, with their JSON, which is made once for the answer and the record.
+
+    Don't change them once the JSON was asked for.
+    """
+
+    __slots__ = ("_json",)
+
+    _json: bytes
+
+    @property
+    def json(self) -> bytes:
+        """The items as JSON. Raises `orjson.JSONEncodeError`."""
+        try:
+            return self._json
+        except AttributeError:
+            # orjson takes a third of the time for dicts that it takes for dataclasses.
+            fields = [
+                {"item_id": each.item_id, "score": each.score, "source": each.source}
+                for each in self
+            ]
+            self._json = orjson.dumps(fields)
+            return self._json
 
 
 class Slate(Record):

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
+from slipstream.contracts.events import SlateItems
 from slipstream.filters.conditions import attributes_of
 from slipstream.recommender import stages
 from slipstream.slates.arranging.arrangement import Arrangement
@@ -94,10 +95,10 @@ def ranking(plan: SlatePlan, visitor: VisitorReading, catalog: Catalog) -> Makin
     items = made.items if how is None else [made.items[place] for place in how.order]
     if left_out := len(given) - len(items):
         made.remarks.append(f"{left_out} items are left out by the filter or the rules")
-    made.items = [
+    made.items = SlateItems(
         Item(each.item_id, 0.0 if each.source is Step.NONE else each.score, each.source)
         for each in items
-    ]
+    )
     if how is not None:
         made.rules, made.touched = how.traces, how.touched
     return made

@@ -3,6 +3,7 @@
 from collections.abc import Generator, Sequence
 from typing import Any, Final
 
+from slipstream.contracts.events import SlateItems
 from slipstream.filters.conditions import All, attributes_of
 from slipstream.recommender import stages
 from slipstream.slates.catalogue.catalog import Catalog
@@ -48,16 +49,16 @@ def slate(
         yield from _fill_and_arrange(steps, made, visitor, catalog, wanted)
     if wanted.filter is not None:
         made.remarks.insert(0, _unknown(catalog, wanted.filter))
-    made.items = [Item(each.item_id, each.score, each.source) for each in made.items]
+    made.items = SlateItems(Item(each.item_id, each.score, each.source) for each in made.items)
     return made
 
 
-def kept_slate(plan: SlatePlan, listed: Sequence[Candidate]) -> MadeSlate | None:
+def kept_slate(plan: SlatePlan, listed: SlateItems) -> MadeSlate | None:
     """The slate that is a list of the model as it stands; None where more is to be done for it."""
     if not plan.is_plain or len(listed) < plan.request.n or plan.steps[0] is not Step.MODEL:
         return None
     version = plan.model.version if plan.model is not None else None
-    return MadeSlate(plan, list(listed), answered_by=Step.MODEL, model_version=version)
+    return MadeSlate(plan, listed, answered_by=Step.MODEL, model_version=version)
 
 
 def _fill(

@@ -11,6 +11,7 @@ from hashlib import blake2b
 from itertools import accumulate
 from typing import Final, NamedTuple
 
+from slipstream.contracts.events import SlateItems
 from slipstream.contracts.experiments import (
     HOLDOUT,
     INTERLEAVED,
@@ -153,7 +154,7 @@ def interleaved(slates: Sequence[MadeSlate], n: int, seed: str) -> tuple[MadeSla
     ]
     merged = replace(
         first,
-        items=[slates[team].items[place] for team, place in drafted],
+        items=SlateItems(slates[team].items[place] for team, place in drafted),
         remarks=list(dict.fromkeys(each for slate in slates for each in slate.remarks)),
         rules=[trace for slate in slates for trace in slate.rules],
         touched=touched if any(touched) else (),

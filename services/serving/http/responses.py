@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from services.serving.http.bodies import SlateQuery
 from services.serving.http.cursors import next_cursor
 from slipstream.contracts.bundle import ModelMetrics
+from slipstream.contracts.events import SlateItems
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
 from slipstream.slates.made_slate import MadeSlate
@@ -26,8 +27,8 @@ def slate_body(slate: MadeSlate, attributes: "ItemAttributes | None" = None) -> 
     body: dict[str, Any] = {
         "recommendation_id": slate.recommendation_id,
         "user_id": slate.user_id,
-        "items": slate.items
-        if attributes is None and not any(slate.touched)
+        "items": orjson.Fragment(slate.items.json)
+        if isinstance(slate.items, SlateItems) and attributes is None and not any(slate.touched)
         else [
             _item(item, attributes, rules)
             for item, rules in zip_longest(slate.items, slate.touched)

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from cachetools import TTLCache  # type: ignore[import-untyped, unused-ignore]
 
 from slipstream.contracts.circumstances import RecordedHistory
+from slipstream.contracts.events import SlateItems
 from slipstream.features.visitor import SequenceEvent
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
@@ -41,7 +42,7 @@ class KeptList(NamedTuple):
     """A list of the model, and the visitor whom it was made for, whose features are of then."""
 
     visitor: VisitorReading
-    listed: Sequence[Candidate]
+    listed: SlateItems
 
     @classmethod
     def of(cls, visitor: VisitorReading, listed: Sequence[Candidate]) -> "KeptList":
@@ -52,7 +53,7 @@ class KeptList(NamedTuple):
         columns = RecordedHistory.columns(visitor.history)
         return cls(
             replace(visitor, state=state, columns=columns),
-            [Item(each.item_id, each.score, each.source) for each in listed],
+            SlateItems(Item(each.item_id, each.score, each.source) for each in listed),
         )
 
 

@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipstream.broker import codec
-from slipstream.contracts.events import Interaction
-from slipstream.contracts.topics import CATALOG, INTERACTIONS
+from slipstream.contracts.events import Interaction, Slate, SlateItem, SlateItems
+from slipstream.contracts.topics import CATALOG, INTERACTIONS, RECOMMENDATIONS
 
 ids = st.text(
     st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), min_size=1, max_size=60
@@ -31,6 +31,21 @@ interactions = st.builds(
 @given(interactions)
 def test_record_survives_the_wire(interaction: Interaction) -> None:
     assert codec.decode(INTERACTIONS, codec.encode(interaction)) == interaction
+
+
+@given(st.lists(st.tuples(ids, st.floats(-1e6, 1e6), st.sampled_from(["ease", "ümlaut"]))))
+def test_items_that_know_their_json_are_the_bytes_of_any_others(
+    rows: list[tuple[str, float, str]],
+) -> None:
+    items = [SlateItem(*row) for row in rows]
+    plain, sharing = (
+        Slate.of_checked(
+            recommendation_id="r", user_id="u", timestamp=1, items=each, answered_by="model"
+        )
+        for each in (items, SlateItems(items))
+    )
+    assert codec.encode(sharing) == codec.encode(plain)
+    assert codec.decode(RECOMMENDATIONS, codec.encode(sharing)) == plain
 
 
 @pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b'{"event_id": "1"}', b"\xff\xfe"])

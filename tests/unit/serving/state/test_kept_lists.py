@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.serving.state.kept_lists import LIFETIME_S, KeptList, KeptLists, ListKey
+from slipstream.contracts.events import SlateItems
 from slipstream.features.visitor import VisitorState
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.stages import Recommendation
-from slipstream.slates.slate_plan import Candidate
 from slipstream.slates.slate_request import SlateRequest
 from slipstream.slates.visitor_reading import VisitorReading
 from slipstream.stores.online import VisitorValue
@@ -30,7 +30,7 @@ from tests.unit.serving.fakes import (
 
 BUNDLE = small_bundle()
 KEY: ListKey = (b"revision", frozenset(), 5, None, 0)
-LIST = [Recommendation("item-01", 0.5, "ease")]
+LIST = SlateItems([Recommendation("item-01", 0.5, "ease")])
 KEPT = KeptList(VisitorReading(), LIST)
 
 
@@ -204,7 +204,7 @@ async def test_names_that_the_model_does_not_know_are_not_kept() -> None:
     assert "item-09" in repr(key) and "xx" not in repr(key)
 
 
-class WatchedList(list[Candidate]):
+class WatchedList(SlateItems):
     """A list that a weak reference may name."""
 
 
