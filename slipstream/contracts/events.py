@@ -7,7 +7,7 @@ topic; any other change needs a new topic. Times are integer milliseconds since 
 
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, cached_property
 from typing import Annotated, Any, Literal, Self
 
 import orjson
@@ -197,28 +197,14 @@ class SlateItem:
 
 
 class SlateItems(list[Any]):
-    """The items of a slate, with their JSON, which is made once for the answer and the record.
+    """The items of a slate, whose JSON an answer and its record share. They are not changed."""
 
-    Don't change them once the JSON was asked for.
-    """
-
-    __slots__ = ("_json",)
-
-    _json: bytes
-
-    @property
+    @cached_property
     def json(self) -> bytes:
-        """The items as JSON. Raises `orjson.JSONEncodeError`."""
-        try:
-            return self._json
-        except AttributeError:
-            # orjson takes a third of the time for dicts that it takes for dataclasses.
-            fields = [
-                {"item_id": each.item_id, "score": each.score, "source": each.source}
-                for each in self
-            ]
-            self._json = orjson.dumps(fields)
-            return self._json
+        """The items as JSON. orjson takes three times as long for dataclasses as for dicts."""
+        return orjson.dumps(
+            [{"item_id": it.item_id, "score": it.score, "source": it.source} for it in self]
+        )
 
 
 class Slate(Record):

@@ -7,8 +7,8 @@ from slipstream.contracts.events import ModelEvent, ModelEventType
 from slipstream.contracts.positions import Source
 from slipstream.recommender.bundle import Bundle
 from tests.unit.serving.fakes import small_bundle
-from tests.unit.serving.test_model_holder import a_holder, training, versions
-from tests.unit.serving.training_stub import TrainingStub
+from tests.unit.serving.state.test_model_holder import a_holder, training, versions
+from tests.unit.serving.state.training_stub import TrainingStub
 
 __all__ = ["training"]
 
