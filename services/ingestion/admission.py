@@ -1,6 +1,7 @@
 """Admission: rejects messages beyond the allowed rates, and tells duplicates apart."""
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -56,6 +57,8 @@ class Admission:
         """With the rates of servers' keys and of browsers' keys."""
         self.store = store
         self._servers, self._browsers = servers, browsers
+        # Until when the uncounted links are paid for, in ms of the monotonic clock.
+        self._links_paid_ms = 0.0
 
     def question(self, outcomes: Sequence[Outcome], origin: Origin) -> AdmissionQuestion | None:
         """The question about a request; None if there is nothing to ask."""
@@ -114,6 +117,8 @@ class Admission:
                 limit=rate.burst,
             )
         codes = judged.codes
+        if not judged.counted and question.asked.links:
+            codes = self._bounded(codes, question.asked)
         if not question.repeated and not codes.translate(None, _UNCHANGED):
             return outcomes
         return [
@@ -121,10 +126,25 @@ class Admission:
             for place, (outcome, code) in enumerate(zip(outcomes, codes, strict=True))
         ]
 
+    def _bounded(self, codes: bytes, query: AdmissionQuery) -> bytes:
+        """The codes with the links refused that are too many for this replica alone.
+
+        A flood makes Redis answer late, and must not pass by that.
+        """
+        bounded, rate, now = bytearray(codes), query.rates.links, time.monotonic() * 1000
+        for place in query.links:
+            paid = max(self._links_paid_ms, now) + rate.interval_ms
+            if paid - now > rate.interval_ms * rate.burst:
+                bounded[place] = TOO_FAST
+            else:
+                self._links_paid_ms = paid
+        return bytes(bounded)
+
     def refuse_single(self, outcome: Outcome, question: AdmissionQuestion) -> None:
         """Raise `TooManyRequestsError` if a request's only message exceeds its visitor's rate."""
         if isinstance(outcome, Rejection) and outcome.error.code == Code.RATE_LIMITED:
-            rate = question.asked.rates.visitor
+            rates = question.asked.rates
+            rate = rates.visitor if rates.visitor.records_per_s else rates.links
             wait_s = max(1, math.ceil(rate.interval_ms / 1000))
             raise TooManyRequestsError(outcome.error.reason, retry_after_s=wait_s, limit=rate.burst)
 

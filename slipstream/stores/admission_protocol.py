@@ -101,10 +101,12 @@ class AdmissionVerdict(NamedTuple):
 
     `codes` has `FIRST`, `PENDING` (also: not known), `DONE`, `LIMITED`, `TOO_MANY`, `TOO_FAST` or
     `UNCHECKED` for each message. `wait_ms` is over 0 where the request exceeds its key's rate.
+    `counted` is False where no answer came.
     """
 
     codes: bytes
     wait_ms: int = 0
+    counted: bool = True
 
 
 class AdmissionCall:
@@ -166,7 +168,8 @@ class AdmissionCall:
 
     def _unjudged(self) -> Iterator[AdmissionVerdict]:
         for query in self.queries:
-            yield AdmissionVerdict(bytes(PENDING if key else UNCHECKED for key in query.ids))
+            codes = bytes(PENDING if key else UNCHECKED for key in query.ids)
+            yield AdmissionVerdict(codes, counted=False)
 
     def _judged(self, answer: Sequence[Any]) -> Iterator[AdmissionVerdict]:
         codes, waits = answer[0], iter(answer[1:])

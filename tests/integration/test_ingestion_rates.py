@@ -151,3 +151,17 @@ def test_links_of_a_page_s_key_to_many_users_have_a_rate(
         assert told.count("rate_limited") >= 150, "the script may have taken a moment"
         assert set(codes(range(200))) == {None}, "known ones go on"
         assert set(codes(range(1_000, 1_400), auth=AUTH)) == {None}, "servers have no such rate"
+
+
+def test_a_flood_of_links_does_not_pass_while_redis_is_away(
+    broker: KafkaSettings, namespace: str
+) -> None:
+    away = RedisSettings(url=SecretStr("redis://127.0.0.1:1/0"), timeout_s=0.1)
+    links = [{"type": "identify", "userId": f"u{n}", "anonymousId": f"a{n}"} for n in range(400)]
+    keys = {"browser_keys": SecretStr("page:in-the-page")}
+    with ingestion(broker, away, namespace, **keys) as client:
+        answer = client.post("/v1/batch", json={"batch": links}, auth=("in-the-page", "")).json()
+        codes = [result.get("code") for result in answer["results"]]
+        assert codes == [None] * 200 + ["rate_limited"] * 200
+        servers = client.post("/v1/batch", json={"batch": links}, auth=AUTH).json()
+        assert servers["accepted"] == 400

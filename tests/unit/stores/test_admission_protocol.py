@@ -85,5 +85,5 @@ def test_answer_is_read_as_a_verdict_on_each_query() -> None:
 def test_without_an_answer_every_id_is_pending() -> None:
     call = AdmissionCall([query_of(Rates(KEY, VISITOR))], "p:")
     assert call.verdicts(None) == [
-        AdmissionVerdict(bytes((PENDING, UNCHECKED, PENDING, UNCHECKED)))
+        AdmissionVerdict(bytes((PENDING, UNCHECKED, PENDING, UNCHECKED)), counted=False)
     ]
