@@ -81,7 +81,7 @@ def test_it_says_what_was_deleted_and_until_when_topics_and_models_keep_the_rest
     assert places["topics"].at == ERASED + 30 * DAY_MS + 360_000
     (logs,) = (
         place
-        for place in receipt("e", state, ENTRY, [], SETTINGS, ERASED).places
+        for place in receipt("e", state, ENTRY, before(), SETTINGS, ERASED).places
         if place.place == "logs"
     )
     assert logs.at == ERASED + 30 * DAY_MS

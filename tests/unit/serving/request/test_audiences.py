@@ -125,12 +125,13 @@ async def test_time_ends_it(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> 
 async def test_request_that_would_wait_too_long_for_its_turn_is_refused(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setting, began = a_shop(bundle), asyncio.Event()
+    setting, began, refused = a_shop(bundle), asyncio.Event(), asyncio.Event()
     setting.line.audiences._visitor_s = 1.0
     read = setting.online.users
 
     async def reading(visitor_ids: Sequence[str]) -> dict[str, tuple[str, VisitorState]]:
         began.set()
+        await refused.wait()
         return await read(visitor_ids)
 
     monkeypatch.setattr(setting.online, "users", reading)
@@ -138,5 +139,6 @@ async def test_request_that_would_wait_too_long_for_its_turn_is_refused(
     await began.wait()
     with pytest.raises(OverloadedError):
         await of(setting)
+    refused.set()
     assert users(await first) == ["near", "far"]
     assert users(await of(setting)) == ["near", "far"]
