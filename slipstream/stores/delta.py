@@ -17,7 +17,7 @@ from deltalake import (
     WriterProperties,
     write_deltalake,
 )
-from pyarrow.fs import FileType
+from pyarrow.fs import FileInfo, FileType
 
 from slipstream.contracts.times import DAY_MS, HOUR_MS, now_ms
 
@@ -31,6 +31,8 @@ GROWING: Final = {
 _WRITER: Final = WriterProperties(compression="SNAPPY", column_properties=GROWING)
 ERASURE: Final = "erasure"
 _BATCH_ROWS: Final = 32_768
+# Longest that a writer takes from a file to the commit that names it, in seconds.
+_WRITING_S: Final = 60.0
 
 
 def append(opened: DeltaTable, rows: pa.Table, transactions: list[Transaction]) -> None:
@@ -204,28 +206,44 @@ def empty(opened: DeltaTable, column: str, before_day: str) -> int:
     return len(days)
 
 
-def vacuum(opened: DeltaTable, retention_h: int, full: bool) -> int:
+def vacuum(opened: DeltaTable, retention_h: int) -> int:
     """Delete the files that only versions older than `retention_h` need; returns their number.
 
-    With `full`, files that no commit names go, too, since the log forgets such files before they
-    are this old. Younger ones may be those of a writer that has not committed yet.
+    Files that no commit names go, too, since the log forgets such files before they are this old.
     """
     delete = partial(
-        opened.vacuum, retention_hours=retention_h, enforce_retention_duration=False, full=full
+        opened.vacuum, retention_hours=retention_h, enforce_retention_duration=False, full=True
     )
     if not delete(dry_run=True):
         return 0  # a real vacuum commits versions of its own, even without files to delete
     return len(delete(dry_run=False))
 
 
+def vacuum_beside_writers(opened: DeltaTable) -> int:
+    """Delete the files that the newest version does not need; returns their number.
+
+    Those of a writer that has not committed yet are young, and stay.
+    """
+    filesystem = opened.to_pyarrow_dataset().filesystem
+    before = time.time() - _WRITING_S
+    old = [file for file in _unneeded(opened, 0) if file.mtime.timestamp() < before]
+    for file in old:
+        filesystem.delete_file(file.path)
+    return len(old)
+
+
 def unneeded(opened: DeltaTable, retention_h: int) -> int:
     """The number of files on the disk that `vacuum` would delete."""
+    return len(_unneeded(opened, retention_h))
+
+
+def _unneeded(opened: DeltaTable, retention_h: int) -> list[FileInfo]:
     listed = opened.vacuum(
         retention_hours=retention_h, enforce_retention_duration=False, full=True, dry_run=True
     )
     # Those that went before are listed for as long as the log remembers them.
     found = opened.to_pyarrow_dataset().filesystem.get_file_info(listed) if listed else []
-    return sum(each.type != FileType.NotFound for each in found)
+    return [each for each in found if each.type != FileType.NotFound]
 
 
 def arrow_schema(opened: DeltaTable) -> pa.Schema:

@@ -206,7 +206,7 @@ class Lake(LakeReader):
         Returns:
             The number of files deleted.
         """
-        opened, full = self._open(table), True
+        opened, beside_writers = self._open(table), False
         if opened is None:
             return 0
         if erasure_h is not None:
@@ -214,10 +214,12 @@ class Lake(LakeReader):
                 opened, erasure_h, within_days=min(_LOG_DAYS, timedelta(hours=retention_h).days + 1)
             )
             retention_h = retention_h if erased is None else min(retention_h, erased)
-            full = retention_h > 0
+            beside_writers = retention_h == 0
         with translated(table):
             try:
-                return delta.vacuum(opened, retention_h, full)
+                if beside_writers:
+                    return delta.vacuum_beside_writers(opened)
+                return delta.vacuum(opened, retention_h)
             except CommitFailedError:
                 return 0
 

@@ -1,6 +1,7 @@
 """A visitor's rows are deleted, and gone from the disk after vacuum."""
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,10 +113,15 @@ def test_vacuum_after_an_erasure_takes_what_was_before_it_and_only_that(shop: La
     after = shop.version(INTERACTIONS)
     assert shop.vacuum(INTERACTIONS, 720, erasure_h=48) == 0, "it is not so long ago"
     # A writer that has not committed yet keeps its file.
-    being_written = Path(shop._uri(INTERACTIONS)) / "part-being-written.parquet"
-    being_written.write_bytes(b"PAR1")
+    folder = Path(shop._uri(INTERACTIONS))
+    for path in folder.rglob("*.parquet"):
+        os.utime(path, (1, 1))
+    being_written, abandoned = folder / "part-new.parquet", folder / "part-old.parquet"
+    for path in (being_written, abandoned):
+        path.write_bytes(b"PAR1")
+    os.utime(abandoned, (1, 1))
     assert shop.vacuum(INTERACTIONS, 720, erasure_h=0) > 0
-    assert being_written.exists()
+    assert being_written.exists() and not abandoned.exists()
     with pytest.raises(LakeUnavailableError):
         shop.read(INTERACTIONS, first)
     assert shop.read(INTERACTIONS, after).num_rows == 4
