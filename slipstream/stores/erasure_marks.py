@@ -6,7 +6,7 @@ Two sorted sets in one slot: the digests of visitors by each of a mark's two tim
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from slipstream.contracts.late_records import MARKED_MS, ErasureMark
+from slipstream.contracts.late_records import ErasureMark
 from slipstream.stores.connection import translated
 from slipstream.stores.keys import Keys
 
@@ -21,15 +21,19 @@ class ErasureMarks:
         self._keys = keys.erased("events"), keys.erased("slates")
 
     @translated()
-    def put(self, marks: Mapping[str, ErasureMark], now_ms: int) -> None:
-        """Add marks by digest, where none of a later time is, and forget those that are too old."""
+    def put(self, marks: Mapping[str, ErasureMark]) -> None:
+        """Add marks by digest, where none of a later time is."""
         digests = [*marks]
         for begin in range(0, len(digests), _AT_ONCE):
             part = digests[begin : begin + _AT_ONCE]
             for place, key in enumerate(self._keys):
                 self._redis.zadd(key, {digest: marks[digest][place] for digest in part}, gt=True)
+
+    @translated()
+    def forget(self, before_ms: int) -> None:
+        """Delete the marks of erasures that were asked for before a time (ms)."""
         for key in self._keys:
-            self._redis.zremrangebyscore(key, "-inf", now_ms - MARKED_MS)
+            self._redis.zremrangebyscore(key, "-inf", before_ms)
 
     @translated()
     def of(self, digests: Collection[str]) -> dict[str, ErasureMark]:

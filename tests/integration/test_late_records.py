@@ -192,8 +192,9 @@ def test_marks_that_redis_has_lost_come_back_from_the_lake(settings: FeaturesSet
         assert run.lake.read(lake.ERASURES)["visitors"].to_pylist() == [None]
 
         marks, now = run.store.marks, now_ms()
-        marks.put({"old": ErasureMark(now - MARKED_MS, now), "a": ErasureMark(now, now + 5)}, now)
-        marks.put({"a": ErasureMark(now - 9, now + 9)}, now)
+        marks.put({"old": ErasureMark(now - MARKED_MS, now), "a": ErasureMark(now, now + 5)})
+        marks.put({"a": ErasureMark(now - 9, now + 9)})
+        run.erasures._marking.renew()
         assert marks.of(["a", "b"]) == {"a": ErasureMark(now, now + 9)}, "the later time counts"
         assert marks.of(["old"]) == {}
 

@@ -63,7 +63,7 @@ class ErasureMarking:
             for person in new:
                 mark = ErasureMark(person.request.record.timestamp, until)
                 marks |= dict.fromkeys(map(visitor_digest, person.visitor_ids), mark)
-            self._store.marks.put(marks, now)
+            self._store.marks.put(marks)
             self._store.erasures.settle()
             ends = self._ends()  # What is read from behind them is read with the marks.
             for person in new:
@@ -91,25 +91,27 @@ class ErasureMarking:
         self._marked.pop(request, None)
 
     def renew(self) -> None:
-        """Mark visitors again where Redis has lost marks, by the receipts in the lake.
+        """Mark visitors again where Redis has lost marks, by the receipts in the lake, and forget
+        the marks that are too old.
 
         Raises `StoreUnavailableError` and `LakeUnavailableError`.
         """
-        version, now = self._lake.version(ERASURES), now_ms()
+        version, since = self._lake.version(ERASURES), now_ms() - MARKED_MS
+        self._store.marks.forget(since)
         if version is None:
             return
         if version != self._receipts_seen:
-            self._known = self._of_receipts(version, now)
+            self._known = self._of_receipts(version)
             self._receipts_seen = version
+        self._known = {name: mark for name, mark in self._known.items() if mark.asked_at > since}
         if self._store.marks.count() < len(self._known):
-            self._store.marks.put(self._known, now)
+            self._store.marks.put(self._known)
 
-    def _of_receipts(self, version: int, now: int) -> dict[str, ErasureMark]:
+    def _of_receipts(self, version: int) -> dict[str, ErasureMark]:
         """The marks that the receipts of a version of the lake's table hold."""
         known: dict[str, ErasureMark] = {}
         for batch in self._lake.scan(ERASURES, version):
             for row in batch.filter(pc.is_valid(batch["visitors"])).to_pylist():
                 mark = ErasureMark(row["asked_at"], row["slates_until"])
-                if mark.asked_at > now - MARKED_MS:
-                    known |= dict.fromkeys(orjson.loads(row["visitors"]), mark)
+                known |= dict.fromkeys(orjson.loads(row["visitors"]), mark)
         return known
