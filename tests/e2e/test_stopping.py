@@ -56,6 +56,7 @@ def test_ctrl_c_on_a_running_stack_stops_everything_once_what_was_accepted_is_in
     assert lake.count(INTERACTIONS) == there + accepted
 
 
+@pytest.mark.servers("embedded")  # whose files are its own
 def test_what_a_stack_keeps_is_its_user_s_alone(stack: Stack) -> None:
     kept = [path for path in stack.directory.rglob("*") if path.name != "up.log"]
     assert {path.suffix for path in kept} >= {".db", ".log", ".parquet"}

@@ -14,6 +14,7 @@ import pyarrow as pa
 from slipstream.broker.consumer import Consumer
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.page_visitors import apart_id
 from slipstream.contracts.times import DAY_MS
 from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS
 from slipstream.contracts.vocabulary import WITHOUT_SIGNAL, signal_weight
@@ -141,7 +142,9 @@ def _visitors(
         theirs[users.get(event.user_id, event.user_id)].append(event)
     keys = Keys(namespace)
     stored = _values(client, keys.visitor(""))
-    for visitor_id in stored.keys() - theirs.keys() - users.keys():
+    # A server's link makes the visitor apart of the device the user, too.
+    apart = {apart_id(visitor_id) for visitor_id in users}
+    for visitor_id in stored.keys() - theirs.keys() - users.keys() - apart:
         found.say("foreign visitor", visitor_id)
     for visitor_id, events in theirs.items():
         value = stored.get(visitor_id)
