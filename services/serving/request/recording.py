@@ -15,7 +15,7 @@ from slipstream.contracts.circumstances import (
     RecordedHistory,
 )
 from slipstream.contracts.events import Slate
-from slipstream.contracts.experiments import Variant
+from slipstream.contracts.experiments import NO_EXPERIMENT, Variant
 from slipstream.contracts.times import now_ms
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
@@ -27,8 +27,6 @@ from slipstream.slates.visitor_reading import VisitorReading
 
 # Age of the catalogue's last change from which masks and lists follow it, with some to spare.
 _SETTLED_S: Final = 1.5
-# Values of fields that are left out, since readers fill them in.
-_LEFT_OUT: Final[tuple[Any, ...]] = (None, "", (), [], {}, [None])
 
 # The fields that `_wishes` reads, and what they are in a request that says nothing of them.
 _WISHES: Final = attrgetter(
@@ -36,6 +34,17 @@ _WISHES: Final = attrgetter(
     *("exploration", "context", "window", "explain"),
 )
 _NO_WISHES: Final = _WISHES(SlateRequest())
+# The same for the fields of a slate that most slates leave as they are.
+_EXTRAS: Final = attrgetter(
+    *("experiment", "variant", "teams", "substituted"),
+    *("placement_revision", "touched", "propensities"),
+)
+_NO_EXTRAS: Final = ("", NO_EXPERIMENT, (), "", 0, (), ())
+
+
+# Makers of a slate outside experiments, and values of fields that are left out.
+_NO_MAKERS: Final = (None,)
+_EMPTY: Final[tuple[Any, ...]] = (None, "", [], {})
 
 
 class Moment(NamedTuple):
@@ -123,20 +132,29 @@ class CircumstancesRecorder:
             "now": plan.now_ms,
             "n": request.n,
             "steps": [step.value for step in plan.steps],
-            "models": [model and model.version for model in models],
-            "history": visitor.columns or RecordedHistory.columns(visitor.history),
-            "no_history": visitor.problem,
-            "catalog": moment.catalog,
-            "placements": moment.placements if request.placement else None,
-            "makers": [each and each.model_dump() for each in moment.makers],
-            "given": _by_step(plan.given or ()),
-            "doubts": self._doubts(models),
         }
+        # What is empty is left out, since readers fill it in.
+        if models != [None]:
+            recorded["models"] = [model and model.version for model in models]
+        if visitor.history:
+            recorded["history"] = visitor.columns or RecordedHistory.columns(visitor.history)
+        if visitor.problem:
+            recorded["no_history"] = visitor.problem
+        if moment.catalog:
+            recorded["catalog"] = moment.catalog
+        if request.placement:
+            recorded["placements"] = moment.placements
+        if moment.makers != _NO_MAKERS:
+            recorded["makers"] = [each and each.model_dump() for each in moment.makers]
+        if plan.given and (given := _by_step(plan.given)):
+            recorded["given"] = given
+        if doubts := self._doubts(models):
+            recorded["doubts"] = doubts
         if _WISHES(request) != _NO_WISHES:
             recorded |= _wishes(request)
-        if moment.fatigue:
-            recorded["fatigue"] = visitor.fruitless(plan.now_ms)
-        return {name: value for name, value in recorded.items() if value not in _LEFT_OUT}
+        if moment.fatigue and (fatigue := visitor.fruitless(plan.now_ms)):
+            recorded["fatigue"] = fatigue
+        return recorded
 
     def _doubts(self, models: Sequence[Model | None]) -> list[str]:
         doubts = []
@@ -161,7 +179,17 @@ def slate_record(
         circumstances: What it was made from; empty where it can't be made again.
         took_s: Time that the answer took.
     """
-    request = slate.plan.request
+    request, extras = slate.plan.request, {}
+    if _EXTRAS(slate) != _NO_EXTRAS:
+        extras = {
+            "experiment": slate.experiment,
+            "variant": slate.variant,
+            "teams": [*slate.teams],
+            "substituted": slate.substituted,
+            "placement_revision": slate.placement_revision,
+            "rules": [*slate.touched],
+            "propensities": [*slate.propensities],
+        }
     return Slate.of_checked(
         recommendation_id=slate.recommendation_id,
         user_id=slate.user_id or f"anonymous:{slate.recommendation_id}",
@@ -169,24 +197,18 @@ def slate_record(
         items=slate.items,
         answered_by=slate.answered_by,
         model_version=slate.model_version,
-        experiment=slate.experiment,
-        variant=slate.variant,
-        teams=[*slate.teams],
-        substituted=slate.substituted,
         placement=request.placement,
-        placement_revision=slate.placement_revision,
-        rules=[*slate.touched],
-        propensities=[*slate.propensities],
         features=visitor.features,
         latency_ms=round(took_s * 1000, 3),
         purpose=request.purpose,
         circumstances=circumstances,
+        **extras,
     )
 
 
 def _wishes(request: SlateRequest) -> dict[str, Any]:
-    """The fields of a request that most requests leave as they are."""
-    return {
+    """The fields of a request that most requests leave as they are; empty ones are left out."""
+    fields = {
         "filter": request.filter,
         "boosts": [boost.model_dump(exclude_defaults=True) for boost in request.boosts],
         "exclude": sorted(request.exclude),
@@ -199,6 +221,7 @@ def _wishes(request: SlateRequest) -> dict[str, Any]:
         "window": request.window,
         "traced": request.explain or None,
     }
+    return {name: value for name, value in fields.items() if value not in _EMPTY}
 
 
 def _by_step(

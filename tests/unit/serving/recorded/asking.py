@@ -18,6 +18,7 @@ from services.serving.request import explaining
 from slipstream.broker.codec import encode
 from slipstream.chassis.server import server_config
 from slipstream.chassis.settings import ServiceSettings
+from slipstream.contracts import recommendation_ids
 from tests.unit.serving.app_on_fakes import make_app
 from tests.unit.serving.recorded.random_requests import Sent, requests
 from tests.unit.serving.recorded.scenes import NOW_MS, Scene
@@ -35,8 +36,10 @@ class _Clock:
     def begin(self, number: int) -> None:
         self.now_ms, self._ids = NOW_MS + number * 1_000, random.Random(number)
 
-    def new_id(self) -> uuid.UUID:
-        return uuid.UUID(int=self._ids.getrandbits(128), version=4)
+    def random(self, _bytes: int) -> bytes:
+        """The random digits of a version 4 UUID that stand where an id has its own."""
+        digits = uuid.UUID(int=self._ids.getrandbits(128), version=4).hex[13:]
+        return bytes.fromhex(f"{digits}0")
 
 
 @contextmanager
@@ -45,7 +48,7 @@ def _controlled() -> Iterator[_Clock]:
     with (
         patch.object(time, "time_ns", lambda: clock.now_ms * 1_000_000),
         patch.object(time, "time", lambda: clock.now_ms / 1_000),
-        patch.object(uuid, "uuid4", clock.new_id),
+        patch.object(recommendation_ids, "urandom", clock.random),
         patch.object(explaining, "LONGEST_S", 60.0),
     ):
         yield clock
