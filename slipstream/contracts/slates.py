@@ -1,11 +1,42 @@
-"""The reading of `recommendations.v1`, of which a slate is decoded for every answer of serving."""
+"""Ids of recommendations, and the reading of `recommendations.v1`.
 
+Ids are UUIDs of version 7 (RFC 9562), which say when they were given: the lake is partitioned by
+day, and a slate that is found by its id alone has only its day read. A slate is decoded for every
+answer of serving, so its reader is a typed one.
+"""
+
+from os import urandom
 from typing import Final
 
 import msgspec
 
 from slipstream.contracts.events import Slate, SlateItem
 from slipstream.contracts.vocabulary import SHOWN
+
+_LENGTH: Final = 32
+# Digits of the time, in ms since the epoch, before that of the version.
+_TIME_DIGITS: Final = 12
+_VERSION: Final = "7"
+# The digit of the variant, by the last two bits of a random one.
+_VARIANT: Final = {f"{digit:x}": "89ab"[digit & 3] for digit in range(16)}
+
+
+def new_recommendation_id(now_ms: int) -> str:
+    """A new id that is given at this time, as 32 hexadecimal digits."""
+    digits = urandom(10).hex()
+    return f"{now_ms:012x}{_VERSION}{digits[:3]}{_VARIANT[digits[3]]}{digits[4:19]}"
+
+
+def given_at(recommendation_id: str) -> int | None:
+    """The time (ms) at which an id was given; None for an id of another form."""
+    if len(recommendation_id) != _LENGTH or recommendation_id[_TIME_DIGITS] != _VERSION:
+        return None
+    try:
+        int(recommendation_id, 16)
+    except ValueError:
+        return None
+    return int(recommendation_id[:_TIME_DIGITS], 16)
+
 
 # Most characters of an id that has few enough bytes whatever they are.
 _PLAIN_ID: Final = 64

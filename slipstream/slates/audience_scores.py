@@ -15,7 +15,7 @@ from slipstream.slates.catalogue.borrowing import LENDERS, in_known_items, lent
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.item_space import ItemSpace
 from slipstream.slates.catalogue.model import Model
-from slipstream.slates.visitor_reading import why_not_model
+from slipstream.slates.slate_request import why_not_model
 
 _NONE: Final = Interest(0.0, None)
 

@@ -17,11 +17,18 @@ from slipstream.slates.catalogue.borrowing import in_known_items
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.columns import MOST_COLUMNS, Columns
 from slipstream.slates.catalogue.masks import Items, mask
-from slipstream.slates.made_slate import Asked, DemandAsked, MadeSlate, Making, WorkAsked
 from slipstream.slates.model_steps import FAILED, Found, Steps
-from slipstream.slates.slate_plan import AttributeSource, SlatePlan, arranged
-from slipstream.slates.slate_request import Item, Step
-from slipstream.slates.visitor_reading import VisitorReading, why_not_model
+from slipstream.slates.slate_plan import (
+    Asked,
+    AttributeSource,
+    DemandAsked,
+    MadeSlate,
+    Making,
+    SlatePlan,
+    WorkAsked,
+    arranged,
+)
+from slipstream.slates.slate_request import Item, Step, VisitorReading, why_not_model
 
 # Given features that nothing asks for are named up to this number.
 _NAMED: Final = 5

@@ -9,8 +9,7 @@ from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.masks import Filter, mask
 from slipstream.slates.catalogue.model import Model
 from slipstream.slates.slate_plan import Candidate
-from slipstream.slates.slate_request import Item, Step
-from slipstream.slates.visitor_reading import VisitorReading
+from slipstream.slates.slate_request import Item, Step, VisitorReading
 
 # Steps whose lists come from the online store, which keeps no former ones.
 OF_STORE: Final = (Step.TRENDING, Step.POPULAR)

@@ -10,11 +10,17 @@ from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.masks import Filter
 from slipstream.slates.catalogue.model import Model
 from slipstream.slates.list_steps import Wanted, unproven
-from slipstream.slates.made_slate import Asked, MadeSlate, Making
 from slipstream.slates.model_steps import Steps
-from slipstream.slates.slate_plan import Candidate, SlatePlan, arranged, own_items
-from slipstream.slates.slate_request import Item, Step
-from slipstream.slates.visitor_reading import VisitorReading
+from slipstream.slates.slate_plan import (
+    Asked,
+    Candidate,
+    MadeSlate,
+    Making,
+    SlatePlan,
+    arranged,
+    own_items,
+)
+from slipstream.slates.slate_request import Item, Step, VisitorReading
 
 # Most items that the model does not know among the candidates of a slate that explores.
 UNPROVEN: Final = 50

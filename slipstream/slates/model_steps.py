@@ -20,10 +20,15 @@ from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.masks import mask
 from slipstream.slates.catalogue.model import Model
 from slipstream.slates.list_steps import OF_STORE, Entries, Wanted, recent, selected
-from slipstream.slates.made_slate import Asked, DemandAsked, ListAsked, MadeSlate, MaskAsked
-from slipstream.slates.slate_plan import Candidate
-from slipstream.slates.slate_request import Item, Step
-from slipstream.slates.visitor_reading import VisitorReading, why_not_model
+from slipstream.slates.slate_plan import (
+    Asked,
+    Candidate,
+    DemandAsked,
+    ListAsked,
+    MadeSlate,
+    MaskAsked,
+)
+from slipstream.slates.slate_request import Item, Step, VisitorReading, why_not_model
 
 # The number of latest items of a history whose neighbours the similar step looks up.
 _SEEDS: Final = 5

@@ -21,7 +21,7 @@ from slipstream.contracts.experiments import (
 )
 from slipstream.contracts.vocabulary import SHOWN
 from slipstream.slates.arranging.shares import draws
-from slipstream.slates.made_slate import MadeSlate
+from slipstream.slates.slate_plan import MadeSlate
 from slipstream.slates.slate_request import SlateRequest
 
 

@@ -13,8 +13,8 @@ from slipstream.chassis.access.demands import requires
 from slipstream.chassis.errors import ConflictError, NotFoundError, UnavailableError
 from slipstream.contracts.access import Scope
 from slipstream.contracts.circumstances import Circumstances
-from slipstream.contracts.recommendation_ids import given_at
 from slipstream.contracts.rest import Problem, SlateRecord
+from slipstream.contracts.slates import given_at
 from slipstream.stores.lake import LakeUnavailableError
 
 router = APIRouter(prefix="/v1/slates", tags=["slates"])

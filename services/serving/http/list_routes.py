@@ -4,8 +4,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from services.serving.http.bodies import ItemSlateQuery, SlateQuery
-from services.serving.http.cursors import items_before
+from services.serving.http.bodies import ItemSlateQuery, SlateQuery, items_before
 from services.serving.http.list_bodies import (
     AudienceQuery,
     AudienceResponse,

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import Path, Request, Response
 
-from services.serving.http.bodies import ItemSlateQuery, SlateQuery
-from services.serving.http.cursors import items_before
+from services.serving.http.bodies import ItemSlateQuery, SlateQuery, items_before
 from services.serving.http.responses import ItemAttributes, page_body
 from services.serving.request.explaining import LISTS
 from services.serving.request.line import Line

@@ -15,8 +15,8 @@ from services.serving.http.bodies import (
     SessionRequest,
     SimilarQuery,
     SlateBody,
+    items_before,
 )
-from services.serving.http.cursors import items_before
 from services.serving.http.parts import (
     ANSWER,
     NOT_FOUND,

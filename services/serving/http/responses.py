@@ -7,14 +7,12 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from services.serving.http.bodies import SlateQuery
-from services.serving.http.cursors import next_cursor
+from services.serving.http.bodies import SlateQuery, next_cursor
 from slipstream.contracts.bundle import ModelMetrics
 from slipstream.contracts.events import SlateItems
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
-from slipstream.slates.made_slate import MadeSlate
-from slipstream.slates.slate_plan import Candidate
+from slipstream.slates.slate_plan import Candidate, MadeSlate
 
 
 def slate_body(slate: MadeSlate, attributes: "ItemAttributes | None" = None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from services.serving.open_inference.descriptions import MOST_VISITORS, NAME, OU
 from slipstream.chassis.errors import InvalidRequestError
 from slipstream.contracts.events import Id
 from slipstream.contracts.vocabulary import BATCH, MAX_ID_BYTES, SHOWN
-from slipstream.slates.made_slate import MadeSlate
+from slipstream.slates.slate_plan import MadeSlate
 from slipstream.slates.slate_request import MOST_ITEMS, SlateRequest
 
 MOST_DIMENSIONS = 32

@@ -38,10 +38,9 @@ from slipstream.contracts.circumstances import Circumstances
 from slipstream.contracts.rest import RecommendedItem, SlateRecord
 from slipstream.recommender.bundle import BundleError
 from slipstream.slates.catalogue.model import Model
-from slipstream.slates.made_slate import MadeSlate
 from slipstream.slates.participation import one_list
 from slipstream.slates.placement_policies import PlacementPolicies
-from slipstream.slates.slate_plan import SlatePlan
+from slipstream.slates.slate_plan import MadeSlate, SlatePlan
 from slipstream.stores.artifacts import ForeignFileError
 
 # Replays that may wait for their turn, and the longest time that one waits.

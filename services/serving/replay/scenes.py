@@ -14,9 +14,8 @@ from slipstream.contracts.rest import SlateRecord
 from slipstream.features.visitor import SequenceEvent
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
-from slipstream.slates.made_slate import Demand, DemandAsked
-from slipstream.slates.slate_request import SlateRequest, Step
-from slipstream.slates.visitor_reading import VisitorReading
+from slipstream.slates.slate_plan import Demand, DemandAsked
+from slipstream.slates.slate_request import SlateRequest, Step, VisitorReading
 
 # Source of items that are alike by attributes.
 _BY_ATTRIBUTES: Final = "attributes"

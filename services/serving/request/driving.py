@@ -11,16 +11,16 @@ from services.serving.state.filter_masks import FilterMasks
 from services.serving.state.kept_lists import KeptList, KeptLists, Who, list_key
 from slipstream.slates import given_items, making
 from slipstream.slates.catalogue.catalog import Catalog
-from slipstream.slates.made_slate import (
+from slipstream.slates.slate_plan import (
     DemandAsked,
     ListAsked,
     MadeSlate,
     Making,
     MaskAsked,
+    SlatePlan,
     WorkAsked,
 )
-from slipstream.slates.slate_plan import SlatePlan
-from slipstream.slates.visitor_reading import VisitorReading
+from slipstream.slates.slate_request import VisitorReading
 
 
 class Driver:

@@ -16,10 +16,10 @@ from slipstream.contracts.times import now_ms
 from slipstream.recommender import stages
 from slipstream.slates.catalogue.borrowing import in_known_items
 from slipstream.slates.catalogue.catalog import Catalog
-from slipstream.slates.made_slate import MadeSlate
 from slipstream.slates.reasons.measured_reasons import measured_reasons
 from slipstream.slates.reasons.words import title
-from slipstream.slates.visitor_reading import VisitorReading, why_not_model
+from slipstream.slates.slate_plan import MadeSlate
+from slipstream.slates.slate_request import VisitorReading, why_not_model
 
 # Time that an explanation may take, from its turn on.
 LONGEST_S: Final = 0.06

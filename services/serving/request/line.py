@@ -24,18 +24,18 @@ from services.serving.state.kept_lists import KeptList, KeptLists
 from slipstream.contracts.events import Slate
 from slipstream.contracts.experiments import Experiment
 from slipstream.contracts.placements import Placement
-from slipstream.contracts.recommendation_ids import new_recommendation_id
+from slipstream.contracts.slates import new_recommendation_id
 from slipstream.contracts.times import now_ms
 from slipstream.features.visitor import visitor_features
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
-from slipstream.slates.made_slate import MadeSlate
 from slipstream.slates.participation import NONE, one_list, participation
 from slipstream.slates.placement_policies import PlacementPolicies
-from slipstream.slates.slate_plan import SlatePlan
-from slipstream.slates.slate_request import SlateRequest, Step
-from slipstream.slates.visitor_reading import (
+from slipstream.slates.slate_plan import MadeSlate, SlatePlan
+from slipstream.slates.slate_request import (
     RECORDED,
+    SlateRequest,
+    Step,
     VisitorReading,
     read_visitor,
     told_visitor,

@@ -19,11 +19,9 @@ from slipstream.contracts.experiments import NO_EXPERIMENT, Variant
 from slipstream.contracts.times import now_ms
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
-from slipstream.slates.made_slate import MadeSlate
 from slipstream.slates.placement_policies import PlacementPolicies
-from slipstream.slates.slate_plan import Candidate, SlatePlan
-from slipstream.slates.slate_request import SlateRequest, Step
-from slipstream.slates.visitor_reading import VisitorReading
+from slipstream.slates.slate_plan import Candidate, MadeSlate, SlatePlan
+from slipstream.slates.slate_request import SlateRequest, Step, VisitorReading
 
 # Age of the catalogue's last change from which masks and lists follow it, with some to spare.
 _SETTLED_S: Final = 1.5

@@ -12,7 +12,7 @@ from slipstream.features.demand import POPULAR_WINDOWS
 from slipstream.recommender import stages
 from slipstream.recommender.sound import answer_without_failed_parts
 from slipstream.slates.catalogue.model import Model
-from slipstream.slates.made_slate import Demand, DemandAsked
+from slipstream.slates.slate_plan import Demand, DemandAsked
 from slipstream.slates.slate_request import Step
 from slipstream.stores.online import StoreUnavailableError
 

@@ -15,23 +15,20 @@ from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from services.serving.metrics import ServingMetrics
-from services.serving.request.circuits import CircuitBreaker
 from services.serving.request.driving import Driver
 from services.serving.request.load import Load
-from services.serving.request.store_reads import Budget
+from services.serving.request.store_reads import Budget, CircuitBreaker
 from slipstream.chassis.logging import carrying, get_logger, request_id
 from slipstream.contracts.events import Slate
 from slipstream.contracts.experiments import Variant
-from slipstream.contracts.recommendation_ids import new_recommendation_id
+from slipstream.contracts.slates import new_recommendation_id
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.vocabulary import SHADOW
 from slipstream.slates.catalogue.columns import Columns
 from slipstream.slates.catalogue.model import Model
-from slipstream.slates.made_slate import MadeSlate
 from slipstream.slates.placement_policies import PlacementPolicies
-from slipstream.slates.slate_plan import SlatePlan
-from slipstream.slates.slate_request import Step
-from slipstream.slates.visitor_reading import VisitorReading
+from slipstream.slates.slate_plan import MadeSlate, SlatePlan
+from slipstream.slates.slate_request import Step, VisitorReading
 
 log = get_logger(__name__)
 

@@ -20,8 +20,7 @@ from slipstream.features.visitor import SequenceEvent
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
 from slipstream.slates.slate_plan import Candidate, SlatePlan
-from slipstream.slates.slate_request import Item, Step
-from slipstream.slates.visitor_reading import VisitorReading
+from slipstream.slates.slate_request import Item, Step, VisitorReading
 
 # Longest time that a list is given. It is deleted at the next sweep, and with it the history of
 # somebody who may have been erased meanwhile.

@@ -10,7 +10,7 @@ from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.fit import FitOptions, fit
 from slipstream.recommender.stages import Recommendation
 from slipstream.slates.catalogue.borrowing import CONTENT, merged
-from slipstream.slates.made_slate import MadeSlate
+from slipstream.slates.slate_plan import MadeSlate
 from slipstream.slates.slate_request import SlateRequest, Step
 from tests.unit.serving.fakes import (
     ITEMS,

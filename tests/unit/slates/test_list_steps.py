@@ -8,7 +8,7 @@ import pytest
 from slipstream.features.visitor import SequenceEvent, VisitorState
 from slipstream.models.neighbours import HistoryWeighting, ItemToItem
 from slipstream.recommender.bundle import Bundle
-from slipstream.slates.made_slate import MadeSlate
+from slipstream.slates.slate_plan import MadeSlate
 from slipstream.slates.slate_request import SlateRequest, Step
 from tests.unit.serving.fakes import FakeOnline, Setting, item_record, model
 

@@ -12,7 +12,7 @@ from services.features.settings import FeaturesSettings
 from slipstream.chassis.settings import LakeSettings
 from slipstream.chassis.slices import LargeRequests
 from slipstream.contracts.positions import Source
-from slipstream.contracts.recommendation_ids import new_recommendation_id
+from slipstream.contracts.slates import new_recommendation_id
 from slipstream.contracts.times import now_ms
 from slipstream.stores.lake import CATALOG, RECOMMENDATIONS, SCHEMAS, Lake
 from slipstream.stores.lake_reader import day_of

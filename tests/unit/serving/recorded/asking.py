@@ -18,7 +18,7 @@ from services.serving.request import explaining
 from slipstream.broker.codec import encode
 from slipstream.chassis.server import server_config
 from slipstream.chassis.settings import ServiceSettings
-from slipstream.contracts import recommendation_ids
+from slipstream.contracts import slates
 from tests.unit.serving.app_on_fakes import make_app
 from tests.unit.serving.recorded.random_requests import Sent, requests
 from tests.unit.serving.recorded.scenes import NOW_MS, Scene
@@ -48,7 +48,7 @@ def _controlled() -> Iterator[_Clock]:
     with (
         patch.object(time, "time_ns", lambda: clock.now_ms * 1_000_000),
         patch.object(time, "time", lambda: clock.now_ms / 1_000),
-        patch.object(recommendation_ids, "urandom", clock.random),
+        patch.object(slates, "urandom", clock.random),
         patch.object(explaining, "LONGEST_S", 60.0),
     ):
         yield clock

@@ -19,7 +19,7 @@ from slipstream.contracts.positions import StreamCatalogRecord
 from slipstream.contracts.topics import RECOMMENDATIONS
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
-from slipstream.slates.made_slate import MadeSlate
+from slipstream.slates.slate_plan import MadeSlate
 from slipstream.slates.slate_request import SlateRequest
 from tests.unit.serving.fakes import ITEMS, SHELVES, FakeOnline, Setting, item_record
 

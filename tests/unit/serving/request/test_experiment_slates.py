@@ -12,7 +12,7 @@ from slipstream.contracts.rest import RecommendationResponse
 from slipstream.contracts.vocabulary import BATCH
 from slipstream.recommender.bundle import Bundle
 from slipstream.slates.catalogue.model import Model
-from slipstream.slates.made_slate import MadeSlate
+from slipstream.slates.slate_plan import MadeSlate
 from slipstream.slates.slate_request import SlateRequest
 from tests.unit.serving.fakes import ITEMS, FakeOnline, Setting, item_record, model, visitor
 

@@ -9,7 +9,7 @@ from slipstream.models.base import History, SparseScores
 from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle
 from slipstream.slates.catalogue.catalog import Catalog
-from slipstream.slates.made_slate import MadeSlate
+from slipstream.slates.slate_plan import MadeSlate
 from slipstream.slates.slate_request import SlateRequest, Step
 from tests.unit.serving.fakes import (
     FakeOnline,

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from services.serving.request import circuits
+from services.serving.request import store_reads
 from slipstream.features.visitor import VisitorState
 from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle
-from slipstream.slates.made_slate import MadeSlate
+from slipstream.slates.slate_plan import MadeSlate
 from slipstream.slates.slate_request import SlateRequest, Step
 from tests.unit.serving.fakes import FakeOnline, Setting, model, small_bundle, visitor
 
@@ -100,14 +100,14 @@ async def test_online_store_that_hangs_is_not_asked_until_a_probe_has_heard_from
         request = SlateRequest(5, "ada")
         return (await asyncio.wait_for(setting.line.answer(request), 60)).answered_by
 
-    monkeypatch.setattr(circuits, "PAUSE_S", 3600.0)
+    monkeypatch.setattr(store_reads, "PAUSE_S", 3600.0)
     while not circuit_open(setting):
         assert await ask() == Step.TRENDING
     asked = len(online.reads)
     for _ in range(10):
         assert await ask() == Step.TRENDING
     assert len(online.reads) == asked
-    monkeypatch.setattr(circuits, "PAUSE_S", 0.0)
+    monkeypatch.setattr(store_reads, "PAUSE_S", 0.0)
     setting.line._store._breakers[""]._probe_at = 0.0
     online.hangs = False
     while circuit_open(setting):

@@ -2,8 +2,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.serving.metrics import ServingMetrics
-from services.serving.request.circuits import FAILURES, PAUSE_S, CircuitBreaker
-from services.serving.request.store_reads import StoreReads
+from services.serving.request.store_reads import FAILURES, PAUSE_S, CircuitBreaker, StoreReads
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.online import StoreUnavailableError
 from tests.unit.serving.fakes import FakeOnline, visitor

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from services.serving.request import variant_slates
-from services.serving.request.circuits import CircuitBreaker
+from services.serving.request.store_reads import CircuitBreaker
 from slipstream.recommender.bundle import Bundle
 from tests.unit.serving.fakes import model
 from tests.unit.serving.request.test_experiment_slates import Shop, ids

@@ -13,8 +13,7 @@ from slipstream.contracts.events import SlateItems
 from slipstream.features.visitor import VisitorState
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.stages import Recommendation
-from slipstream.slates.slate_request import SlateRequest
-from slipstream.slates.visitor_reading import VisitorReading
+from slipstream.slates.slate_request import SlateRequest, VisitorReading
 from slipstream.stores.online import VisitorValue
 from tests.unit.serving.app_on_fakes import URL, make_app
 from tests.unit.serving.fakes import (

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.serving.http.cursors import (
+from services.serving.http.bodies import (
     LONGEST,
     MOST_PAGED,
     CursorError,
