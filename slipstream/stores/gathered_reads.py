@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 Values = list[bytes | None]
@@ -26,7 +27,7 @@ class GatheredReads:
     def __init__(self, read: Callable[[list[str]], Awaitable[Values]]) -> None:
         self._read = read
         self._asked: list[Caller] = []
-        self._reading: set[asyncio.Task[None]] = set()
+        self._reading: set[asyncio.Future[Values]] = set()
 
     async def values(self, keys: Sequence[str]) -> Values:
         """The values of these keys, in their order. Raises what `read` raises."""
@@ -43,29 +44,24 @@ class GatheredReads:
         asked, self._asked = self._asked, []
         waiting = [(keys, answer) for keys, answer in asked if not answer.done()]
         for group in _groups(waiting):
-            task = asyncio.create_task(self._answer(group))
-            self._reading.add(task)
-            task.add_done_callback(self._reading.discard)
+            keys = [key for of_caller, _ in group for key in of_caller]
+            self._reading.add(read := asyncio.ensure_future(self._read(keys)))
+            read.add_done_callback(partial(self._ended, group))
 
-    async def _answer(self, group: list[Caller]) -> None:
-        try:
-            values = await self._read([key for keys, _ in group for key in keys])
-        except BaseException as error:
-            for _, answer in group:
-                if answer.done():
-                    continue
-                if isinstance(error, Exception):
-                    answer.set_exception(error)
-                else:
-                    answer.cancel()
-            if not isinstance(error, Exception):
-                raise
-            return
+    def _ended(self, group: list[Caller], read: asyncio.Future[Values]) -> None:
+        self._reading.discard(read)
+        error = None if read.cancelled() else read.exception()
         begin = 0
         for keys, answer in group:
             end = begin + len(keys)
-            if not answer.done():
-                answer.set_result(values[begin:end])
+            if answer.done():
+                pass  # the caller has left
+            elif read.cancelled():
+                answer.cancel()
+            elif error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(read.result()[begin:end])
             begin = end
 
 

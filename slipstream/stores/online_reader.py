@@ -16,6 +16,7 @@ from slipstream.stores import layout
 from slipstream.stores.cluster_reads import ClusterReads
 from slipstream.stores.connection import FAILURES, translated
 from slipstream.stores.gathered_reads import GatheredReads
+from slipstream.stores.key_connection import KeyConnection
 from slipstream.stores.keys import Keys
 from slipstream.stores.layout import MergeMarker, trending_items
 from slipstream.stores.markers import MOST_HOPS, Content, reading_path, state_to_read, to_read
@@ -63,13 +64,14 @@ class OnlineReader:
         self._redis: Any = waiting_client(
             settings.url.get_secret_value(), settings.timeout_s, settings.max_connections
         )
-        # A cluster's command reads keys of one slot only.
-        self._cluster = (
-            ClusterReads(self._redis, settings.max_connections)
-            if isinstance(self._redis, RedisCluster)
-            else None
-        )
-        self._reads = self._cluster or GatheredReads(self._read)
+        self._cluster: ClusterReads | None = None
+        self._connection: KeyConnection | None = None
+        self._reads: ClusterReads | GatheredReads
+        if isinstance(self._redis, RedisCluster):  # whose command reads keys of one slot only
+            self._reads = self._cluster = ClusterReads(self._redis, settings.max_connections)
+        else:
+            self._connection = KeyConnection(self._redis.connection_pool, settings.timeout_s)
+            self._reads = GatheredReads(self._connection.read)
 
     def node(self, user_id: str | None = None) -> str:
         """The node of a cluster that holds a visitor's state, or with None the lists of demand.
@@ -216,6 +218,8 @@ class OnlineReader:
             refuse_cluster(await self._redis.info("cluster"))
 
     async def aclose(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
         await self._redis.aclose()
 
     async def _followed(self, contents: dict[str, Content]) -> dict[str, Content]:
@@ -242,11 +246,6 @@ class OnlineReader:
                     self._cluster.look_again(node)
                 raise
         return answers
-
-    async def _read(self, keys: list[str]) -> list[bytes | None]:
-        with translated():
-            values: list[bytes | None] = await self._redis.mget(keys)
-        return values
 
 
 @asynccontextmanager
