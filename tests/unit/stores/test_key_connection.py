@@ -24,6 +24,7 @@ class Server:
         self.answers.set()
         self.refusal = b""
         self.streams: list[asyncio.StreamWriter] = []
+        self.accepted: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
         self.port = 0
 
     async def get_connection(self) -> Any:
@@ -36,6 +37,7 @@ class Server:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.streams.append(writer)
+        self.accepted.put_nowait(writer)
         while line := await reader.readline():
             parts = []
             for _ in range(int(line[1:])):
@@ -76,26 +78,42 @@ async def test_a_caller_that_leaves_shifts_no_answer() -> None:
         connection = KeyConnection(server, 5.0)
         await connection.read(["first"])
         server.answers.clear()
-        left, stays = (asyncio.ensure_future(connection.read([key])) for key in ("left", "stays"))
+        left, stays = (connection.read([key]) for key in ("left", "stays"))
         left.cancel()
         server.answers.set()
         assert await stays == [b"stays"]
         connection.close()
 
 
-async def test_a_lost_connection_fails_who_waits_and_the_next_command_opens_another() -> None:
+async def test_what_waits_on_a_lost_connection_is_sent_once_more() -> None:
     async with a_server() as server:
         connection = KeyConnection(server, 5.0)
         await connection.read(["first"])
         server.answers.clear()
-        waiting = [asyncio.ensure_future(connection.read([key])) for key in ("a", "b")]
+        waiting = [connection.read([key]) for key in ("a", "b")]
         await asyncio.sleep(0.01)
-        server.streams[0].transport.abort()
-        failed = await asyncio.gather(*waiting, return_exceptions=True)
-        assert [type(error) for error in failed] == [StoreUnavailableError] * 2
+        for _ in range(2):
+            accepted = await server.accepted.get()
+            if server.opened == 1:
+                accepted.transport.abort()
+        server.answers.set()
+        assert await asyncio.gather(*waiting) == [[b"a"], [b"b"]]
+        assert server.opened == 2
+        connection.close()
+
+
+async def test_what_loses_two_connections_fails_and_the_next_command_opens_another() -> None:
+    async with a_server() as server:
+        connection = KeyConnection(server, 5.0)
+        server.answers.clear()
+        waiting = connection.read(["a"])
+        for _ in range(2):
+            (await server.accepted.get()).transport.abort()
+        with pytest.raises(StoreUnavailableError):
+            await waiting
         server.answers.set()
         assert await connection.read(["c"]) == [b"c"]
-        assert server.opened == 2
+        assert server.opened == 3
         connection.close()
 
 
@@ -104,11 +122,11 @@ async def test_a_server_that_hangs_costs_its_connection() -> None:
         connection = KeyConnection(server, 0.05)
         await connection.read(["first"])
         server.answers.clear()
-        hangs = asyncio.ensure_future(connection.read(["hangs"]))
+        hangs = connection.read(["hangs"])
         await asyncio.sleep(0.1)
         server.answers.set()
         # It is noticed by whoever asks next, who gets an answer by another connection.
-        again = asyncio.ensure_future(connection.read(["again"]))
+        again = connection.read(["again"])
         with pytest.raises(StoreUnavailableError, match=r"no answer within 0\.05 s"):
             await hangs
         assert await again == [b"again"]
