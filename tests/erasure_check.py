@@ -9,6 +9,7 @@ memory, so topics, which forget by retention, are on no disk here.
 import os
 import random
 import secrets
+import shutil
 import signal
 import tempfile
 import threading
@@ -237,27 +238,22 @@ def prepare(stack: Stack) -> None:
     wait_for(lambda: stack.get("serving", "/v1/model")["version"] is not None, "the champion")
 
 
-@click.command()
-@click.option("--erasures", default=10, show_default=True, help="The number of people erased.")
-@click.option("--rate", default=100.0, show_default=True, help="Events a second beside them.")
-@click.option(
-    "--stall", default=5.0, show_default=True, help="Longest that serving or the broker stands "
-    "still between a list and its erasure, in seconds.",
-)  # fmt: skip
-@click.option("--seed", default=None, type=int, help="Seed of the moments; random by default.")
-def main(erasures: int, rate: float, stall: float, seed: int | None) -> None:
-    """Erase people from a stack of its own under load, and search every byte for them.
+@contextmanager
+def kept_on_failure() -> Iterator[Path]:
+    """A new folder, removed at the block's end unless the block fails; then its name is printed."""
+    folder = Path(tempfile.mkdtemp(prefix="slipstream-erasure-"))
+    try:
+        yield folder
+    except BaseException:
+        click.echo(f"the stack's logs and data are kept in {folder}", err=True)
+        raise
+    shutil.rmtree(folder)
 
-    \b
-    Example:  make erasure-check ERASURE_ARGS="--stall 60"
-    """
-    seed = secrets.randbits(16) if seed is None else seed
-    chance, people = random.Random(seed), people_of(erasures, stall)
-    began = time.monotonic()
-    with (
-        tempfile.TemporaryDirectory(prefix="slipstream-erasure-") as folder,
-        running(Path(folder), Outside({}, {}), **SETTINGS) as stack,
-    ):
+
+def erase_under_load(folder: Path, people: Sequence[Person], rate: float, seed: int) -> list[str]:
+    """Erase people from a stack in the folder at random moments; where anything of them is left."""
+    chance, began = random.Random(seed), time.monotonic()
+    with running(folder, Outside({}, {}), **SETTINGS) as stack:
         prepare(stack)
         click.echo(f"seed {seed}; a model after {time.monotonic() - began:.0f} s")
         load = Load(stack, rate, seed)
@@ -286,9 +282,30 @@ def main(erasures: int, rate: float, stall: float, seed: int | None) -> None:
     )
     for place in left:
         click.echo(f"LEFT: {place}")
-    click.echo(f"left of the erased: {len(left)} places; {time.monotonic() - began:.0f} s")
-    if left:
-        raise SystemExit(1)
+    return left
+
+
+@click.command()
+@click.option("--erasures", default=10, show_default=True, help="The number of people erased.")
+@click.option("--rate", default=100.0, show_default=True, help="Events a second beside them.")
+@click.option(
+    "--stall", default=5.0, show_default=True, help="Longest that serving or the broker stands "
+    "still between a list and its erasure, in seconds.",
+)  # fmt: skip
+@click.option("--seed", default=None, type=int, help="Seed of the moments; random by default.")
+def main(erasures: int, rate: float, stall: float, seed: int | None) -> None:
+    """Erase people from a stack of its own under load, and search every byte for them.
+
+    \b
+    Example:  make erasure-check ERASURE_ARGS="--stall 60"
+    """
+    seed = secrets.randbits(16) if seed is None else seed
+    people, began = people_of(erasures, stall), time.monotonic()
+    with kept_on_failure() as folder:
+        left = erase_under_load(folder, people, rate, seed)
+        click.echo(f"left of the erased: {len(left)} places; {time.monotonic() - began:.0f} s")
+        if left:
+            raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def _environment(objects: Objects, service: str) -> dict[str, str]:
         environment |= configured[source["configMapRef"]["name"]]["data"]
     for variable in container["env"]:
         reference = variable.get("valueFrom", {}).get("secretKeyRef")
-        given = secrets.get(reference["key"], "s3cret") if reference else ""
+        given = secrets.get(reference["key"], "s" * 32) if reference else ""
         value = re.sub(r"\$\((\w+)\)", lambda m: environment[m[1]], variable.get("value", given))
         if variable["name"] != "SLIPSTREAM_HTTP__ADVERTISED_HOST":
             environment[variable["name"]] = value

@@ -181,6 +181,7 @@ def test_kill_while_it_drains_loses_nothing_and_marks_what_may_be_there(
     assert len(set(unmarked(messages))) == len(unmarked(messages))
 
 
+@pytest.mark.servers("real")  # it takes ten seconds; a kill leaves the next start more to drain
 def test_what_a_stop_does_not_drain_in_time_comes_with_the_next_start(
     own_broker: OwnBroker, start: Start, namespace: str
 ) -> None:

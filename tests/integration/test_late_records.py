@@ -164,7 +164,6 @@ def test_the_pass_waits_for_what_was_read_before_its_marks(settings: FeaturesSet
     settings = settings.model_copy(update={"features": section})
     with running(settings) as run:
         send(run, event(USER, now_ms()))
-        run.settle()
         ask(run, settings)
         run.settle()
         send(run, slate(USER, now_ms()))

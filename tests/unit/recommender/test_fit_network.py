@@ -66,6 +66,10 @@ def test_refit_goes_on_with_the_network(bundle: Bundle) -> None:
     assert recommend(again, [Event(item_name(3))], 1)[0].item_id == item_name(4)
 
 
+# Parameters of the retrievers, which are chosen before the network learns, matter to no question.
+UNTUNED = replace(PROFILES["fast"], tuning_queries=10)
+
+
 class AskedError(Exception):
     """Ends a fit at the question of interest, whose answer it carries."""
 
@@ -83,6 +87,7 @@ def test_a_network_that_has_seen_the_questions_or_may_not_be_used_is_not_gone_on
         raise AskedError(start)
 
     monkeypatch.setattr(fitting, "learn", ask)
+    monkeypatch.setattr(fitting, "PROFILES", {"fast": UNTUNED})
     data = bundle.manifest.data.model_copy(update={"until": until})
     earlier = replace(bundle, manifest=bundle.manifest.model_copy(update={"data": data}))
     log = encoding.encode(SHOP, bundle.item_ids, EventWeights())
@@ -102,9 +107,7 @@ def test_where_enough_is_newer_than_the_earlier_bundle_only_that_is_validation(
     log = encoding.encode(SHOP, bundle.item_ids, EventWeights())
     until = int(np.quantile(log.timestamp, 0.95, method="lower"))  # some 360 events are newer
     monkeypatch.setattr(fitting, "learn", ask)
-    monkeypatch.setattr(
-        fitting, "PROFILES", {"fast": replace(PROFILES["fast"], ranking_queries=wanted)}
-    )
+    monkeypatch.setattr(fitting, "PROFILES", {"fast": replace(UNTUNED, ranking_queries=wanted)})
     data = bundle.manifest.data.model_copy(update={"until": until})
     earlier = replace(bundle, manifest=bundle.manifest.model_copy(update={"data": data}))
     with pytest.raises(AskedError) as asked:

@@ -24,13 +24,12 @@ from tests.unit.serving.fakes import (
     visitor,
 )
 
-BUNDLE = described_bundle()
 LONG = len(ITEMS)
 
 
-def a_setting(bundle: Bundle = BUNDLE, kept_lists: int = 0) -> Setting:
+def a_setting(bundle: Bundle | None = None, kept_lists: int = 0) -> Setting:
     online = FakeOnline({"ada": visitor("item-03", "item-04"), "bob": visitor("new-25")})
-    served = model(bundle)
+    served = model(bundle or described_bundle())
     setting = Setting(online, served, kept_lists=kept_lists)
     setting.catalog.mask(served)  # as a warm-up does
     return setting
@@ -119,7 +118,7 @@ async def test_a_model_that_knows_the_item_has_it_once() -> None:
     answer = await recommend(setting, n=LONG)
     assert ids(answer).count("item-05") == 1
     assert {item.source for item in answer.items}.isdisjoint({CONTENT}) or "content" in (
-        BUNDLE.retrievers
+        described_bundle().retrievers
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import weakref
+from functools import cache
 
 import httpx
 import pytest
@@ -27,10 +28,13 @@ from tests.unit.serving.fakes import (
     visitor,
 )
 
-BUNDLE = small_bundle()
 KEY: ListKey = (b"revision", frozenset(), 5, None, 0)
 LIST = SlateItems([Recommendation("item-01", 0.5, "ease")])
 KEPT = KeptList(VisitorReading(), LIST)
+
+
+# Fitted once, and not where tests are only collected.
+bundle = cache(small_bundle)
 
 
 def kept(setting: Setting) -> float:
@@ -39,7 +43,7 @@ def kept(setting: Setting) -> float:
 
 def a_setting(kept_lists: int = 10) -> Setting:
     online = FakeOnline({"ada": visitor("item-03", "item-04")})
-    return Setting(online, model(BUNDLE), kept_lists=kept_lists)
+    return Setting(online, model(bundle()), kept_lists=kept_lists)
 
 
 # A click on an item; an item that is shown or hidden from now on; a request for some items.
@@ -209,7 +213,7 @@ class WatchedList(SlateItems):
 
 def test_a_sweep_deletes_what_nobody_asks_for_any_more() -> None:
     now = 0.0
-    lists, served = KeptLists(2, lambda: now), model(BUNDLE)
+    lists, served = KeptLists(2, lambda: now), model(bundle())
     given = WatchedList(LIST)
     lists.of(served)[KEY] = KeptList(VisitorReading(), given)
     watched = weakref.ref(given)
@@ -224,7 +228,7 @@ def test_a_sweep_deletes_what_nobody_asks_for_any_more() -> None:
 
 def test_lists_go_after_their_time_and_with_their_model() -> None:
     now = 0.0
-    lists, served = KeptLists(2, lambda: now), model(BUNDLE)
+    lists, served = KeptLists(2, lambda: now), model(bundle())
     lists.of(served)[KEY] = KEPT
     now = LIFETIME_S - 1
     assert lists.of(served)[KEY] == KEPT
@@ -238,6 +242,6 @@ def test_lists_go_after_their_time_and_with_their_model() -> None:
 
 
 def test_without_room_nothing_is_kept() -> None:
-    lists, served = KeptLists(0), model(BUNDLE)
+    lists, served = KeptLists(0), model(bundle())
     lists.of(served)[KEY] = KEPT
     assert KEY not in lists.of(served)
