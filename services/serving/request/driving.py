@@ -83,7 +83,11 @@ class Driver:
         listed = kept.listed if kept is not None else None
         made = await self._driven(making.slate(plan, visitor, self.catalog, listed), budget)
         if kept is None and key is not None and plan.model is not None and made.listed is not None:
-            self._kept.of(plan.model)[key] = KeptList.of(visitor, made.listed)
+            # A plain slate that no other step has filled is the list as it stands.
+            whole = plan.is_plain and len(made.items) == len(made.listed)
+            self._kept.of(plan.model)[key] = KeptList.of(
+                visitor, made.items if whole else made.listed
+            )
         return made
 
     async def ranking(self, plan: SlatePlan, visitor: VisitorReading, budget: Budget) -> MadeSlate:

@@ -49,11 +49,11 @@ class KeptList(NamedTuple):
         state = visitor.state
         if state is not None and (state.merged or state.applied):
             state = replace(state, merged={}, applied={})
-        columns = RecordedHistory.columns(visitor.history)
-        return cls(
-            replace(visitor, state=state, columns=columns),
-            SlateItems(Item(each.item_id, each.score, each.source) for each in listed),
-        )
+        if visitor.columns is None:
+            visitor.columns = RecordedHistory.columns(visitor.history)
+        if not isinstance(listed, SlateItems):
+            listed = SlateItems(Item(each.item_id, each.score, each.source) for each in listed)
+        return cls(replace(visitor, state=state), listed)
 
 
 KeptByKey = MutableMapping[ListKey, KeptList]

@@ -1,6 +1,8 @@
 """A slate is read as pydantic reads it, or refused for the reason that pydantic gives."""
 
 import json
+import subprocess
+import sys
 import uuid
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +26,21 @@ def test_an_id_is_a_uuid_of_version_7_that_tells_its_time() -> None:
     assert (parsed.version, parsed.variant) == (7, uuid.RFC_4122)
     assert given_at(given) == 1_795_826_219_233
     assert new_recommendation_id(1_795_826_219_233) != given
+
+
+def test_a_forked_process_gives_other_ids() -> None:
+    code = """
+import os
+from slipstream.contracts.slates import new_recommendation_id
+new_recommendation_id(0)
+child = os.fork()
+os.write(1, f"{new_recommendation_id(0)}\\n".encode())
+if child:
+    os.waitpid(child, 0)
+"""
+    given = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    one, other = given.stdout.split()
+    assert one != other
 
 
 def test_ids_are_in_the_order_of_their_times() -> None:

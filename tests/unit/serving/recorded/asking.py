@@ -36,10 +36,9 @@ class _Clock:
     def begin(self, number: int) -> None:
         self.now_ms, self._ids = NOW_MS + number * 1_000, random.Random(number)
 
-    def random(self, _bytes: int) -> bytes:
+    def next(self) -> str:
         """The random digits of a version 4 UUID that stand where an id has its own."""
-        digits = uuid.UUID(int=self._ids.getrandbits(128), version=4).hex[13:]
-        return bytes.fromhex(f"{digits}0")
+        return uuid.UUID(int=self._ids.getrandbits(128), version=4).hex[13:]
 
 
 @contextmanager
@@ -48,7 +47,7 @@ def _controlled() -> Iterator[_Clock]:
     with (
         patch.object(time, "time_ns", lambda: clock.now_ms * 1_000_000),
         patch.object(time, "time", lambda: clock.now_ms / 1_000),
-        patch.object(slates, "urandom", clock.random),
+        patch.object(slates, "_random", clock),
         patch.object(explaining, "LONGEST_S", 60.0),
     ):
         yield clock
