@@ -120,7 +120,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         cache_dir = stack.enter_context(replica_folder(own.cache_dir, leads=not place))
         # A file has one writer.
         of_place = f"-{place}" if place else ""
-        journal = CatalogJournal(cache_dir / f"catalog-{settings.namespace}{of_place}.jsonl")
+        journal = CatalogJournal(cache_dir / f"catalog-{settings.namespace}", appends=not place)
         stack.callback(journal.close)
         feed = CatalogFeed(
             catalog, store.catalog_items, lambda: consumer([CATALOG]), journal, chassis, measured
@@ -234,7 +234,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         targets: dict[str, Callable[[threading.Event], None]] = {
             "access-keys": keys.run,
             "catalog-snapshot": feed.snapshot,
-            "catalog": feed.tail,
+            "catalog": feed.follow,
             "placements": placement_feed.run,
             "experiments": experiment_feed.run,
         }

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from slipstream.models.base import Arrays
 
 # Look-ups that are kept each way, of some 200 bytes.
-_KEPT: Final = 1 << 14
+_KEPT: Final = 1 << 13
 # Ids that are compared at a time.
 _PORTION: Final = 1 << 16
 
@@ -29,7 +29,8 @@ class StoredIds(Sequence[str]):
 
     Attributes:
         arrays: The arrays.
-        numbers: The number of each id.
+        find: Returns the number of an id; None for an id that is not among them.
+        numbers: The same as a mapping.
     """
 
     def __init__(self, arrays: Arrays) -> None:
@@ -38,7 +39,8 @@ class StoredIds(Sequence[str]):
         self.arrays = arrays
         self._text = _reader(arrays)
         self._kept = lru_cache(_KEPT)(self._text)
-        self.numbers: Mapping[str, int] = _Numbers(arrays)
+        self.find: Callable[[str], int | None] = lru_cache(_KEPT)(_finder(arrays))
+        self.numbers: Mapping[str, int] = _Numbers(arrays, self.find)
 
     def __len__(self) -> int:
         return len(self.arrays["ends"])
@@ -101,9 +103,8 @@ def arrays_of(item_ids: Iterable[str]) -> Arrays:
 
 
 class _Numbers(Mapping[str, int]):
-    def __init__(self, arrays: Arrays) -> None:
-        self._arrays = arrays
-        self._find = lru_cache(_KEPT)(_finder(arrays))
+    def __init__(self, arrays: Arrays, find: Callable[[str], int | None]) -> None:
+        self._arrays, self._find = arrays, find
 
     def __getitem__(self, item_id: str) -> int:
         number = self._find(item_id)
