@@ -113,7 +113,9 @@ def service_command(name: str) -> click.Command:
         if count == 1:
             serve(app, settings, name)
         else:
-            serve_in_processes(partial(app_module.create_app, settings), settings, name, count)
+            create_app = partial(app_module.create_app, settings)
+            load_ahead = getattr(app_module, "load_ahead", None)
+            serve_in_processes(create_app, settings, name, count, load_ahead)
 
     example = " \\\n          ".join((*needed_settings(name), f"slipstream {name}"))
     return click.Command(

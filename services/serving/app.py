@@ -41,6 +41,9 @@ from slipstream.contracts.access import Scope
 from slipstream.contracts.placements import Placement
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import CATALOG, EXPERIMENTS, MODEL_EVENTS, PLACEMENTS
+from slipstream.models.kernels import lists
+from slipstream.models.kernels import slates as slate_kernels
+from slipstream.models.kernels.compiler import prepare
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.making import warm_up
 from slipstream.stores.online import OnlineReader, OnlineStore
@@ -74,6 +77,12 @@ def create_app(settings: ServingSettings) -> FastAPI:
     app.state.inference_statistics = Statistics()
     app.add_middleware(ProtocolErrors)
     return app
+
+
+def load_ahead() -> None:
+    """Load the kernels in the process that forks the others, which then share 65 MB of code."""
+    prepare(lists.recommend, lists.RECOMMEND)
+    prepare(slate_kernels.fill, slate_kernels.FILL)
 
 
 # Time for which the event loop keeps the interpreter while the kernels' thread waits for it.
@@ -111,7 +120,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         cache_dir = stack.enter_context(replica_folder(own.cache_dir, leads=not place))
         # A file has one writer.
         of_place = f"-{place}" if place else ""
-        journal = CatalogJournal(cache_dir / f"catalog-{settings.namespace}{of_place}.jsonl")
+        journal = CatalogJournal(cache_dir / f"catalog-{settings.namespace}", appends=not place)
         stack.callback(journal.close)
         feed = CatalogFeed(
             catalog, store.catalog_items, lambda: consumer([CATALOG]), journal, chassis, measured
@@ -225,7 +234,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         targets: dict[str, Callable[[threading.Event], None]] = {
             "access-keys": keys.run,
             "catalog-snapshot": feed.snapshot,
-            "catalog": feed.tail,
+            "catalog": feed.follow,
             "placements": placement_feed.run,
             "experiments": experiment_feed.run,
         }

@@ -40,7 +40,11 @@ class Sockets(NamedTuple):
 
 
 def serve_in_processes(
-    create_app: Callable[[], FastAPI], settings: ServiceSettings, name: str, count: int
+    create_app: Callable[[], FastAPI],
+    settings: ServiceSettings,
+    name: str,
+    count: int,
+    load_ahead: Callable[[], None] | None = None,
 ) -> None:
     """Run `count` processes of a service until SIGTERM or SIGINT, and return when all have ended.
 
@@ -52,10 +56,13 @@ def serve_in_processes(
         settings: The service's settings.
         name: The service's name.
         count: Number of processes.
+        load_ahead: Loads what the processes then share; it must start no thread.
     """
     sockets = _open(settings, name, count)
     siblings = tuple(f"http://127.0.0.1:{each.own.getsockname()[1]}" for each in sockets)
-    # What is imported by now is shared memory, as long as nobody writes to it.
+    if load_ahead is not None:
+        load_ahead()
+    # What is loaded by now is shared memory, as long as nobody writes to it.
     gc.collect()
     gc.freeze()
     parent = os.getpid()

@@ -3,6 +3,7 @@
     manifest.json                version, data, results, and size and SHA-256 of every other file
     recommender.json             event weights, blend, retrievers and their parameters
     item_ids.npy, item_ends.npy  the catalogue: UTF-8 bytes, and where each id ends
+    item_index.<array>.npy       the number of each id (`stored_ids`); absent in older bundles
     attributes.<array>.npy       attributes of the items, where they have any
     <retriever>.<array>.npy      memory-mapped when loaded
     ranker.…, items.<array>.npy  where the bundle has a ranker
@@ -21,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from pydantic import ValidationError
@@ -39,10 +40,15 @@ from slipstream.recommender.mlmodel import LEFT_BY_MLFLOW, MLMODEL, mlmodel
 from slipstream.recommender.plan import Plan
 from slipstream.recommender.ranking_features import ItemTable, Ranking
 from slipstream.recommender.stored_attributes import StoredAttributes, stored
+from slipstream.recommender.stored_ids import StoredIds, arrays_of
 
 _KINDS: dict[str, type[Retriever]] = {
     kind.kind: kind for kind in (ItemToItem, Popularity, Sessions, Transformer)
 }
+
+# Arrays of the item ids: the files of two, and those that are their index.
+_IDS: Final = {"texts": "ids", "ends": "ends"}
+_INDEX: Final = ("hashes", "order", "buckets")
 
 
 class BundleError(ValueError):
@@ -70,7 +76,7 @@ class Bundle:
     """
 
     manifest: Manifest
-    item_ids: list[str]
+    item_ids: Sequence[str]
     retrievers: Mapping[str, Retriever]
     blend: Blend
     ranking: Ranking | None = None
@@ -81,8 +87,10 @@ class Bundle:
     content: ContentIndex | None = None
 
     @cached_property
-    def index(self) -> dict[str, int]:
+    def index(self) -> Mapping[str, int]:
         """Item id to its place in the catalogue."""
+        if isinstance(self.item_ids, StoredIds):
+            return self.item_ids.numbers
         return {item_id: place for place, item_id in enumerate(self.item_ids)}
 
     @cached_property
@@ -149,15 +157,8 @@ def load_bundle(directory: str | Path) -> Bundle:
         arrays = _arrays(directory, "baskets", basket["arrays"])
         baskets = ItemToItem.restore(arrays, basket["parameters"])
     indexed = content.get("content_index")
-    ids = _array(directory / "item_ids.npy").tobytes()
-    ends = _array(directory / "item_ends.npy").tolist()
-    item_ids = (
-        [ids[begin:end].decode() for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
-        if ends
-        else []
-    )
-    index = {item_id: place for place, item_id in enumerate(item_ids)}
-    bundle = Bundle(
+    item_ids = _item_ids(directory)
+    return Bundle(
         manifest=manifest,
         item_ids=item_ids,
         retrievers=retrievers,
@@ -167,14 +168,19 @@ def load_bundle(directory: str | Path) -> Bundle:
         ),
         event_weights=EventWeights(**content["event_weights"]),
         repeats=content["repeats"],
-        attributes=_attributes(directory, index),
+        attributes=_attributes(directory, item_ids.numbers),
         baskets=baskets,
         content=ContentIndex.restore(_arrays(directory, "content_index", indexed))
         if indexed
         else None,
     )
-    vars(bundle)["index"] = index  # it is there already; a second one would be as large
-    return bundle
+
+
+def _item_ids(directory: Path) -> StoredIds:
+    arrays = {name: _array(directory / f"item_{file}.npy") for name, file in _IDS.items()}
+    if (directory / "item_index.hashes.npy").exists():
+        arrays |= _arrays(directory, "item_index", _INDEX)
+    return StoredIds(arrays)
 
 
 def _attributes(
@@ -224,12 +230,10 @@ def _write_files(bundle: Bundle, directory: Path) -> None:
     (directory / MLMODEL).write_text(mlmodel(bundle.manifest))
     if bundle.attributes is not None:
         tables["attributes"] = stored(bundle.attributes, bundle.item_ids)
-    encoded = [item_id.encode() for item_id in bundle.item_ids]
-    np.save(directory / "item_ids.npy", np.frombuffer(b"".join(encoded), np.uint8))
-    np.save(
-        directory / "item_ends.npy",
-        np.cumsum([len(item_id) for item_id in encoded], dtype=np.int64),
-    )
+    item_ids = arrays_of(bundle.item_ids)
+    for name, file in _IDS.items():
+        np.save(directory / f"item_{file}.npy", item_ids[name])
+    tables["item_index"] = {name: item_ids[name] for name in _INDEX}
     for name, arrays in tables.items():
         for array_name, array in arrays.items():
             np.save(

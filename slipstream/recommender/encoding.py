@@ -1,5 +1,6 @@
 """Encoding of tables with names as arrays of numbers: catalogue, interaction log, queries."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +29,9 @@ def met_items(interactions: pa.Table, weights: EventWeights) -> list[str]:
     return sorted(pc.unique(interactions["item_id"].filter(signals)).drop_null().to_pylist())
 
 
-def encode(interactions: pa.Table, item_ids: list[str], weights: EventWeights) -> InteractionLog:
+def encode(
+    interactions: pa.Table, item_ids: Sequence[str], weights: EventWeights
+) -> InteractionLog:
     """The log of the events that have a weight and an item of the catalogue.
 
     Users are numbered as they first appear. Needs the columns `user_id`, `item_id`, `event_type`,
@@ -51,7 +54,7 @@ def encode(interactions: pa.Table, item_ids: list[str], weights: EventWeights) -
 
 
 def log_rows(
-    interactions: pa.Table, item_ids: list[str], weights: EventWeights
+    interactions: pa.Table, item_ids: Sequence[str], weights: EventWeights
 ) -> NDArray[np.int64]:
     """The rows of the table that `encode` makes the log of, in the order of the log."""
     weight, item = event_weights(interactions, weights), _places(interactions, item_ids)
@@ -61,7 +64,7 @@ def log_rows(
     return rows[np.lexsort((times, users))]
 
 
-def _places(interactions: pa.Table, item_ids: list[str]) -> NDArray[np.int64]:
+def _places(interactions: pa.Table, item_ids: Sequence[str]) -> NDArray[np.int64]:
     """The place of each row's item in the catalogue, -1 for an item outside it."""
     places = pc.index_in(interactions["item_id"], pa.array(item_ids, pa.string()))
     found: NDArray[np.int64] = pc.fill_null(places, -1).to_numpy()

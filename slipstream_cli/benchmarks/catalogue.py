@@ -88,4 +88,10 @@ def _rows(size: int, figures: CatalogueFigures, first: float) -> list[Measuremen
             note=f"and {figures.mapped_mb:,.0f} MB of mapped files that workers share; the"
             f" catalogue's items and attributes add {figures.catalogue_mb:,.0f} MB",
         ),
+        Measurement(
+            name="  memory of a further worker",
+            value=figures.further_mb,
+            unit="MB",
+            note="of its own, with the catalogue; the rest is files and code that workers share",
+        ),
     ]

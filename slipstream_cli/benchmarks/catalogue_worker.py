@@ -1,14 +1,17 @@
 """The stages of a bundle in a process of its own: processor times, recall, memory.
 
-Imports what a worker of serving imports, and no more, since that is part of its memory. A request's
-time is the least processor time of several rounds, since other programs' turns say nothing about
-the stages.
+Imports what a worker of serving imports, and no more, since that is part of its memory. A further
+worker is forked first, and asked last. A request's time is the least processor time of several
+rounds, since other programs' turns say nothing about the stages.
 """
 
+import gc
 import json
+import multiprocessing
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +21,21 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unus
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import StreamCatalogRecord
 from slipstream.models.base import Mask
+from slipstream.models.kernels import lists
+from slipstream.models.kernels.compiler import prepare
 from slipstream.models.nearest import Nearest
 from slipstream.models.transformer import Transformer
 from slipstream.recommender.bundle import Bundle, load_bundle
 from slipstream.recommender.network import NETWORK
 from slipstream.recommender.stages import CANDIDATES, Event, encode_history, recommend
+from slipstream.slates.catalogue import mapped_rooms
 from slipstream.slates.catalogue.catalog import Catalog
+from slipstream.slates.catalogue.model import Model
 
 # Names within a model's folder.
 HISTORIES = "histories.json"
 BUNDLE = "bundle"
+_ITEMS = "catalogue.items"
 LENGTH = 10
 KEPT = 0.001
 RECALLED = 10
@@ -49,6 +57,7 @@ class CatalogueFigures:
         private_mb: Memory that each worker has for itself once it has answered.
         mapped_mb: Resident part of the bundle's files, which all workers share.
         catalogue_mb: What the catalogue's items and attributes add to `private_mb`.
+        further_mb: Memory that a further worker, with bundle and catalogue, shares with nobody.
     """
 
     plain: NDArray[np.float64]
@@ -59,15 +68,18 @@ class CatalogueFigures:
     private_mb: float
     mapped_mb: float
     catalogue_mb: float
+    further_mb: float
 
 
 def measure(made: Path, seed: int = 0) -> CatalogueFigures:
     """Figures of the model in a folder of `simulated_model`."""
-    bundle = load_bundle(made / BUNDLE)
-    histories = [
-        [Event(item_id, "view", 60_000 * at) for at, item_id in enumerate(history)]
-        for history in json.loads((made / HISTORIES).read_text())
-    ]
+    prepare(lists.recommend, lists.RECOMMEND)
+    gc.collect()
+    gc.freeze()
+    forked = multiprocessing.get_context("fork")
+    further, its_end = forked.Pipe()
+    forked.Process(target=_further, args=(its_end, made), daemon=True).start()
+    bundle, histories = load_bundle(made / BUNDLE), _histories(made)
     size = len(bundle.item_ids)
     kept = np.random.default_rng(seed).permutation(size)[: max(LENGTH, int(KEPT * size))]
     mask = np.zeros(size, np.bool_)
@@ -75,15 +87,47 @@ def measure(made: Path, seed: int = 0) -> CatalogueFigures:
     with threadpool_limits(1):
         plain, _ = _times(bundle, histories, None)
         filtered, short = _times(bundle, histories, mask)
-        private, mapped = _memory_mb(made / BUNDLE)
+        private, mapped = _memory_mb(made)
         recall = _recall(bundle, histories)
         same = _kept(bundle, histories)
-    before, _ = _memory_mb(made / BUNDLE)
+    before, _ = _memory_mb(made)
     catalogue = Catalog()
     _fill(catalogue, bundle)
-    added = _memory_mb(made / BUNDLE)[0] - before
-    del catalogue  # held until now, so that it was counted
-    return CatalogueFigures(plain, filtered, short, recall, same, private, mapped, added)
+    mapped_rooms.write(made / _ITEMS, catalogue.rooms()[0], "bench")
+    _restore(catalogue := Catalog(), made)
+    added = _memory_mb(made)[0] - before
+    further.send(len(catalogue))
+    return CatalogueFigures(
+        plain, filtered, short, recall, same, private, mapped, added, further.recv()
+    )
+
+
+def _histories(made: Path) -> list[list[Event]]:
+    return [
+        [Event(item_id, "view", 60_000 * at) for at, item_id in enumerate(history)]
+        for history in json.loads((made / HISTORIES).read_text())
+    ]
+
+
+def _restore(catalogue: Catalog, made: Path) -> None:
+    found = mapped_rooms.read(made / _ITEMS)
+    assert found is not None and catalogue.restore(found[1])  # noqa: S101
+
+
+def _further(asked: Connection, made: Path) -> None:
+    """Do what a further worker does once the first one has the catalogue, and send its memory."""
+    asked.recv()
+    catalogue, model = Catalog(), Model("further", load_bundle(made / BUNDLE), made / BUNDLE, 0)
+    _restore(catalogue, made)
+    catalogue.space(model)
+    _times(model.bundle, _histories(made), None)
+    gc.collect()
+    own = 0
+    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name in ("Private_Clean", "Private_Dirty"):
+            own += int(value.split()[0])
+    asked.send(own / 1024)
 
 
 def _times(
@@ -161,17 +205,17 @@ def _fill(catalogue: Catalog, bundle: Bundle) -> Catalog:
     return catalogue
 
 
-def _memory_mb(bundle: Path) -> tuple[float, float]:
-    """Resident memory of this process apart from the bundle's files, and of these; in MiB.
+def _memory_mb(made: Path) -> tuple[float, float]:
+    """Resident memory of this process apart from a folder's files, and of these; in MiB.
 
     Read from /proc, so on Linux alone.
     """
-    private, mapped, in_bundle = 0, 0, False
+    private, mapped, in_folder = 0, 0, False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         name, _, value = line.partition(":")
         if "-" in name and " " in name:  # the head of a mapping: its range, rights and file
-            in_bundle = str(bundle) in line
+            in_folder = str(made) in line
         elif name == "Rss":
             size = int(value.split()[0])
-            mapped, private = mapped + in_bundle * size, private + (not in_bundle) * size
+            mapped, private = mapped + in_folder * size, private + (not in_folder) * size
     return private / 1024, mapped / 1024

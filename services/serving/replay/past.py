@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from services.serving.state.catalog_journal import CatalogJournal
+from services.serving.state import catalog_journal
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.chassis.errors import ConflictError
 from slipstream.contracts.circumstances import Circumstances
@@ -65,7 +65,7 @@ class PastCatalogs:
         catalog = Catalog(lambda: self._now)
         try:
             self._features.download(f"/v1/slates/{recommendation_id}/catalog", self._path)
-            for number, entry in enumerate(CatalogJournal(self._path).read()):
+            for number, entry in enumerate(catalog_journal.read(self._path)):
                 catalog.apply(entry)
                 self._expires |= "expires_at" in entry.record.attributes
                 if number % _AT_ONCE == 0:

@@ -35,7 +35,7 @@ SURPLUS = 100_000
 
 
 class CatalogFeed:
-    """Two worker targets: `snapshot` runs once, `tail` for as long as the service lives."""
+    """Two worker targets: `snapshot` runs once, `follow` for as long as the service lives."""
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class CatalogFeed:
         # The broker was looked for in vain, now or before: readiness does not wait for it.
         self.broker_was_away = False
         self._first_tried: float | None = None
+        self._tried = threading.Event()
 
     def snapshot(self, stop: threading.Event) -> None:
         """Take in the online store's snapshot.
@@ -73,24 +74,45 @@ class CatalogFeed:
         if self._first_tried is None:
             self._first_tried = time.monotonic()
         try:
-            entries = iter(self._snapshot())
-            first = next(entries, None)
-            if first is None and self._journal.exists:
-                self._load_from_disk()
-            else:
-                for entry in () if first is None else chain([first], entries):
-                    if stop.is_set():
-                        return
-                    self._catalog.apply(entry)
-                # From what is known, and not from the store alone: changes may have come before.
-                self._journal.rewrite(self._catalog.records())
+            with self._journal.turn(stop) as mine:
+                if not mine or not self._take_snapshot(stop):
+                    return
         except StoreUnavailableError:
             self._load_from_disk()
             raise
+        finally:
+            self._tried.set()
         self._loaded.set()
         self._catalog.drop_early_patches()
         self._measured.catalog_items.set(len(self._catalog))
         log.info("catalogue loaded", items=len(self._catalog))
+
+    def _take_snapshot(self, stop: threading.Event) -> bool:
+        """Whether it was taken in whole: of the processes of a service, one reads it for all."""
+        if self._journal.load(self._catalog, of_this_run=True):
+            return True
+        entries = iter(self._snapshot())
+        first = next(entries, None)
+        if first is None and self._journal.load(self._catalog):
+            return True
+        for entry in () if first is None else chain([first], entries):
+            if stop.is_set():
+                return False
+            self._catalog.apply(entry)
+        # From what is known, and not from the store alone: changes may have come before.
+        self._journal.rewrite(self._catalog)
+        return True
+
+    def follow(self, stop: threading.Event) -> None:
+        """The same as `tail`, once the snapshot was taken in or tried in vain.
+
+        A record that the snapshot has is passed over, while one that came before would be memory of
+        this process.
+        """
+        while not self._tried.wait(0.1):
+            if stop.is_set():
+                return
+        self.tail(stop)
 
     def tail(self, stop: threading.Event) -> None:
         """Read `catalog.v1` from its beginning until `stop` is set."""
@@ -115,10 +137,8 @@ class CatalogFeed:
             consumer.close()
 
     def _load_from_disk(self) -> None:
-        if self._loaded.is_set() or not self._journal.exists:
+        if self._loaded.is_set() or not self._journal.load(self._catalog):
             return
-        for entry in self._journal.read():
-            self._catalog.apply(entry)
         self._measured.catalog_items.set(len(self._catalog))
         log.warning("catalogue loaded from this disk", items=len(self._catalog))
         self._loaded.set()
@@ -131,7 +151,9 @@ class CatalogFeed:
             self._journal.append(news)
         if batch:
             if self._journal.appended > 2 * len(self._catalog) + SURPLUS:
-                self._journal.rewrite(self._catalog.records())
+                with self._journal.turn() as mine:
+                    if mine:
+                        self._journal.rewrite(self._catalog)
             observe(batch, self._chassis)
             self._measured.catalog_items.set(len(self._catalog))
 

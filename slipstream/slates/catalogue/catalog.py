@@ -9,9 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import repeat
-from typing import Any
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -20,11 +18,18 @@ from numpy.typing import NDArray
 
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.item_patches import patched
-from slipstream.contracts.positions import CatalogPlace, StreamCatalogRecord
+from slipstream.contracts.positions import StreamCatalogRecord
 from slipstream.models.base import Mask
 from slipstream.slates.catalogue.alike import votes
 from slipstream.slates.catalogue.columns import Columns
-from slipstream.slates.catalogue.growing import GrowingArray
+from slipstream.slates.catalogue.growing import (
+    GrowingArray,
+    Rooms,
+    as_room,
+    from_room,
+    part,
+    parts,
+)
 from slipstream.slates.catalogue.item_space import ItemSpace
 from slipstream.slates.catalogue.item_times import (
     Expiries,
@@ -33,7 +38,8 @@ from slipstream.slates.catalogue.item_times import (
     milliseconds,
     wall_clock,
 )
-from slipstream.slates.catalogue.log_places import AppliedPositions, EarlyPatches
+from slipstream.slates.catalogue.layers import LayeredIds, LayeredTexts
+from slipstream.slates.catalogue.log_places import AppliedPositions, EarlyPatches, ItemPlaces
 from slipstream.slates.catalogue.masks import ItemMask, Items
 from slipstream.slates.catalogue.model import Model
 
@@ -41,14 +47,8 @@ from slipstream.slates.catalogue.model import Model
 _FIRST_COMPARING_S = 1.0
 
 
-@dataclass(slots=True)
-class _Item:
-    row: int
-    attributes: bytes
-    place: CatalogPlace
-    hidden: bool
-    deleted: bool
-    expires_at: float
+_HIDDEN: Final = 1
+_DELETED: Final = 2
 
 
 class Catalog:
@@ -70,9 +70,8 @@ class Catalog:
 
     def __init__(self, clock: Callable[[], float] = wall_clock) -> None:
         self._now = clock
-        self._items: dict[str, _Item] = {}
-        self._rows: dict[str, int] = {}
-        self._item_ids: list[str] = []
+        self._item_ids, self._attributes = LayeredIds(), LayeredTexts()
+        self._places, self._states = ItemPlaces(), GrowingArray(np.uint8, 0)
         self.columns = Columns()
         self.changes, self.changed_at = 0, float("-inf")
         self.applied = AppliedPositions()
@@ -81,13 +80,78 @@ class Catalog:
         self._visibility = 0
         self._expiries, self._early = Expiries(), EarlyPatches()
         self._spaces: WeakKeyDictionary[Model, ItemSpace] = WeakKeyDictionary()
-        self._lock = threading.RLock()
+        # Records come under both locks; items expire, in the event loop, under the second alone.
+        self._taking, self._lock = threading.RLock(), threading.RLock()
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._item_ids)
 
     def __contains__(self, item_id: str) -> bool:
-        return item_id in self._items
+        return self._item_ids.row(item_id) is not None
+
+    def rooms(self) -> tuple[Rooms, object]:
+        """The catalogue in arrays that `restore` takes, and a mark of its present state.
+
+        Records wait meanwhile.
+        """
+        with self._taking:
+            moments = self._expiries.moments()
+            rows = [(self._item_ids.row(item_id), at) for item_id, at in moments.items()]
+            rooms = parts(
+                ids=self._item_ids.rooms(),
+                attributes=self._attributes.rooms(len(self)),
+                places=self._places.rooms(),
+                columns=self.columns.rooms(),
+                applied=self.applied.rooms(),
+                items={
+                    "states": self._states.room(),
+                    "shown": self._shown.room(),
+                    "appeared": self._newest.room(),
+                    "expiring": as_room(rows),
+                },
+            )
+            return rooms, self._mark()
+
+    def restore(self, rooms: Rooms, mark: object = None) -> bool:
+        """Use these arrays instead of memory of its own, and tell whether it does.
+
+        Args:
+            rooms: The arrays of another catalogue, which only an empty one takes, or of this one.
+                They are written to.
+            mark: For its own arrays, the mark that they came with; they are only taken while
+                nothing has changed since.
+        """
+        with self._taking, self._lock:
+            if len(self) and mark != self._mark():
+                return False
+            own, items = bool(len(self)), part(rooms, "items")
+            # Rows stay as they are, or are new to all readers once the ids are there.
+            self.columns = Columns.restore(part(rooms, "columns"))
+            self._attributes.restore(part(rooms, "attributes"))
+            self._places.restore(part(rooms, "places"))
+            self._states = GrowingArray.restore(0, items["states"])
+            self._newest.restore(items["appeared"])
+            if own:
+                self._item_ids.restore(part(rooms, "ids"))
+                return True
+            self._shown = GrowingArray.restore(True, items["shown"])
+            self._item_ids.restore(part(rooms, "ids"))
+            self.applied.restore(part(rooms, "applied"))
+            now = self._now()
+            for row, moment in from_room(items["expiring"]):
+                self._expiries.put(self._item_ids[row], moment, now)
+                if moment <= now:
+                    self._shown.put(row, False)
+            for model in list(self._spaces):
+                space = self._spaces[model] = ItemSpace(model.bundle, self._item_ids)
+                space.catch_up(self._shown.values)
+            self.changes, self.changed_at = self.changes + 1, time.monotonic()
+            self._visibility += 1
+            for item_id in self._early.waiting():
+                if item_id in self:
+                    for patch in self._early.take(item_id):
+                        self.apply(patch)
+        return True
 
     def apply(self, entry: StreamCatalogRecord) -> bool:
         """Take in a record about an item, and tell whether it changed something.
@@ -97,42 +161,40 @@ class Catalog:
         record = entry.record
         if record.entity not in ("item", "item_patch"):
             return False
-        with self._lock:
+        item_id = record.entity_id
+        with self._taking, self._lock:
             self.applied.note(entry.source, entry.offset)
-            known = self._items.get(record.entity_id)
+            known = self._item_ids.row(item_id)
             if record.entity == "item_patch":
                 return self._patch(entry, known)
-            if known is not None and not entry.place.replaces(known.place):
-                if record.appeared_at is not None and not known.deleted:
-                    self._newest.put_earlier(known.row, record.appeared_at)
+            deleted = known is not None and bool(self._states.get(known) & _DELETED)
+            if known is not None and not entry.place.replaces(self._places.get(known)):
+                if record.appeared_at is not None and not deleted:
+                    self._newest.put_earlier(known, record.appeared_at)
                 return False
-            item = _Item(
-                known.row if known is not None else len(self._item_ids),
-                # A copy, since orjson's own bytes keep the 4 KiB that they were written in.
-                memoryview(orjson.dumps(record.attributes)).tobytes(),
-                entry.place,
-                record.deleted or not record.available,
-                record.deleted,
-                milliseconds(record.attributes.get("expires_at")),
-            )
+            row = known if known is not None else len(self._item_ids)
+            hidden = record.deleted or not record.available
+            expires_at = milliseconds(record.attributes.get("expires_at"))
+            before = orjson.loads(self._attributes.get(row)) if known is not None else {}
             if not record.deleted:
-                appeared = appeared_at(record)
-                begins = known is None or known.deleted
-                (self._newest.put if begins else self._newest.put_earlier)(item.row, appeared)
+                begins = known is None or deleted
+                put = self._newest.put if begins else self._newest.put_earlier
+                put(row, appeared_at(record))
+            # A copy, since orjson's own bytes keep the 4 KiB that they were written in.
+            self._attributes.put(row, memoryview(orjson.dumps(record.attributes)).tobytes())
+            self._places.put(row, entry.place)
+            self._states.put(row, hidden * _HIDDEN + record.deleted * _DELETED)
             # In an order in which readers, which take no lock, meet no row that is not there yet.
             if known is None:
-                self._rows[record.entity_id] = item.row
-                self._item_ids.append(record.entity_id)
-            self._show(item.row, not item.hidden and item.expires_at > self._now())
-            before = orjson.loads(known.attributes) if known is not None else {}
-            self.columns.put(item.row, before, record.attributes)
-            self._items[record.entity_id] = item
+                self._item_ids.add(item_id)
+            self._show(row, not hidden and expires_at > self._now())
+            self.columns.put(row, before, record.attributes)
             for space in self._spaces.values():
-                space.describe(item.row)
+                space.describe(row)
             self.changes, self.changed_at = self.changes + 1, time.monotonic()
-            moment = math.inf if item.hidden else item.expires_at
-            self._expiries.put(record.entity_id, moment, self._now())
-            for patch in self._early.take(record.entity_id):
+            moment = math.inf if hidden else expires_at
+            self._expiries.put(item_id, moment, self._now())
+            for patch in self._early.take(item_id):
                 self.apply(patch)
         return True
 
@@ -144,7 +206,7 @@ class Catalog:
     def shown(self, item_id: str) -> bool:
         """Whether the item may be shown now: not deleted, not unavailable, not expired."""
         self._expire()
-        row = self._rows.get(item_id)
+        row = self._item_ids.row(item_id)
         return row is None or bool(self._shown.get(row))
 
     def visibility(self) -> int:
@@ -160,7 +222,7 @@ class Catalog:
         self._expire()
         space = self._spaces.get(model)
         if space is None:
-            space = ItemSpace(model.bundle, self._rows, self._item_ids)
+            space = ItemSpace(model.bundle, self._item_ids)
             with self._lock:
                 space.catch_up(self._shown.values)
                 space = self._spaces.setdefault(model, space)
@@ -191,7 +253,7 @@ class Catalog:
 
     def listed(self, item_ids: Sequence[str]) -> Items:
         """These items, as filters see them; those that are not in the catalogue have nothing."""
-        rows = np.fromiter(map(self._rows.get, item_ids, repeat(-1)), np.int32, len(item_ids))
+        rows = self._item_ids.rows(item_ids)
         places = dict(zip(item_ids, range(len(item_ids)), strict=True))
         return Items(self.columns, rows, places.get)
 
@@ -200,8 +262,8 @@ class Catalog:
 
     def attributes(self, item_id: str) -> bytes | None:
         """The item's attributes as JSON; None for an item that the catalogue does not have."""
-        item = self._items.get(item_id)
-        return item.attributes if item is not None else None
+        row = self._item_ids.row(item_id)
+        return self._attributes.get(row) if row is not None else None
 
     def newest(self) -> Sequence[tuple[str, float]]:
         """The latest items that may be shown, with the time at which each appeared (ms).
@@ -213,8 +275,8 @@ class Catalog:
 
     def records(self) -> Iterator[StreamCatalogRecord]:
         """A record for each item that says what the catalogue knows of it, with its position."""
-        for item_id, item in list(self._items.items()):
-            yield StreamCatalogRecord(*item.place[:2], self._record(item_id, item))
+        for row in range(len(self)):
+            yield StreamCatalogRecord(*self._places.get(row)[:2], self._record(row))
 
     def look_alikes(
         self,
@@ -236,11 +298,11 @@ class Catalog:
         if n <= 0:
             return []
         self._expire()
-        known = [self._rows[seed] for seed in seeds if seed in self._rows]
+        known = [row for seed in seeds if (row := self._item_ids.row(seed)) is not None]
         voted, weight = votes(self.columns, known)
         if not len(voted):
             return []
-        excluded = [self._rows[item_id] for item_id in exclude if item_id in self._rows]
+        excluded = self._item_ids.rows([*exclude])
         kept = self._shown.values[voted] & ~np.isin(voted, [*known, *excluded])
         if passing is not None:
             kept &= passing(self.listed([self._item_ids[row] for row in voted.tolist()]))
@@ -270,31 +332,36 @@ class Catalog:
             space.show(row, shown)
         self._visibility += changed
 
-    def _patch(self, entry: StreamCatalogRecord, known: _Item | None) -> bool:
-        item_id = entry.record.entity_id
+    def _patch(self, entry: StreamCatalogRecord, known: int | None) -> bool:
         if known is None:
             self._early.keep(entry)
             return False
-        if not entry.place.replaces(known.place):
+        if not entry.place.replaces(self._places.get(known)):
             return False
-        whole = patched(self._record(item_id, known), entry.record)
+        whole = patched(self._record(known), entry.record)
         return whole is not None and self.apply(entry._replace(record=whole))
 
-    def _record(self, item_id: str, item: _Item) -> CatalogRecord:
+    def _record(self, row: int) -> CatalogRecord:
+        state, place = self._states.get(row), self._places.get(row)
+        deleted = bool(state & _DELETED)
         return CatalogRecord(
             entity="item",
-            entity_id=item_id,
-            attributes=orjson.loads(item.attributes),
-            available=not item.hidden,
-            deleted=item.deleted,
-            timestamp=item.place.timestamp,
-            client_time=item.place.client_time,
-            appeared_at=None if item.deleted else int(self._newest.appeared(item.row)),
+            entity_id=self._item_ids[row],
+            attributes=orjson.loads(self._attributes.get(row)),
+            available=not state & _HIDDEN,
+            deleted=deleted,
+            timestamp=place.timestamp,
+            client_time=place.client_time,
+            appeared_at=None if deleted else int(self._newest.appeared(row)),
         )
+
+    def _mark(self) -> object:
+        return self.changes, self._newest.changes
 
     def _expire(self) -> None:
         if not self._expiries.due(self._now()):
             return
         with self._lock:
             for item_id in self._expiries.take(self._now()):
-                self._show(self._items[item_id].row, False)
+                if (row := self._item_ids.row(item_id)) is not None:
+                    self._show(row, False)

@@ -4,14 +4,23 @@ Numbers are floats, categories are codes, and lists of categories are lists of c
 is none of these, such as a long text or an object, has no column.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slipstream.contracts.vocabulary import is_identifying
-from slipstream.slates.catalogue.growing import GrowingArray
+from slipstream.slates.catalogue.growing import (
+    GrowingArray,
+    Room,
+    Rooms,
+    as_room,
+    from_room,
+    part,
+    parts,
+)
 
 LONGEST_CATEGORY = 64
 # Most columns of a kind: each costs memory for every item.
@@ -33,23 +42,46 @@ class Vocabulary:
     def __init__(self) -> None:
         self.codes: dict[str, int] = {}
         self.texts: list[str] = []
-        self._rows: list[dict[int, None]] = []
+        # Of codes without an entry here, the rows are those of `_stored`, each code's behind its
+        # begin.
+        self._rows: dict[int, dict[int, None]] = {}
+        self._stored: tuple[NDArray[np.int32], list[int]] = (np.empty(0, np.int32), [])
         self._counts: list[int] = []
         self._free: list[int] = []
+
+    @classmethod
+    def restore(cls, rooms: Rooms) -> Self:
+        """A vocabulary whose rows stay in the array until a code gets or loses one."""
+        restored = cls()
+        restored.texts, restored._counts, begins = from_room(rooms["values"])
+        restored._stored = rooms["rows"].array, begins
+        for code, text in enumerate(restored.texts):
+            if restored._counts[code]:
+                restored.codes[text] = code
+            else:
+                restored._free.append(code)
+        return restored
+
+    def rooms(self) -> Rooms:
+        """The vocabulary in arrays."""
+        rows = [self.rows(code) for code in range(len(self.texts))]
+        begins = np.cumsum([0, *map(len, rows)]).tolist()
+        joined = np.fromiter(chain.from_iterable(rows), np.int32)
+        values = as_room([self.texts, self._counts, begins])
+        return {"values": values, "rows": Room.full(joined)}
 
     def add(self, value: str, row: int) -> int:
         """The value's code, now that a row has the value."""
         code = self.codes.get(value)
         if code is None:
-            code = self._free.pop() if self._free else len(self._rows)
-            if code == len(self._rows):
-                self._rows.append({})
+            code = self._free.pop() if self._free else len(self._counts)
+            if code == len(self._counts):
                 self._counts.append(0)
                 self.texts.append(value)
             self.texts[code] = value
             self.codes[value] = code
         self._counts[code] += 1
-        rows = self._rows[code]
+        rows = self._own(code)
         rows[row] = None
         if len(rows) > _LISTED:
             del rows[next(iter(rows))]
@@ -59,7 +91,7 @@ class Vocabulary:
         """Take a row away from a value that it had."""
         code = self.codes[value]
         self._counts[code] -= 1
-        self._rows[code].pop(row, None)
+        self._own(code).pop(row, None)
         if not self._counts[code]:
             del self.codes[value]
             self._rows[code] = {}
@@ -67,7 +99,16 @@ class Vocabulary:
 
     def rows(self, code: int) -> list[int]:
         """The latest rows with this code, `_LISTED` at most."""
-        return list(self._rows[code])
+        rows = self._rows.get(code)
+        if rows is not None:
+            return list(rows)
+        array, begins = self._stored
+        return array[begins[code] : begins[code + 1]].tolist() if code + 1 < len(begins) else []
+
+    def _own(self, code: int) -> dict[int, None]:
+        if code not in self._rows:
+            self._rows[code] = dict.fromkeys(self.rows(code))
+        return self._rows[code]
 
 
 class CategoryColumn:
@@ -76,6 +117,18 @@ class CategoryColumn:
     def __init__(self) -> None:
         self.vocabulary = Vocabulary()
         self.codes = GrowingArray(np.int32, -1)
+
+    @classmethod
+    def restore(cls, rooms: Rooms) -> Self:
+        """The column of `rooms`."""
+        restored = cls()
+        restored.vocabulary = Vocabulary.restore(part(rooms, "vocabulary"))
+        restored.codes = GrowingArray.restore(-1, rooms["codes"])
+        return restored
+
+    def rooms(self) -> Rooms:
+        """The column in arrays."""
+        return {"codes": self.codes.room(), **parts(vocabulary=self.vocabulary.rooms())}
 
     def put(self, row: int, before: str | None, after: str | None) -> None:
         """Replace a row's value; None is no value."""
@@ -104,6 +157,26 @@ class ListColumn:
             GrowingArray[np.int32], GrowingArray[np.int64], GrowingArray[np.int64]
         ] = (GrowingArray(np.int32, -1), GrowingArray(np.int64, 0), GrowingArray(np.int64, 0))
         self._live = 0
+
+    @classmethod
+    def restore(cls, rooms: Rooms) -> Self:
+        """The column of `rooms`."""
+        restored = cls()
+        restored.vocabulary = Vocabulary.restore(part(rooms, "vocabulary"))
+        restored.arrays = (
+            GrowingArray.restore(-1, rooms["codes"]),
+            GrowingArray.restore(0, rooms["begins"]),
+            GrowingArray.restore(0, rooms["ends"]),
+        )
+        _, begins, ends = restored.arrays
+        restored._live = int((ends.values - begins.values).sum())
+        return restored
+
+    def rooms(self) -> Rooms:
+        """The column in arrays."""
+        codes, begins, ends = (array.room() for array in self.arrays)
+        arrays = {"codes": codes, "begins": begins, "ends": ends}
+        return {**arrays, **parts(vocabulary=self.vocabulary.rooms())}
 
     def put(self, row: int, before: Sequence[str], after: Sequence[str]) -> None:
         """Replace a row's values, each of which occurs once."""
@@ -167,6 +240,30 @@ class Columns:
         self.categories: dict[str, CategoryColumn] = {}
         self.lists: dict[str, ListColumn] = {}
 
+    @classmethod
+    def restore(cls, rooms: Rooms) -> Self:
+        """The columns of `rooms`."""
+        restored = cls()
+        numbers, categories, lists = from_room(rooms["names"])
+        for at, name in enumerate(numbers):
+            restored.numbers[name] = GrowingArray.restore(np.nan, rooms[f"numbers.{at}"])
+        for at, name in enumerate(categories):
+            restored.categories[name] = CategoryColumn.restore(part(rooms, f"categories.{at}"))
+        for at, name in enumerate(lists):
+            restored.lists[name] = ListColumn.restore(part(rooms, f"lists.{at}"))
+        return restored
+
+    def rooms(self) -> Rooms:
+        """The columns in arrays, by number, since names may be anything."""
+        categories = _numbered(column.rooms() for column in self.categories.values())
+        lists = _numbered(column.rooms() for column in self.lists.values())
+        numbers = {str(at): column.room() for at, column in enumerate(self.numbers.values())}
+        names = as_room([list(self.numbers), list(self.categories), list(self.lists)])
+        return {
+            "names": names,
+            **parts(numbers=numbers, categories=categories, lists=lists),
+        }
+
     def __contains__(self, name: object) -> bool:
         """Whether an item has, or had, an attribute of this name."""
         return name in self.numbers or name in self.categories or name in self.lists
@@ -209,6 +306,10 @@ class Columns:
             lists = _column(self.lists, name, ListColumn, self._most)
             if lists is not None:
                 lists.put(row, _categories(was), _categories(now))
+
+
+def _numbered(columns: Iterable[Rooms]) -> Rooms:
+    return parts(**{str(at): rooms for at, rooms in enumerate(columns)})
 
 
 def _column(

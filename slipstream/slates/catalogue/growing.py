@@ -1,11 +1,50 @@
 """Arrays that grow: one entry for each row of the catalogue."""
 
-from typing import Any, Generic, TypeVar
+from collections.abc import Mapping
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 Value = TypeVar("Value", bound=np.generic)
+
+
+class Room(NamedTuple):
+    """An array of which the first `size` entries are filled, and the others have the filler."""
+
+    array: NDArray[Any]
+    size: int
+
+    @classmethod
+    def full(cls, array: NDArray[Any]) -> Self:
+        """An array that does not grow."""
+        return cls(array, len(array))
+
+
+def as_room(value: Any) -> Room:
+    """A small value in an array, as JSON."""
+    return Room.full(np.frombuffer(orjson.dumps(value), np.uint8))
+
+
+def from_room(room: Room) -> Any:
+    """The value of `as_room`."""
+    return orjson.loads(room.array.tobytes())
+
+
+# Arrays by name; those of a part have its name and a full stop in front.
+Rooms = Mapping[str, Room]
+
+
+def parts(**rooms: Rooms) -> Rooms:
+    """The arrays of several parts."""
+    return {f"{part}.{name}": room for part in rooms for name, room in rooms[part].items()}
+
+
+def part(rooms: Rooms, name: str) -> Rooms:
+    """The arrays of one of the parts."""
+    begin = f"{name}."
+    return {key[len(begin) :]: room for key, room in rooms.items() if key.startswith(begin)}
 
 
 class GrowingArray(Generic[Value]):
@@ -26,6 +65,21 @@ class GrowingArray(Generic[Value]):
         if values is not None:
             self._room[: self._size] = values
         self._values = self._room[: self._size]
+
+    @classmethod
+    def restore(cls, filler: Any, room: Room) -> Self:
+        """The array of a room, which is written to."""
+        restored = cls(room.array.dtype.type, filler)
+        restored._room, restored._size = room
+        restored._values = restored._room[: room.size]
+        return restored
+
+    def room(self) -> Room:
+        """A copy of the array, with room for an eighth of new entries."""
+        size = self._size
+        array = np.full(size * 9 // 8 + 64, self._filler, self._room.dtype)
+        array[:size] = self._room[:size]
+        return Room(array, size)
 
     def __len__(self) -> int:
         return self._size

@@ -4,7 +4,7 @@ Masks over these numbers go into retrieval. Columns are kept once, by the catalo
 knows the row of each number.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from slipstream.models.base import Mask
 from slipstream.recommender.bundle import Bundle
 from slipstream.slates.catalogue.growing import GrowingArray
+from slipstream.slates.catalogue.layers import LayeredIds
 from slipstream.slates.catalogue.new_items import MOST_NEW_ITEMS, NewItems
 
 
@@ -26,22 +27,17 @@ class ItemSpace:
 
     Args:
         bundle: The model's bundle.
-        row_of: Row of each of the catalogue's items, by item id.
-        item_ids: Item ids by row.
+        item_ids: The catalogue's item ids by row.
 
     Attributes:
         new_items: What is known of the items that the model does not know; None for a model that
             has no index of its items by content.
     """
 
-    def __init__(self, bundle: Bundle, row_of: Mapping[str, int], item_ids: Sequence[str]) -> None:
-        self._bundle, self._item_ids, self._row_of = bundle, item_ids, row_of
+    def __init__(self, bundle: Bundle, item_ids: LayeredIds) -> None:
+        self._bundle, self._item_ids = bundle, item_ids
         self._seen = len(item_ids)
-        known = np.fromiter(
-            (row_of.get(item_id, -1) for item_id in bundle.item_ids),
-            np.int32,
-            len(bundle.item_ids),
-        )
+        known = item_ids.rows(bundle.item_ids)
         known[known >= self._seen] = -1  # met meanwhile, and caught up with later
         rest = np.ones(self._seen, np.bool_)
         rest[known[known >= 0]] = False
@@ -84,7 +80,7 @@ class ItemSpace:
         number = self._bundle.index.get(item_id)
         if number is not None:
             return number
-        row = self._row_of.get(item_id)
+        row = self._item_ids.row(item_id)
         number = -1 if row is None else self._numbers.get(row)
         return number if number >= 0 else None
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.times import parse_iso
 from slipstream.models.base import Mask
-from slipstream.slates.catalogue.growing import GrowingArray
+from slipstream.slates.catalogue.growing import GrowingArray, Room
 
 # Items of the list: enough for a filter that one item in a hundred meets.
 KEPT: Final = 5_000
@@ -34,9 +34,18 @@ class NewestItems:
     def __init__(self, kept: int = KEPT, clock: Callable[[], float] = time.monotonic) -> None:
         self._kept, self._clock = kept, clock
         self._appeared = GrowingArray(np.float64, -np.inf)
-        self._changes = 0
+        self.changes = 0
         self._made_at, self._made_of = float("-inf"), (-1, -1)
         self._list: Sequence[tuple[str, float]] = ()
+
+    def room(self) -> Room:
+        """The times in an array."""
+        return self._appeared.room()
+
+    def restore(self, room: Room) -> None:
+        """Take these times in the place of all that are here."""
+        self._appeared = GrowingArray.restore(-np.inf, room)
+        self.changes += 1
 
     def appeared(self, row: int) -> float:
         """The time at which the item of a row appeared."""
@@ -50,7 +59,7 @@ class NewestItems:
         """Set the time at which the item of a row appeared."""
         if self._appeared.get(row) != appeared:
             self._appeared.put(row, appeared)
-            self._changes += 1
+            self.changes += 1
 
     def put_earlier(self, row: int, appeared: float) -> None:
         """The same, where this time is earlier than the one that is kept."""
@@ -68,7 +77,7 @@ class NewestItems:
             shown: Whether the item of a row may be shown.
             visibility: A number that changes with `shown`.
         """
-        made_of = (self._changes, visibility)
+        made_of = (self.changes, visibility)
         now = self._clock()
         if made_of != self._made_of and now - self._made_at >= FRESH_S:
             appeared = self._appeared.values
@@ -117,6 +126,10 @@ class Expiries:
         self._moments: dict[str, float] = {}
         # Outdated moments stay, until most of them are.
         self._heap: list[tuple[float, str]] = []
+
+    def moments(self) -> dict[str, float]:
+        """A copy of all moments to come, by item."""
+        return self._moments.copy()
 
     def put(self, item_id: str, moment: float, now: float) -> None:
         """Have an item expire at this moment, instead of an earlier told one; infinity is never."""

@@ -1,9 +1,12 @@
 """Places in the log of the catalogue: positions of records that were taken in, early patches."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
-from slipstream.contracts.positions import StreamCatalogRecord, split_source
+import numpy as np
+
+from slipstream.contracts.positions import CatalogPlace, StreamCatalogRecord, split_source
+from slipstream.slates.catalogue.growing import GrowingArray, Rooms, as_room, from_room
 
 
 class AppliedPositions:
@@ -16,6 +19,15 @@ class AppliedPositions:
         self._ends: dict[str, int] = {}
         self._noted = 0
         self._by_topic: tuple[int, Mapping[str, Sequence[int]]] = (0, {})
+
+    def rooms(self) -> Rooms:
+        """The positions in arrays."""
+        return {"ends": as_room(self._ends)}
+
+    def restore(self, rooms: Rooms) -> None:
+        """Take positions in, too."""
+        for source, end in from_room(rooms["ends"]).items():
+            self.note(source, end - 1)
 
     def note(self, source: str, offset: int) -> None:
         """Note that the record at this position was taken in; one without a source has none."""
@@ -39,6 +51,45 @@ class AppliedPositions:
             # Of the number before: a record that came meanwhile makes another mapping.
             self._by_topic = noted, ends
         return self._by_topic[1]
+
+
+class ItemPlaces:
+    """The place of each row's record. Written by one thread, read by others."""
+
+    def __init__(self) -> None:
+        self._sources: dict[str, int] = {}
+        self._names: list[str] = []
+        self._arrays: dict[str, GrowingArray[Any]] = {
+            "source": GrowingArray(np.int32, 0),
+            "offset": GrowingArray(np.int64, 0),
+            "timestamp": GrowingArray(np.int64, 0),
+            "client_time": GrowingArray(np.bool_, False),
+        }
+
+    def rooms(self) -> Rooms:
+        """The places in arrays."""
+        arrays = {name: array.room() for name, array in self._arrays.items()}
+        return {"names": as_room(self._names), **arrays}
+
+    def restore(self, rooms: Rooms) -> None:
+        """Take these places in the place of all that are here."""
+        self._names = from_room(rooms["names"])
+        self._sources = {name: number for number, name in enumerate(self._names)}
+        self._arrays = {name: GrowingArray.restore(0, rooms[name]) for name in self._arrays}
+
+    def put(self, row: int, place: CatalogPlace) -> None:
+        """Set the place of a row."""
+        source = self._sources.get(place.source)
+        if source is None:
+            source = self._sources[place.source] = len(self._names)
+            self._names.append(place.source)
+        for array, value in zip(self._arrays.values(), (source, *place[1:]), strict=True):
+            array.put(row, value)
+
+    def get(self, row: int) -> CatalogPlace:
+        """The place of a row."""
+        source, *rest = (array.get(row) for array in self._arrays.values())
+        return CatalogPlace(self._names[source], *rest)
 
 
 # Items whose patches are kept, of some hundred bytes each.
@@ -68,6 +119,10 @@ class EarlyPatches:
     def take(self, item_id: str) -> list[StreamCatalogRecord]:
         """The patches of an item that is known from now on."""
         return self._waiting.pop(item_id, [])
+
+    def waiting(self) -> list[str]:
+        """The items that have patches."""
+        return list(self._waiting)
 
     def close(self) -> None:
         """Drop what waits, and keep nothing more."""

@@ -10,15 +10,27 @@ from slipstream_cli.local.processes import Child, free_port
 from slipstream_cli.local.readiness import is_ready
 
 PROGRAM = """
-import subprocess, sys
+import os, subprocess, sys
 from slipstream.chassis.processes import serve_in_processes
 from slipstream.chassis.settings import ServiceSettings
 from tests.unit.chassis.test_app import an_app
 
+loaded_by = []
+
+def an_app_with_what_its_parent_has_loaded():
+    assert loaded_by == [os.getppid()]
+    return an_app()
+
 # It ends while nobody waits for it, as an orphan does that the first process of a container adopts.
 child = subprocess.Popen(["true"])
 settings = ServiceSettings(http={"port": int(sys.argv[1])})
-serve_in_processes(an_app, settings, "serving", 2)
+serve_in_processes(
+    an_app_with_what_its_parent_has_loaded,
+    settings,
+    "serving",
+    2,
+    lambda: loaded_by.append(os.getpid()),
+)
 """
 
 ORPHANED = """

@@ -34,7 +34,8 @@ def test_loaded_bundle_answers_as_the_saved_one(bundle: Bundle, saved: Path) -> 
     loaded = load_bundle(saved)
     assert recommend(loaded, HISTORY, 20) == recommend(bundle, HISTORY, 20)
     assert similar_items(loaded, "item-12", 5) == similar_items(bundle, "item-12", 5)
-    assert loaded.item_ids == bundle.item_ids
+    assert list(loaded.item_ids) == bundle.item_ids
+    assert dict(loaded.index) == bundle.index
     assert loaded.attributes == bundle.attributes
     assert loaded.event_weights == bundle.event_weights
     assert loaded.manifest.data == bundle.manifest.data
@@ -70,6 +71,15 @@ def test_bundle_from_before_the_content_index_has_none(bundle: Bundle, tmp_path:
     content = json.loads((tmp_path / "older" / "recommender.json").read_text())
     assert "content_index" not in content
     assert load_bundle(tmp_path / "older").content is None
+
+
+def test_bundle_from_before_the_index_of_ids_gets_one(bundle: Bundle, saved: Path) -> None:
+    manifest = json.loads((saved / "manifest.json").read_text())
+    for path in saved.glob("item_index.*"):
+        path.unlink()
+        del manifest["files"][path.name]
+    (saved / "manifest.json").write_text(json.dumps(manifest))
+    assert dict(load_bundle(saved).index) == bundle.index
 
 
 def test_arrays_are_memory_mapped_and_read_only(saved: Path) -> None:

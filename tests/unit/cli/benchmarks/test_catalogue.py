@@ -9,6 +9,7 @@ from slipstream.recommender.bundle import save_bundle
 from slipstream_cli.__main__ import cli
 from slipstream_cli.benchmarks import catalogue, simulated_models
 from slipstream_cli.benchmarks.catalogue_worker import BUNDLE, HISTORIES, measure
+from slipstream_cli.benchmarks.load import in_own_process
 from slipstream_cli.benchmarks.measurements import table
 from tests.unit.serving.fakes import ITEMS, small_bundle
 
@@ -24,18 +25,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_size_has_times_with_and_without_a_filter_recall_and_memory(
     made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    figures = measure(made)
+    figures = in_own_process(measure, made)
     assert len(figures.plain) == len(figures.filtered) == 5
     assert np.isfinite(figures.plain).all()
     assert figures.short == 0  # a filter that keeps few items still fills the list
     assert figures.recall == (1.0, 1.0)
-    assert figures.private_mb > 0
+    assert figures.private_mb > figures.further_mb > 0
     monkeypatch.setattr(catalogue, "in_own_process", lambda function, *_: function(*_))
     monkeypatch.setattr(simulated_models, "simulated_model", lambda *_: made)
     monkeypatch.setattr(catalogue, "measure", lambda *_: figures)
     rows = catalogue.run(made, (len(ITEMS), 2 * len(ITEMS)))
-    assert len(rows) == 8
-    assert rows[4]["ratio"] == pytest.approx(1)
+    assert len(rows) == 10
+    assert rows[5]["ratio"] == pytest.approx(1)
     assert "0 of 5 lists are not full" in table(rows)
 
 

@@ -1,6 +1,8 @@
 """When serving may say that it knows the catalogue."""
 
+import itertools
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,16 @@ from slipstream.stores.online import StoreUnavailableError
 from tests.unit.broker.scripted import SOURCE, ScriptedConsumer
 from tests.unit.serving.fakes import ITEMS, SHELVES, described_bundle, item_record, model
 
+RUNS = itertools.count()
+
 
 class Scene:
-    """A feed that looks at its topic once; the snapshot is what `stored` gives, or raises."""
+    """A start of the service, whose feed looks at its topic once.
 
-    def __init__(self, path: Path) -> None:
+    The snapshot is what `stored` gives, or raises.
+    """
+
+    def __init__(self, path: Path, run: str = "") -> None:
         self.catalog, self.consumer = Catalog(), ScriptedConsumer()
         self.stored: list[StreamCatalogRecord] | None = None
         self.broker_away = False
@@ -33,7 +40,7 @@ class Scene:
             self.catalog,
             self._records,
             self._connect,
-            CatalogJournal(path / "catalog.jsonl"),
+            CatalogJournal(path / "catalog", run=run or str(next(RUNS))),
             Metrics("serving"),
             ServingMetrics(CollectorRegistry()),
         )
@@ -47,6 +54,34 @@ class Scene:
         if self.stored is None:
             raise StoreUnavailableError("away")
         yield from self.stored
+
+
+def test_further_processes_map_what_the_first_has_read_and_the_changes_since(
+    tmp_path: Path,
+) -> None:
+    first = Scene(tmp_path, "run")
+    first.stored = [item_record("a", attributes={"colour": "red"}), item_record("b")]
+    first.feed.snapshot(threading.Event())
+    change = item_record("b", timestamp=2, available=False).record
+    first.consumer.batches = [Batch([Message(SOURCE, 2, "item:b", change, "")])]
+    first.feed.follow(first.consumer.stop)
+    further = Scene(tmp_path, "run")  # the store is away for it
+    further.feed.snapshot(threading.Event())
+    assert list(further.catalog.records()) == list(first.catalog.records())
+    assert [further.catalog.shown(item_id) for item_id in ("a", "b")] == [True, False]
+
+
+def test_the_topic_is_read_once_the_snapshot_was_tried(tmp_path: Path) -> None:
+    scene, order = Scene(tmp_path), []
+    scene.feed.tail = lambda _: order.append("topic")  # type: ignore[method-assign]
+    following = threading.Thread(target=scene.feed.follow, args=(threading.Event(),))
+    following.start()
+    time.sleep(0.15)
+    order.append("snapshot")
+    with pytest.raises(StoreUnavailableError):
+        scene.feed.snapshot(threading.Event())
+    following.join(10)
+    assert order == ["snapshot", "topic"]
 
 
 async def test_not_ready_before_the_snapshot_nor_before_the_topic_was_read(
@@ -215,7 +250,7 @@ def test_a_journal_that_has_outgrown_the_catalogue_is_made_anew_from_what_is_kno
         Batch([Message(SOURCE, at, "item:a", each, "") for at, each in enumerate(changes, 10)])
     ]
     scene.feed.tail(scene.consumer.stop)
-    assert len((tmp_path / "catalog.jsonl").read_bytes().splitlines()) == 1
+    assert (tmp_path / "catalog.changes.jsonl").read_bytes() == b""
     restarted = Scene(tmp_path)
     with pytest.raises(StoreUnavailableError):
         restarted.feed.snapshot(threading.Event())

@@ -4,6 +4,7 @@ from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.stages import recommend
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.item_space import ItemSpace
+from slipstream.slates.catalogue.layers import LayeredIds
 from tests.unit.serving.fakes import ITEMS, history, item_record, model
 
 
@@ -40,11 +41,11 @@ def test_a_mask_over_the_rows_becomes_one_over_the_numbers(bundle: Bundle) -> No
 
 
 def test_items_that_come_while_a_space_is_made_are_in_it(bundle: Bundle) -> None:
-    rows, item_ids = {"early": 0}, ["early"]
-    space = ItemSpace(bundle, rows, item_ids)
+    item_ids = LayeredIds()
+    item_ids.add("early")
+    space = ItemSpace(bundle, item_ids)
     for item_id in ("item-05", "late"):
-        rows[item_id] = len(item_ids)
-        item_ids.append(item_id)
+        item_ids.add(item_id)
     space.catch_up(np.array([True, False, False]))
     assert [space.number(item_id) for item_id in ("early", "late")] == [len(ITEMS), len(ITEMS) + 1]
     hidden = {space.item_id(number) for number in np.flatnonzero(~space.shown).tolist()}
