@@ -3,8 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.ingestion.verdicts import Acceptance, Duplicate, Origin, Outcome, Rejection
 from slipstream.chassis.errors import TooManyRequestsError
@@ -31,8 +30,7 @@ from slipstream.stores.admission_store import AdmissionStore
 _UNCHANGED: Final = bytes((FIRST, UNCHECKED))
 
 
-@dataclass(frozen=True, slots=True)
-class AdmissionQuestion:
+class AdmissionQuestion(NamedTuple):
     """A question to the store about a request.
 
     `repeated` holds the indexes of messages whose id stands earlier in the same request.

@@ -1,7 +1,7 @@
 """Outcomes of messages inside ingestion, and the verdicts that clients get of them."""
 
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel
 
@@ -19,8 +19,7 @@ NOT_KEPT = frozenset({Code.BOT, Code.RATE_LIMITED, Code.TOO_MANY_LINKS, Code.SCO
 MOST_HINTS: Final = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a request came from: name of its write key, its id, and moment of receipt (ms).
 
     `agent` is its `User-Agent`. `imported` means that it is history, which may be of any age.
@@ -36,8 +35,7 @@ class Origin:
     browser: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Acceptance:
+class Acceptance(NamedTuple):
     """A good message, and the records that it makes.
 
     `named` means that the client gave the `messageId`, by which a repeat can be recognised. `hints`
@@ -59,7 +57,7 @@ class Acceptance:
             else record
             for record in self.records
         ]
-        return replace(self, records=records)
+        return self._replace(records=records)
 
 
 @dataclass(frozen=True, slots=True)
