@@ -9,14 +9,14 @@ from typing import Any, Final
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.verdicts import Origin
 from slipstream.chassis.access.page_tokens import Unproven
-from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.events import CatalogRecord, NewInteraction
 from slipstream.contracts.page_visitors import MAX_PAGE_ID_BYTES, apart_id
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.ingress import fields
 from slipstream.ingress.rejections import Code, RejectionError
 
 Message = dict[str, Any]
-Records = list[Interaction | CatalogRecord]
+Records = list[NewInteraction | CatalogRecord]
 
 # The field of `context` with the token of a page's user.
 TOKEN: Final = "userToken"  # noqa: S105

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
+from msgspec.structs import replace
 from pydantic import BaseModel
 
 from slipstream.chassis.access.page_tokens import Unproven
 from slipstream.contracts.access import INGESTION_SCOPES, Scope
-from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.events import CatalogRecord, NewInteraction
 from slipstream.ingress.rejections import Code, RejectionError
 
 # Rejections that are counted and answered, but not kept as dead letters. Crawlers, floods and keys
@@ -44,7 +45,7 @@ class Acceptance(NamedTuple):
     """
 
     message_id: str
-    records: list[Interaction | CatalogRecord]
+    records: list[NewInteraction | CatalogRecord]
     named: bool = False
     hints: tuple[str, ...] = ()
     unproven: Unproven | None = None
@@ -52,9 +53,7 @@ class Acceptance(NamedTuple):
     def as_repeat(self) -> "Acceptance":
         """The same message, whose events may be on their topic already."""
         records = [
-            record.model_copy(update={"maybe_repeat": True})
-            if isinstance(record, Interaction)
-            else record
+            replace(record, maybe_repeat=True) if type(record) is NewInteraction else record
             for record in self.records
         ]
         return self._replace(records=records)

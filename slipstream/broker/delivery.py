@@ -23,7 +23,7 @@ from slipstream.broker.kafka import (
 )
 from slipstream.broker.partitioning import partition_of
 from slipstream.broker.record_batch import encoded_headers
-from slipstream.contracts.events import Record
+from slipstream.contracts.events import NewInteraction, Record
 from slipstream.contracts.topics import Topic
 
 # Failures that say something of one record, and nothing of the connection.
@@ -40,7 +40,7 @@ class OutgoingRecord(NamedTuple):
 
     topic: Topic
     key: str
-    record: Record | bytes | None
+    record: Record | NewInteraction | bytes | None
     request_id: str = ""
 
 
