@@ -23,9 +23,11 @@ TOKEN: Final = "userToken"  # noqa: S105
 TIME_FIELDS: Final = ("timestamp", "originalTimestamp")
 
 
-def taken_token(message: Message, envelope: Message) -> Any:
-    """The token of a page's user. It is taken out, since the message may become a dead letter."""
-    context = message.get("context", envelope.get("context"))
+def taken_token(message: Message, context: Any) -> Any:
+    """The token of a page's user, from the context of its message or of the batch.
+
+    It is taken out of the message, which may become a dead letter.
+    """
     if type(context) is not dict:
         return None
     return context.pop(TOKEN, None) if "context" in message else context.get(TOKEN)
