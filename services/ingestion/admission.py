@@ -3,12 +3,11 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.ingestion.verdicts import Acceptance, Duplicate, Origin, Outcome, Rejection
 from slipstream.chassis.errors import TooManyRequestsError
-from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.events import CatalogRecord, NewInteraction
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.ingress.rejections import Code, RejectionError
 from slipstream.stores.admission_protocol import (
@@ -31,8 +30,7 @@ from slipstream.stores.admission_store import AdmissionStore
 _UNCHANGED: Final = bytes((FIRST, UNCHECKED))
 
 
-@dataclass(frozen=True, slots=True)
-class AdmissionQuestion:
+class AdmissionQuestion(NamedTuple):
     """A question to the store about a request.
 
     `repeated` holds the indexes of messages whose id stands earlier in the same request.
@@ -79,7 +77,7 @@ class Admission:
             key = visitor = None
             if type(outcome) is Acceptance and outcome.records:
                 record = outcome.records[0]
-                interaction = type(record) is Interaction
+                interaction = type(record) is NewInteraction
                 if remembers and outcome.named:
                     key = key_of(source, "" if interaction else record.entity, outcome.message_id)  # type: ignore[union-attr]
                     if key in seen:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from typing import Final
 
 import orjson
 from starlette.requests import Request
@@ -10,13 +11,12 @@ from services.ingestion.budgets import setting
 from slipstream.chassis.bodies import read_body
 from slipstream.chassis.errors import InvalidRequestError
 
+_SEND_LESS: Final = f" ({setting('max_body_bytes')}); send smaller batches"
+
 
 async def read(request: Request, limit: int, encoding: str) -> bytes:
     """The body of a call, unpacked where it is gzip, of at most `limit` bytes."""
-    too_large = (
-        f"The body has more than {limit} bytes ({setting('max_body_bytes')}); send smaller batches"
-    )
-    return await read_body(request, limit, encoding, too_large=too_large)
+    return await read_body(request, limit, encoding, hint=_SEND_LESS)
 
 
 def of_pixel(data: str, write_key: str | None) -> bytes:

@@ -1,7 +1,6 @@
 """Intake: authenticates a body, reads its messages, publishes them and answers. Knows no HTTP."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
@@ -143,7 +142,7 @@ class Intake:
             scope,
             None,
             lambda _message, _body, origin, _limit: catalog_entries.deletion(
-                entity, entity_id, replace(origin, received_at=asked_at), erasure_id, cut
+                entity, entity_id, origin._replace(received_at=asked_at), erasure_id, cut
             ),
         )
         answered: dict[str, Any] = orjson.loads(verdicts)
@@ -205,7 +204,11 @@ class Intake:
             messages = [body] if listed is None else _list(body, listed, *most)
             self._rules.budgets.refuse_request(messages, len(raw), body.get("context"))
             limit = self._max_event_bytes if len(raw) > self._max_event_bytes else None
-            outcomes = [read(message, body, origin, limit) async for message in in_slices(messages)]
+            outcomes = (
+                [read(message, body, origin, limit) async for message in in_slices(messages)]
+                if large
+                else [read(message, body, origin, limit) for message in messages]
+            )
             if self._rules.privacy.hashes:
                 self._rules.budgets.refuse_grown(outcomes)
         published = await self._publisher.publish(outcomes, origin, single=listed is None)

@@ -4,7 +4,7 @@ from typing import Any
 
 from services.ingestion.budgets import SHARED, SHARED_LENGTH, Budgets
 from services.ingestion.event_names import EventName
-from slipstream.contracts.events import Interaction
+from slipstream.contracts.events import NewInteraction
 from slipstream.contracts.vocabulary import IMPRESSION, RATE
 from slipstream.ingress import fields
 from slipstream.ingress.rejections import Code, RejectionError
@@ -22,7 +22,7 @@ def read_interactions(
     message_id: str,
     name: EventName,
     budgets: Budgets,
-) -> list[Interaction]:
+) -> list[NewInteraction]:
     """The interactions of an event. Rejects an event that must be about an item and names none.
 
     Args:
@@ -36,7 +36,7 @@ def read_interactions(
     shown = properties.get("impressions")
     shown = shown if type(shown) is list and shown else None
     item_id = item_of(properties, "properties")
-    made: list[Interaction] = []
+    made: list[NewInteraction] = []
     of_products = (
         products is not None
         and item_id is None
@@ -84,11 +84,11 @@ def _interaction(
     event_type: str,
     item_id: str | None,
     impressions: bool,
-) -> Interaction:
+) -> NewInteraction:
     others = {key: value for key, value in properties.items() if key not in _RECORD_FIELDS}
     if impressions:
         del others["impressions"]
-    return Interaction.of_checked(
+    return NewInteraction(
         **shared,
         event_type=event_type,
         event_id=message_id,
@@ -109,7 +109,7 @@ def _of_a_list(
     message_id: str,
     listed: str,
     event_type: str,
-) -> list[Interaction]:
+) -> list[NewInteraction]:
     """An interaction for each entry, an id or an object, of the list `properties[listed]`."""
     whole = f"properties.{listed}"
     if type(entries) is not list or not entries:
@@ -124,7 +124,7 @@ def _of_a_list(
         or (type(value) is str and len(value) <= SHARED_LENGTH)
     }
     prefix = f"{message_id}:" if listed == "products" else f"{message_id}:i"
-    made: list[Interaction] = []
+    made: list[NewInteraction] = []
     for index, entry in enumerate(entries):
         field = f"{whole}.{index}"
         product = entry if type(entry) is dict else {"item_id": entry}
@@ -138,7 +138,7 @@ def _of_a_list(
         if value is None and len(entries) == 1 and listed == "products":
             value = _value(properties, event_type, "properties")
         made.append(
-            Interaction.of_checked(
+            NewInteraction(
                 **shared,
                 event_type=event_type,
                 event_id=f"{prefix}{index}",

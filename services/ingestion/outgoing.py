@@ -6,7 +6,7 @@ import orjson
 
 from services.ingestion.verdicts import NOT_KEPT, Acceptance, Origin, Outcome, Rejection
 from slipstream.broker.producer import OutgoingRecord
-from slipstream.contracts.events import CatalogRecord, DeadLetter, Interaction
+from slipstream.contracts.events import CatalogRecord, DeadLetter, NewInteraction
 from slipstream.contracts.item_patches import patch_key
 from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS, topic_of
 from slipstream.ingress import fields
@@ -23,7 +23,7 @@ def records_of(outcomes: list[Outcome], origin: Origin) -> list[OutgoingRecord]:
     for outcome in outcomes:
         if type(outcome) is Acceptance:
             for record in outcome.records:
-                if type(record) is Interaction:
+                if type(record) is NewInteraction:
                     outgoing.append(
                         OutgoingRecord(INTERACTIONS, record.user_id, record, origin.request_id)
                     )

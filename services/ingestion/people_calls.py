@@ -9,23 +9,25 @@ from typing import Any, Final
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.verdicts import Origin
 from slipstream.chassis.access.page_tokens import Unproven
-from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.events import CatalogRecord, NewInteraction
 from slipstream.contracts.page_visitors import MAX_PAGE_ID_BYTES, apart_id
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.ingress import fields
 from slipstream.ingress.rejections import Code, RejectionError
 
 Message = dict[str, Any]
-Records = list[Interaction | CatalogRecord]
+Records = list[NewInteraction | CatalogRecord]
 
 # The field of `context` with the token of a page's user.
 TOKEN: Final = "userToken"  # noqa: S105
 TIME_FIELDS: Final = ("timestamp", "originalTimestamp")
 
 
-def taken_token(message: Message, envelope: Message) -> Any:
-    """The token of a page's user. It is taken out, since the message may become a dead letter."""
-    context = message.get("context", envelope.get("context"))
+def taken_token(message: Message, context: Any) -> Any:
+    """The token of a page's user, from the context of its message or of the batch.
+
+    It is taken out of the message, which may become a dead letter.
+    """
     if type(context) is not dict:
         return None
     return context.pop(TOKEN, None) if "context" in message else context.get(TOKEN)

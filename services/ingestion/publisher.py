@@ -6,6 +6,7 @@ handover to the producer. For a single event each of these costs more than the e
 
 import asyncio
 from collections import Counter as Tally
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,11 +134,15 @@ class OutcomePublisher:
                 if not parcel.done.done():
                     parcel.done.set_exception(error)
             return
+        self._count(
+            (parcel.origin.source, _verdict(outcome))
+            for (parcel, outcomes), failure in zip(admitted, failures, strict=True)
+            if failure is None
+            for outcome in outcomes
+        )
         for (parcel, outcomes), failure in zip(admitted, failures, strict=True):
-            if failure is None:
-                self._count(parcel.origin.source, outcomes)
-                if self._admission and parcel.question:
-                    self._admission.store.acknowledged(parcel.question.taken(outcomes))
+            if failure is None and self._admission and parcel.question:
+                self._admission.store.acknowledged(parcel.question.taken(outcomes))
             if parcel.done.done():
                 continue
             if failure is None:
@@ -160,10 +165,8 @@ class OutcomePublisher:
         keys = {
             key for parcel in parcels if parcel.question for key in parcel.question.asked.ids if key
         }
-        while (
-            other := next((self._looked_up[key] for key in keys if key in self._looked_up), None)
-        ) is not None:
-            await other
+        while others := keys & self._looked_up.keys():
+            await self._looked_up[others.pop()]
         handed_over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._looked_up.update(dict.fromkeys(keys, handed_over))
         try:
@@ -231,11 +234,12 @@ class OutcomePublisher:
                 outcomes[place] = Rejection(outcome.message_id, error, None)
         return outcomes, failed
 
-    def _count(self, source: str, outcomes: list[Outcome]) -> None:
-        for verdict, count in Tally(map(_verdict, outcomes)).items():
-            child = self._children.get((source, verdict))
+    def _count(self, verdicts: Iterable[tuple[str, str]]) -> None:
+        """Count verdicts, each with its source."""
+        for labels, count in Tally(verdicts).items():
+            child = self._children.get(labels)
             if child is None:
-                child = self._children[source, verdict] = self._events.labels(source, verdict)
+                child = self._children[labels] = self._events.labels(*labels)
             child.inc(count)
 
 

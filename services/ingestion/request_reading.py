@@ -26,19 +26,17 @@ def parts(request: Request) -> Parts:
 
 
 def headers_of(request: Request) -> IntakeHeaders:
-    """The headers that intake reads, in one walk over all of them."""
-    authorization, agent, encoding, origin = None, "", "", None
-    client = request.scope.get("client")
-    for name, value in request.scope["headers"]:
-        if name == b"authorization":
-            authorization = value.decode("latin-1")
-        elif name == b"user-agent":
-            agent = value.decode("latin-1")
-        elif name == b"content-encoding":
-            encoding = value.decode("latin-1").strip().lower()
-        elif name == b"origin":
-            origin = value.decode("latin-1")
-    return IntakeHeaders(authorization, agent, encoding, origin, client[0] if client else "")
+    """The headers that intake reads; of one that is there twice, the last."""
+    scope = request.scope
+    given, client = dict(scope["headers"]), scope.get("client")
+    authorization, origin = given.get(b"authorization"), given.get(b"origin")
+    return IntakeHeaders(
+        authorization.decode("latin-1") if authorization is not None else None,
+        given.get(b"user-agent", b"").decode("latin-1"),
+        given.get(b"content-encoding", b"").decode("latin-1").strip().lower(),
+        origin.decode("latin-1") if origin is not None else None,
+        client[0] if client else "",
+    )
 
 
 def body_of_pixel(raw: bytes, intake: Intake, headers: IntakeHeaders) -> bytes:

@@ -61,8 +61,9 @@ def read_message(
     try:
         if type(message) is not dict:
             raise RejectionError(Code.NOT_AN_OBJECT, "an event must be a JSON object")
-        token = taken_token(message, envelope)
-        if rules.refuse_bots and is_bot(_agent(message, envelope) or origin.agent):
+        context = message.get("context", envelope.get("context"))
+        token = taken_token(message, context)
+        if rules.refuse_bots and is_bot(_agent(context) or origin.agent):
             raise RejectionError(
                 Code.BOT, "the user agent is that of a crawler", "context.userAgent"
             )
@@ -208,9 +209,8 @@ _EVENTS: Final[dict[str, Callable[[Message, IntakeRules], tuple[EventName, Messa
 }
 
 
-def _agent(message: Message, envelope: Message) -> str:
+def _agent(context: Any) -> str:
     """The visitor's user agent from the message's context, or an empty text."""
-    context = message.get("context", envelope.get("context"))
     agent = context.get("userAgent") if type(context) is dict else None
     return agent if type(agent) is str else ""
 

@@ -1,13 +1,14 @@
 """Outcomes of messages inside ingestion, and the verdicts that clients get of them."""
 
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
 
+from msgspec.structs import replace
 from pydantic import BaseModel
 
 from slipstream.chassis.access.page_tokens import Unproven
 from slipstream.contracts.access import INGESTION_SCOPES, Scope
-from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.events import CatalogRecord, NewInteraction
 from slipstream.ingress.rejections import Code, RejectionError
 
 # Rejections that are counted and answered, but not kept as dead letters. Crawlers, floods and keys
@@ -19,8 +20,7 @@ NOT_KEPT = frozenset({Code.BOT, Code.RATE_LIMITED, Code.TOO_MANY_LINKS, Code.SCO
 MOST_HINTS: Final = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a request came from: name of its write key, its id, and moment of receipt (ms).
 
     `agent` is its `User-Agent`. `imported` means that it is history, which may be of any age.
@@ -36,8 +36,7 @@ class Origin:
     browser: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Acceptance:
+class Acceptance(NamedTuple):
     """A good message, and the records that it makes.
 
     `named` means that the client gave the `messageId`, by which a repeat can be recognised. `hints`
@@ -46,7 +45,7 @@ class Acceptance:
     """
 
     message_id: str
-    records: list[Interaction | CatalogRecord]
+    records: list[NewInteraction | CatalogRecord]
     named: bool = False
     hints: tuple[str, ...] = ()
     unproven: Unproven | None = None
@@ -54,12 +53,10 @@ class Acceptance:
     def as_repeat(self) -> "Acceptance":
         """The same message, whose events may be on their topic already."""
         records = [
-            record.model_copy(update={"maybe_repeat": True})
-            if isinstance(record, Interaction)
-            else record
+            replace(record, maybe_repeat=True) if type(record) is NewInteraction else record
             for record in self.records
         ]
-        return replace(self, records=records)
+        return self._replace(records=records)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Write keys: how settings and requests carry them. A key's name becomes its events' source."""
 
 import base64
+from functools import lru_cache
 from typing import Final
 
 from slipstream.chassis.access.keys import KnownKey, digest_of
@@ -10,6 +11,8 @@ from slipstream.ingress.settings import listed
 
 WRITE_KEYS: Final = "SLIPSTREAM_INGESTION__WRITE_KEYS"
 BROWSER_KEYS: Final = "SLIPSTREAM_INGESTION__BROWSER_KEYS"
+# Headers that are remembered with the key in them: a server sends the same one with each event.
+_REMEMBERED: Final = 256
 
 
 def configured_keys(servers: str, browsers: str, pages: str) -> dict[str, KnownKey]:
@@ -53,6 +56,7 @@ def configured_keys(servers: str, browsers: str, pages: str) -> dict[str, KnownK
     return keys
 
 
+@lru_cache(_REMEMBERED)
 def key_in_header(authorization: str) -> str | None:
     """The key in an `Authorization` header: a bearer token, or the user name of Basic
     authentication, as Segment's SDKs send it.

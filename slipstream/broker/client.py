@@ -26,7 +26,8 @@ from kafka.producer.producer_batch import ProducerBatch
 from kafka.producer.transaction_manager import TransactionState
 from kafka.record.memory_records import MemoryRecordsBuilder
 
-Headers = list[tuple[str, bytes]]
+from slipstream.broker.record_batch import RecordBatchBuilder
+
 Value = bytes | None
 
 # Bytes that a record needs besides its key and its value, at most.
@@ -81,8 +82,8 @@ class ProducerClient(KafkaProducer):  # type: ignore[misc]
         """The topic's id in the newest metadata; "" where that does not have it."""
         return id_text(self._metadata.topic_id(topic))
 
-    def append(self, place: TopicPartition, key: bytes, value: Value, headers: Headers) -> Any:
-        """Put a record behind the others of its partition.
+    def append(self, place: TopicPartition, key: bytes, value: Value, headers: bytes) -> Any:
+        """Put a record, with its encoded headers, behind the others of its partition.
 
         Returns the library's future of the whole batch that the record is in. It succeeds with
         (offset, timestamp, failure): the batch has failed where `failure` is a function, which
@@ -98,9 +99,9 @@ class ProducerClient(KafkaProducer):  # type: ignore[misc]
             batches = accumulator._batches[place]
             if batches and batches[-1].records.append(None, key, value, headers) is not None:
                 return batches[-1].produce_future
-            records = MemoryRecordsBuilder(
-                2, self.config["compression_attrs"], self.config["batch_size"]
-            )
+            compression, batch_size = self.config["compression_attrs"], self.config["batch_size"]
+            records = MemoryRecordsBuilder(2, compression, batch_size)
+            records._builder = RecordBatchBuilder(2, compression, False, -1, -1, -1, batch_size)
             batch = ProducerBatch(place, records, now=time.monotonic())
             records.append(None, key, value, headers)
             batches.append(batch)

@@ -4,23 +4,28 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+import msgspec
 import orjson
 from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
-from slipstream.contracts.events import Record, Slate, SlateItems
+from slipstream.contracts.events import NewInteraction, Record, Slate, SlateItems
 from slipstream.contracts.slates import read_slate
 from slipstream.contracts.topics import Topic
 
 REQUEST_ID = "request_id"
+_encoded = msgspec.json.Encoder().encode
 
 
 class MalformedRecordError(ValueError):
     """The bytes are not a record of this topic; the text says why."""
 
 
-def encode(record: Record) -> bytes:
+def encode(record: Record | NewInteraction) -> bytes:
     """The record as JSON. Its fields at their default are left out, since readers fill them in."""
+    if type(record) is NewInteraction:
+        return _encoded(record)
+    assert isinstance(record, Record)  # noqa: S101
     defaults, given = _defaults(type(record)), record.model_fields_set
     fields = {
         name: value
@@ -37,9 +42,9 @@ def encode(record: Record) -> bytes:
         return record.model_dump_json(exclude_defaults=True).encode()
 
 
-def encoded(record: Record | bytes | None) -> bytes | None:
+def encoded(record: Record | NewInteraction | bytes | None) -> bytes | None:
     """The value of a record that may be encoded already; None for a tombstone."""
-    return encode(record) if isinstance(record, Record) else record
+    return record if record is None or isinstance(record, bytes) else encode(record)
 
 
 def decode(topic: Topic, value: bytes | None) -> Record:

@@ -22,7 +22,8 @@ from slipstream.broker.kafka import (
     RecordRefusedError,
 )
 from slipstream.broker.partitioning import partition_of
-from slipstream.contracts.events import Record
+from slipstream.broker.record_batch import encoded_headers
+from slipstream.contracts.events import NewInteraction, Record
 from slipstream.contracts.topics import Topic
 
 # Failures that say something of one record, and nothing of the connection.
@@ -39,13 +40,14 @@ class OutgoingRecord(NamedTuple):
 
     topic: Topic
     key: str
-    record: Record | bytes | None
+    record: Record | NewInteraction | bytes | None
     request_id: str = ""
 
 
 # The failure of one caller's records, None where all were acknowledged: a `BrokerUnavailableError`,
 # or the error of a record that can't be encoded.
 Failure = Exception | None
+Append = Callable[[OutgoingRecord], tuple[Any, int]]
 
 
 class Delivery:
@@ -131,7 +133,7 @@ class Delivery:
         failures: list[Failure] = [None] * len(lists)
         handed: list[dict[int, Any]] = [{} for _ in lists]
         before = self._held_bytes
-        with client.appending():
+        with self.appending(client) as append:
             for place, records in enumerate(lists):
                 if self._held_bytes >= self._max_bytes:
                     failures[place] = BrokerUnavailableError(
@@ -139,7 +141,8 @@ class Delivery:
                     )
                     continue
                 try:
-                    for future, size in self.append(client, records):
+                    for record in records:
+                        future, size = append(record)
                         self._held_bytes += size
                         handed[place][id(future)] = future
                 # A caller's failure, of whatever kind, is reported to that caller and no other.
@@ -163,6 +166,9 @@ class Delivery:
             doubt.cancel()
             late.cancel()
             self._held_bytes -= held
+            if all(map(_succeeded, answers.values())):
+                outcome.set_result(failures)
+                return
             outcome.set_result(
                 [
                     failure or self.answer(futures.values())
@@ -183,36 +189,45 @@ class Delivery:
             settle()
         return await outcome
 
-    def append(
-        self, client: ProducerClient, records: Iterable[OutgoingRecord]
-    ) -> Iterator[tuple[Any, int]]:
-        """Append records to the client's batches, one at each step. The caller wakes the client.
+    @contextlib.contextmanager
+    def appending(self, client: ProducerClient) -> Iterator[Append]:
+        """A function that appends a record to the client's batches, for the block.
 
-        Yields the future of the batch that the record is in, and the bytes of the record's value.
+        It returns the future of the batch that the record is in, and the bytes of the record's
+        value. The client's thread is woken once, at the end.
         """
-        topic, name, partitions, request_id, headers = None, "", 0, None, codec.headers("")
-        for record in records:
+        topic: Topic | None = None
+        name, partitions, request_id = "", 0, None
+        headers = b""
+
+        def append(record: OutgoingRecord) -> tuple[Any, int]:
+            nonlocal topic, name, partitions, request_id, headers
             if record.topic is not topic:
-                topic, name = record.topic, self._names[record.topic.name]
-                partitions = topic.spread(client.partitions_known(name))
+                name = self._names[record.topic.name]
+                partitions = record.topic.spread(client.partitions_known(name))
                 if not partitions:
                     raise BrokerUnavailableError(
                         f"the broker does not tell the partitions of {name}"
                     )
+                topic = record.topic
             if record.request_id != request_id:
-                request_id, headers = record.request_id, codec.headers(record.request_id)
+                request_id = record.request_id
+                headers = encoded_headers(codec.headers(request_id))
             value = codec.encoded(record.record)
             key = record.key.encode()
-            partition = partition_of(key, partitions)
-            place = self._places.get((name, partition))
+            at = name, partition_of(key, partitions)
+            place = self._places.get(at)
             if place is None:
-                place = self._places[name, partition] = TopicPartition(name, partition)
-            yield client.append(place, key, value, headers), len(value or b"")
+                place = self._places[at] = TopicPartition(*at)
+            return client.append(place, key, value, headers), len(value or b"")
+
+        with client.appending():
+            yield append
 
     def answer(self, futures: Iterable[Any]) -> Failure:
         """The failure of one caller's batches; a batch without an answer by now has failed."""
         for future in futures:
-            if future.is_done and future.exception is None and future.value[2] is None:
+            if _succeeded(future):
                 continue
             failure = future.exception or (
                 future.value[2](0) if future.is_done else TimeoutError("no answer in time")
@@ -227,3 +242,8 @@ class Delivery:
     def _knows(self, client: ProducerClient, topic: str) -> bool:
         """Whether the client knows the topic's partitions; asks for them where not."""
         return client.partitions_known(self._names[topic]) > 0
+
+
+def _succeeded(batch: Any) -> bool:
+    """Whether the broker has acknowledged a batch, of which this is the future."""
+    return bool(batch.is_done and batch.exception is None and batch.value[2] is None)

@@ -16,7 +16,7 @@ from slipstream.broker.topics import ensure_topics, physical, topic_differences
 from slipstream.broker.unattended import UnattendedDelivery
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import KafkaSettings
-from slipstream.contracts.events import Record
+from slipstream.contracts.events import NewInteraction, Record
 from slipstream.contracts.topics import TOPICS, Topic
 
 log = get_logger(__name__)
@@ -87,7 +87,9 @@ class Producer:
             self._ids[topic.name] = told
         return self._ids.get(topic.name, "")
 
-    def send(self, topic: Topic, key: str, record: Record, request_id: str = "") -> None:
+    def send(
+        self, topic: Topic, key: str, record: Record | NewInteraction, request_id: str = ""
+    ) -> None:
         """Hand one record over and return: see `send_all`."""
         self.send_all([OutgoingRecord(topic, key, record, request_id)])
 

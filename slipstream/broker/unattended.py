@@ -28,15 +28,15 @@ class UnattendedDelivery:
     def hand_over(self, client: ProducerClient, records: Sequence[OutgoingRecord]) -> None:
         """Append records to the client's batches; each that can't be appended fails alone."""
         batches: dict[int, tuple[Any, list[int]]] = {}
-        with client.appending():
+        with self._delivery.appending(client) as append:
             for record in records:
                 try:
                     if self._held_bytes >= self._max_bytes:
                         raise MessageSizeTooLargeError("too much waits for the broker's answer")
-                    for batch, size in self._delivery.append(client, [record]):
-                        batches.setdefault(id(batch), (batch, []))[1].append(size)
-                        with self._lock:
-                            self._held_bytes += size
+                    batch, size = append(record)
+                    batches.setdefault(id(batch), (batch, []))[1].append(size)
+                    with self._lock:
+                        self._held_bytes += size
                 # Whatever is wrong with one record, the others go out.
                 except Exception as error:
                     self.failed(1, error)

@@ -146,7 +146,11 @@ class BoundedConnection(HttpToolsProtocol):
         if len(self.headers) >= MOST_HEADERS:
             self._fault = HeadTooLargeError(f"The request has more than {MOST_HEADERS} headers")
             raise self._fault
-        super().on_header(name, value)
+        # As uvicorn's own does, without a further call for each header.
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= MOST_PIPELINED:

@@ -106,9 +106,7 @@ class HotConnection(BoundedConnection):
 
         A proxy that is trusted is asked by uvicorn's own layer, which is the app's outermost.
         """
-        return not any(name in _FORWARDED for name, _ in scope["headers"]) or _forwarded(
-            self.app, scope
-        )
+        return _FORWARDED.isdisjoint(dict(scope["headers"])) or _forwarded(self.app, scope)
 
     def take(self, body: bytes) -> None:
         """Take a part of the body, which is small."""
@@ -151,7 +149,7 @@ class HotConnection(BoundedConnection):
                 log.failed(scope, error)
                 response = unexpected(error)
             headers = await self._hot.headers(scope, response, rid)
-            if any(HEADER_VALUE_RE.search(value) for _, value in headers):
+            if HEADER_VALUE_RE.search(b"".join([value for _, value in headers])):
                 log.failed(scope, ValueError("a header has a line break"))
                 self.transport.close()
                 return

@@ -145,13 +145,11 @@ class HotRoutes:
         found = self._find(scope)
         if found is None or self._closed() or self._standby.address:
             return False
-        length = b"0"
-        for name, value in scope["headers"]:
-            if name == b"content-length":
-                length = value
-            elif name == b"transfer-encoding":
-                return False
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
         if not length.isdigit() or len(length) > 8 or int(length) > MOST_BODY_BYTES:
+            return False
+        if b"transfer-encoding" in headers:
             return False
         scope["route"], demand = found
         if self._guard is not None and not self._guard.lets_pass(scope, demand):
@@ -161,12 +159,9 @@ class HotRoutes:
 
     def call(self, scope: Scope, body: bytes) -> HotCall | None:
         """The call of an endpoint; None where the request is not as its parameters are declared."""
-        given = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def receive() -> Message:
-            return given.pop() if given else {"type": "http.disconnect"}
-
-        request = Request(scope, receive)
+        request = Request(scope)
+        # Where `Request.body` and `read_body` look first.
+        request._body = body  # noqa: SLF001
         route: HotRoute = scope["route"]
         arguments = route.arguments(request, body)
         return None if arguments is None else HotCall(request, route.endpoint, arguments)
@@ -199,7 +194,7 @@ class HotRoutes:
     async def headers(self, scope: Scope, response: Response, rid: str) -> Headers:
         """The headers of a response to the request with this id."""
         headers = [*response.raw_headers, (b"x-request-id", rid.encode("latin-1"))]
-        if self._pages is None or not any(name == b"origin" for name, _ in scope["headers"]):
+        if self._pages is None or b"origin" not in dict(scope["headers"]):
             return headers
         found: list[Message] = []
 

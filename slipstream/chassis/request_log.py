@@ -22,12 +22,14 @@ class RequestLog:
     def __init__(self, measured: Metrics, demands: Demands) -> None:
         self._seconds, self._demands = measured.http_seconds, demands
         self._children: dict[tuple[str, str, int], Any] = {}
+        # Asked once: structlog takes longer for it than a histogram for a value.
+        self._tells_all = log.is_enabled_for(logging.DEBUG)
 
     def id_of(self, scope: Scope) -> str:
         """The caller's `X-Request-Id`, or a new id."""
         # Random by arithmetic: asking the system would let another thread take the interpreter in
         # every request.
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        given: bytes = dict(reversed(scope["headers"])).get(b"x-request-id", b"")
         return given.decode("latin-1")[:64] or f"{random.getrandbits(128):032x}"
 
     def failed(self, scope: Scope, error: Exception) -> None:
@@ -43,13 +45,13 @@ class RequestLog:
         if child is None:
             child = self._children[key] = self._seconds.labels(*map(str, key))
         child.observe(seconds)
-        if route == health.READY and status == 503 and not log.is_enabled_for(logging.DEBUG):
+        if route == health.READY and status == 503 and not self._tells_all:
             return  # it is polled every few seconds, and its body gives the reason
         if status >= 500 or seconds > SLOW_REQUEST_S:
             emit = log.warning
         elif status >= 400:
             emit = log.info
-        elif log.is_enabled_for(logging.DEBUG):
+        elif self._tells_all:
             emit = log.debug
         else:
             return

@@ -39,10 +39,10 @@ def as_id(value: Any, field: str, room: int = 0) -> str | None:
 
     `room` is the number of bytes that must stay free for a suffix.
     """
+    if value is None or value == "":
+        return None
     if type(value) is int:
         value = str(value)
-    if not value and (value is None or value == ""):
-        return None
     if type(value) is not str:
         raise RejectionError(Code.INVALID_ID, f"{field} must be a string", field)
     if "\x00" in value:  # PostgreSQL's text can't hold it

@@ -16,12 +16,14 @@ import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.producer.producer_batch import ProducerBatch
 from kafka.producer.transaction_manager import TransactionState
+from kafka.record.default_records import DefaultRecordBatchBuilder
 from kafka.record.memory_records import MemoryRecordsBuilder
 
 from slipstream.broker import client, consumer_client
 from slipstream.broker.arguments import consumer_arguments, producer_arguments
 from slipstream.broker.client import ProducerClient
 from slipstream.broker.consumer_client import ConsumerClient
+from slipstream.broker.record_batch import RecordBatchBuilder, encoded_headers
 from slipstream.chassis.settings import KafkaSettings
 
 PLACE = TopicPartition("t", 0)
@@ -96,7 +98,7 @@ CONSUMER: dict[str, Check] = {
     "_manager._conns": lambda connections: isinstance(connections, dict),
 }
 # Parts of no client: of a batch of records, and of the admin client's class.
-OTHERS = {"_record_futures", "_process_acl_operations"}
+OTHERS = {"_record_futures", "_builder", "_process_acl_operations"}
 # Parts of ConsumerClient that are ours.
 OUR_OWN = {"_moved", "_resume"}
 
@@ -142,9 +144,13 @@ def test_a_partitions_state_has_its_position_and_its_end(consumer: ConsumerClien
 
 
 def test_a_batch_takes_records_and_settles_one_future_for_all() -> None:
-    batch = ProducerBatch(PLACE, MemoryRecordsBuilder(2, 0, 1_024), now=time.monotonic())
-    assert batch.records.append(None, b"k", b"v", [("h", b"x")]) is not None
-    assert batch.records.append(None, b"k", bytes(2_000), []) is None, "it is full"
+    records = MemoryRecordsBuilder(2, 0, 1_024)
+    assert type(records._builder) is DefaultRecordBatchBuilder
+    records._builder = RecordBatchBuilder(2, 0, False, -1, -1, -1, 1_024)
+    batch = ProducerBatch(PLACE, records, now=time.monotonic())
+    headers = encoded_headers([("h", b"x")])
+    assert batch.records.append(None, b"k", b"v", headers) is not None
+    assert batch.records.append(None, b"k", bytes(2_000), headers) is None, "it is full"
     assert batch._record_futures == []
     future = batch.produce_future
     assert not future.is_done

@@ -40,8 +40,8 @@ async def test_a_plain_body_is_read_up_to_the_limit(encoding: str) -> None:
 
 
 async def test_no_more_than_the_limit_is_unpacked() -> None:
-    with pytest.raises(TooLargeError, match="send less"):
-        await read_body(sent(gzip.compress(b"x" * 101)), 100, "gzip", too_large="send less")
+    with pytest.raises(TooLargeError, match="more than 100 bytes; send less"):
+        await read_body(sent(gzip.compress(b"x" * 101)), 100, "gzip", hint="; send less")
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,21 @@
+from typing import Any
+
+import msgspec
+import orjson
 import pytest
 from pydantic import ValidationError
 
-from slipstream.contracts.events import Interaction
+from slipstream.broker import codec
+from slipstream.contracts.events import Interaction, NewInteraction
+from slipstream.contracts.topics import INTERACTIONS
 
-VALID = {"event_id": "e", "event_type": "view", "user_id": "u", "timestamp": 1, "received_at": 2}
+VALID: dict[str, Any] = {
+    "event_id": "e",
+    "event_type": "view",
+    "user_id": "u",
+    "timestamp": 1,
+    "received_at": 2,
+}
 
 
 @pytest.mark.parametrize(
@@ -33,3 +45,20 @@ def test_field_added_by_a_newer_producer_is_ignored() -> None:
     assert Interaction.model_validate(VALID | {"colour": "red"}) == Interaction.model_validate(
         VALID
     )
+
+
+def test_a_new_interaction_has_the_fields_and_defaults_of_the_record() -> None:
+    defaults = {
+        name: field.get_default(call_default_factory=True)
+        for name, field in Interaction.model_fields.items()
+        if not field.is_required()
+    }
+    assert set(NewInteraction.__struct_fields__) == set(Interaction.model_fields)
+    assert msgspec.structs.asdict(NewInteraction(**VALID)) == VALID | defaults
+
+
+def test_a_new_interaction_is_written_as_the_record_is() -> None:
+    values = VALID | {"item_id": "Ä\u2028\x1f", "value": 1e15, "properties": {"a": [1, None, -0.0]}}
+    written = codec.encode(NewInteraction(**values))
+    assert orjson.loads(written) == orjson.loads(codec.encode(Interaction(**values)))
+    assert codec.decode(INTERACTIONS, written) == Interaction(**values)

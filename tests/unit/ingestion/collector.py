@@ -21,7 +21,13 @@ from slipstream.broker import codec
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Failure, OutgoingRecord
 from slipstream.chassis.client import Peer
-from slipstream.contracts.events import CatalogRecord, DeadLetter, Interaction, Record
+from slipstream.contracts.events import (
+    CatalogRecord,
+    DeadLetter,
+    Interaction,
+    NewInteraction,
+    Record,
+)
 from slipstream.contracts.positions import Cut
 from slipstream.ingress.settings import PrivacySettings
 
@@ -48,9 +54,10 @@ class Acknowledging:
             if record.record is None:
                 self.tombstones.append(record.key)
                 continue
-            assert isinstance(record.record, Record)
-            assert codec.decode(record.topic, codec.encode(record.record)) == record.record
-            self.published.append(record)
+            assert isinstance(record.record, Record | NewInteraction)
+            decoded = codec.decode(record.topic, codec.encode(record.record))
+            assert isinstance(record.record, NewInteraction) or decoded == record.record
+            self.published.append(record._replace(record=decoded))
         return [None] * len(lists)
 
     def ends(self) -> Cut:

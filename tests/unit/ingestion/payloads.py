@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import msgspec
 from hypothesis import strategies as st
 
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.segment import read_message
 from services.ingestion.verdicts import Acceptance, Origin, Outcome, Rejection
-from slipstream.contracts.events import Interaction
+from slipstream.contracts.events import Interaction, NewInteraction
 from slipstream.ingress.rejections import Code
 
 NOW = 1_760_000_000_000
@@ -41,7 +42,11 @@ def track(event: str = "Product Viewed", properties: Any = None, **fields: Any) 
 def interactions(message: Any, **arguments: Any) -> list[Interaction]:
     outcome = read(message, **arguments)
     assert isinstance(outcome, Acceptance), outcome
-    return [record for record in outcome.records if isinstance(record, Interaction)]
+    return [
+        Interaction(**msgspec.structs.asdict(record))
+        for record in outcome.records
+        if isinstance(record, NewInteraction)
+    ]
 
 
 def only_interaction(message: Any, **arguments: Any) -> Interaction:

@@ -12,7 +12,7 @@ from services.ingestion.admission import Admission
 from services.ingestion.publisher import ENOUGH, OutcomePublisher
 from services.ingestion.verdicts import Acceptance, Origin, Outcome
 from slipstream.broker.producer import Failure, OutgoingRecord
-from slipstream.contracts.events import Interaction
+from slipstream.contracts.events import NewInteraction
 from slipstream.stores.admission_protocol import (
     FIRST,
     PENDING,
@@ -63,7 +63,7 @@ class Topic:
 
     async def publish_each(self, lists: Sequence[Sequence[OutgoingRecord]]) -> list[Failure]:
         for record in (outgoing.record for records in lists for outgoing in records):
-            assert isinstance(record, Interaction)
+            assert isinstance(record, NewInteraction)
             self.records.append((record.event_id, record.maybe_repeat))
         await asyncio.Event().wait()
         return []
@@ -71,7 +71,7 @@ class Topic:
 
 def message(message_id: str) -> list[Outcome]:
     at = ORIGIN.received_at
-    event = Interaction(
+    event = NewInteraction(
         event_id=message_id,
         event_type="view",
         user_id="u",

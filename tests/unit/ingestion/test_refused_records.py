@@ -13,7 +13,7 @@ from slipstream.broker import codec
 from slipstream.broker.kafka import BrokerUnavailableError, RecordRefusedError
 from slipstream.broker.producer import Failure, OutgoingRecord
 from slipstream.chassis.errors import UnavailableError
-from slipstream.contracts.events import DeadLetter, Interaction
+from slipstream.contracts.events import DeadLetter, NewInteraction
 from slipstream.ingress.rejections import Code, RejectionError
 from tests.unit.ingestion.collector import AUTH, Acknowledging, collecting
 from tests.unit.ingestion.payloads import track
@@ -41,14 +41,14 @@ class Broker:
         for record in records:
             if self._refuses(record):
                 return RecordRefusedError("too large")
-            if isinstance(record.record, Interaction):
+            if isinstance(record.record, NewInteraction):
                 self.taken.append((record.key, record.record.maybe_repeat))
         return None
 
 
 def message(user: str) -> Outcome:
     at = ORIGIN.received_at
-    event = Interaction(
+    event = NewInteraction(
         event_id=user, event_type="view", user_id=user, item_id="i", timestamp=at, received_at=at
     )
     return Acceptance(user, [event], True)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+import redis.asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -120,3 +121,29 @@ def test_what_is_no_url_of_redis_is_refused_without_its_password(url: str) -> No
         with pytest.raises(RefusedSettingsError, match="SLIPSTREAM_REDIS__URL") as refused:
             make()
         assert "secret" not in str(refused.value)
+
+
+def test_commands_of_an_event_loop_have_the_bytes_of_redis_py() -> None:
+    command = (
+        "EVALSHA",
+        "a" * 40,
+        2,
+        "{s}:é",
+        b"\x00\xff",
+        0.1,
+        1e21,
+        1000 / 3,
+        -7,
+        "",
+        "x" * 9_000,
+    )
+    plain = redis.asyncio.Connection()
+    for client in (
+        single_client("redis://127.0.0.1:1/0", 1.0),
+        waiting_client("redis://127.0.0.1:1/0", 1.0, 1),
+        single_client("redis+sentinel://127.0.0.1:1/shop/0", 1.0),
+    ):
+        connection = client.connection_pool.make_connection()
+        for arguments in (command, ("SCRIPT LOAD", "return 1")):
+            packed = b"".join(connection.pack_command(*arguments))
+            assert packed == b"".join(plain.pack_command(*arguments))
