@@ -23,7 +23,7 @@ from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import Materializer
 from services.features.views.bodies import LakeStatus, StreamStatus
 from slipstream.broker.producer import Producer
-from slipstream.chassis.access.demands import open_to_all, requires
+from slipstream.chassis.access.guard import open_to_all, requires
 from slipstream.chassis.bounded_json import refuse_many_values
 from slipstream.chassis.errors import InvalidRequestError, UnavailableError
 from slipstream.chassis.hot_routes import HotRoute

@@ -19,7 +19,7 @@ from services.ingestion.documentation import described
 from services.ingestion.page_origins import origin_of_page
 from services.ingestion.request_reading import body_of, body_of_pixel, headers_of, parts
 from services.ingestion.source_settings import source_settings
-from slipstream.chassis.access.demands import open_to_all, requires
+from slipstream.chassis.access.guard import open_to_all, requires
 from slipstream.chassis.errors import ServiceError
 from slipstream.chassis.hot_routes import HotRoute
 from slipstream.contracts.access import Scope

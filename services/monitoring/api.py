@@ -20,7 +20,7 @@ from services.monitoring.probes import ServiceState
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSection
 from services.monitoring.snapshot import Snapshot
-from slipstream.chassis.access.demands import open_to_all, requires
+from slipstream.chassis.access.guard import open_to_all, requires
 from slipstream.chassis.errors import InvalidRequestError, UnavailableError
 from slipstream.contracts.access import Scope
 from slipstream.contracts.events import ModelEvent, Severity

@@ -21,7 +21,7 @@ from services.training.repository import Repository
 from services.training.run_states import TransitionError
 from services.training.runs import Runs
 from slipstream.chassis.access.audits import audit_record
-from slipstream.chassis.access.demands import requires
+from slipstream.chassis.access.guard import requires
 from slipstream.chassis.errors import ConflictError, GoneError, InvalidRequestError, NotFoundError
 from slipstream.contracts.access import Scope
 from slipstream.contracts.bundle import Manifest

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse
 
-from slipstream.chassis.access.demands import open_to_all
+from slipstream.chassis.access.guard import open_to_all
 from slipstream.chassis.errors import NotFoundError
 
 PATH: Final = "/docs"

@@ -13,8 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slipstream.chassis import api_page, health, metrics
-from slipstream.chassis.access.demands import Demands, routes_of
-from slipstream.chassis.access.guard import Guard
+from slipstream.chassis.access.guard import Demands, Guard, routes_of
 from slipstream.chassis.access.keys import KeyRing, KnownKey
 from slipstream.chassis.access.origins import KnownHosts
 from slipstream.chassis.access.verifier import (

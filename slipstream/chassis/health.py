@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from slipstream.chassis.access.demands import open_to_all
+from slipstream.chassis.access.guard import open_to_all
 
 Check = Callable[[], Awaitable[None]]
 

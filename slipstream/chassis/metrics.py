@@ -12,7 +12,7 @@ from prometheus_client import (
 from prometheus_client import PROCESS_COLLECTOR as _PROCESS
 from prometheus_client.process_collector import ProcessCollector
 
-from slipstream.chassis.access.demands import open_to_all
+from slipstream.chassis.access.guard import open_to_all
 from slipstream.chassis.added_metrics import read_all
 
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.types import Scope
 
 from slipstream.chassis import health
-from slipstream.chassis.access.demands import Demands
+from slipstream.chassis.access.guard import Demands
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
 

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from slipstream.chassis.connections import ConnectionPool
 from slipstream.chassis.ending import Ending
-from slipstream.chassis.hot_connections import HotConnection
+from slipstream.chassis.hot_routes import HotConnection
 from slipstream.chassis.settings import ServiceSettings
 from slipstream.contracts.services import SERVICES
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
-from slipstream.chassis.access.demands import demand_of, routes_of
+from slipstream.chassis.access.guard import demand_of, routes_of
 from slipstream.chassis.settings import HttpSettings
 from slipstream.contracts.access import Scope
 from slipstream.contracts.services import SERVICES

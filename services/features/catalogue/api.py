@@ -14,7 +14,7 @@ from services.features.catalogue.pages import (
     page_of_ids,
     place_of,
 )
-from slipstream.chassis.access.demands import requires
+from slipstream.chassis.access.guard import requires
 from slipstream.chassis.errors import InvalidRequestError, NotFoundError, UnavailableError
 from slipstream.contracts.access import Scope
 from slipstream.contracts.events import CatalogRecord

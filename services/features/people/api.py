@@ -11,7 +11,7 @@ from services.features.history.export import exported
 from services.features.history.receipts import receipt, topics_left
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.log_ends import log_beginnings
-from slipstream.chassis.access.demands import requires
+from slipstream.chassis.access.guard import requires
 from slipstream.chassis.errors import NotFoundError, UnavailableError
 from slipstream.contracts.access import Scope
 from slipstream.contracts.rest import ErasureState, Problem

@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from services.features.api import Parts, parts
 from services.features.slates.past_catalog import past_catalog
-from slipstream.chassis.access.demands import requires
+from slipstream.chassis.access.guard import requires
 from slipstream.chassis.errors import ConflictError, NotFoundError, UnavailableError
 from slipstream.contracts.access import Scope
 from slipstream.contracts.circumstances import Circumstances

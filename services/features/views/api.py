@@ -9,7 +9,7 @@ from services.features.api import parts
 from services.features.reads import feast
 from services.features.views import bodies
 from services.features.views.view_features import entity_features, pair_features
-from slipstream.chassis.access.demands import requires
+from slipstream.chassis.access.guard import requires
 from slipstream.chassis.errors import NotFoundError, UnavailableError
 from slipstream.contracts.access import Scope
 from slipstream.contracts.rest import Problem

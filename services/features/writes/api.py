@@ -14,8 +14,7 @@ from services.features.feast_bodies import (
 )
 from services.features.pushes import Frame
 from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.chassis.access.demands import requires
-from slipstream.chassis.access.guard import principal_of
+from slipstream.chassis.access.guard import principal_of, requires
 from slipstream.chassis.errors import InvalidRequestError, UnavailableError, problem
 from slipstream.chassis.hot_routes import HotRoute
 from slipstream.chassis.logging import request_id

@@ -23,7 +23,7 @@ from services.monitoring.named_records.api import (
     missing,
 )
 from services.monitoring.named_records.repository import NoRecordError
-from slipstream.chassis.access.demands import requires
+from slipstream.chassis.access.guard import requires
 from slipstream.chassis.errors import ConflictError
 from slipstream.contracts.access import Scope
 from slipstream.contracts.experiments import Experiment, ExperimentDesign, ExperimentName

@@ -13,7 +13,7 @@ from services.monitoring.people.receipts import receipt
 from services.monitoring.people.repository import ErasureLedger
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSection
-from slipstream.chassis.access.demands import requires
+from slipstream.chassis.access.guard import requires
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.chassis.errors import NotFoundError, UnavailableError
 from slipstream.contracts.access import Scope

@@ -15,7 +15,7 @@ from services.monitoring.named_records.api import (
     missing,
 )
 from services.monitoring.placements.bodies import PolicyBody
-from slipstream.chassis.access.demands import requires
+from slipstream.chassis.access.guard import requires
 from slipstream.contracts.access import Scope
 from slipstream.contracts.placements import Placement, PlacementName, PlacementPolicy
 from slipstream.contracts.rest import Problem

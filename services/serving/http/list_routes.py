@@ -26,8 +26,7 @@ from services.serving.http.parts import (
 )
 from services.serving.http.responses import slate_body
 from services.serving.request.audiences import AudienceRequest
-from slipstream.chassis.access.demands import requires
-from slipstream.chassis.access.guard import principal_of
+from slipstream.chassis.access.guard import principal_of, requires
 from slipstream.chassis.hot_routes import HotRoute
 from slipstream.contracts.access import Scope
 from slipstream.contracts.rest import Problem

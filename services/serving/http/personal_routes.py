@@ -28,8 +28,7 @@ from services.serving.http.parts import (
     without_history,
 )
 from services.serving.http.responses import ItemAttributes, ServedModel, slate_body
-from slipstream.chassis.access.demands import requires
-from slipstream.chassis.access.guard import principal_of
+from slipstream.chassis.access.guard import principal_of, requires
 from slipstream.chassis.errors import NotFoundError
 from slipstream.chassis.hot_routes import HotRoute
 from slipstream.contracts.access import Scope

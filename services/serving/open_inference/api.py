@@ -10,7 +10,7 @@ from services.serving.http.parts import Parts, json_response, parts
 from services.serving.open_inference import binary, bodies, descriptions, messages
 from services.serving.open_inference.bodies import answered_by
 from services.serving.open_inference.statistics import Statistics
-from slipstream.chassis.access.demands import requires
+from slipstream.chassis.access.guard import requires
 from slipstream.chassis.bodies import packed, read_body, wanted_encoding
 from slipstream.chassis.errors import InvalidRequestError, NotFoundError
 from slipstream.contracts.access import Scope

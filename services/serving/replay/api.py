@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Request
 
 from services.serving.replay.bodies import AnswerReplay, WhatIf, WhatIfAnswer
 from services.serving.replay.replays import Replays
-from slipstream.chassis.access.demands import requires
+from slipstream.chassis.access.guard import requires
 from slipstream.contracts.access import Scope
 from slipstream.contracts.rest import Problem
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from services.training.erasures.deletion import ModelDeletion
-from slipstream.chassis.access.demands import requires
+from slipstream.chassis.access.guard import requires
 from slipstream.contracts.access import Scope
 from slipstream.contracts.rest import ModelsBeforeErasure
 

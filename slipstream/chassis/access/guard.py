@@ -1,13 +1,19 @@
-"""The guard before a service's routes: credentials and scope, origin, and the size of a body.
+"""The scope that each route demands, and the guard before the routes.
 
-All are checked before a body is read.
+Credentials, scope, origin and the size of a body are checked before a body is read.
 """
 
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any, Final, NamedTuple, TypeVar
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Send
+from starlette.types import Scope as Connection
 
-from slipstream.chassis.access.demands import Demand, Demands
 from slipstream.chassis.access.origins import SAFE_METHODS, KnownHosts
 from slipstream.chassis.access.verifier import ANYBODY, Verifier
 from slipstream.chassis.errors import (
@@ -17,7 +23,115 @@ from slipstream.chassis.errors import (
     UnauthorizedError,
     problem_of,
 )
-from slipstream.contracts.access import Principal
+from slipstream.contracts.access import Principal, Scope
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_DEMAND: Final = "__slipstream_demand__"
+
+
+class UndeclaredRouteError(TypeError):
+    """A route says neither which scope it needs nor that it is open to all."""
+
+
+class Demand(NamedTuple):
+    """The scope that a route needs; None where it is open to all.
+
+    With `or_service`, the scope `service` does, too.
+    """
+
+    scope: Scope | None
+    or_service: bool = False
+
+    def is_met_by(self, scopes: Collection[Scope]) -> bool:
+        """Whether these scopes open the route."""
+        return self.scope in scopes or (self.or_service and Scope.SERVICE in scopes)
+
+
+def requires(scope: Scope, *, or_service: bool = False) -> Callable[[F], F]:
+    """Declare the scope that an endpoint needs. Stands below the route's own decorator.
+
+    `or_service` is for a route that another service calls, and a person needs more than `read` for.
+    """
+
+    def declare(endpoint: F) -> F:
+        setattr(endpoint, _DEMAND, Demand(scope, or_service))
+        return endpoint
+
+    return declare
+
+
+def open_to_all(endpoint: F) -> F:
+    """Declare that an endpoint needs no credentials: it holds nothing that is not public."""
+    setattr(endpoint, _DEMAND, Demand(None))
+    return endpoint
+
+
+def demand_of(route: Route) -> Demand:
+    """The demand that a route's endpoint declares.
+
+    FastAPI's own pages about the API are no `APIRoute`, and open to all. Raises
+    `UndeclaredRouteError`.
+    """
+    if not isinstance(route, APIRoute):
+        return Demand(None)
+    declared: Demand | None = getattr(route.endpoint, _DEMAND, None)
+    if declared is None:
+        raise UndeclaredRouteError(
+            f"{route.path}: declare @requires(Scope.…) or @open_to_all on {route.endpoint.__name__}"
+        )
+    return declared
+
+
+def routes_of(app: FastAPI) -> Iterator[Route]:
+    """Every route of an app, those of its routers among them."""
+
+    def walk(routes: Iterable[BaseRoute]) -> Iterator[Route]:
+        for route in routes:
+            included = getattr(route, "original_router", None)
+            if included is not None:
+                yield from walk(included.routes)
+            elif isinstance(route, Route):
+                yield route
+
+    return walk(app.router.routes)
+
+
+class Demands:
+    """The demands of a service's routes, found by a request's path and method.
+
+    The service is served at the root, so that a request's path is its route's.
+    """
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        # Open ones last: few requests are for them, and of two that match the stricter one counts.
+        self._routes: list[tuple[Route, Demand]] = sorted(
+            ((route, demand_of(route)) for route in routes), key=lambda entry: not entry[1].scope
+        )
+
+    def of(self, connection: Connection) -> Demand | None:
+        """The demand of the route that answers this request; None where there is no such path.
+
+        A wrong method on a known path has that path's demand.
+        """
+        found = self._find(connection)
+        return None if found is None else found[1]
+
+    def path_of(self, connection: Connection) -> str:
+        """The path of that route, with the names of its parameters; empty where there is none."""
+        found = self._find(connection)
+        return "" if found is None else found[0].path
+
+    def _find(self, connection: Connection) -> tuple[Route, Demand] | None:
+        path, method = connection["path"], connection["method"]
+        of_path: tuple[Route, Demand] | None = None
+        for route, demand in self._routes:
+            if route.path_regex.match(path):
+                if method in (route.methods or ()):
+                    return route, demand
+                of_path = of_path or (route, demand)
+        return of_path
+
 
 _PRINCIPAL = "slipstream.principal"
 
@@ -53,7 +167,7 @@ class Guard:
             "(SLIPSTREAM_HTTP__MAX_BODY_BYTES on the server)"
         )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -71,7 +185,7 @@ class Guard:
         # Counted in any case: a parser may read chunks past the length that was announced.
         await self.app(scope, self._counted(receive), send)
 
-    def lets_pass(self, scope: Scope, demand: Demand) -> bool:
+    def lets_pass(self, scope: Connection, demand: Demand) -> bool:
         """Whether a request to a route with this demand may go on. Notes who sent it.
 
         One that may not is judged again on its way through the app, which counts wrong credentials.
@@ -81,14 +195,16 @@ class Guard:
         )
         return not refused and not self._announces_too_much(scope)
 
-    def _announces_too_much(self, scope: Scope) -> bool:
+    def _announces_too_much(self, scope: Connection) -> bool:
         announced = _header(scope, b"content-length")
         # Zeros at the front are cut off, and digits that no limit has: a long number costs nothing.
         return announced is not None and (
             not announced.isdigit() or int(announced.lstrip(b"0")[:20] or b"0") > self._most
         )
 
-    def _refusal(self, scope: Scope, demand: Demand, *, counts: bool = True) -> ServiceError | None:
+    def _refusal(
+        self, scope: Connection, demand: Demand, *, counts: bool = True
+    ) -> ServiceError | None:
         """Why the request may not go on; None where it may. Notes who sent it.
 
         A wrong credential is counted where `counts`, and refused as one of many.
@@ -140,5 +256,5 @@ class Guard:
         return counted
 
 
-def _header(scope: Scope, name: bytes) -> bytes | None:
+def _header(scope: Connection, name: bytes) -> bytes | None:
     return next((value for key, value in scope["headers"] if key == name), None)

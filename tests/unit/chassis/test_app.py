@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from starlette.types import Message
 
-from slipstream.chassis.access.demands import requires
+from slipstream.chassis.access.guard import requires
 from slipstream.chassis.app import create_service
 from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.errors import NotFoundError, UnavailableError

@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request, Response
 
-from slipstream.chassis.access.demands import Demands, open_to_all, routes_of
+from slipstream.chassis.access.guard import Demands, open_to_all, routes_of
 from slipstream.chassis.app import RequestMiddleware
 from slipstream.chassis.hot_routes import HotRoute, HotRoutes
 from slipstream.chassis.metrics import Metrics

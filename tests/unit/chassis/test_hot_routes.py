@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from slipstream.chassis.access.demands import requires
+from slipstream.chassis.access.guard import requires
 from slipstream.chassis.app import create_service
 from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.errors import NotFoundError

@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI
 from structlog.typing import EventDict
 
 from slipstream.chassis import opening
-from slipstream.chassis.access.demands import open_to_all
+from slipstream.chassis.access.guard import open_to_all
 from slipstream.chassis.app import create_service
 from slipstream.chassis.dependencies import (
     DependencyUnavailableError,

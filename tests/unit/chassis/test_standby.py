@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
 from slipstream.chassis import opening
-from slipstream.chassis.access.demands import open_to_all
+from slipstream.chassis.access.guard import open_to_all
 from slipstream.chassis.app import create_service
 from slipstream.chassis.dependencies import StandbyError
 from slipstream.chassis.settings import HttpSettings, ServiceSettings

@@ -6,7 +6,7 @@ from pydantic import SecretStr, ValidationError
 
 from services.ingestion.settings import IngestionSection
 from services.ingestion.write_keys import configured_keys, key_in_header
-from slipstream.chassis.access.demands import demand_of, routes_of
+from slipstream.chassis.access.guard import demand_of, routes_of
 from slipstream.chassis.access.keys import KeyRing
 from slipstream.contracts.access import BROWSER_SCOPES, INGESTION_SCOPES, Scope
 from tests.unit.chassis.access.key_records import key_record

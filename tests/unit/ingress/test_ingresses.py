@@ -17,7 +17,7 @@ from services.ingestion.catalog_entries import read_entry
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.segment import read_message
 from services.ingestion.verdicts import Acceptance, Origin, Rejection
-from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.events import CatalogRecord, Interaction, NewInteraction
 from slipstream.contracts.times import DAY_MS
 from slipstream.ingress.fields import MAX_DEPTH, MAX_EVENT_BYTES
 from slipstream.ingress.privacy import Privacy
@@ -187,7 +187,7 @@ def row_of(case: Case) -> Row:
 
 def through_ingestion(
     source: str, row: Row, privacy: Privacy
-) -> Code | Interaction | CatalogRecord:
+) -> Code | Interaction | NewInteraction | CatalogRecord:
     origin, rules = Origin("shop", "request-1", NOW), IntakeRules(privacy=privacy)
     if source == "interactions":
         properties = {k: v for k, v in row.items() if k not in MESSAGE_FIELDS and k != "properties"}
@@ -205,7 +205,9 @@ def through_ingestion(
     return record
 
 
-def through_push(source: str, row: Row, privacy: Privacy) -> Code | Interaction | CatalogRecord:
+def through_push(
+    source: str, row: Row, privacy: Privacy
+) -> Code | Interaction | NewInteraction | CatalogRecord:
     frame = {name: [value] for name, value in row.items()}
     try:
         (outgoing,) = asyncio.run(pushes.records(source, frame, PushRules(privacy), NOW))
@@ -216,7 +218,7 @@ def through_push(source: str, row: Row, privacy: Privacy) -> Code | Interaction 
     return outgoing.record
 
 
-def held_to(made: Code | Interaction | CatalogRecord, expected: Result) -> Result:
+def held_to(made: Code | Interaction | NewInteraction | CatalogRecord, expected: Result) -> Result:
     """The result, cut to the fields that the case is about."""
     if isinstance(made, Code) or isinstance(expected, Code):
         return made if isinstance(made, Code) else made.model_dump()
@@ -244,7 +246,9 @@ def test_names_of_cases_are_unique_and_only_differences_have_a_result_of_their_o
 def test_both_ingresses_take_the_base_of_the_cases(source: str) -> None:
     for ingress in (through_ingestion, through_push):
         made = ingress(source, BASE[source], PRIVACY)
-        assert isinstance(made, Interaction if source == "interactions" else CatalogRecord)
+        assert isinstance(
+            made, Interaction | NewInteraction if source == "interactions" else CatalogRecord
+        )
 
 
 @pytest.mark.parametrize("column", ["session_id", "value"])
@@ -253,5 +257,5 @@ def test_a_policy_reaches_the_properties_that_have_a_field_in_the_record(column:
     row = {**BASE["interactions"], "session_id": "s-1", "value": 5}
     for ingress in (through_ingestion, through_push):
         made = ingress("interactions", row, policy)
-        assert isinstance(made, Interaction)
+        assert isinstance(made, Interaction | NewInteraction)
         assert getattr(made, column) is None

@@ -70,7 +70,7 @@ async def test_nine_frames_lead_from_the_route_to_the_kernel(bundle: Bundle) -> 
     assert asking - 1 + answering <= 9
 
 
-@pytest.mark.parametrize(("headers", "most"), [({}, 35), ({"cache-control": "no-cache"}, 44)])
+@pytest.mark.parametrize(("headers", "most"), [({}, 33), ({"cache-control": "no-cache"}, 42)])
 async def test_a_plain_request_crosses_few_files(
     bundle: Bundle, headers: dict[str, str], most: int
 ) -> None:

@@ -5,8 +5,8 @@ import pytest
 from slipstream.recommender import stages
 from slipstream.slates.audience_scores import borrowed_interests
 from slipstream.slates.slate_request import SlateRequest, Step
-from tests.unit.serving.fakes import SHELVES
-from tests.unit.slates.test_borrowing import BUNDLE, a_setting, upsert
+from tests.unit.serving.fakes import SHELVES, described_bundle
+from tests.unit.slates.test_borrowing import a_setting, upsert
 
 
 async def test_new_item_interests_a_visitor_as_much_as_their_list_says() -> None:
@@ -17,7 +17,7 @@ async def test_new_item_interests_a_visitor_as_much_as_their_list_says() -> None
     space = setting.catalog.space(setting.model)
     history = setting.online.visitors["ada"].sequence
     question = stages.list_question(
-        BUNDLE, history, stages.RANKED, allowed=setting.catalog.mask(setting.model)
+        described_bundle(), history, stages.RANKED, allowed=setting.catalog.mask(setting.model)
     )
     request = SlateRequest(100, "ada", steps=(Step.MODEL,))
     listed = (await setting.line.answer(request)).items
@@ -25,10 +25,12 @@ async def test_new_item_interests_a_visitor_as_much_as_their_list_says() -> None
     for item_id in ("new-05", "new-39"):
         number = space.number(item_id)
         assert number is not None
-        (interest,) = borrowed_interests(BUNDLE, space, [question], [history], number)
+        (interest,) = borrowed_interests(described_bundle(), space, [question], [history], number)
         assert interest.score == pytest.approx(listed[ids.index(item_id)].score)
         # Its place is among the known items: other new ones have no say.
         known = [each for each in ids if each == item_id or not each.startswith("new")]
         assert interest.place == known.index(item_id) + 1
-    (nothing,) = borrowed_interests(BUNDLE, space, [question], [history], len(space) + 1)
+    (nothing,) = borrowed_interests(
+        described_bundle(), space, [question], [history], len(space) + 1
+    )
     assert nothing == (0.0, None)

@@ -5,7 +5,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.testclient import TestClient
 from starlette.routing import Route
 
-from slipstream.chassis.access.demands import (
+from slipstream.chassis.access.guard import (
     Demand,
     Demands,
     UndeclaredRouteError,
