@@ -221,7 +221,7 @@ def through_push(
 def held_to(made: Code | Interaction | NewInteraction | CatalogRecord, expected: Result) -> Result:
     """The result, cut to the fields that the case is about."""
     if isinstance(made, Code) or isinstance(expected, Code):
-        return made if isinstance(made, Code) else made.model_dump()
+        return made if isinstance(made, Code) else {"made": repr(made)}
     return {name: getattr(made, name) for name in expected}
 
 
