@@ -55,21 +55,20 @@ class KeyConnection(asyncio.Protocol):
         self._opening: asyncio.Task[None] | None = None
         self._unsent: list[_Command] = []
         self._waiting: deque[_Command] = deque()
+        self._timer: asyncio.TimerHandle | None = None
 
     def read(self, keys: list[str]) -> asyncio.Future[Values]:
         """The values of keys, in their order. Raises `StoreUnavailableError`."""
-        loop = asyncio.get_running_loop()
-        if self._waiting and loop.time() - self._waiting[0].sent_at > self._timeout_s:
-            error = ConnectionFailure(f"no answer within {self._timeout_s:g} s")
-            for command in self._lost():
-                command.fail(error)
-        command = _Command(keys, loop.create_future())
+        command = _Command(keys, asyncio.get_running_loop().create_future())
         self._send(command)
         return command.answer
 
     def close(self) -> None:
         """Close the connection; whoever waits gets no answer."""
-        for command in self._lost():
+        if self._opening is not None:
+            self._opening.cancel()
+        unsent, self._unsent = self._unsent, []
+        for command in (*self._lost(), *unsent):
             command.fail(ConnectionFailure("closed"))
 
     def data_received(self, data: bytes) -> None:
@@ -99,10 +98,25 @@ class KeyConnection(asyncio.Protocol):
             if self._opening is None:
                 self._opening = asyncio.create_task(self._open())
             return
-        command.sent_at = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        command.sent_at = loop.time()
         self._waiting.append(command)
+        if self._timer is None:
+            self._timer = loop.call_later(self._timeout_s, self._look_at_clock, loop)
         packed = hiredis.pack_command(("MGET", *command.keys))  # type: ignore[arg-type]
         self._writer.transport.write(packed)
+
+    def _look_at_clock(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Give the connection up where an answer has taken too long."""
+        self._timer = None
+        if not self._waiting:
+            return
+        left_s = self._waiting[0].sent_at + self._timeout_s - loop.time()
+        if left_s > 0:
+            self._timer = loop.call_later(left_s, self._look_at_clock, loop)
+            return
+        for command in self._lost():
+            command.fail(ConnectionFailure(f"no answer within {self._timeout_s:g} s"))
 
     async def _open(self) -> None:
         """Open a connection, and send what waits for it; else all of that fails."""
@@ -127,6 +141,9 @@ class KeyConnection(asyncio.Protocol):
 
     def _lost(self) -> deque[_Command]:
         """Give the connection up; what waits for its answers."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         writer, self._writer = self._writer, None
         waiting, self._waiting = self._waiting, deque()
         if writer is not None:

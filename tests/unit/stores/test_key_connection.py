@@ -117,21 +117,27 @@ async def test_what_loses_two_connections_fails_and_the_next_command_opens_anoth
         connection.close()
 
 
-async def test_a_server_that_hangs_costs_its_connection() -> None:
+async def test_a_server_that_hangs_costs_its_connection_though_nobody_else_asks() -> None:
     async with a_server() as server:
         connection = KeyConnection(server, 0.05)
         await connection.read(["first"])
         server.answers.clear()
         hangs = connection.read(["hangs"])
-        await asyncio.sleep(0.1)
-        server.answers.set()
-        # It is noticed by whoever asks next, who gets an answer by another connection.
-        again = connection.read(["again"])
         with pytest.raises(StoreUnavailableError, match=r"no answer within 0\.05 s"):
-            await hangs
-        assert await again == [b"again"]
+            await asyncio.wait_for(hangs, 10)
+        server.answers.set()
+        assert await connection.read(["again"]) == [b"again"]
         assert server.opened == 2
         connection.close()
+
+
+async def test_who_waits_for_a_connection_that_is_closed_gets_an_error() -> None:
+    async with a_server() as server:
+        connection = KeyConnection(server, 5.0)
+        waits = connection.read(["early"])
+        connection.close()
+        with pytest.raises(StoreUnavailableError, match="closed"):
+            await waits
 
 
 async def test_a_server_that_refuses_fails_one_command_and_keeps_its_connection() -> None:
