@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from services.features import api
 from services.features.catalogue import api as catalogue_api
 from services.features.history.erased_people import ErasedPerson
+from services.features.history.receipts import Receipts
 from services.features.metrics import RedisMetrics
 from services.features.people import api as people_api
 from services.features.reads.feast import Planner
@@ -24,7 +25,7 @@ from services.features.stream.upkeep import keep_lake
 from services.features.views import api as views_api
 from services.features.writes import api as writes_api
 from slipstream.broker.access_feed import AccessKeyFeed
-from slipstream.broker.log_ends import committed_offsets, log_ends
+from slipstream.broker.log_ends import committed_offsets, log_beginnings, log_ends
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.app import create_service
 from slipstream.contracts.topics import PERSONAL
@@ -82,7 +83,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.callback(lease.close)
         redis_files = RedisFiles(settings.redis, settings.namespace)
         stack.callback(redis_files.close)
-        app.state.redis_files = redis_files
+        beginnings = partial(log_beginnings, settings.kafka, settings.namespace, PERSONAL)
+        app.state.receipts = Receipts(lake, beginnings, redis_files.written_at)
         materializer = Materializer(settings, store, lake, producer, app.state.metrics, lease)
         stack.callback(materializer.close)
         registry = declare(settings.attributes())

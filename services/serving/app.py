@@ -1,12 +1,10 @@
 """Wiring of the serving service."""
 
 import asyncio
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from typing import Final
 
 from fastapi import FastAPI
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
@@ -85,16 +83,10 @@ def load_ahead() -> None:
     prepare(slate_kernels.fill, slate_kernels.FILL)
 
 
-# Time for which the event loop keeps the interpreter while the kernels' thread waits for it.
-# Python's own 5 ms are as long as a call of the kernels, which would stand still half of the time.
-_SWITCH_S: Final = 0.001
-
-
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: ServingSettings = app.state.settings
     chassis, health, own = app.state.metrics, app.state.health, settings.serving
-    sys.setswitchinterval(_SWITCH_S)
     async with AsyncExitStack() as stack:
         producer = Producer(
             settings.kafka, settings.namespace, linger_ms=SLATE_LINGER_MS, connect=False

@@ -42,7 +42,8 @@ class Peer:
     """A client for one other service, for several threads.
 
     A GET is retried after a connection error or an answer of 502 to 504, with pauses that double
-    from 0.1 s. Other methods are retried only when the connection was never made.
+    from 0.1 s, but not after a timeout. Other methods are retried only when the connection was
+    never made.
     """
 
     def __init__(
@@ -121,7 +122,8 @@ class Peer:
                         f"{self.name} at {self._client.base_url} can't be reached: {error}"
                     ) from error
             except httpx.HTTPError as error:
-                if last or method != "GET":
+                # A peer that has not answered in time still works at it.
+                if last or method != "GET" or isinstance(error, httpx.ReadTimeout):
                     raise PeerError(f"{self.name} at {self._client.base_url}: {error!r}") from error
             else:
                 if response.status_code < 400:

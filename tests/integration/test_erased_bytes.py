@@ -3,9 +3,10 @@
 import random
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from services.features.history.receipts import receipt, topics_left
+from services.features.history.receipts import Receipts
 from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import TOPICS
 from slipstream.broker.log_ends import log_beginnings, log_ends
@@ -121,34 +122,34 @@ def test_no_byte_of_an_erased_user_is_left_beside_concurrent_writers_with_wrong_
             writer.join()
         run.producer.flush(30)
         erase(settings, run.producer)
-        until(lambda: receipt(run.lake, "e1", now_ms()) is not None)
-        asked = receipt(run.lake, "e1", now_ms())
-        assert asked is not None and asked[0].erased_at is None
+        beginnings = partial(log_beginnings, settings.kafka, settings.namespace, PERSONAL)
+        receipts = Receipts(run.lake, beginnings, lambda: None)
+        until(lambda: receipts.find("e1", now_ms()) is not None)
+        asked = receipts.find("e1", now_ms())
+        assert asked is not None and asked.erased_at is None and not asked.topics_left
         run.erase(1)
         writers[2].halt.set()
         writers[2].join()
         run.producer.flush(30)
         run.settle()
-        done, ends = receipt(run.lake, "e1", now_ms()) or (None, {})
+        done = receipts.find("e1", now_ms())
         assert done is not None and done.erased_at is not None and done.files_left
         assert done.rows == {
             lake.INTERACTIONS: writers[0].sent + writers[1].sent,
             lake.RECOMMENDATIONS: 2,
         }
-        beginnings = log_beginnings(settings.kafka, settings.namespace, PERSONAL)
-        assert topics_left(ends, beginnings) == [
+        assert done.topics_left == [
             "erased-visitors.v1",
             "feature-updates.v1",
             "interactions.v1",
             "people.v1",
             "recommendations.v1",
         ]
-        assert topics_left(ends, ends) == []
         for table in SCHEMAS:
             run.lake.vacuum(table, 0)
-        vacuumed = receipt(run.lake, "e1", now_ms())
-        assert vacuumed is not None and vacuumed[0].files_left == 0
-        assert receipt(run.lake, "e2", now_ms()) is None
+        vacuumed = receipts.find("e1", now_ms())
+        assert vacuumed is not None and vacuumed.files_left == 0
+        assert receipts.find("e2", now_ms()) is None
         assert run.store.visitor(USER) is run.store.visitor(DEVICE) is None
         kept = run.lake.read(lake.INTERACTIONS, columns=["user_id"])["user_id"].to_pylist()
         assert kept == [STRANGER] * writers[2].sent, "the stranger's events are all there"

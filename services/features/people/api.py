@@ -8,15 +8,13 @@ from fastapi.responses import StreamingResponse
 
 from services.features.api import parts
 from services.features.history.export import exported
-from services.features.history.receipts import receipt, topics_left
+from services.features.history.receipts import Receipts
 from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.broker.log_ends import log_beginnings
 from slipstream.chassis.access.guard import requires
 from slipstream.chassis.errors import NotFoundError, UnavailableError
 from slipstream.contracts.access import Scope
 from slipstream.contracts.rest import ErasureState, Problem
 from slipstream.contracts.times import now_ms
-from slipstream.contracts.topics import PERSONAL
 from slipstream.stores.lake import CATALOG, LakeUnavailableError
 from slipstream.stores.online import StoreUnavailableError
 
@@ -52,16 +50,11 @@ def erasure(
 
     One that was just asked for is not found until features has read it.
     """
-    opened = parts(request)
+    receipts: Receipts = request.app.state.receipts
     try:
-        found = receipt(opened.lake, erasure_id, now_ms())
-        if found is None:
-            raise NotFoundError(f"no erasure {erasure_id} is known", code="no_erasure")
-        state, ends = found
-        kafka, namespace = opened.settings.kafka, opened.settings.namespace
-        beginnings = log_beginnings(kafka, namespace, PERSONAL) if ends else {}
-        written_at = request.app.state.redis_files.written_at() if ends else None
+        state = receipts.find(erasure_id, now_ms())
     except (LakeUnavailableError, BrokerUnavailableError, StoreUnavailableError) as error:
         raise UnavailableError(str(error)) from error
-    left = topics_left(ends, beginnings)
-    return state.model_copy(update={"topics_left": left, "redis_written_at": written_at})
+    if state is None:
+        raise NotFoundError(f"no erasure {erasure_id} is known", code="no_erasure")
+    return state

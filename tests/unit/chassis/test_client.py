@@ -15,6 +15,18 @@ def test_get_is_retried_after_a_503() -> None:
     assert a_peer(httpx.MockTransport(lambda request: next(answers))).get("/v1/x") == {"ok": True}
 
 
+def test_get_is_not_retried_after_a_timeout() -> None:
+    asked = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        raise httpx.ReadTimeout("timed out", request=request)
+
+    with pytest.raises(PeerError, match="ReadTimeout"):
+        a_peer(httpx.MockTransport(handler)).get("/v1/x")
+    assert len(asked) == 1
+
+
 def test_post_is_not_retried_after_a_503() -> None:
     calls: list[httpx.Request] = []
 
