@@ -8,8 +8,8 @@ that is alone is answered in the event loop, since a thread's start and end woul
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from queue import SimpleQueue
+from threading import Thread
 from typing import Final, NamedTuple
 
 from slipstream.recommender import stages
@@ -43,7 +43,12 @@ class GatheredLists:
 
     def __init__(self) -> None:
         self._waiting: deque[_Waiting] = deque()
-        self._thread = ThreadPoolExecutor(1, "kernels")
+        self._groups: SimpleQueue[tuple[asyncio.AbstractEventLoop, list[_Waiting]] | None] = (
+            SimpleQueue()
+        )
+        # Futures of an executor would cost as much again as the hand-over.
+        self._thread = Thread(target=self._run, name="kernels", daemon=True)
+        self._thread.start()
         self._calls, self._due = 0, False
 
     def recommend(
@@ -60,22 +65,33 @@ class GatheredLists:
 
     def close(self) -> None:
         """Wait for a call that runs, and end the thread."""
-        self._thread.shutdown()
+        self._groups.put(None)
+        self._thread.join()
 
     def _ask(self, loop: asyncio.AbstractEventLoop) -> None:
         """Ask for those who wait, as long as calls may begin."""
         self._due = False
         while self._calls < CALLS and (group := self._next_group()):
-            bundle, questions = group[0].bundle, [each.question for each in group]
             if len(group) == 1 and not self._calls and not self._waiting:
+                bundle, questions = group[0].bundle, [group[0].question]
                 try:
-                    _give(group, stages.answers(bundle, questions))
+                    _settle(group, stages.answers(bundle, questions))
                 except Exception as error:
-                    _refuse(group, error)
+                    _settle(group, error)
                 return
             self._calls += 1
-            call = loop.run_in_executor(self._thread, stages.answers, bundle, questions)
-            call.add_done_callback(partial(self._ended, loop, group))
+            self._groups.put((loop, group))
+
+    def _run(self) -> None:
+        """Make lists in the thread, until it is told to end."""
+        while (asked := self._groups.get()) is not None:
+            loop, group = asked
+            answers: list[list[Recommendation]] | Exception
+            try:
+                answers = stages.answers(group[0].bundle, [each.question for each in group])
+            except Exception as error:
+                answers = error
+            loop.call_soon_threadsafe(self._ended, loop, group, answers)
 
     def _next_group(self) -> list[_Waiting]:
         group: list[_Waiting] = []
@@ -91,23 +107,19 @@ class GatheredLists:
         self,
         loop: asyncio.AbstractEventLoop,
         group: Sequence[_Waiting],
-        call: asyncio.Future[list[list[Recommendation]]],
+        answers: list[list[Recommendation]] | Exception,
     ) -> None:
         self._calls -= 1
-        try:
-            _give(group, call.result())
-        except Exception as error:
-            _refuse(group, error)
+        _settle(group, answers)
         self._ask(loop)
 
 
-def _give(group: Sequence[_Waiting], lists: Sequence[list[Recommendation]]) -> None:
-    for waiting, answer in zip(group, lists, strict=True):
+def _settle(group: Sequence[_Waiting], answers: list[list[Recommendation]] | Exception) -> None:
+    if isinstance(answers, Exception):
+        for waiting in group:
+            if not waiting.answer.done():
+                waiting.answer.set_exception(answers)
+        return
+    for waiting, answer in zip(group, answers, strict=True):
         if not waiting.answer.done():
             waiting.answer.set_result(answer)
-
-
-def _refuse(group: Sequence[_Waiting], error: Exception) -> None:
-    for waiting in group:
-        if not waiting.answer.done():
-            waiting.answer.set_exception(error)
