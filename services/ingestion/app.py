@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 
@@ -39,6 +39,9 @@ DESCRIPTION = (
     "Takes events and the catalogue, gives a verdict on each, "
     "and answers when the broker has acknowledged."
 )
+
+# Patience for a receipt, for which monitoring asks features and training.
+_RECEIPT_S: Final = 25.0
 
 
 def create_app(settings: IngestionSettings) -> FastAPI:
@@ -109,7 +112,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         intake = Intake(section, app.state.verifier, publisher, rules, cuts)
         peers, token = settings.peers, service_credential(settings, "ingestion")
         monitoring = Peer(
-            "monitoring", peers.monitoring_url, timeout_s=peers.timeout_s, retries=0, token=token
+            "monitoring", peers.monitoring_url, timeout_s=_RECEIPT_S, retries=0, token=token
         )
         stack.callback(monitoring.close)
         app.state.parts = Parts(intake, ErasureReceipts(monitoring))

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import Final
 
 from fastapi import FastAPI
 
@@ -59,6 +60,10 @@ DESCRIPTION = (
     "and alerts. "
     "The first page for people is at `/`."
 )
+
+# Patience for features' part of a receipt: it lists the files of the lake, which takes seconds in
+# a large one.
+_RECEIPT_S: Final = 20.0
 
 
 def create_app(settings: MonitoringSettings) -> FastAPI:
@@ -205,7 +210,7 @@ def _people(
 ) -> people_routes.PeopleParts:
     peers, token = settings.peers, service_credential(settings, "monitoring")
     return people_routes.PeopleParts(
-        Peer("features", peers.features_url, timeout_s=peers.timeout_s, token=token),
+        Peer("features", peers.features_url, timeout_s=_RECEIPT_S, token=token),
         Peer("training", peers.training_url, timeout_s=peers.timeout_s, token=token),
         slates,
         ledger,
