@@ -24,7 +24,7 @@ from services.features.stream.redis_upkeep import watch_redis
 from services.features.stream.upkeep import keep_lake
 from services.features.views import api as views_api
 from services.features.writes import api as writes_api
-from slipstream.broker.access_feed import AccessKeyFeed
+from slipstream.broker.follower import AccessKeyFeed
 from slipstream.broker.log_ends import committed_offsets, log_beginnings, log_ends
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.app import create_service

@@ -23,7 +23,7 @@ from services.ingestion.request_reading import Parts
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.spool import Spool
 from services.ingestion.watched_files import follow
-from slipstream.broker.access_feed import AccessKeyFeed
+from slipstream.broker.follower import AccessKeyFeed
 from slipstream.broker.log_ends import log_ends
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.access.keys import KeyRing

@@ -30,9 +30,8 @@ from services.monitoring.probes import Probes
 from services.monitoring.publication import StatePublisher
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSettings
-from slipstream.broker.access_feed import AccessKeyFeed
 from slipstream.broker.consumer import Consumer
-from slipstream.broker.follower import DELAY_MS, Follower
+from slipstream.broker.follower import DELAY_MS, AccessKeyFeed, Follower
 from slipstream.broker.log_ends import committed_offsets
 from slipstream.broker.producer import OutgoingRecord, open_producer
 from slipstream.broker.watch import ConsumerWatch

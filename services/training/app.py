@@ -28,8 +28,8 @@ from services.training.runs import Runs
 from services.training.settings import TrainingSettings
 from services.training.triggers import Triggers
 from services.training.waiting_alert_repository import WaitingAlerts
-from slipstream.broker.access_feed import AccessKeyFeed
 from slipstream.broker.consumer import Consumer
+from slipstream.broker.follower import AccessKeyFeed
 from slipstream.broker.loop import consume
 from slipstream.broker.producer import open_producer
 from slipstream.broker.watch import ConsumerWatch

@@ -1,6 +1,6 @@
 from typing import Any, Final
 
-from slipstream.broker.partitioning import partition_of
+from slipstream.broker.arguments import partition_of
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.item_patches import patch_key
 

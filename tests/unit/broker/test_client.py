@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from kafka.record.default_records import DefaultRecordBatchBuilder
 from kafka.record.memory_records import MemoryRecords
 
-from slipstream.broker.record_batch import RecordBatchBuilder, encoded_headers
+from slipstream.broker.client import RecordBatchBuilder, encoded_headers
 
 RECORDS = st.tuples(
     st.integers(-10_000, 10_000_000_000).map(lambda ms: 1_760_000_000_000 + ms),

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from kafka import TopicPartition
 
-from slipstream.broker import pace as module
-from slipstream.broker.pace import Pace
+from slipstream.broker import consumer as module
+from slipstream.broker.consumer import GroupDescription, Pace, Partition
 
 CLICKS, SLATES = TopicPartition("clicks", 0), TopicPartition("slates", 0)
 
@@ -99,3 +99,23 @@ def test_unhurried_records_do_not_end_a_rest(clock: Clock) -> None:
     polled(pace, client, slates=1, clicks=1)
     polled(pace, client)
     assert client.wait_ms == 20
+
+
+ALL = [(topic, number) for topic in ("a", "b") for number in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("members", "assigned", "full"),
+    [
+        (2, ALL, True),
+        (9, ALL[:-1], False),
+        (0, [], False),
+        (3, None, False),
+        (4, None, True),
+    ],
+)
+def test_a_group_is_full_when_a_member_may_have_no_partition(
+    members: int, assigned: list[Partition] | None, full: bool
+) -> None:
+    reported = None if assigned is None else frozenset(assigned)
+    assert GroupDescription(members, reported).is_full(ALL) is full

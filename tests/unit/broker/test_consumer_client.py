@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipstream.broker.poll_bytes import STEP, bounded
+from slipstream.broker.consumer_client import STEP, bounded
 
 
 @dataclass(frozen=True)
