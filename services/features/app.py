@@ -33,7 +33,7 @@ from slipstream.features.views import declare
 from slipstream.stores.lake import Lake
 from slipstream.stores.lake_lease import LakeLease
 from slipstream.stores.online import OnlineReader, OnlineStore
-from slipstream.stores.redis_files import RedisFiles
+from slipstream.stores.redis_server import RedisFiles
 
 # Objects made before the garbage collector looks for cycles. The service makes and drops states by
 # the thousand, and none is part of a cycle.

@@ -44,9 +44,8 @@ from slipstream.contracts.events import AlertEvent
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import ACCESS_KEYS, ALERTS, EXPERIMENTS, PLACEMENTS, Topic
-from slipstream.stores.audit import AuditLog
 from slipstream.stores.lease import Lease
-from slipstream.stores.metadata import engine
+from slipstream.stores.metadata import AuditLog, engine
 from slipstream.stores.migrations import migrate
 
 # Objects made before the garbage collector looks for cycles. A batch has thousands of slates, and

@@ -30,7 +30,7 @@ from slipstream.contracts.rest import AuditPage, ModelVersion, Run, RunRequest
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.vocabulary import CANARY, CHAMPION
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
-from slipstream.stores.audit import AuditLog
+from slipstream.stores.metadata import AuditLog
 
 
 class RunPage(BaseModel):

@@ -42,9 +42,9 @@ from slipstream.contracts.topics import ALERTS
 from slipstream.contracts.vocabulary import CHAMPION
 from slipstream.stores import metadata
 from slipstream.stores.artifacts import Artifacts
-from slipstream.stores.audit import AuditLog
 from slipstream.stores.lake import Lake
 from slipstream.stores.lease import Lease
+from slipstream.stores.metadata import AuditLog
 from slipstream.stores.migrations import migrate
 
 DESCRIPTION = (

@@ -2,8 +2,7 @@
 
 from typing import Final
 
-from slipstream.stores.audit import audit_table
-from slipstream.stores.metadata import new_metadata
+from slipstream.stores.metadata import audit_table, new_metadata
 
 TABLES: Final = new_metadata()
 AUDIT: Final = audit_table("training_audit", TABLES)

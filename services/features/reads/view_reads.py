@@ -133,7 +133,7 @@ class ItemReads:
         hour, key = now_ms // HOUR_MS, (item_id, names)
         cached = self._cached.get(key)
         # A state that is read again without having been written is the same object (see
-        # `slipstream.stores.state_cache`).
+        # `slipstream.stores.layout`).
         if cached is None or cached[0] is not state or cached[1] != hour:
             steady = item_features(state, now_ms, [name for name in names if name not in MOVING])
             self._cached.pop(key, None)

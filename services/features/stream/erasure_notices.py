@@ -14,7 +14,7 @@ from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import ERASED_VISITORS
 from slipstream.stores.lake import ERASURES, Lake, LakeUnavailableError
 from slipstream.stores.online import StoreUnavailableError
-from slipstream.stores.redis_files import RedisFiles
+from slipstream.stores.redis_server import RedisFiles
 
 log = get_logger(__name__)
 

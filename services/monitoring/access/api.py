@@ -24,7 +24,7 @@ from slipstream.contracts.access import BROWSER_SCOPES, AccessKey, Scope
 from slipstream.contracts.events import Millis
 from slipstream.contracts.rest import AuditPage, AuditRecord, Problem
 from slipstream.contracts.times import DAY_MS
-from slipstream.stores.audit import PAGE_LIMIT, AuditLog
+from slipstream.stores.metadata import PAGE_LIMIT, AuditLog
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 PathName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]

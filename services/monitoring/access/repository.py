@@ -30,8 +30,7 @@ from slipstream.chassis.logging import get_logger
 from slipstream.contracts.access import AccessKey
 from slipstream.contracts.rest import AuditRecord
 from slipstream.contracts.topics import ACCESS_KEYS
-from slipstream.stores.audit import audit_table, insert_audit
-from slipstream.stores.metadata import new_metadata
+from slipstream.stores.metadata import audit_table, insert_audit, new_metadata
 
 log = get_logger(__name__)
 

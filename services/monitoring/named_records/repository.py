@@ -12,8 +12,7 @@ from services.monitoring.named_records.tables import Tables
 from services.monitoring.slate_tables import insert_new, replacing, upsert
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.rest import AuditRecord
-from slipstream.stores.audit import insert_audit
-from slipstream.stores.metadata import take_turn
+from slipstream.stores.metadata import insert_audit, take_turn
 
 log = get_logger(__name__)
 

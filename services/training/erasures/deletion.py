@@ -34,7 +34,7 @@ from slipstream.contracts.events import ModelEventType
 from slipstream.contracts.rest import AuditRecord, ModelsBeforeErasure, ModelVersion, RunRequest
 from slipstream.contracts.times import HOUR_MS, format_time, now_ms
 from slipstream.contracts.vocabulary import CHAMPION
-from slipstream.stores.audit import AuditLog
+from slipstream.stores.metadata import AuditLog
 
 log = get_logger(__name__)
 

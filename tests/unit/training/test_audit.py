@@ -13,7 +13,7 @@ from services.training.registry import NoCanaryError, NoPreviousError, UnknownVe
 from slipstream.chassis.settings import DatabaseSettings, HttpSettings
 from slipstream.contracts.rest import ModelVersion, Run
 from slipstream.stores import metadata
-from slipstream.stores.audit import AuditLog
+from slipstream.stores.metadata import AuditLog
 from slipstream_cli.commands.security_page import app_of
 from tests.unit.chassis.access.key_records import key_record
 

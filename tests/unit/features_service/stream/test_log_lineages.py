@@ -8,7 +8,7 @@ from slipstream.broker.batch import Batch, MalformedMessage, Message
 from slipstream.broker.epochs import EpochSpan
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.positions import Source
-from slipstream.stores.lineages import Lineage, Span
+from slipstream.stores.checkpoints import Lineage, Span
 
 AT, OTHER = Source("interactions.v1", "id", 0), Source("interactions.v1", "id", 1)
 

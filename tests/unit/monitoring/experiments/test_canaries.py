@@ -10,7 +10,7 @@ from services.monitoring.experiments.repository import ExperimentTable
 from services.monitoring.snapshot import returned_canaries
 from slipstream.contracts.rest import AuditRecord
 from slipstream.contracts.times import DAY_MS
-from slipstream.stores.audit import AuditLog
+from slipstream.stores.metadata import AuditLog
 from tests.unit.monitoring.builders import snapshot
 from tests.unit.monitoring.experiments.test_repository import design
 from tests.unit.monitoring.experiments.test_results_repository import NOW, db, slate, take

@@ -19,7 +19,7 @@ from slipstream.contracts.experiments import ExperimentDesign
 from slipstream.contracts.placements import PlacementPolicy
 from slipstream.contracts.rest import AuditRecord
 from slipstream.stores import metadata
-from slipstream.stores.audit import AuditLog
+from slipstream.stores.metadata import AuditLog
 from slipstream.stores.migrations import migrate
 
 CHANGE = AuditRecord(at=1, principal="ada", action="put_experiment", subject="calmer")

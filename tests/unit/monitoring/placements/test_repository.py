@@ -14,7 +14,7 @@ from services.monitoring.named_records.repository import (
 from services.monitoring.placements.repository import PlacementTable
 from slipstream.contracts.placements import IncludeRule, Placement, PlacementPolicy
 from slipstream.contracts.rest import AuditRecord
-from slipstream.stores.audit import AuditLog
+from slipstream.stores.metadata import AuditLog
 
 SHOES = PlacementPolicy(
     rules=[IncludeRule(name="shoes", action="include", filter='category == "shoes"')], seen="hide"

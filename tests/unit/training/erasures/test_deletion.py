@@ -23,8 +23,8 @@ from slipstream.contracts.rest import ModelsBeforeErasure
 from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.contracts.vocabulary import CANARY, CHALLENGER, CHAMPION
 from slipstream.stores.artifacts import Artifacts
-from slipstream.stores.audit import AuditLog
 from slipstream.stores.lake import Lake
+from slipstream.stores.metadata import AuditLog
 from tests.integration.byte_search import files_with
 from tests.unit.training.challengers import bundle, result_of
 from tests.unit.training.erasures.test_lake_erasures import erase

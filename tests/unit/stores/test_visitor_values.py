@@ -1,6 +1,6 @@
 from slipstream.features.visitor import SequenceEvent, VisitorState
 from slipstream.stores.layout import MergeMarker
-from slipstream.stores.markers import Content, path_of, state_to_read, targets_of, to_read
+from slipstream.stores.visitor_values import Content, path_of, state_to_read, targets_of, to_read
 
 
 def state(item: str, at: int, **changes: object) -> VisitorState:
