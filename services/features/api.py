@@ -24,14 +24,14 @@ from services.features.stream.materializer import Materializer
 from services.features.views.bodies import LakeStatus, StreamStatus
 from slipstream.broker.producer import Producer
 from slipstream.chassis.access.guard import open_to_all, requires
-from slipstream.chassis.bounded_json import refuse_many_values
+from slipstream.chassis.bodies import refuse_many_values
 from slipstream.chassis.errors import InvalidRequestError, UnavailableError
 from slipstream.chassis.hot_routes import HotRoute
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.slices import LARGE_BYTES, LargeRequests
 from slipstream.contracts.access import Scope
 from slipstream.contracts.times import now_ms
-from slipstream.features.declarations import FeatureRegistry
+from slipstream.features.views import FeatureRegistry
 from slipstream.stores.lake import (
     CATALOG,
     INTERACTIONS,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, FailFast, Field
 
 from services.features import pushes
-from slipstream.chassis.body_schemas import body_schema
+from slipstream.chassis.bodies import body_schema
 from slipstream.contracts.rest import Problem
 
 MOST_ROWS = 1_000

@@ -17,8 +17,7 @@ from slipstream.broker import codec
 from slipstream.chassis.errors import TooLargeError
 from slipstream.contracts.vocabulary import MAX_ID_BYTES
 from slipstream.ingress import fields
-from slipstream.ingress.fields import MAX_DEPTH, MAX_EVENT_BYTES
-from slipstream.ingress.rejections import Code, RejectionError
+from slipstream.ingress.fields import MAX_DEPTH, MAX_EVENT_BYTES, Code, RejectionError
 
 # Properties whose entries become records.
 LISTS: Final = ("products", "impressions")

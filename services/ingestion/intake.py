@@ -16,7 +16,7 @@ from services.ingestion.settings import IngestionSection
 from services.ingestion.verdicts import Origin, Outcome, answer
 from services.ingestion.write_keys import key_in_header
 from slipstream.chassis.access.verifier import Verifier
-from slipstream.chassis.bounded_json import refuse_many_values
+from slipstream.chassis.bodies import refuse_many_values
 from slipstream.chassis.errors import (
     ForbiddenError,
     InvalidRequestError,
@@ -27,7 +27,7 @@ from slipstream.chassis.errors import (
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.slices import LARGE_BYTES, LargeRequests, in_slices
 from slipstream.contracts.access import BROWSER_SCOPES, Principal, Scope
-from slipstream.contracts.erasure_ids import new_erasure_id
+from slipstream.contracts.late_records import new_erasure_id
 from slipstream.contracts.times import now_ms
 
 Body = dict[str, Any]

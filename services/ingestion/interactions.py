@@ -7,7 +7,7 @@ from services.ingestion.event_names import EventName
 from slipstream.contracts.events import NewInteraction
 from slipstream.contracts.vocabulary import IMPRESSION, RATE
 from slipstream.ingress import fields
-from slipstream.ingress.rejections import Code, RejectionError
+from slipstream.ingress.fields import Code, RejectionError
 
 ITEM_KEYS = ("item_id", "product_id", "sku")
 # Bytes that ":", a letter and an index need behind a message id.

@@ -10,7 +10,7 @@ from slipstream.contracts.events import CatalogRecord, DeadLetter, NewInteractio
 from slipstream.contracts.item_patches import patch_key
 from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS, topic_of
 from slipstream.ingress import fields
-from slipstream.ingress.rejections import RejectionError
+from slipstream.ingress.fields import RejectionError
 
 # Most bytes of a rejected message in its dead letter. As a text it has at most twice as many, and
 # the client of the broker refuses records of 1 MiB.

@@ -20,7 +20,7 @@ from slipstream.broker.kafka import BrokerUnavailableError, RecordRefusedError
 from slipstream.broker.producer import Failure
 from slipstream.chassis.errors import ServiceError, UnavailableError
 from slipstream.chassis.logging import get_logger
-from slipstream.ingress.rejections import Code, RejectionError
+from slipstream.ingress.fields import Code, RejectionError
 from slipstream.stores.admission_protocol import AdmissionVerdict
 
 log = get_logger(__name__)

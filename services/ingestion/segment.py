@@ -30,7 +30,7 @@ from slipstream.contracts.access import Scope
 from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.vocabulary import VIEW
 from slipstream.ingress import fields
-from slipstream.ingress.rejections import Code, RejectionError
+from slipstream.ingress.fields import Code, RejectionError
 
 PAGE = EventName("page", of_an_item=False)
 SCREEN = EventName("screen", of_an_item=False)

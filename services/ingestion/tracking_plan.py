@@ -7,7 +7,7 @@ import jsonschema_rs
 import orjson
 
 from services.ingestion.event_names import token
-from slipstream.ingress.rejections import Code, RejectionError
+from slipstream.ingress.fields import Code, RejectionError
 
 
 class _Validator(Protocol):

@@ -20,8 +20,7 @@ from services.training.registry import (
 from services.training.repository import Repository
 from services.training.run_states import TransitionError
 from services.training.runs import Runs
-from slipstream.chassis.access.audits import audit_record
-from slipstream.chassis.access.guard import requires
+from slipstream.chassis.access.guard import audit_record, requires
 from slipstream.chassis.errors import ConflictError, GoneError, InvalidRequestError, NotFoundError
 from slipstream.contracts.access import Scope
 from slipstream.contracts.bundle import Manifest

@@ -22,10 +22,9 @@ from slipstream.contracts.positions import source_name, split_source
 from slipstream.features import decay
 from slipstream.features import tiles as tiling
 from slipstream.features.demand import POPULAR_HALF_LIVES
-from slipstream.features.impressions import Impression
 from slipstream.features.item import DAYS, HOURS, ItemState
 from slipstream.features.tiles import OTHER, Tiles, TileSize
-from slipstream.features.visitor import SequenceEvent, VisitorState
+from slipstream.features.visitor import Impression, SequenceEvent, VisitorState
 
 REVISION_BYTES: Final = 8
 # States without tiles and neighbours. They are still read, and written again in the second format.

@@ -6,8 +6,7 @@ import numpy as np
 
 from slipstream.contracts.positions import StreamCatalogRecord
 from slipstream.filters.conditions import depends_on_visitor
-from slipstream.filters.expressions import FilterError as FilterError
-from slipstream.filters.expressions import parsed
+from slipstream.filters.expressions import FilterError, parsed
 from slipstream.models.base import Mask
 from slipstream.recommender.bundle import Bundle
 from slipstream.slates.catalogue.catalog import Catalog

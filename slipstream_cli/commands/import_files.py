@@ -79,7 +79,7 @@ def import_files(
               slipstream import orders.csv --map customer_no=user_id --event-type purchase
               slipstream import corrected.csv --replaces orders.csv
     """
-    from slipstream.datasets.imports.rejected_rows import RejectedRows
+    from slipstream.datasets.imports.conversion import RejectedRows
     from slipstream.datasets.imports.sending import Target, send
     from slipstream.datasets.imports.sources import ImportFileError
     from slipstream.datasets.upload import ReplayError

@@ -66,7 +66,7 @@ def replay(
     \b
     Example:  slipstream replay events.csv.gz --items items.csv --speed 60
     """
-    from slipstream.datasets.imports.rejected_rows import RejectedRows
+    from slipstream.datasets.imports.conversion import RejectedRows
     from slipstream.datasets.imports.sending import Target, send
     from slipstream.datasets.imports.sources import ImportFileError, find_files
     from slipstream.datasets.upload import ReplayError

@@ -10,8 +10,7 @@ from slipstream.contracts.events import DeadLetter
 from slipstream.contracts.page_visitors import apart_id
 from slipstream.contracts.times import DAY_MS
 from slipstream.contracts.vocabulary import MAX_ID_BYTES, MERGED_INTO
-from slipstream.ingress.fields import as_millis
-from slipstream.ingress.rejections import RejectionError
+from slipstream.ingress.fields import RejectionError, as_millis
 from slipstream_cli.dead_letters.letters import Letter
 
 BATCH, IMPORT, ITEMS, USERS = "/v1/batch", "/v1/import", "/v1/items", "/v1/users"

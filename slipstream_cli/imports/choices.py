@@ -119,7 +119,7 @@ def _pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
 
 
 def _type(name: str, option: str) -> str:
-    from slipstream.datasets.imports.event_types import chosen_type
+    from slipstream.datasets.imports.columns import chosen_type
 
     try:
         return chosen_type(name)

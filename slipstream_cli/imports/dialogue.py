@@ -44,9 +44,13 @@ def preview(
     Raises:
         click.ClickException: The file can't be read, or a question is open and nobody can be asked.
     """
-    from slipstream.datasets.imports.previews import describe, questions, refuse_without_items
     from slipstream.datasets.imports.sources import ImportFileError
-    from slipstream.datasets.imports.surveys import open_export
+    from slipstream.datasets.imports.surveys import (
+        describe,
+        open_export,
+        questions,
+        refuse_without_items,
+    )
 
     def reading(rows: int) -> None:
         terminal.progress(f"{file.name}: {rows:,} rows read")
@@ -77,7 +81,7 @@ def _listed(name: str, lines: Sequence[str]) -> str:
 def _answered(choices: "Choices", survey: "Survey") -> "Choices":
     """The choices with what somebody answers at the terminal."""
     from slipstream.contracts.spellings import token
-    from slipstream.datasets.imports.event_types import chosen_type
+    from slipstream.datasets.imports.columns import chosen_type
 
     def ask(text: str, default: str | None) -> str:
         return str(click.prompt(text, default=default, value_proc=chosen))
@@ -106,11 +110,11 @@ def _answered(choices: "Choices", survey: "Survey") -> "Choices":
 
 def refuse_unmatched(exports: "Sequence[tuple[Export, Survey]]", choices: "Choices") -> None:
     """End the command where an option names a column that none of the files has."""
-    from slipstream.datasets.imports import previews
+    from slipstream.datasets.imports import surveys
     from slipstream.datasets.imports.sources import ImportFileError
 
     try:
-        previews.refuse_unmatched([export for export, _ in exports], choices)
+        surveys.refuse_unmatched([export for export, _ in exports], choices)
     except ImportFileError as error:
         raise click.ClickException(str(error)) from error
 

@@ -9,7 +9,7 @@ import click
 from slipstream_cli.options import option_of
 
 if TYPE_CHECKING:
-    from slipstream.datasets.imports.rejected_rows import RejectedRows
+    from slipstream.datasets.imports.conversion import RejectedRows
     from slipstream.datasets.imports.sending import ReplayReport
 
 

@@ -19,7 +19,7 @@ from services.features.reads.view_reads import (
     view_reads,
 )
 from slipstream.chassis.slices import in_slices
-from slipstream.features.declarations import FeatureRegistry
+from slipstream.features.views import FeatureRegistry
 
 # Feature lists whose plans are cached.
 _PLANS_KEPT: Final = 512

@@ -9,17 +9,21 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from slipstream.contracts.times import HOUR_MS
-from slipstream.features.affinity import Attributes, affinity_features
-from slipstream.features.declarations import FeatureRegistry
 from slipstream.features.item import MOVING, ItemState, item_features, neighbour_features
-from slipstream.features.request import RequestContext, request_features
-from slipstream.features.session import session_features
+from slipstream.features.request import (
+    Attributes,
+    RequestContext,
+    affinity_features,
+    request_features,
+    session_features,
+)
 from slipstream.features.views import (
     ITEM,
     ITEM_NEIGHBOURS,
     REQUEST,
     SESSION,
     VISITOR,
+    FeatureRegistry,
     FeatureView,
     affinity_view,
 )

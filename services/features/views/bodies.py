@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from slipstream.features.declarations import DType
+from slipstream.features.views import DType
 
 FeatureValue = int | float | str | list[str] | list[int] | list[float] | None
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from services.features.reads.view_reads import ITEM_ID, USER, ReadPlan, read_entities
+from slipstream.features.views import VISITOR
 from slipstream.features.visitor import VisitorState
-from slipstream.features.visitor_views import VISITOR
 from slipstream.stores.online import OnlineReader
 
 

@@ -15,8 +15,7 @@ from services.monitoring.access.repository import (
     NameTakenError,
     NoKeyError,
 )
-from slipstream.chassis.access.audits import audit_record
-from slipstream.chassis.access.guard import requires
+from slipstream.chassis.access.guard import audit_record, requires
 from slipstream.chassis.access.keys import KEY_ID_LENGTH, digest_of
 from slipstream.chassis.access.page_tokens import public_key_of
 from slipstream.chassis.errors import ConflictError, InvalidRequestError, NotFoundError

@@ -15,7 +15,7 @@ from services.monitoring.named_records.repository import (
     RevisionMismatchError,
     TooManyRecordsError,
 )
-from slipstream.chassis.access.audits import audit_record
+from slipstream.chassis.access.guard import audit_record
 from slipstream.chassis.errors import (
     ConflictError,
     InvalidRequestError,

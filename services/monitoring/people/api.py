@@ -17,7 +17,7 @@ from slipstream.chassis.access.guard import requires
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.chassis.errors import NotFoundError, UnavailableError
 from slipstream.contracts.access import Scope
-from slipstream.contracts.erasure_ids import may_be_on_its_way
+from slipstream.contracts.late_records import may_be_on_its_way
 from slipstream.contracts.rest import ErasureReceipt, ErasureState, ModelsBeforeErasure, Problem
 
 RESPONSES: dict[int | str, dict[str, Any]] = {

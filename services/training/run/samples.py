@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from services.training.run.dataset import Moment
 from services.training.run.job import Sample, SampleItem
-from slipstream.evaluation.cohorts import ALL
-from slipstream.evaluation.figures import K
+from slipstream.evaluation.figures import ALL, K
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.stages import Event, recommend
 

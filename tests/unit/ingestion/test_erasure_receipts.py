@@ -6,7 +6,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from slipstream.contracts.erasure_ids import may_be_on_its_way, new_erasure_id
+from slipstream.contracts.late_records import may_be_on_its_way, new_erasure_id
 from slipstream.contracts.rest import ErasureReceipt
 from slipstream.contracts.times import DAY_MS
 from tests.unit.ingestion.collector import AUTH, Acknowledging

@@ -14,7 +14,7 @@ from slipstream.broker.kafka import BrokerUnavailableError, RecordRefusedError
 from slipstream.broker.producer import Failure, OutgoingRecord
 from slipstream.chassis.errors import UnavailableError
 from slipstream.contracts.events import DeadLetter, NewInteraction
-from slipstream.ingress.rejections import Code, RejectionError
+from slipstream.ingress.fields import Code, RejectionError
 from tests.unit.ingestion.collector import AUTH, Acknowledging, collecting
 from tests.unit.ingestion.payloads import track
 

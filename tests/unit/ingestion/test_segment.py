@@ -16,7 +16,7 @@ from slipstream.broker import codec
 from slipstream.contracts.events import CatalogRecord, Interaction, NewInteraction
 from slipstream.contracts.topics import INTERACTIONS, topic_of
 from slipstream.contracts.vocabulary import MERGED_INTO
-from slipstream.ingress.rejections import Code
+from slipstream.ingress.fields import Code
 from tests.unit.ingestion.payloads import (
     CALLS,
     DAY,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from slipstream.datasets.imports.rejected_rows import RejectedRows
+from slipstream.datasets.imports.conversion import RejectedRows
 from slipstream.datasets.imports.sending import ReplayReport
 from slipstream_cli.imports.outcome import show_outcome
 from tests.unit.cli.rest_answers import Answers, answers, problem

@@ -1,7 +1,7 @@
 import numpy as np
 
 from services.training.run.samples import samples
-from slipstream.evaluation.cohorts import cohorts
+from slipstream.evaluation.figures import cohorts
 from tests.unit.training.shops import moment, ordered
 
 QUERIES = [moment("c", "a"), *(moment("b", *"ac" * 10) for _ in range(20))]

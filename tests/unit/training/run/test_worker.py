@@ -15,7 +15,7 @@ from services.training.run.train import train
 from services.training.run.worker import FAILED, Carrier, work
 from services.training.settings import TrainingSection
 from slipstream.chassis.settings import LakeSettings
-from slipstream.models.checkpoint import Checkpoint
+from slipstream.models.transformer_fit import Checkpoint
 from slipstream.recommender.bundle import load_bundle
 from slipstream.stores.lake import INTERACTIONS, Lake
 from slipstream.stores.object_store import ObjectStore

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from slipstream.chassis.access.wrong_credentials import (
+from slipstream.chassis.access.verifier import (
     MOST_ADDRESSES,
     WrongCredentials,
     WrongCredentialsError,

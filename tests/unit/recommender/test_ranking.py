@@ -5,7 +5,7 @@ import pytest
 
 from slipstream.models.blend import Blend
 from slipstream.models.ranker import Ranker
-from slipstream.recommender.ablation import Lists, ablation, importance
+from slipstream.recommender.ranking import Lists, ablation, importance
 
 SECOND = 1 / np.log2(3)
 
