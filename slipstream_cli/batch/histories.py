@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from services.features.history.buckets import Buckets, bucket_of
 from services.features.history.lake_snapshot import LakeSnapshot
+from services.features.history.local_engine import Buckets, bucket_of
 from slipstream.contracts.vocabulary import WITHOUT_SIGNAL
 from slipstream.features.visitor import SEQUENCE_LENGTH
 from slipstream.models.base import History

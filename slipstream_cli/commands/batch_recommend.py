@@ -82,8 +82,8 @@ def batch_recommend(
               slipstream batch-recommend --out lists.parquet --n 20 --filter 'price < 100'
               slipstream batch-recommend --out lists.parquet --interactions events.parquet
     """
-    from services.features.history.erased_people import erase_waiting
     from services.features.history.lake_snapshot import LakeSnapshot
+    from services.features.history.people import erase_waiting
     from slipstream.datasets.interactions import InteractionFileError, read_interactions
     from slipstream.recommender.bundle import BundleError, load_bundle
     from slipstream.stores.artifacts import ForeignFileError

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 from fastapi import FastAPI, Response
 
-from services.features.history.erased_people import erase_waiting
 from services.features.history.lake_snapshot import LakeSnapshot
+from services.features.history.people import erase_waiting
 from services.features.settings import FeaturesSettings
 from slipstream.chassis.settings import LakeSettings, RedisSettings
 from slipstream.contracts.events import CatalogRecord

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Sequence
 from typing import Final
 
-from services.features.history.erased_people import ErasedPerson
+from services.features.history.people import ErasedPerson
 from services.features.history.receipts import newest_erasure
 from slipstream.broker.producer import OutgoingRecord, Producer
 from slipstream.chassis.logging import get_logger

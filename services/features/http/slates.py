@@ -7,8 +7,8 @@ import orjson
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import StreamingResponse
 
-from services.features.api import Parts, parts
-from services.features.slates.past_catalog import past_catalog
+from services.features.history.lake_snapshot import past_catalog
+from services.features.http.reads import Parts, parts
 from slipstream.chassis.access.guard import requires
 from slipstream.chassis.errors import ConflictError, NotFoundError, UnavailableError
 from slipstream.contracts.access import Scope

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry
 
 from services.features.metrics import FeaturesMetrics
-from services.features.stream.announcements import FeatureAnnouncer
+from services.features.stream.online_effects import FeatureAnnouncer
 from slipstream.broker.producer import OutgoingRecord
 from slipstream.contracts.events import DeadLetter, Interaction
 from slipstream.contracts.topics import DEAD_LETTERS, FEATURE_UPDATES

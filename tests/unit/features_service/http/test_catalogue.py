@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.features.catalogue.pages import CursorError, PagePlace, page_of_ids, place_of
+from services.features.http.catalogue import CursorError, PagePlace, page_of_ids, place_of
 
 IDS = [f"i{number}" for number in range(20)]
 

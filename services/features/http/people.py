@@ -6,9 +6,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import StreamingResponse
 
-from services.features.api import parts
-from services.features.history.export import exported
+from services.features.history.people import exported
 from services.features.history.receipts import Receipts
+from services.features.http.reads import parts
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.access.guard import requires
 from slipstream.chassis.errors import NotFoundError, UnavailableError

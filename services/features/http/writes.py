@@ -5,12 +5,14 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from services.features import pushes
-from services.features.api import parsed, parts, refused
-from services.features.feast_bodies import (
+from services.features.http.reads import (
     MOST_PUSH_VALUES,
     PushRequest,
     WriteRequest,
     described,
+    parsed,
+    parts,
+    refused,
 )
 from services.features.pushes import Frame
 from slipstream.broker.kafka import BrokerUnavailableError

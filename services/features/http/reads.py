@@ -1,37 +1,32 @@
-"""REST routes of features.
+"""REST routes of features: reads in Feast's shape, status, and bodies that the other routes share.
 
 The routes of Feast's feature server take and return the bodies that Feast's clients send and read.
 """
 
 from dataclasses import asdict, dataclass, field
-from typing import Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, FailFast, Field, ValidationError
 
-from services.features.feast_bodies import (
-    MOST_READ_VALUES,
-    OnlineFeaturesRequest,
-    OnlineFeaturesResponse,
-    described,
-)
+from services.features import pushes
 from services.features.reads import feast
 from services.features.reads.view_reads import read_entities
 from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import Materializer
-from services.features.views.bodies import LakeStatus, StreamStatus
 from slipstream.broker.producer import Producer
 from slipstream.chassis.access.guard import open_to_all, requires
-from slipstream.chassis.bodies import refuse_many_values
+from slipstream.chassis.bodies import body_schema, refuse_many_values
 from slipstream.chassis.errors import InvalidRequestError, UnavailableError
 from slipstream.chassis.hot_routes import HotRoute
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.slices import LARGE_BYTES, LargeRequests
 from slipstream.contracts.access import Scope
+from slipstream.contracts.rest import Problem
 from slipstream.contracts.times import now_ms
-from slipstream.features.views import FeatureRegistry
+from slipstream.features.views import DType, FeatureRegistry
 from slipstream.stores.lake import (
     CATALOG,
     INTERACTIONS,
@@ -40,6 +35,200 @@ from slipstream.stores.lake import (
     LakeUnavailableError,
 )
 from slipstream.stores.online import OnlineReader, StoreUnavailableError
+
+MOST_ROWS = 1_000
+# Lists of entities in a read, and columns in a push: far more than there are names.
+MOST_ENTITIES, MOST_COLUMNS = 32, 1_000
+# Values of a body, which are counted before it is parsed.
+MOST_READ_VALUES = 2 * MOST_ENTITIES * MOST_ROWS
+MOST_PUSH_VALUES = 50 * pushes.MAX_ROWS
+EntityIds = Annotated[list[str | int], Field(min_length=1, max_length=MOST_ROWS), FailFast()]
+
+
+class OnlineFeaturesRequest(BaseModel):
+    """Feast's request for features.
+
+    `features` are named "view:feature"; a `feature_service` may stand instead. `entities` holds
+    lists of ids by join key (`user_id`, `item_id`), all of one length. Request-time features also
+    read `utc_offset_minutes` from it.
+    """
+
+    entities: Annotated[dict[str, EntityIds], Field(max_length=MOST_ENTITIES)]
+    features: Annotated[list[str], Field(max_length=200)] = []
+    feature_service: str | None = None
+    full_feature_names: bool = False
+    include_feature_view_version_metadata: bool = False
+
+
+class FeatureVector(BaseModel):
+    """A feature's value in each row.
+
+    Statuses are PRESENT, NULL_VALUE, NOT_FOUND and OUTSIDE_MAX_AGE.
+    """
+
+    values: list[Any]
+    statuses: list[str]
+    event_timestamps: list[str]
+
+
+class OnlineFeaturesResponse(BaseModel):
+    """Feast's answer: `results[i]` belongs to `metadata.feature_names[i]`."""
+
+    results: list[FeatureVector]
+    metadata: dict[str, Any]
+
+
+class PushRequest(BaseModel):
+    """Feast's push request: columns of equal length for `interactions`, `items` or `users`.
+
+    Rows reach the online store and the lake whatever `to` says, since both follow the stream. The
+    last two fields change nothing.
+    """
+
+    push_source_name: str
+    df: Annotated[dict[str, list[Any]], Field(max_length=MOST_COLUMNS)]
+    to: Literal["online", "offline", "online_and_offline"] = "online"
+    allow_registry_cache: bool = True
+    transform_on_write: bool = True
+
+
+class WriteRequest(BaseModel):
+    """The request by which Feast's SDK pushes and writes: columns for `interactions`, `items` or
+    `users`, which its feature view is named after.
+
+    Column `created` is Feast's own. The last two fields change nothing.
+    """
+
+    feature_view_name: str
+    df: Annotated[dict[str, list[Any]], Field(max_length=MOST_COLUMNS)]
+    allow_registry_cache: bool = True
+    transform_on_write: bool = True
+
+
+def described(body: type[BaseModel]) -> dict[str, Any]:
+    """Arguments of a hot route that document its request body and its errors in OpenAPI."""
+    content = {"application/json": {"schema": body_schema(body)}}
+    return {
+        "openapi_extra": {"requestBody": {"required": True, "content": content}},
+        "responses": {status: {"model": Problem} for status in (400, 413, 422, 503)},
+    }
+
+
+FeatureValue = int | float | str | list[str] | list[int] | list[float] | None
+
+
+class SequenceItem(BaseModel):
+    """An event on an item in a visitor's recent sequence; the time is in ms."""
+
+    item_id: str
+    event_type: str
+    timestamp: int
+    value: float | None = None
+
+
+class ImpressionItem(BaseModel):
+    """An item that a visitor was shown, with the time in ms."""
+
+    timestamp: int
+    item_id: str
+
+
+class EntityFeatures(BaseModel):
+    """All features of one view for one visitor or item, at the moment of the request.
+
+    `counts` are all events by type, `first_seen` and `last_seen` event times in ms. `sequence` and
+    `impressions`, oldest first, belong to the view `visitor` alone.
+    """
+
+    view: str
+    entity_id: str
+    features: dict[str, FeatureValue]
+    counts: dict[str, int]
+    first_seen: int
+    last_seen: int
+    sequence: list[SequenceItem] | None = None
+    impressions: list[ImpressionItem] | None = None
+
+
+class PairFeatures(BaseModel):
+    """All features of one view for a visitor and an item, at the moment of the request."""
+
+    view: str
+    user_id: str
+    item_id: str
+    features: dict[str, FeatureValue]
+
+
+class DeclaredFeature(BaseModel):
+    """A feature. `default` stands for an entity that was never seen."""
+
+    name: str
+    dtype: DType
+    default: FeatureValue
+    description: str
+
+
+class DeclaredView(BaseModel):
+    """A feature view. `kind` is stored, derived or request; `ttl_s` its time to live in seconds.
+
+    `join_key` is the key of the state that the view is read from.
+    """
+
+    name: str
+    description: str
+    kind: str
+    entity: str
+    join_key: str
+    join_keys: list[str]
+    fields: list[DeclaredFeature]
+    ttl_s: int
+
+
+class DeclaredViewPage(BaseModel):
+    """All feature views, on one page."""
+
+    items: list[DeclaredView]
+    next_cursor: str | None = None
+
+
+class DeclaredService(BaseModel):
+    """A feature service: features, as "view:feature", that are read under one name."""
+
+    name: str
+    description: str
+    features: list[str]
+
+
+class DeclaredServicePage(BaseModel):
+    """All feature services, on one page."""
+
+    items: list[DeclaredService]
+    next_cursor: str | None = None
+
+
+class LakeStatus(BaseModel):
+    """Rows of the lake's tables, and the newest version of `interactions`; null for no table."""
+
+    interactions: int
+    catalog: int
+    recommendations: int
+    version: int | None
+
+
+class StreamStatus(BaseModel):
+    """Progress along the stream.
+
+    `applied` counts records since the start, `lag` those that are not yet read. `watermark` is the
+    newest event time applied, in ms. With `caught_up` everything that was sent before the request
+    is in Redis and in the lake.
+    """
+
+    applied: int
+    lag: int
+    watermark: int
+    caught_up: bool
+    lake: LakeStatus
+
 
 # Models read features on every request.
 feast_router = APIRouter(tags=["feast"], route_class=HotRoute)

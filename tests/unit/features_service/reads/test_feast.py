@@ -5,7 +5,7 @@ import json
 import orjson
 import pytest
 
-from services.features.reads.feature_table import NEVER, FeatureTable
+from services.features.reads.feast import NEVER, FeatureTable
 
 STATUSES = ["PRESENT", "PRESENT", "NOT_FOUND"]
 

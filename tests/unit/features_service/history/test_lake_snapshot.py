@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.features.slates.past_catalog import past_catalog
+from services.features.history.lake_snapshot import past_catalog
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import Source, StreamCatalogRecord

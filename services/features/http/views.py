@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request
 
-from services.features.api import parts
+from services.features.http import reads
+from services.features.http.reads import parts
 from services.features.reads import feast
-from services.features.views import bodies
-from services.features.views.view_features import entity_features, pair_features
+from services.features.reads.view_reads import entity_features, pair_features
 from slipstream.chassis.access.guard import requires
 from slipstream.chassis.errors import NotFoundError, UnavailableError
 from slipstream.contracts.access import Scope
@@ -27,7 +27,7 @@ async def request_features(
     user_id: Annotated[str, Query(min_length=1, max_length=256)],
     item_id: Annotated[str, Query(min_length=1, max_length=256)],
     utc_offset_minutes: Annotated[int, Query(ge=feast.OFFSETS[0], le=feast.OFFSETS[-1])] = 0,
-) -> bodies.PairFeatures:
+) -> reads.PairFeatures:
     """The features of a visitor and an item at this moment, which is `utc_offset_minutes` off UTC.
 
     Ids that were never seen have defaults.
@@ -40,7 +40,7 @@ async def request_features(
         )
     except StoreUnavailableError as error:
         raise UnavailableError(str(error)) from error
-    return bodies.PairFeatures.model_validate(detail)
+    return reads.PairFeatures.model_validate(detail)
 
 
 @router.get(
@@ -53,7 +53,7 @@ async def features(
     request: Request,
     view: Literal["visitor", "session", "visitor_affinity", "item", "item_neighbours"],
     entity_id: Annotated[str, Path(min_length=1, max_length=256)],
-) -> bodies.EntityFeatures:
+) -> reads.EntityFeatures:
     """All features of one view for a visitor or an item at this moment, with its counts."""
     opened = parts(request)
     plan = opened.planner.of_view(view)
@@ -66,28 +66,28 @@ async def features(
         raise NotFoundError(
             f"no {entity} {entity_id!r} has been seen lately", code=f"unknown_{entity}"
         )
-    return bodies.EntityFeatures.model_validate(detail)
+    return reads.EntityFeatures.model_validate(detail)
 
 
 @router.get("/feature-views")
 @requires(Scope.READ)
-async def feature_views(request: Request) -> bodies.DeclaredViewPage:
+async def feature_views(request: Request) -> reads.DeclaredViewPage:
     """The declared feature views.
 
     Each has its entity, join keys, time to live, and features with type, default and description.
     """
     items = [
-        bodies.DeclaredView(**asdict(view), join_key=view.join_key)
+        reads.DeclaredView(**asdict(view), join_key=view.join_key)
         for view in parts(request).registry.views
     ]
-    return bodies.DeclaredViewPage(items=items)
+    return reads.DeclaredViewPage(items=items)
 
 
 @router.get("/feature-services")
 @requires(Scope.READ)
-async def feature_services(request: Request) -> bodies.DeclaredServicePage:
+async def feature_services(request: Request) -> reads.DeclaredServicePage:
     """The feature services: lists of features, as "view:feature", that are read under one name."""
     items = [
-        bodies.DeclaredService(**asdict(service)) for service in parts(request).registry.services
+        reads.DeclaredService(**asdict(service)) for service in parts(request).registry.services
     ]
-    return bodies.DeclaredServicePage(items=items)
+    return reads.DeclaredServicePage(items=items)
