@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from services.ingestion import catalog_entries
-from services.ingestion.address_budget import AddressBudget
-from services.ingestion.budgets import setting
-from services.ingestion.erasure_cuts import ErasureCuts
+from services.ingestion.budgets import AddressBudget, setting
+from services.ingestion.erasures import ErasureCuts
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.segment import read_message

@@ -6,8 +6,7 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.ingestion.outgoing import MAX_ORIGINAL_BYTES, records_of
-from services.ingestion.publisher import OutcomePublisher
+from services.ingestion.publisher import MAX_ORIGINAL_BYTES, OutcomePublisher, records_of
 from services.ingestion.verdicts import Acceptance, Duplicate, Origin, Outcome, Rejection
 from slipstream.broker import codec
 from slipstream.broker.kafka import BrokerUnavailableError, RecordRefusedError
