@@ -5,9 +5,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from services.monitoring.access.repository import AUDIT
-from services.monitoring.arrivals import Arrivals
+from services.monitoring.attribution import Arrivals
 from services.monitoring.people.repository import ErasureLedger
+from services.monitoring.slate_tables import AUDIT
 from slipstream.contracts.events import CatalogRecord, ErasedVisitors
 from slipstream.stores.lake import ERASURES, SCHEMAS, Lake
 from slipstream.stores.metadata import AuditLog

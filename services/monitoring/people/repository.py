@@ -23,8 +23,8 @@ from sqlalchemy import (
     update,
 )
 
-from services.monitoring.access.repository import AUDIT
 from services.monitoring.slate_tables import (
+    AUDIT,
     insert_new,
     keeping_greater,
     responses,
