@@ -9,8 +9,7 @@ import pytest
 
 from services.training.run import worker
 from services.training.run.exchange import Exchange, RunFiles
-from services.training.run.job import Job, TrainingResult
-from services.training.run.progress import ProgressReporter
+from services.training.run.job import Job, ProgressReporter, TrainingResult
 from services.training.run.train import train
 from services.training.run.worker import FAILED, Carrier, work
 from services.training.settings import TrainingSection

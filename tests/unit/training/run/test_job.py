@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from services.training.run import progress
-from services.training.run.progress import ProgressReporter
+from services.training.run import job
+from services.training.run.job import ProgressReporter
 from slipstream.contracts.progress import ProgressStep
 
 
@@ -15,7 +15,7 @@ def messages() -> list[dict[str, Any]]:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     at = [100.0]
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: at[0])
+    monkeypatch.setattr(job.time, "perf_counter", lambda: at[0])
     return at
 
 

@@ -16,17 +16,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from services.training.erasures.lake_erasures import (
-    Erasures,
-    Learner,
-    Reading,
-    is_from_before,
-)
 from services.training.gate import FAULTS
+from services.training.lake_erasures import Erasures, Learner, Reading, is_from_before
 from services.training.metrics import TrainingMetrics
 from services.training.model_events import event_of
 from services.training.publish import ModelPublisher
-from services.training.run_states import TransitionError
+from services.training.records import TransitionError
 from services.training.runs import Runs
 from services.training.settings import TrainingSection
 from slipstream.chassis.logging import get_logger

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from services.training import api
-from services.training.audit import AUDIT, TABLES
+from services.training.app import AUDIT, TABLES
 from services.training.registry import NoCanaryError, NoPreviousError, UnknownVersionError
 from slipstream.chassis.settings import DatabaseSettings, HttpSettings
 from slipstream.contracts.rest import ModelVersion, Run

@@ -8,14 +8,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
-from services.training.audit import AUDIT
-from services.training.erasures.deletion import ModelDeletion
-from services.training.erasures.lake_erasures import Erasures
+from services.training.app import AUDIT
+from services.training.erasures import ModelDeletion
+from services.training.lake_erasures import Erasures
 from services.training.metrics import TrainingMetrics
-from services.training.model_event_repository import ModelEventBook
 from services.training.publish import ModelPublisher
 from services.training.registry import ModelRegistry
-from services.training.repository import Repository
+from services.training.repository import ModelEventBook, Repository
 from services.training.runs import Runs
 from services.training.settings import TrainingSection
 from slipstream.contracts.events import ModelEventType
@@ -27,8 +26,8 @@ from slipstream.stores.lake import Lake
 from slipstream.stores.metadata import AuditLog
 from tests.integration.byte_search import files_with
 from tests.unit.training.challengers import bundle, result_of
-from tests.unit.training.erasures.test_lake_erasures import erase
 from tests.unit.training.registries import version_of
+from tests.unit.training.test_lake_erasures import erase
 
 # The lake's version without the erased rows.
 VERSION = 7

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from services.training.erasures.lake_erasures import Erasures, Reading, is_from_before
+from services.training.lake_erasures import Erasures, Reading, is_from_before
 from slipstream.contracts.bundle import DataSummary, Manifest
 from slipstream.contracts.rest import Run
 from slipstream.stores.lake import ERASURES, SCHEMAS, Lake

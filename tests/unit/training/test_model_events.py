@@ -7,11 +7,10 @@ import pytest
 import structlog
 from sqlalchemy import Engine
 
-from services.training import announcer as announcing
-from services.training.announcer import Announcer
-from services.training.model_event_repository import ModelEventBook
+from services.training import model_events as announcing
+from services.training.model_events import Announcer
 from services.training.records import Audit
-from services.training.repository import Repository
+from services.training.repository import ModelEventBook, Repository
 from slipstream.broker.kafka import BrokerUnavailableError, NotAcknowledgedError, RecordRefusedError
 from slipstream.broker.producer import OutgoingRecord
 from slipstream.contracts.events import ModelEvent, ModelEventType
