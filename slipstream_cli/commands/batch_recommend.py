@@ -88,9 +88,14 @@ def batch_recommend(
     from slipstream.recommender.bundle import BundleError, load_bundle
     from slipstream.stores.artifacts import ForeignFileError
     from slipstream.stores.lake import LakeUnavailableError
-    from slipstream_cli.batch.availability import FilterError, listed
-    from slipstream_cli.batch.histories import events_of_file, events_of_lake, histories
-    from slipstream_cli.batch.lists import write_lists
+    from slipstream_cli.batch import (
+        FilterError,
+        events_of_file,
+        events_of_lake,
+        histories,
+        listed,
+        write_lists,
+    )
     from slipstream_cli.local.terminal import Terminal
 
     terminal, begun = Terminal(), time.monotonic()

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from slipstream_cli.benchmarks.traffic import visits
+from slipstream_cli.benchmarks.features_processes import visits
 
 NOW = 1_790_000_000_000
 

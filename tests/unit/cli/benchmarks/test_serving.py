@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from slipstream_cli.benchmarks import serving_time
+from slipstream_cli.benchmarks import serving
 from slipstream_cli.benchmarks.load import Load
 
 BEFORE = """
@@ -28,11 +28,11 @@ def test_times_are_those_of_the_requests_between_two_looks_at_the_metrics(
 ) -> None:
     texts = iter((BEFORE, AFTER))
     monkeypatch.setattr(
-        serving_time.httpx, "get", lambda *_, **__: type("Answer", (), {"text": next(texts)})
+        serving.httpx, "get", lambda *_, **__: type("Answer", (), {"text": next(texts)})
     )
     load = Load(2.0, {200: 1_000}, [2.0] * 1_000)
-    monkeypatch.setattr(serving_time, "in_own_process", lambda *_, **__: load)
-    rows = {row["name"]: row["value"] for row in serving_time.run("http://x", [b""])}
+    monkeypatch.setattr(serving, "in_own_process", lambda *_, **__: load)
+    rows = {row["name"]: row["value"] for row in serving.stage_times("http://x", [b""])}
     assert rows == pytest.approx(
         {
             "one request at a time": 2_000,
@@ -49,10 +49,10 @@ def test_the_processors_time_is_that_of_the_services_of_others_and_of_nobody(
     tick = 1 / os.sysconf("SC_CLK_TCK")
     stat = tmp_path / "stat"
     stat.write_text("cpu  100 0 50 1000 20 0 5 0 0 0\ncpu0 1 2 3\n")
-    monkeypatch.setattr(serving_time, "_STAT", stat)
+    monkeypatch.setattr(serving, "_STAT", stat)
     texts = {"http://serving/metrics": BEFORE, "http://features/metrics": BEFORE}
     monkeypatch.setattr(
-        serving_time.httpx, "get", lambda url, **_: type("Answer", (), {"text": texts[url]})
+        serving.httpx, "get", lambda url, **_: type("Answer", (), {"text": texts[url]})
     )
 
     def load(*_: object, **__: object) -> Load:
@@ -60,9 +60,9 @@ def test_the_processors_time_is_that_of_the_services_of_others_and_of_nobody(
         stat.write_text("cpu  180 0 90 1030 20 0 5 0 0 0\ncpu0 1 2 3\n")
         return Load(2.0, {200: 1_000}, [2.0] * 1_000)
 
-    monkeypatch.setattr(serving_time, "in_own_process", load)
+    monkeypatch.setattr(serving, "in_own_process", load)
     services = {"serving": "http://serving", "features": "http://features"}
-    rows = serving_time.at_full_load("http://serving", services, [b""], 16)
+    rows = serving.at_full_load("http://serving", services, [b""], 16)
     assert {row["name"].partition(": ")[2]: row["value"] for row in rows} == pytest.approx(
         {
             "serving": 500,

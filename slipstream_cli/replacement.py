@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from services.features.settings import FeaturesSettings
     from slipstream.datasets.imports.corrections import Correction
 
+
 # Longest wait for features to bring what the broker has into the lake.
 PATIENCE_S: Final = 300.0
 _POLL_S: Final = 0.5

@@ -7,7 +7,7 @@ import pytest
 
 from slipstream.datasets.imports.conversion import RejectedRows
 from slipstream.datasets.imports.sending import ReplayReport
-from slipstream_cli.imports.outcome import show_outcome
+from slipstream_cli.imports import show_outcome
 from tests.unit.cli.rest_answers import Answers, answers, problem
 
 __all__ = ["answers"]

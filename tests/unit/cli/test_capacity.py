@@ -4,21 +4,20 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from slipstream_cli import capacity
 from slipstream_cli.__main__ import cli
-from slipstream_cli.capacity import figures
-from slipstream_cli.capacity.sizes import ROOM, Prices, Shop, lake_gb, monthly_cost, sizes
-from slipstream_cli.capacity.tables import page_rows
+from slipstream_cli.capacity import ROOM, Prices, Shop, lake_gb, monthly_cost, page_rows, sizes
 
 SHOPS = (1_000, 100_000, 10_000_000)
-PAGE = Path(__file__).parents[4] / "docs" / "capacity.md"
+PAGE = Path(__file__).parents[3] / "docs" / "capacity.md"
 
 
 def test_processes_carry_the_peak_with_room() -> None:
     of = {size.part: size for size in sizes(Shop(10_000_000))}
     peak = 10_000_000 * 20 / 86_400 * 4
-    assert peak < of["ingestion"].processes * figures.INGESTION.value * ROOM
-    assert peak > (of["ingestion"].processes - 1) * figures.INGESTION.value * ROOM
-    assert of["Redis"].memory_gb > 2 * 100_100_000 * figures.STATE.value / 1e9
+    assert peak < of["ingestion"].processes * capacity.INGESTION.value * ROOM
+    assert peak > (of["ingestion"].processes - 1) * capacity.INGESTION.value * ROOM
+    assert of["Redis"].memory_gb > 2 * 100_100_000 * capacity.STATE.value / 1e9
 
 
 def test_a_small_shop_has_two_of_what_answers_and_one_of_what_leads() -> None:
@@ -39,7 +38,7 @@ def test_the_page_has_the_tables_and_every_figure_with_its_command() -> None:
     page = PAGE.read_text(encoding="utf-8")
     for number in SHOPS:
         assert page_rows(Shop(number), Prices()) in page
-    for figure in figures.FIGURES:
+    for figure in capacity.FIGURES:
         assert figure.what in page
         assert figure.command in page
 
