@@ -21,7 +21,8 @@ from slipstream.contracts.positions import StreamCatalogRecord
 from slipstream.contracts.vocabulary import WITHOUT_SIGNAL
 from slipstream.features.visitor import SEQUENCE_LENGTH
 from slipstream.filters.conditions import depends_on_visitor
-from slipstream.filters.expressions import FilterError, parsed
+from slipstream.filters.expressions import FilterError as FilterError
+from slipstream.filters.expressions import parsed
 from slipstream.models.base import History, Mask
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle

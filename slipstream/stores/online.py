@@ -19,16 +19,16 @@ from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
 from slipstream.stores.catalog_store import CatalogEntries
 from slipstream.stores.catalog_store import CatalogPut as CatalogPut
+from slipstream.stores.checkpoints import CheckpointMove as CheckpointMove
 from slipstream.stores.checkpoints import (
-    CheckpointMove,
     Checkpoints,
-    Durability,
     DurabilityQuestions,
     ErasureMarks,
-    Lineage,
     Lineages,
     Span,
 )
+from slipstream.stores.checkpoints import Durability as Durability
+from slipstream.stores.checkpoints import Lineage as Lineage
 from slipstream.stores.connection import Scripts, connect, on_servers, server_facts, translated
 from slipstream.stores.connection import StoreTooNewError as StoreTooNewError
 from slipstream.stores.connection import StoreUnavailableError as StoreUnavailableError

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from slipstream.datasets.movielens import EventFiles
-from slipstream_cli.demo.preparation import DemoError, Preparation, movielens_files
+from slipstream_cli.demo.preparation import DemoError as DemoError
+from slipstream_cli.demo.preparation import Preparation, movielens_files
 from slipstream_cli.local.plan import Plan
 from slipstream_cli.local.terminal import Terminal
 
