@@ -11,7 +11,6 @@ from typing import Final
 from fastapi import FastAPI
 
 from services.training import api
-from services.training import api as erasures_api
 from services.training.erasures import ModelDeletion
 from services.training.lake_erasures import Erasures
 from services.training.metrics import TrainingMetrics
@@ -90,7 +89,7 @@ def create_app(settings: TrainingSettings) -> FastAPI:
         settings,
         description=DESCRIPTION,
         lifespan=_lifespan,
-        routers=[api.router, erasures_api.router],
+        routers=[api.router],
     )
     app.state.lease = Lease(
         "training",
