@@ -1,39 +1,98 @@
-"""Wiring of the features service."""
+"""Wiring of the features service, with the upkeep of its stores.
+
+Small files of the lake's tables are merged. Files that no kept version needs are deleted, and so
+are those that hold erased rows. The memory of Redis is exported, and a server that can't be taken
+is refused.
+"""
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import Final
 
 from fastapi import FastAPI
 
-from services.features import api
-from services.features.catalogue import api as catalogue_api
-from services.features.history.erased_people import ErasedPerson
+from services.features.history.people import ErasedPerson
 from services.features.history.receipts import Receipts
+from services.features.http import catalogue as catalogue_api
+from services.features.http import people as people_api
+from services.features.http import reads
+from services.features.http import slates as slates_api
+from services.features.http import views as views_api
+from services.features.http import writes as writes_api
 from services.features.metrics import RedisMetrics
-from services.features.people import api as people_api
 from services.features.reads.feast import Planner
-from services.features.settings import FeaturesSettings
-from services.features.slates import api as slates_api
+from services.features.settings import FeaturesSection, FeaturesSettings
 from services.features.stream.erasure_notices import keep_redis_files, tell
 from services.features.stream.erasures import LakeErasures
 from services.features.stream.materializer import GROUP, TOPICS, Materializer
-from services.features.stream.redis_upkeep import watch_redis
-from services.features.stream.upkeep import keep_lake
-from services.features.views import api as views_api
-from services.features.writes import api as writes_api
-from slipstream.broker.access_feed import AccessKeyFeed
+from slipstream.broker.follower import AccessKeyFeed
 from slipstream.broker.log_ends import committed_offsets, log_beginnings, log_ends
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.app import create_service
+from slipstream.chassis.logging import get_logger
+from slipstream.contracts.late_records import MARKED_MS
+from slipstream.contracts.times import DAY_MS, now_ms
 from slipstream.contracts.topics import PERSONAL
 from slipstream.features.views import declare
-from slipstream.stores.lake import Lake
+from slipstream.stores.lake import RECOMMENDATIONS, SCHEMAS, Lake, LakeUnavailableError
 from slipstream.stores.lake_lease import LakeLease
-from slipstream.stores.online import OnlineReader, OnlineStore
-from slipstream.stores.redis_files import RedisFiles
+from slipstream.stores.online import OnlineReader, OnlineStore, StoreUnavailableError
+from slipstream.stores.redis_server import RedisFiles
+
+log = get_logger(__name__)
+
+
+def keep_lake(lake: Lake, settings: FeaturesSection, stop: threading.Event) -> None:
+    """Look after all tables every `lake_compact_every_s`, until `stop` is set.
+
+    Several processes may do so at once.
+    """
+    vacuum_at = 0.0
+    while not stop.wait(settings.lake_compact_every_s):
+        try:
+            for table in SCHEMAS:
+                merged = lake.compact(table, settings.lake_small_files)
+                if merged:
+                    log.info("merged small files", table=table, fewer=merged)
+            if time.monotonic() >= vacuum_at:
+                vacuum_at = time.monotonic() + settings.lake_vacuum_every_hours * 3600
+                since_ms = now_ms() - int(settings.lake_circumstances_days * DAY_MS)
+                if emptied := lake.empty(RECOMMENDATIONS, "circumstances", since_ms):
+                    log.info("emptied the circumstances of old slates", days=emptied)
+                lake.forget_visitors(now_ms() - MARKED_MS)
+                for table in SCHEMAS:
+                    kept_hours = int(settings.lake_retention_days * 24)
+                    deleted = lake.vacuum(table, kept_hours, settings.lake_erasure_hours)
+                    if deleted:
+                        log.info("deleted files of old versions", table=table, files=deleted)
+        except LakeUnavailableError as error:
+            log.warning("upkeep of the lake failed; it is tried again", reason=str(error))
+
+
+_LOOK_EVERY_S: Final = 10.0
+
+
+def watch_redis(store: OnlineStore, measured: RedisMetrics, stop: threading.Event) -> None:
+    """Look at once, then every ten seconds until `stop` is set.
+
+    Raises `RefusedSettingsError` when Redis would evict keys, or is a node of a cluster: also when
+    that was set meanwhile, or when another server has taken over. While Redis is away the metrics
+    keep their values.
+    """
+    while True:
+        try:
+            memory = store.memory()
+            measured.memory.set(memory.used)
+            measured.memory_limit.set(memory.limit or 0)
+        except StoreUnavailableError as error:
+            log.debug("the memory of Redis can't be looked up", reason=str(error))
+        if stop.wait(_LOOK_EVERY_S):
+            return
+
 
 # Objects made before the garbage collector looks for cycles. The service makes and drops states by
 # the thousand, and none is part of a cycle.
@@ -52,14 +111,14 @@ def create_app(settings: FeaturesSettings) -> FastAPI:
     """
     # The catalogue's ids may have slashes, so its routes come behind those of people.
     routers = [
-        api.feast_router,
+        reads.feast_router,
         writes_api.router,
-        api.router,
+        reads.router,
         views_api.router,
         people_api.router,
         slates_api.router,
         catalogue_api.router,
-        api.health,
+        reads.health,
     ]
     app = create_service(
         "features", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
@@ -88,7 +147,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         materializer = Materializer(settings, store, lake, producer, app.state.metrics, lease)
         stack.callback(materializer.close)
         registry = declare(settings.attributes())
-        app.state.parts = api.Parts(
+        app.state.parts = reads.Parts(
             settings=settings,
             reader=reader,
             lake=lake,

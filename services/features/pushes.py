@@ -15,14 +15,13 @@ from pydantic import ValidationError
 
 from slipstream.broker.producer import OutgoingRecord
 from slipstream.chassis.slices import in_slices
-from slipstream.contracts.erasure_ids import new_erasure_id
 from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.late_records import new_erasure_id
 from slipstream.contracts.topics import INTERACTIONS, topic_of
 from slipstream.contracts.vocabulary import MAX_POSITION
 from slipstream.ingress import fields
-from slipstream.ingress.item_attributes import check_item_attributes, told_availability
+from slipstream.ingress.fields import Code, RejectionError, check_item_attributes, told_availability
 from slipstream.ingress.privacy import Privacy, without_write_keys
-from slipstream.ingress.rejections import Code, RejectionError
 
 Frame = Mapping[str, Sequence[Any]]
 Row = dict[str, Any]

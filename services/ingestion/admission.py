@@ -9,7 +9,7 @@ from services.ingestion.verdicts import Acceptance, Duplicate, Origin, Outcome, 
 from slipstream.chassis.errors import TooManyRequestsError
 from slipstream.contracts.events import CatalogRecord, NewInteraction
 from slipstream.contracts.vocabulary import MERGED_INTO
-from slipstream.ingress.rejections import Code, RejectionError
+from slipstream.ingress.fields import Code, RejectionError
 from slipstream.stores.admission_protocol import (
     DONE,
     FIRST,

@@ -1,7 +1,8 @@
 """Ingestion's REST API: Segment's tracking calls, a pixel, and the catalogue.
 
 Bodies go unparsed to `Intake`. Routes take the request itself instead of FastAPI's parameters,
-which cost more than parsing an event.
+which cost more than parsing an event. So the bodies of the catalogue are described for OpenAPI
+here; `catalog_entries` reads them.
 """
 
 import asyncio
@@ -10,19 +11,92 @@ from urllib.parse import quote
 
 import orjson
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.convertors import PathConvertor, register_url_convertor
 
-from services.ingestion import catalog_bodies, tracker
 from services.ingestion import documentation as docs
+from services.ingestion import tracker
 from services.ingestion.catalog_entries import EntryKind
-from services.ingestion.documentation import described
-from services.ingestion.page_origins import origin_of_page
-from services.ingestion.request_reading import body_of, body_of_pixel, headers_of, parts
-from services.ingestion.source_settings import source_settings
+from services.ingestion.documentation import Id, Time, described
+from services.ingestion.request_reading import (
+    body_of,
+    body_of_pixel,
+    headers_of,
+    origin_of_page,
+    parts,
+)
+from services.ingestion.tracker import source_settings
 from slipstream.chassis.access.guard import open_to_all, requires
 from slipstream.chassis.errors import ServiceError
 from slipstream.chassis.hot_routes import HotRoute
 from slipstream.contracts.access import Scope
+
+
+class ItemBody(BaseModel):
+    """An item; every further field is an attribute, beside these or under `attributes`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    item_id: Id
+    available: bool = Field(True, description="false keeps it out of recommendations")
+    title: str | None = None
+    description: str | None = None
+    categories: list[str] | None = None
+    price: float | None = Field(None, ge=0)
+    image_url: str | None = None
+    expires_at: Time | None = Field(
+        None, description="no longer recommended from then on; ISO 8601 or milliseconds"
+    )
+    attributes: dict[str, Any] | None = None
+
+
+class ItemsBody(BaseModel):
+    """Items to insert or replace."""
+
+    items: list[ItemBody] = Field(
+        examples=[
+            [{"item_id": "sku-1", "title": "Blue shoes", "categories": ["shoes"], "price": 59.9}]
+        ]
+    )
+
+
+class ItemPatch(BaseModel):
+    """Changes of an item; every further field is an attribute. Null removes an attribute."""
+
+    model_config = ConfigDict(
+        extra="allow", json_schema_extra={"examples": [{"price": 49.9, "sale": None}]}
+    )
+
+    item_id: Id | None = Field(None, description="in a list required")
+    available: bool | None = None
+    title: str | None = None
+    description: str | None = None
+    categories: list[str] | None = None
+    price: float | None = Field(None, ge=0)
+    image_url: str | None = None
+    expires_at: Time | None = None
+    attributes: dict[str, Any] | None = None
+
+
+class ItemPatches(BaseModel):
+    """Changes of items."""
+
+    items: list[ItemPatch]
+
+
+class User(BaseModel):
+    """A user; every further field is an attribute."""
+
+    model_config = ConfigDict(extra="allow")
+
+    user_id: Id
+    attributes: dict[str, Any] | None = None
+
+
+class Users(BaseModel):
+    """Users to insert or replace."""
+
+    users: list[User]
 
 
 class IdConvertor(PathConvertor):
@@ -169,21 +243,21 @@ async def library_metrics(request: Request) -> Response:
     return Response(b'{"success":true}', media_type=JSON)
 
 
-@router.post("/items", tags=["catalogue"], **described(catalog_bodies.ItemsBody))
+@router.post("/items", tags=["catalogue"], **described(ItemsBody))
 @requires(Scope.CATALOGUE)
 async def upsert_items(request: Request) -> Response:
     """Insert or replace items."""
     return await _entries(request, "item")
 
 
-@router.patch("/items", tags=["catalogue"], **described(catalog_bodies.ItemPatches))
+@router.patch("/items", tags=["catalogue"], **described(ItemPatches))
 @requires(Scope.CATALOGUE)
 async def patch_items(request: Request) -> Response:
     """Change single attributes of items."""
     return await _entries(request, "item_patch")
 
 
-@router.patch("/items/{item_id:id}", tags=["catalogue"], **described(catalog_bodies.ItemPatch))
+@router.patch("/items/{item_id:id}", tags=["catalogue"], **described(ItemPatch))
 @requires(Scope.CATALOGUE)
 async def patch_item(item_id: str, request: Request) -> Response:
     """Change single attributes of an item, as a JSON merge patch (RFC 7396): null removes one.
@@ -196,7 +270,7 @@ async def patch_item(item_id: str, request: Request) -> Response:
     return Response(await intake.patch(item_id, body, headers), media_type=JSON)
 
 
-@router.post("/users", tags=["catalogue"], **described(catalog_bodies.Users))
+@router.post("/users", tags=["catalogue"], **described(Users))
 @requires(Scope.CATALOGUE)
 async def upsert_users(request: Request) -> Response:
     """Insert or replace users."""

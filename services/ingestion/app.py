@@ -13,17 +13,14 @@ from services.ingestion.admission import Admission
 from services.ingestion.api import CORS, events, router
 from services.ingestion.carrier import SpooledCarrier
 from services.ingestion.documentation import COMPONENTS
-from services.ingestion.erasure_cuts import ErasureCuts
-from services.ingestion.erasure_receipts import ErasureReceipts
+from services.ingestion.erasures import ErasureCuts, ErasureReceipts
 from services.ingestion.intake import Intake
-from services.ingestion.intake_rules import IntakeRules
-from services.ingestion.page_origins import PageOrigins
+from services.ingestion.intake_rules import IntakeRules, follow
 from services.ingestion.publisher import OutcomePublisher
-from services.ingestion.request_reading import Parts
+from services.ingestion.request_reading import PageOrigins, Parts
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.spool import Spool
-from services.ingestion.watched_files import follow
-from slipstream.broker.access_feed import AccessKeyFeed
+from slipstream.broker.follower import AccessKeyFeed
 from slipstream.broker.log_ends import log_ends
 from slipstream.broker.producer import open_producer
 from slipstream.chassis.access.keys import KeyRing

@@ -5,16 +5,17 @@ from typing import Any, Literal
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.verdicts import Acceptance, Origin, Outcome, Rejection
 from slipstream.contracts.events import CatalogRecord
-from slipstream.contracts.item_names import item_field
 from slipstream.contracts.positions import Cut
+from slipstream.contracts.spellings import item_field
 from slipstream.ingress import fields
-from slipstream.ingress.item_attributes import (
+from slipstream.ingress.fields import (
+    Code,
+    RejectionError,
     check_item_attributes,
     naming_hints,
     told_availability,
 )
 from slipstream.ingress.privacy import without_write_keys
-from slipstream.ingress.rejections import Code, RejectionError
 
 Entity = Literal["item", "user"]
 EntryKind = Entity | Literal["item_patch"]

@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from services.ingestion import catalog_entries
-from services.ingestion.address_budget import AddressBudget
-from services.ingestion.budgets import setting
-from services.ingestion.erasure_cuts import ErasureCuts
+from services.ingestion.budgets import AddressBudget, setting
+from services.ingestion.erasures import ErasureCuts
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.segment import read_message
@@ -16,7 +15,7 @@ from services.ingestion.settings import IngestionSection
 from services.ingestion.verdicts import Origin, Outcome, answer
 from services.ingestion.write_keys import key_in_header
 from slipstream.chassis.access.verifier import Verifier
-from slipstream.chassis.bounded_json import refuse_many_values
+from slipstream.chassis.bodies import refuse_many_values
 from slipstream.chassis.errors import (
     ForbiddenError,
     InvalidRequestError,
@@ -27,7 +26,7 @@ from slipstream.chassis.errors import (
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.slices import LARGE_BYTES, LargeRequests, in_slices
 from slipstream.contracts.access import BROWSER_SCOPES, Principal, Scope
-from slipstream.contracts.erasure_ids import new_erasure_id
+from slipstream.contracts.late_records import new_erasure_id
 from slipstream.contracts.times import now_ms
 
 Body = dict[str, Any]

@@ -13,7 +13,7 @@ from slipstream.contracts.events import CatalogRecord, NewInteraction
 from slipstream.contracts.page_visitors import MAX_PAGE_ID_BYTES, apart_id
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.ingress import fields
-from slipstream.ingress.rejections import Code, RejectionError
+from slipstream.ingress.fields import Code, RejectionError
 
 Message = dict[str, Any]
 Records = list[NewInteraction | CatalogRecord]

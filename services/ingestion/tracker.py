@@ -1,11 +1,18 @@
-"""Delivery of the browser tracker, `GET /v1/slipstream.js` (docs/tracker.md)."""
+"""Files that pages load: the browser tracker, and the settings that Segment's SDK begins with.
+
+`GET /v1/slipstream.js` is the tracker (docs/tracker.md). The SDK asks for a source's settings at
+its `cdnURL` before it sends.
+"""
 
 import gzip
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Final
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -55,3 +62,24 @@ async def serve(request: Request) -> Response:
 def _names(if_none_match: str, etag: str) -> bool:
     etags = {entry.strip().removeprefix("W/") for entry in if_none_match.split(",")}
     return "*" in etags or etag.removeprefix("W/") in etags
+
+
+# Name or address with a port, as `Host` has it.
+_HOST: Final = re.compile(r"[\w.-]{1,253}(:\d{1,5})?|\[[0-9a-fA-F:.]{2,45}\](:\d{1,5})?", re.ASCII)
+
+
+def source_settings(write_key: str, scheme: str, host: str) -> bytes:
+    """The settings as JSON: one destination, ingestion at the address that was asked.
+
+    So a page that names `cdnURL` alone sends here, not to Segment. The SDK's counts of its own
+    calls are switched off. A `host` that is no name leaves the address to the page.
+
+    Args:
+        write_key: The page's write key.
+        scheme: `http` or `https`.
+        host: The request's `Host`.
+    """
+    destination = {"apiKey": write_key}
+    if _HOST.fullmatch(host):
+        destination |= {"apiHost": f"{host}/v1", "protocol": scheme}
+    return orjson.dumps({"integrations": {"Segment.io": destination}, "metrics": {"sampleRate": 0}})

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from slipstream.chassis.access.page_tokens import Unproven
 from slipstream.contracts.access import INGESTION_SCOPES, Scope
 from slipstream.contracts.events import CatalogRecord, NewInteraction
-from slipstream.ingress.rejections import Code, RejectionError
+from slipstream.ingress.fields import Code, RejectionError
 
 # Rejections that are counted and answered, but not kept as dead letters. Crawlers, floods and keys
 # that anyone can read in a page would fill the topic.

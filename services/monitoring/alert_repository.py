@@ -20,7 +20,7 @@ from sqlalchemy import (
     update,
 )
 
-from services.monitoring.alerting import Alert, Streak
+from services.monitoring.alert_rules import Alert, Streak
 from services.monitoring.slate_tables import replacing, upsert
 from slipstream.contracts.events import Severity
 from slipstream.stores.metadata import new_metadata

@@ -11,7 +11,7 @@ from typing import Any, Final
 import httpx
 import orjson
 
-from services.monitoring.alerting import Alert
+from services.monitoring.alert_rules import Alert
 from slipstream.chassis.logging import get_logger
 
 log = get_logger(__name__)

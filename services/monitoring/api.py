@@ -12,14 +12,13 @@ from pydantic import BaseModel, Field
 
 from services.monitoring import quality
 from services.monitoring.alert_repository import AlertBook
-from services.monitoring.alerting import Alert
+from services.monitoring.alert_rules import Alert
 from services.monitoring.attribution import BUCKET_MS
 from services.monitoring.checkup import Checkup
-from services.monitoring.drift_monitor import DriftReport
 from services.monitoring.probes import ServiceState
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSection
-from services.monitoring.snapshot import Snapshot
+from services.monitoring.snapshot import DriftReport, Snapshot
 from slipstream.chassis.access.guard import open_to_all, requires
 from slipstream.chassis.errors import InvalidRequestError, UnavailableError
 from slipstream.contracts.access import Scope

@@ -9,31 +9,29 @@ from typing import Final
 from fastapi import FastAPI
 
 from services.monitoring import api
-from services.monitoring.access import api as access_routes
-from services.monitoring.access.repository import AUDIT, AccessKeyBook
-from services.monitoring.access.uses import uses_target
 from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alert_rules import rules
 from services.monitoring.alertmanager import AlertmanagerClient
-from services.monitoring.checkup import Checkup
+from services.monitoring.checkup import Checkup, SnapshotCollector
 from services.monitoring.consumer import GROUP, TOPICS, consumer_target
-from services.monitoring.experiments import api as experiment_routes
-from services.monitoring.experiments.canaries import CanaryWatch
-from services.monitoring.experiments.repository import ExperimentTable
-from services.monitoring.gauges import SnapshotCollector
+from services.monitoring.control.access_repository import AccessKeyBook
+from services.monitoring.control.canaries import CanaryWatch
+from services.monitoring.control.experiments_repository import ExperimentTable
+from services.monitoring.control.http import access as access_routes
+from services.monitoring.control.http import experiments as experiment_routes
+from services.monitoring.control.http import placements as placement_routes
+from services.monitoring.control.named_records_repository import PlacementTable
+from services.monitoring.control.publication import StatePublisher, uses_target
 from services.monitoring.migrations import MIGRATIONS
 from services.monitoring.people import api as people_routes
 from services.monitoring.people.deletion import RowDeletion
 from services.monitoring.people.repository import ErasureLedger
-from services.monitoring.placements import api as placement_routes
-from services.monitoring.placements.repository import PlacementTable
 from services.monitoring.probes import Probes
-from services.monitoring.publication import StatePublisher
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSettings
-from slipstream.broker.access_feed import AccessKeyFeed
+from services.monitoring.slate_tables import AUDIT
 from slipstream.broker.consumer import Consumer
-from slipstream.broker.follower import DELAY_MS, Follower
+from slipstream.broker.follower import DELAY_MS, AccessKeyFeed, Follower
 from slipstream.broker.log_ends import committed_offsets
 from slipstream.broker.producer import OutgoingRecord, open_producer
 from slipstream.broker.watch import ConsumerWatch
@@ -46,9 +44,8 @@ from slipstream.contracts.events import AlertEvent
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import ACCESS_KEYS, ALERTS, EXPERIMENTS, PLACEMENTS, Topic
-from slipstream.stores.audit import AuditLog
 from slipstream.stores.lease import Lease
-from slipstream.stores.metadata import engine
+from slipstream.stores.metadata import AuditLog, engine
 from slipstream.stores.migrations import migrate
 
 # Objects made before the garbage collector looks for cycles. A batch has thousands of slates, and

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from operator import attrgetter
 
-from services.monitoring.arrivals import arrivals
+from services.monitoring.attribution import arrivals
 from services.monitoring.people.repository import ErasureLedger
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSettings

@@ -1,9 +1,10 @@
-"""The SQL tables of slates, responses, counts, watermarks and model events; and their upsert."""
+"""The SQL tables of slates, responses, counts, watermarks, model events and audit; their upsert."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
+import orjson
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -20,12 +21,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from services.monitoring.attribution import (
-    Counts,
-)
-from slipstream.stores.metadata import new_metadata
+from services.monitoring.attribution import Counts
+from slipstream.contracts.slates import RecordedSlate
+from slipstream.stores.metadata import audit_table, new_metadata
 
 TABLES: Final = new_metadata()
+# Who did what by a request, in every table of monitoring.
+AUDIT: Final = audit_table("monitoring_audit", TABLES)
 
 slates = Table(
     "monitoring_slates",
@@ -154,3 +156,19 @@ def upsert(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]], merg
         statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=merged),
         list(rows),
     )
+
+
+def shadow_row(slate: RecordedSlate) -> dict[str, Any]:
+    """The row of a shadow."""
+    return {
+        "recommendation_id": slate.recommendation_id,
+        "user_id": slate.user_id,
+        "timestamp": slate.timestamp,
+        "experiment": slate.experiment,
+        "variant": slate.variant,
+        "shadow_of": slate.shadow_of,
+        "model_version": slate.model_version or "",
+        "items": orjson.dumps([item.item_id for item in slate.items]).decode(),
+        "substituted": slate.substituted,
+        "latency_ms": slate.latency_ms,
+    }

@@ -28,8 +28,8 @@ from services.serving.state.model_holder import ModelHolder
 from services.serving.state.replica_folder import replica_folder
 from services.serving.state.topic_states import ExperimentBook, StateBook, StateFeed
 from services.serving.state.variant_models import VariantModels
-from slipstream.broker.access_feed import AccessKeyFeed
 from slipstream.broker.consumer import Consumer
+from slipstream.broker.follower import AccessKeyFeed
 from slipstream.broker.producer import Producer
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.access.tokens import service_credential

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel, Field
 
+from services.training.erasures import ModelDeletion
 from services.training.publish import ModelPublisher
-from services.training.records import Audit
+from services.training.records import Audit, TransitionError
 from services.training.registry import (
     ModelRegistry,
     NoCanaryError,
@@ -18,19 +19,17 @@ from services.training.registry import (
     UnknownVersionError,
 )
 from services.training.repository import Repository
-from services.training.run_states import TransitionError
 from services.training.runs import Runs
-from slipstream.chassis.access.audits import audit_record
-from slipstream.chassis.access.guard import requires
+from slipstream.chassis.access.guard import audit_record, requires
 from slipstream.chassis.errors import ConflictError, GoneError, InvalidRequestError, NotFoundError
 from slipstream.contracts.access import Scope
 from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.events import ModelEventType
-from slipstream.contracts.rest import AuditPage, ModelVersion, Run, RunRequest
+from slipstream.contracts.rest import AuditPage, ModelsBeforeErasure, ModelVersion, Run, RunRequest
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.vocabulary import CANARY, CHAMPION
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
-from slipstream.stores.audit import AuditLog
+from slipstream.stores.metadata import AuditLog
 
 
 class RunPage(BaseModel):
@@ -297,3 +296,20 @@ def get_file(request: Request, version: str, name: str) -> FileResponse:
     if name != "manifest.json" and name not in manifest.files:
         raise NotFoundError(f"version {version} has no file {name}", code="no_file")
     return FileResponse(directory / name)
+
+
+Whole = Annotated[int, Query(ge=0, lt=2**62)]
+
+
+@router.get("/models:before-erasure")
+@requires(Scope.READ)
+def models_before_erasure(
+    request: Request, lake_version: Whole, erased_at: Whole
+) -> ModelsBeforeErasure:
+    """What was learned from the lake before an erasure, and by when it is deleted.
+
+    `lake_version` is the version of the interactions without the erased rows, `erased_at` when that
+    was done (ms), both as features' receipt has them.
+    """
+    deletion: ModelDeletion = request.app.state.deletion
+    return deletion.before(lake_version, erased_at)

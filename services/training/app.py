@@ -6,30 +6,32 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event
+from typing import Final
 
 from fastapi import FastAPI
 
 from services.training import api
-from services.training.announcer import Announcer
-from services.training.audit import AUDIT
-from services.training.erasures import api as erasures_api
-from services.training.erasures.deletion import ModelDeletion
-from services.training.erasures.lake_erasures import Erasures
+from services.training.erasures import ModelDeletion
+from services.training.lake_erasures import Erasures
 from services.training.metrics import TrainingMetrics
 from services.training.migrations import MIGRATIONS
 from services.training.mlflow_connection import load_mlflow, tracking_uri
-from services.training.model_event_repository import ModelEventBook
+from services.training.model_events import Announcer
 from services.training.publish import ModelPublisher
 from services.training.registry import ModelRegistry
-from services.training.repository import Repository
+from services.training.repository import ModelEventBook, Repository
+from services.training.run.exchange import open_exchange
 from services.training.run.job import Job
-from services.training.run.launchers import launcher_of
+from services.training.run.kubernetes_jobs import open_jobs
+from services.training.run.launcher import Launcher
+from services.training.run.process import ProcessLauncher
+from services.training.run.remote import ExternalStarter, RemoteLauncher
 from services.training.runs import Runs
 from services.training.settings import TrainingSettings
 from services.training.triggers import Triggers
 from services.training.waiting_alert_repository import WaitingAlerts
-from slipstream.broker.access_feed import AccessKeyFeed
 from slipstream.broker.consumer import Consumer
+from slipstream.broker.follower import AccessKeyFeed
 from slipstream.broker.loop import consume
 from slipstream.broker.producer import open_producer
 from slipstream.broker.watch import ConsumerWatch
@@ -42,10 +44,31 @@ from slipstream.contracts.topics import ALERTS
 from slipstream.contracts.vocabulary import CHAMPION
 from slipstream.stores import metadata
 from slipstream.stores.artifacts import Artifacts
-from slipstream.stores.audit import AuditLog
 from slipstream.stores.lake import Lake
 from slipstream.stores.lease import Lease
+from slipstream.stores.metadata import AuditLog, audit_table, new_metadata
 from slipstream.stores.migrations import migrate
+
+
+def launcher_of(settings: TrainingSettings) -> Launcher:
+    """The launcher that the settings name.
+
+    Raises RefusedSettingsError where it is Kubernetes and this process is in no pod.
+    """
+    section = settings.training
+    if section.launcher == "process":
+        return ProcessLauncher(settings.log)
+    starter = (
+        open_jobs(section.job_template, section.run_timeout_s)
+        if section.launcher == "kubernetes"
+        else ExternalStarter()
+    )
+    return RemoteLauncher(open_exchange(settings), starter)
+
+
+TABLES: Final = new_metadata()
+AUDIT: Final = audit_table("training_audit", TABLES)
+
 
 DESCRIPTION = (
     "Fits models on the lake, measures them against the champion, and promotes the better one."
@@ -66,7 +89,7 @@ def create_app(settings: TrainingSettings) -> FastAPI:
         settings,
         description=DESCRIPTION,
         lifespan=_lifespan,
-        routers=[api.router, erasures_api.router],
+        routers=[api.router],
     )
     app.state.lease = Lease(
         "training",

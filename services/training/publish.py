@@ -1,6 +1,7 @@
 """Publication of a bundle: registered, judged by the gate, promoted or refused, announced.
 
-Promotion by hand and rollback are here, too.
+Promotion by hand and rollback are here, too, and so is a bundle's lineage, from its manifest and
+the run's result.
 """
 
 import threading
@@ -9,13 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.training import gate
-from services.training.lineage import lineage_of
+from services.training.experiments import Lineage
 from services.training.metrics import TrainingMetrics
-from services.training.model_event_repository import ModelEventBook
 from services.training.model_events import event_of
 from services.training.records import Audit
 from services.training.registry import ModelRegistry
-from services.training.repository import Repository
+from services.training.repository import ModelEventBook, Repository
 from services.training.run.job import TrainingResult
 from services.training.run.report import report
 from services.training.settings import TrainingSection
@@ -27,6 +27,39 @@ from slipstream.contracts.rest import ModelVersion
 from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.contracts.vocabulary import CANARY, CHALLENGER, CHAMPION
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
+
+
+def lineage_of(run_id: str, manifest: Manifest, trained: TrainingResult, lake_uri: str) -> Lineage:
+    """The origin of a run's bundle.
+
+    Args:
+        run_id: Id of the training run.
+        manifest: Manifest of the bundle.
+        trained: Result of the run.
+        lake_uri: Address of the lake.
+    """
+    tags = {
+        "lake_version": str(trained.lake_version),
+        "catalog_version": str(trained.catalog_version),
+        "code_commit": trained.code_commit or "unknown",
+        "data_sha256": trained.data_sha256,
+        "profile": manifest.profile,
+        "peak_memory_mb": str(trained.peak_memory_mb),
+        **{f"environment/{name}": value for name, value in trained.environment.items()},
+    }
+    seconds = {
+        f"seconds/{stage.replace(' ', '_')}": value for stage, value in trained.seconds.items()
+    }
+    parameters = {**trained.parameters, "seed": manifest.seed, "profile": manifest.profile}
+    return Lineage(
+        run_id,
+        {**trained.metrics, **seconds},
+        parameters,
+        tags,
+        lake_uri,
+        trained.data_sha256,
+    )
+
 
 log = get_logger(__name__)
 

@@ -1,8 +1,8 @@
-"""Records of runs and decisions, as the repository returns them."""
+"""Records of runs and decisions, as the repository returns them, and the states of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 
 @dataclass(frozen=True)
@@ -38,3 +38,23 @@ class LastRun:
     catalog_version: int | None = None
     number: int = 0
     lake_version: int | None = None
+
+
+# Where a run may go from each state. A run that has ended never moves again.
+TRANSITIONS: Final[Mapping[str, frozenset[str]]] = {
+    "queued": frozenset({"running", "cancelled"}),
+    "running": frozenset({"succeeded", "failed", "cancelled"}),
+    "succeeded": frozenset(),
+    "failed": frozenset(),
+    "cancelled": frozenset(),
+}
+ENDED: Final = frozenset(state for state, following in TRANSITIONS.items() if not following)
+
+
+class TransitionError(Exception):
+    """The run can't go there from the state that it is in."""
+
+
+def leading_to(state: str) -> list[str]:
+    """The states from which a run may go to this one."""
+    return [before for before, after in TRANSITIONS.items() if state in after]

@@ -1,31 +1,181 @@
 """Queue of training runs: kept in SQL, worked off one at a time, each by a launcher.
 
-A run can be cancelled, and its end is recorded whatever happens.
+A run can be cancelled, and its end is recorded whatever happens. Its checkpoints are directories
+that outlive a killed process, until the work is over. Messages of its process become the progress
+in the run's record, with an estimate of when it will have ended.
 """
 
+import secrets
+import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from services.training.gate import Decision
 from services.training.metrics import TrainingMetrics
+from services.training.records import ENDED, TransitionError
 from services.training.repository import Repository
-from services.training.retry import PostponedError, until_answered
-from services.training.run.checkpoints import Checkpoints
-from services.training.run.job import Job, TrainingResult
-from services.training.run.launcher import GivenUpError, KilledError, Launcher, RunFailedError
-from services.training.run_ids import new_run_id, work_of
-from services.training.run_progress import ProgressRecorder
-from services.training.run_states import ENDED, TransitionError
+from services.training.run.job import FACTS, Job, TrainingResult
+from services.training.run.launcher import (
+    GivenUpError,
+    KilledError,
+    Launcher,
+    PostponedError,
+    RunFailedError,
+    until_answered,
+)
 from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.logging import carrying, get_logger, request_id
 from slipstream.contracts.rest import Run, RunRequest
 from slipstream.contracts.times import now_ms
 from slipstream.stores.artifacts import Artifacts
 
+
+class Checkpoints:
+    """Directories by work, which is named by the first run that attempts it."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def of(self, work: str) -> Path:
+        """The work's directory, made where there is none, with the files of an earlier attempt."""
+        directory = self._root / work
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory
+
+    def drop(self, work: str) -> None:
+        """Delete the directory of work that is over."""
+        shutil.rmtree(self._root / work, ignore_errors=True)
+
+    def keep_only(self, works: Collection[str]) -> None:
+        """Drop all others, which a killed service could not drop."""
+        for directory in self._root.glob("*"):
+            if directory.name not in works:
+                self.drop(directory.name)
+
+
+def work_of(run: Run) -> str:
+    """The id that all attempts at the same work share: that of the first run."""
+    return run.resumes or run.run_id
+
+
+def new_run_id() -> str:
+    """A new id: the time and a random part, so that ids sort by time and none is used twice.
+
+    A run's model has it as its version.
+    """
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+# With a smaller share done, or less time spent, there is no telling about the rest.
+_LEAST_SHARE, _LEAST_S = 0.1, 5.0
+
+
+class Eta:
+    """Estimates the rest of a run from its progress and from an earlier run of its profile.
+
+    Args:
+        past: Seconds of each stage of the earlier run, in order; empty without one.
+        now: The time at which the run begins, in seconds of any clock.
+    """
+
+    def __init__(self, past: Mapping[str, float], now: float) -> None:
+        self._past, self._began = past, now
+        self._stage, self._since = "", now
+        self._took: dict[str, float] = {}
+
+    def left_s(self, stage: str, progress: float, done: float | None, now: float) -> float | None:
+        """Seconds to the end of the run; None without enough to estimate by.
+
+        To be called as each stage begins.
+
+        Args:
+            stage: The present stage.
+            progress: Share of the whole run that is done.
+            done: Share of the stage that is done; None where it is not known.
+            now: The present time in seconds of the clock.
+        """
+        if stage != self._stage:
+            if self._stage:
+                self._took[self._stage] = now - self._since
+            self._stage, self._since = stage, now
+        if stage in self._past:
+            return self._by_stages(now - self._since, done)
+        return (now - self._began) * (1 - progress) / progress if progress >= _LEAST_SHARE else None
+
+    def _by_stages(self, elapsed: float, done: float | None) -> float:
+        """The rest of the stage, and the later stages at the pace of this run so far."""
+        took = dict(self._took)
+        if done is not None and done >= _LEAST_SHARE and elapsed >= _LEAST_S:
+            took[self._stage] = elapsed / done
+        then = sum(self._past.get(name, 0.0) for name in took)
+        pace = (
+            sum(took[name] for name in took if name in self._past) / then
+            if then >= _LEAST_S
+            else 1.0
+        )
+        names = list(self._past)
+        later = sum(self._past[name] for name in names[names.index(self._stage) + 1 :])
+        whole = took.get(self._stage, self._past[self._stage] * pace)
+        return max(whole - elapsed, 0.0) + later * pace
+
+
 log = get_logger(__name__)
+
+
+class ProgressRecorder:
+    """Records a run's messages, with the time at which the run should end.
+
+    Progress is for people who watch: a message that can't be written is logged and ends no run.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+
+    def of(self, run: Run) -> Callable[[dict[str, Any]], None]:
+        """The callback for the messages of a run, see `ProgressReporter`.
+
+        The end of a second attempt can't be foretold: it is quick where the first one has been.
+        """
+        eta = (
+            Eta(self._repository.stage_seconds(run.profile), time.monotonic())
+            if run.attempt == 1
+            else None
+        )
+
+        def record(message: dict[str, Any]) -> None:
+            expected_at = None
+            if eta is not None:
+                left_s = eta.left_s(
+                    message["stage"], message["progress"], message.get("done"), time.monotonic()
+                )
+                expected_at = None if left_s is None else now_ms() + int(left_s * 1000)
+            self.record(run.run_id, message, expected_at)
+
+        return record
+
+    def record(self, run_id: str, message: dict[str, Any], expected_at: int | None = None) -> None:
+        """Record a message; `expected_at` is when the run should end (ms)."""
+        facts = {name: message[name] for name in FACTS if name in message}
+        fitting = {name: message.get(name) for name in ("epoch", "epochs", "loss")}
+        stage = ": ".join(filter(None, (message["stage"], message.get("detail"))))
+        try:
+            self._repository.note(
+                run_id,
+                stage=stage,
+                progress=message["progress"],
+                expected_at=expected_at,
+                **fitting,
+                **facts,
+            )
+        except Exception as error:
+            log.warning(
+                "progress not noted", run_id=run_id, stage=message.get("stage"), reason=str(error)
+            )
+
 
 # Attempts at work that a stop or a kill interrupts: a run that kills the service each time must not
 # do so for ever.

@@ -1,17 +1,22 @@
-"""kafka-python's producer and admin client, completed. Only this module and `consumer_client` use
-the library's private parts.
+"""kafka-python's producer and admin client, completed.
 
-The producer takes many records at once and says whether it can go on. The admin client reads groups
-of a broker that grants unknown operations. All of it relies on
-kafka-python 3.0.12, and pyproject.toml pins 3.0.x: `tests/integration/test_broker_private_parts.py`
-checks each private part by name and shape, and fails when the library changes.
+Only this module and `consumer_client` use the library's private parts. The producer takes many
+records at once, encodes them in the format of Kafka's protocol
+(https://kafka.apache.org/documentation/#record), and says whether it can go on. The admin client
+reads groups of a broker that grants unknown operations.
+
+All of it relies on kafka-python 3.0.12, and pyproject.toml pins 3.0.x:
+`tests/integration/test_broker_private_parts.py` checks each private part by name and shape, and
+fails when the library changes.
 """
 
 import contextlib
 import time
 import uuid
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, Final
 
 from kafka import (
     KafkaAdminClient,
@@ -20,13 +25,95 @@ from kafka import (
 )
 from kafka.errors import (
     IllegalStateError,
+    KafkaError,
     MessageSizeTooLargeError,
 )
 from kafka.producer.producer_batch import ProducerBatch
 from kafka.producer.transaction_manager import TransactionState
+from kafka.record.default_records import DefaultRecordBatchBuilder
 from kafka.record.memory_records import MemoryRecordsBuilder
+from kafka.record.util import encode_varint
 
-from slipstream.broker.record_batch import RecordBatchBuilder
+from slipstream.broker.kafka import BrokerUnavailableError, connection
+from slipstream.chassis.settings import KafkaSettings
+
+
+def _varint(number: int) -> bytes:
+    if 0 <= number < len(_SMALL):
+        return _SMALL[number]
+    encoded = bytearray()
+    encode_varint(number, encoded.append)
+    return bytes(encoded)
+
+
+_SMALL: Sequence[bytes] = ()
+_SMALL = [_varint(number) for number in range(8_192)]
+_ATTRIBUTES: Final = b"\0"
+_NO_VALUE: Final = _varint(-1)
+
+
+def encoded_headers(headers: Sequence[tuple[str, bytes]]) -> bytes:
+    """The headers as they stand at the end of a record."""
+    parts = [_varint(len(headers))]
+    for name, value in headers:
+        parts += (_name(name), _varint(len(value)), value)
+    return b"".join(parts)
+
+
+@lru_cache
+def _name(name: str) -> bytes:
+    encoded = name.encode()
+    return _varint(len(encoded)) + encoded
+
+
+class RecordBatchBuilder(DefaultRecordBatchBuilder):  # type: ignore[misc]
+    """kafka-python's builder of a batch, which joins a record's parts instead of writing bytes."""
+
+    _first_timestamp: int | None
+    _max_timestamp: int | None
+
+    def append(
+        self, offset: int, timestamp: int | None, key: bytes, value: bytes | None, headers: bytes
+    ) -> int | None:
+        """Write a record at the batch's end; None where the batch has no room for it.
+
+        Args:
+            offset: The record's place in the batch.
+            timestamp: Its time in ms; None for now.
+            key: Its key.
+            value: Its value; None for a tombstone.
+            headers: Its headers, encoded.
+
+        Returns:
+            The bytes that it takes.
+        """
+        if timestamp is None:
+            timestamp = int(time.time() * 1000)
+        first = timestamp if self._first_timestamp is None else self._first_timestamp
+        record = b"".join(
+            (
+                _ATTRIBUTES,
+                _varint(timestamp - first),
+                _varint(offset),
+                _varint(len(key)),
+                key,
+                _NO_VALUE if value is None else _varint(len(value)),
+                value or b"",
+                headers,
+            )
+        )
+        prefix, buffer = _varint(len(record)), self._buffer
+        size = len(prefix) + len(record)
+        if self._num_records and size + len(buffer) > self._batch_size:
+            return None
+        self._first_timestamp = first
+        self._max_timestamp = max(timestamp, self._max_timestamp or 0)
+        self._num_records += 1
+        self._last_offset = offset
+        buffer += prefix
+        buffer += record
+        return size
+
 
 Value = bytes | None
 
@@ -155,3 +242,26 @@ class AdminClient(KafkaAdminClient):  # type: ignore[misc]
 def id_text(topic_id: uuid.UUID | None) -> str:
     """A topic's id as text; "" for none. An answer that lacks the topic has an id of zeros."""
     return str(topic_id) if topic_id is not None and topic_id.int else ""
+
+
+@contextmanager
+def admin_session(settings: KafkaSettings, failed: str) -> Iterator[AdminClient]:
+    """An admin client that is closed at the end of the block.
+
+    Raises `BrokerUnavailableError` for Kafka's errors. `failed` begins its text: the question or
+    change that failed.
+    """
+    try:
+        admin = AdminClient(**connection(settings))
+    except KafkaError as error:
+        raise BrokerUnavailableError(
+            f"no Kafka broker answers at {settings.bootstrap_servers}: {error}"
+        ) from error
+    try:
+        yield admin
+    except KafkaError as error:
+        raise BrokerUnavailableError(
+            f"{failed} at {settings.bootstrap_servers}: {error}"
+        ) from error
+    finally:
+        admin.close()

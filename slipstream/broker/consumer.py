@@ -1,11 +1,19 @@
-"""Read records: in a group that shares the partitions, or all of them from the beginning."""
+"""A consumer reads records: in a group that shares the partitions, or all from the beginning.
 
+It follows the broker's list of partitions, waits at a pace that spares the broker, and asks how
+many members its group has.
+"""
+
+import contextlib
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from kafka import OffsetAndMetadata, TopicPartition
+from kafka import ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition
 from kafka.errors import (
     CommitFailedError,
+    InvalidMetadataError,
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
@@ -13,22 +21,177 @@ from kafka.errors import (
 )
 
 from slipstream.broker.arguments import consumer_arguments
-from slipstream.broker.assignment import RebalanceListener, TopicPartitions
 from slipstream.broker.batch import Batch
+from slipstream.broker.client import admin_session
 from slipstream.broker.consumer_client import ConsumerClient, Membership
 from slipstream.broker.epochs import Epochs
-from slipstream.broker.failures import translated
-from slipstream.broker.faults import LogFault, LogFaults
-from slipstream.broker.groups import describe_group
 from slipstream.broker.incarnations import Incarnations
-from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.broker.pace import Pace
-from slipstream.broker.standing import ANSWER_MS, Standing, standing_of
+from slipstream.broker.kafka import BrokerUnavailableError, translated
+from slipstream.broker.standing import ANSWER_MS, LogFault, LogFaults, Standing, standing_of
 from slipstream.broker.topics import physical, topic_ids
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.positions import Source
 from slipstream.contracts.topics import Topic
+
+# Seconds without a record of others than unhurried topics, after which the broker holds an empty
+# fetch for longer: for twice the set time, and this at least (ms). The embedded broker answers a
+# fetch only when its time ends, so the first click after a rest waits for as long.
+REST_AFTER_S: Final = 10.0
+REST_WAIT_MS: Final = 200
+# What a poll at rest waits beyond that: one that gave up on its fetch would only begin again (ms).
+_ANSWER_LATE_MS: Final = 50
+# Seconds between two readings of unhurried topics, unless this many records came: more may wait.
+UNHURRIED_EVERY_S: Final = 1.0
+_BACKLOG: Final = 1_000
+
+
+class Pace:
+    """Polls a client. An empty fetch costs both sides a millisecond of processor time, and a batch
+    of few records as much as one of many.
+    """
+
+    def __init__(self, client: ConsumerClient, wait_ms: int, unhurried: Collection[str]) -> None:
+        """
+        Args:
+            client: The client.
+            wait_ms: How long the broker may hold an empty fetch while records come.
+            unhurried: Topics, by their names on the broker, that are read once a second.
+        """
+        self._client, self._wait_ms, self._unhurried = client, wait_ms, unhurried
+        self._rest_at = time.monotonic() + REST_AFTER_S
+        self._resume_at: float | None = None
+
+    def poll(self, timeout_ms: float) -> Mapping[Any, list[Any]]:
+        """The next records by partition; none after `timeout_ms`, at rest when the broker answers.
+
+        Raises `KafkaError`.
+        """
+        now, wait_ms = time.monotonic(), self._wait_ms
+        if now >= self._rest_at:
+            wait_ms = max(2 * wait_ms, REST_WAIT_MS)
+            timeout_ms = max(timeout_ms, wait_ms + _ANSWER_LATE_MS)
+        if self._resume_at is not None and now >= self._resume_at:
+            self._client.pass_over(self._unhurried, False)
+            self._resume_at = None
+        self._client.hold_fetches(wait_ms)
+        polled: Mapping[Any, list[Any]] = self._client.poll(timeout_ms)
+        now = time.monotonic()
+        unhurried = [len(new) for at, new in polled.items() if at.topic in self._unhurried]
+        if len(unhurried) < len(polled):
+            self._rest_at = now + REST_AFTER_S
+        if unhurried and sum(unhurried) < _BACKLOG:
+            self._client.pass_over(self._unhurried, True)
+            self._resume_at = now + UNHURRIED_EVERY_S
+        return polled
+
+
+# A partition by the topic's name on the broker and its number.
+Partition = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupDescription:
+    """A group at a moment when it was not rebalancing; during a rebalance it has no members here.
+
+    `assigned` holds the partitions of the members; None where the broker does not report them, as
+    the embedded one.
+    """
+
+    members: int
+    assigned: frozenset[Partition] | None
+
+    def is_full(self, partitions: Collection[Partition]) -> bool:
+        """Whether one of its members may rightly have none of these partitions.
+
+        Without reported assignments, that is so when the group has more members than any topic has
+        partitions: the range assignor leaves some members without any then.
+        """
+        if self.assigned is not None:
+            return self.assigned.issuperset(partitions)
+        return self.members > max((number + 1 for _, number in partitions), default=0)
+
+
+def describe_group(settings: KafkaSettings, group: str) -> GroupDescription:
+    """Ask the broker for a group; one that does not exist has no members.
+
+    Raises:
+        BrokerUnavailableError: The broker does not answer.
+    """
+    with admin_session(settings, f"the group {group} could not be looked up") as admin:
+        description = admin.describe_groups([group])[group]
+    if description["group_state"] != "Stable":
+        return GroupDescription(0, frozenset())
+    members = description["members"]
+    assignments = [member["member_assignment"] for member in members if member["member_assignment"]]
+    if members and not assignments:
+        return GroupDescription(len(members), None)
+    return GroupDescription(
+        len(members),
+        frozenset(
+            (topic["topic"], number)
+            for assignment in assignments
+            for topic in assignment["assigned_partitions"]
+            for number in topic["partitions"]
+        ),
+    )
+
+
+# How long the broker may take to tell the partitions of topics.
+_ANSWER_MS = 5_000
+
+
+class TopicPartitions:
+    """The partitions of topics, by the client's newest metadata. The polling thread uses it.
+
+    A topic that the metadata lack has those that it had before, or those of its declaration.
+    """
+
+    def __init__(self, client: ConsumerClient, topics: Mapping[str, Topic]) -> None:
+        """Of these topics by their names on the broker, for this client of a consumer."""
+        self._client, self._topics = client, topics
+        self._numbers = {name: topic.partitions for name, topic in topics.items()}
+
+    def all(self) -> list[TopicPartition]:
+        """Every partition of every topic."""
+        for name in self._topics:
+            self._numbers[name] = self._client.partitions_known(name) or self._numbers[name]
+        return [
+            TopicPartition(name, number)
+            for name, numbers in self._numbers.items()
+            for number in range(numbers)
+        ]
+
+    def assign(self) -> None:
+        """Ask the broker for the partitions, and read all of them from their beginnings. Raises
+        `KafkaError`.
+        """
+        with contextlib.suppress(InvalidMetadataError):  # a topic does not exist yet
+            self._client.learn(list(self._topics), _ANSWER_MS)
+        self._client.assign(self.all())
+
+    def follow(self) -> None:
+        """Read partitions that were added meanwhile, too, from their beginnings."""
+        present = self.all()
+        if len(present) != len(self._client.assignment()):
+            self._client.assign(present)
+
+
+class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Calls back when partitions are assigned, and when they are revoked or lost."""
+
+    def __init__(self, assigned: Callable[[], None], revoked: Callable[[], None]) -> None:
+        self._assigned, self._revoked = assigned, revoked
+
+    def on_partitions_assigned(self, assigned: Any) -> None:  # noqa: ARG002
+        self._assigned()
+
+    def on_partitions_revoked(self, revoked: Any) -> None:  # noqa: ARG002
+        self._revoked()
+
+    def on_partitions_lost(self, lost: Any) -> None:  # noqa: ARG002
+        self._revoked()
+
 
 log = get_logger(__name__)
 

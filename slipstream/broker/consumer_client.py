@@ -1,20 +1,63 @@
 """kafka-python's consumer, completed. Only it and `client` use the library's private parts.
 
-It finishes every join that it began, and reports its membership. It tells when the library leaves a
-position that the log does not have any more. All of it relies on kafka-python 3.0.12, as `client`
-does.
+It finishes every join that it began, and reports its membership. It tells when the library leaves
+a position that the log does not have any more. A poll has a limit in bytes: kafka-python has one
+of records only, which may be large.
+
+All of it relies on kafka-python 3.0.12, as `client` does.
 """
 
 import contextlib
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import wraps
 from typing import Any, Final, NamedTuple
 
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError, KafkaTimeoutError
 
 from slipstream.broker.client import id_text
-from slipstream.broker.poll_bytes import bounded
+
+# Records that are taken before their bytes are counted; a poll exceeds its limit by them at most.
+STEP: Final = 32
+# Bytes of a record besides its value: its key, its headers, its objects.
+_OVERHEAD: Final = 200
+
+# Appends records of a partition's fetch to those of the poll, up to a number; returns how many.
+Append = Callable[[dict[Any, list[Any]], Any, int, bool], int]
+
+
+def bounded(append: Append, max_bytes: int) -> Append:
+    """Let a poll end once its records have `max_bytes`. The rest stays fetched for the next poll.
+
+    Args:
+        append: The library's function, which a poll calls for each partition until it has enough
+            records.
+        max_bytes: Bytes of the records of a poll.
+    """
+    room = max_bytes
+
+    @wraps(append)
+    def append_bounded(
+        drained: dict[Any, list[Any]], part: Any, most: int, update_offsets: bool
+    ) -> int:
+        nonlocal room
+        if not drained:  # a poll begins
+            room = max_bytes
+        taken = 0
+        while taken < most and part:
+            count = append(drained, part, min(STEP, most - taken), update_offsets)
+            if not count:
+                break
+            taken += count
+            fresh = drained[part.topic_partition][-count:]
+            room -= sum(len(record.value or b"") + _OVERHEAD for record in fresh)
+            if room <= 0:
+                return most  # as if the poll had all the records that it may have
+        return taken
+
+    return append_bounded
+
 
 # Longest wait for a join's end before a consumer leaves. The embedded broker holds a join for half
 # a session, which is 2 s under `slipstream up`, and longer on a busy machine. A worker has 15 s to

@@ -1,12 +1,16 @@
-"""The connection to the broker: its address, its handshake, and the errors of the broker."""
+"""The connection to the broker: its address, its handshake, its errors, and their explanations."""
 
 import asyncio
 import ssl
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Final
 
-from slipstream.chassis.dependencies import DependencyUnavailableError
+from kafka.errors import FencedInstanceIdError, InvalidSessionTimeoutError, KafkaError
+
+from slipstream.chassis.dependencies import DependencyUnavailableError, RefusedSettingsError
 from slipstream.chassis.settings import KafkaSettings
 
 _CORRELATION_ID: Final = struct.pack(">i", 7)
@@ -91,3 +95,28 @@ async def reachable(settings: KafkaSettings, timeout_s: float = 2.0) -> None:
 @lru_cache(1)
 def _tls(cafile: str | None) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=cafile or None)
+
+
+@contextmanager
+def translated(settings: KafkaSettings, group: str | None) -> Iterator[None]:
+    """Within the block, a group that takes another consumer instead, or refuses its settings, says
+    so; other failures of Kafka are `BrokerUnavailableError`.
+    """
+    try:
+        yield
+    except InvalidSessionTimeoutError as error:
+        raise RefusedSettingsError(
+            "the broker refuses "
+            f"SLIPSTREAM_KAFKA__SESSION_TIMEOUT_MS={settings.session_timeout_ms}: "
+            "it takes what lies between its group.min.session.timeout.ms (6000 by default) "
+            "and group.max.session.timeout.ms (1800000)"
+        ) from error
+    except FencedInstanceIdError as error:
+        raise BrokerUnavailableError(
+            f"another consumer of the group {group} took over the name {settings.instance_id}: "
+            "give each replica a SLIPSTREAM_KAFKA__INSTANCE_ID of its own"
+        ) from error
+    except KafkaError as error:
+        raise BrokerUnavailableError(
+            f"{settings.bootstrap_servers} can't be read from: {error}"
+        ) from error

@@ -6,7 +6,7 @@ from typing import Any, Final
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError, for_code
 
-from slipstream.broker.admin import admin_session
+from slipstream.broker.client import admin_session
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import TOPICS, Topic

@@ -6,9 +6,8 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from slipstream.broker.consumer import Consumer
-from slipstream.broker.faults import FaultKind
 from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.broker.standing import Standing
+from slipstream.broker.standing import FaultKind, Standing
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
 

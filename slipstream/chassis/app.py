@@ -1,28 +1,32 @@
-"""The HTTP app of a service: middleware, error bodies, health, metrics, workers, graceful stop."""
+"""The HTTP app of a service: middleware, error bodies, health, metrics, workers, graceful stop.
+
+The page of its API for people is Swagger UI, with all files from here: a CDN would learn who reads
+the page, and could change it.
+"""
 
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from importlib.resources import files
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from slipstream.chassis import api_page, health, metrics
-from slipstream.chassis.access.guard import Demands, Guard, routes_of
+from slipstream.chassis import health, metrics
+from slipstream.chassis.access.guard import Demands, Guard, open_to_all, routes_of
 from slipstream.chassis.access.keys import KeyRing, KnownKey
 from slipstream.chassis.access.origins import KnownHosts
-from slipstream.chassis.access.verifier import (
-    Verifier,
-    api_token_key,
-    refuse_exposure,
-)
+from slipstream.chassis.access.verifier import Verifier, api_token_key, refuse_exposure
 from slipstream.chassis.ending import Ending
-from slipstream.chassis.errors import install_error_handlers, unexpected
+from slipstream.chassis.errors import NotFoundError, install_error_handlers, unexpected
 from slipstream.chassis.hot_routes import HotRoutes
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.opening import Lifespan, opening
@@ -30,6 +34,43 @@ from slipstream.chassis.request_log import RequestLog
 from slipstream.chassis.settings import ServiceSettings
 from slipstream.chassis.standby import HandingOn, Standby
 from slipstream.chassis.worker import Workers
+
+PATH: Final = "/docs"
+# Swagger UI's part of the package, whose own app would also serve another page.
+_FOLDER: Final = Path(str(files("fastapi_offline"))) / "static"
+_SCRIPT, _STYLE, _ICON = "swagger-ui-bundle.js", "swagger-ui.css", "favicon.png"
+# FastAPI's page begins Swagger UI in a line of its own, which sets styles and has pictures inside.
+_POLICY: Final = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; frame-ancestors 'none'"
+)
+
+page_router = APIRouter(prefix=PATH, include_in_schema=False)
+
+
+@page_router.get("")
+@open_to_all
+async def page(request: Request) -> HTMLResponse:
+    """The page, which reads `/openapi.json`."""
+    shown = get_swagger_ui_html(
+        openapi_url=request.app.openapi_url,
+        title=request.app.title,
+        swagger_js_url=f"{PATH}/{_SCRIPT}",
+        swagger_css_url=f"{PATH}/{_STYLE}",
+        swagger_favicon_url=f"{PATH}/{_ICON}",
+    )
+    shown.headers["Content-Security-Policy"] = _POLICY
+    return shown
+
+
+@page_router.get("/{name}")
+@open_to_all
+async def file(name: str) -> FileResponse:
+    """A file of the page."""
+    if name not in (_SCRIPT, _STYLE, _ICON):
+        raise NotFoundError(f"{PATH} has no file {name!r}")
+    return FileResponse(_FOLDER / name)
+
 
 # Status that is counted when a client leaves before its request is complete. HTTP has none; this is
 # nginx's.
@@ -171,7 +212,7 @@ def create_service(
     install_error_handlers(app)
     app.include_router(health.router)
     app.include_router(metrics.router)
-    app.include_router(api_page.router)
+    app.include_router(page_router)
     for router in routers:
         app.include_router(router)
     demands = Demands(routes_of(app))

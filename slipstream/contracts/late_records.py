@@ -3,10 +3,12 @@
 A slate waits for others before it is sent, a broker stands still, a spool or a client sends again,
 a dead letter is replayed. Each brings back what the erasure took, at any delay. So an erasure marks
 its visitors with a time, and readers leave out records that were made before it. The marks name
-nobody: they hold digests.
+nobody: they hold digests. An erasure's id, which is that of its receipt too, tells when it was
+given out.
 """
 
 import hashlib
+import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -99,3 +101,30 @@ def _is_late(
 ) -> bool:
     until = mark.slates_until if isinstance(record, Slate | RecordedSlate) else mark.asked_at
     return made_at(record) <= until
+
+
+# The first digits, in hex, are the time (ms); the others are random.
+_TIME_DIGITS: Final = 12
+_RANDOM_BYTES: Final = 10
+# For so long a request may be on its way to those who keep receipts.
+_ON_ITS_WAY_MS: Final = DAY_MS
+# How far clocks of different machines may stand apart.
+_LEEWAY_MS: Final = 300_000
+
+
+def new_erasure_id(now_ms: int) -> str:
+    """A new id: 32 digits in hex, which begin with the time."""
+    return f"{now_ms:0{_TIME_DIGITS}x}{secrets.token_hex(_RANDOM_BYTES)}"
+
+
+def may_be_on_its_way(erasure_id: str, now_ms: int) -> bool:
+    """Whether a request that nobody knows yet may have been accepted within the last day.
+
+    By the id's own time: one that was made up passes, too, and is told of nothing but that.
+    """
+    try:
+        given_at = int(erasure_id[:_TIME_DIGITS], 16)
+    except ValueError:
+        return False
+    whole = len(erasure_id) == _TIME_DIGITS + 2 * _RANDOM_BYTES
+    return whole and -_LEEWAY_MS <= now_ms - given_at <= _ON_ITS_WAY_MS

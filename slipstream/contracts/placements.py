@@ -1,7 +1,8 @@
 """Placements: places on a page, each with the rules of its slates.
 
 `placements.v1` carries the newest state of each. Monitoring writes them, serving follows them.
-Filter expressions are checked where they come in (`slipstream.filters.texts`), and are text here.
+Filter expressions are checked where they come in (`slipstream.filters.expressions`), and are text
+here.
 """
 
 from typing import Annotated, Final, Literal

@@ -6,10 +6,17 @@ The file is read as `slipstream.datasets.imports` reads exports; nobody is asked
 from pathlib import Path
 
 from slipstream.contracts.progress import Progress
-from slipstream.datasets.imports.previews import questions, refuse_unmatched, refuse_without_items
 from slipstream.datasets.imports.sending import ReplayReport, Target, send
 from slipstream.datasets.imports.sources import ImportFileError, find_files
-from slipstream.datasets.imports.surveys import Export, Refused, Survey, open_export
+from slipstream.datasets.imports.surveys import (
+    Export,
+    Refused,
+    Survey,
+    open_export,
+    questions,
+    refuse_unmatched,
+    refuse_without_items,
+)
 from slipstream.datasets.imports.understanding import Choices, Kind
 
 

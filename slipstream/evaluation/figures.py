@@ -1,7 +1,14 @@
-"""The report on a recommender: every metric with its interval, for all queries and each cohort."""
+"""The report on a recommender: every metric with its interval, for all queries and each cohort.
+
+Cohorts are of queries, by the events known of their visitor and their item. A mean over all queries
+hides those that are hard to serve: newcomers, of whom little is known (the cold start of A. I.
+Schein et al., "Methods and Metrics for Cold-Start Recommendations", SIGIR 2002), and items that few
+have met.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +60,7 @@ class Figures:
 def figures(
     ranks: Ranks, shown: Lists, past: Past, cohorts: Mapping[str, NDArray[np.bool_]], seed: int = 0
 ) -> dict[str, Figures]:
-    """The figures of each cohort, see `slipstream.evaluation.cohorts`.
+    """The figures of each cohort, see `slipstream.evaluation.figures`.
 
     Args:
         ranks: Rank of the next item, for each query, as `metrics` has it.
@@ -83,3 +90,36 @@ def figures(
         )
         for name, mask in cohorts.items()
     }
+
+
+ALL: Final = "all"
+NEW: Final = "new"
+RETURNING: Final = "returning"
+COLD: Final = "cold"
+# Of queries that are a visitor's first event on an item: it then went into the cart or was bought.
+LED_ON: Final = "led_on"
+
+# Most events of a new visitor.
+NEW_EVENTS: Final = 2
+# Most events of a cold item.
+COLD_EVENTS: Final = 4
+
+
+def cohorts(
+    history_events: NDArray[np.int64], label_events: NDArray[np.int64]
+) -> Mapping[str, NDArray[np.bool_]]:
+    """Masks over the queries by cohort, `all` first; empty cohorts are left out.
+
+    `new` and `returning` divide the visitors; `cold` items are asked for by both.
+
+    Args:
+        history_events: Known events of each query's visitor.
+        label_events: Events of the item that came next, before any query.
+    """
+    found = {
+        ALL: np.ones(len(history_events), np.bool_),
+        NEW: history_events <= NEW_EVENTS,
+        RETURNING: history_events > NEW_EVENTS,
+        COLD: label_events <= COLD_EVENTS,
+    }
+    return {name: mask for name, mask in found.items() if mask.any()}

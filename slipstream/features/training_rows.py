@@ -12,11 +12,17 @@ from typing import Any, Final
 
 from slipstream.contracts.positions import StreamInteraction, split_source
 from slipstream.features import item, visitor
-from slipstream.features.affinity import PRICE, STAND_INS, Attributes, affinity_features
 from slipstream.features.history import in_order_of_time
 from slipstream.features.item import item_features
-from slipstream.features.request import RequestContext, request_features
-from slipstream.features.session import session_features
+from slipstream.features.request import (
+    PRICE,
+    STAND_INS,
+    Attributes,
+    RequestContext,
+    affinity_features,
+    request_features,
+    session_features,
+)
 from slipstream.features.views import (
     AFFINITY_ATTRIBUTES,
     ITEM,

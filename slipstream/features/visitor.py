@@ -1,22 +1,49 @@
-"""State of a visitor, and its features: recent sequence, counts and windows.
+"""State of a visitor, and its features: recent sequence, counts and windows, impressions, fatigue.
 
 The sequence has the newest events one by one, and windows count them to the millisecond. Events
 that have left the sequence, or never enter it (searches, impressions), are counted in tiles. So a
-visitor with a short history has nothing in tiles. Impressions are also kept one by one.
+visitor with a short history has nothing in tiles.
+
+Impressions are the items that were shown lately, each with its moment. The newest are kept, by
+event time. So the list is the same in every order of arrival, and the list of a merged visitor is
+made of the lists of both.
+
+Fatigue is that of items which were shown and brought no response. A response is an event with
+signal on the item. It answers the impressions up to its own moment, so it ends the item's fatigue,
+and later impressions count again.
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.contracts.vocabulary import CART, CLICK, IMPRESSION, PURCHASE, VIEW, WITHOUT_SIGNAL
 from slipstream.features import tiles as tiling
-from slipstream.features.impressions import Impression, newest
 from slipstream.features.tiles import ALL_BUT_IMPRESSIONS, GROUP_OF, OF_TYPE, OTHER, Tiles, TileSize
+
+IMPRESSIONS_KEPT: Final = 100
+
+
+class Impression(NamedTuple):
+    """Item that was shown at a time, in ms. Impressions stand by time, then by item id."""
+
+    timestamp: int
+    item_id: str
+
+
+def newest(impressions: list[Impression], others: list[Impression]) -> list[Impression]:
+    """The newest `IMPRESSIONS_KEPT` of both lists, oldest first. The given lists stay as they are.
+
+    Args:
+        impressions: impressions in order, and at most `IMPRESSIONS_KEPT`.
+        others: more impressions, in any order.
+    """
+    return sorted(impressions + others)[-IMPRESSIONS_KEPT:] if others else impressions
+
 
 SEQUENCE_LENGTH: Final = 100
 # Five minutes for the window of an hour, hours for a day, days for 7 and 30 days.
@@ -298,3 +325,37 @@ def _order(event: SequenceEvent) -> tuple[int, str, str, float]:
 
 def _copied(tiles: list[Tiles]) -> list[Tiles]:
     return [kept.copy() for kept in tiles] if tiles else [Tiles() for _ in TILE_SIZES]
+
+
+E = TypeVar("E", Impression, SequenceEvent)
+
+
+def fruitless_impressions(
+    state: VisitorState | None, now_ms: int, window_ms: int
+) -> dict[str, int]:
+    """The number of impressions without a response of each item that has any.
+
+    A number may be too small, never too large. Impressions beyond the newest `IMPRESSIONS_KEPT` are
+    forgotten. Those before a full sequence don't count, since a response may have left it.
+
+    Args:
+        state: the visitor's state; None for a visitor never seen.
+        now_ms: the moment. What came after it does not count.
+        window_ms: the age that impressions must not have reached.
+    """
+    if state is None or not state.impressions:
+        return {}
+    since = now_ms - window_ms
+    if len(state.sequence) >= SEQUENCE_LENGTH:
+        since = max(since, state.sequence[0].timestamp)
+    answered = {event.item_id: event.timestamp for event in _between(state.sequence, since, now_ms)}
+    fruitless: dict[str, int] = {}
+    for when, item_id in _between(state.impressions, since, now_ms):
+        if when > answered.get(item_id, since):
+            fruitless[item_id] = fruitless.get(item_id, 0) + 1
+    return fruitless
+
+
+def _between(events: Sequence[E], since: int, until: int) -> Sequence[E]:
+    """The events after `since`, up to `until`."""
+    return events[bisect_right(events, since, key=_time) : bisect_right(events, until, key=_time)]

@@ -1,12 +1,16 @@
 """Filter expressions: `category == "shoes" and price < 100 and brand not in seen`.
 
-The syntax is a part of Python's, and Python's parser reads it; nothing is ever evaluated by
-Python. The parts that it may have are listed in docs/filters.md.
+The syntax is a part of Python's, and Python's parser reads it; nothing is ever evaluated by Python.
+The parts that it may have are listed in docs/filters.md. In a body or query an expression is a type
+of its own, checked when it is read.
 """
 
 import ast
 from functools import lru_cache
-from typing import Final
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from slipstream.contracts.vocabulary import is_identifying
 from slipstream.filters.conditions import (
@@ -210,3 +214,25 @@ class _Reader:
     def _error(self, message: str, node: ast.expr) -> FilterError:
         # Python counts the bytes of UTF-8, people count characters.
         return FilterError(message, self._start + len(self._line[: node.col_offset].decode()))
+
+
+def _checked(expression: str) -> str:
+    if expression:
+        try:
+            parsed(expression)
+        except FilterError as error:
+            raise PydanticCustomError(
+                "invalid_filter", "{words}", {"words": str(error), "position": error.position}
+            ) from error
+    return expression
+
+
+FilterText = Annotated[
+    str,
+    AfterValidator(_checked),
+    Field(
+        max_length=LONGEST,
+        description='what the items must meet, such as `category == "shoes" and price < 100` '
+        "(docs/filters.md)",
+    ),
+]

@@ -1,17 +1,58 @@
-"""Readers of single fields of a client's data: each returns the checked value or rejects.
+"""Readers of a client's data: each returns the checked value, or rejects with a stable code.
 
-Written out by hand instead of with pydantic, since they run several times an event.
+Single fields are read by functions written out by hand instead of with pydantic, since they run
+several times an event. Attributes of items that other services read have one form each; all others
+are free.
 """
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from typing import Any, Final
 
 import orjson
 
+from slipstream.contracts.spellings import item_field, truth_of
 from slipstream.contracts.times import DAY_MS, HOUR_MS, parse_iso
 from slipstream.contracts.vocabulary import MAX_ID_BYTES, MAX_POSITION
-from slipstream.ingress.rejections import Code, RejectionError
+
+
+class Code(StrEnum):
+    """Reason why data is rejected. Stable: clients and the dead letters' tools branch on it."""
+
+    NOT_AN_OBJECT = "not_an_object"
+    EVENT_TOO_LARGE = "event_too_large"
+    NESTED_TOO_DEEPLY = "nested_too_deeply"
+    UNSUPPORTED_TYPE = "unsupported_type"
+    MISSING_USER = "missing_user"
+    MISSING_GROUP = "missing_group"
+    MISSING_ITEM = "missing_item"
+    MISSING_NAME = "missing_name"
+    INVALID_NAME = "invalid_name"
+    INVALID_ID = "invalid_id"
+    INVALID_OBJECT = "invalid_object"
+    INVALID_VALUE = "invalid_value"
+    INVALID_TIMESTAMP = "invalid_timestamp"
+    TIMESTAMP_IN_SECONDS = "timestamp_in_seconds"
+    TIMESTAMP_IN_FUTURE = "timestamp_in_future"
+    TIMESTAMP_TOO_OLD = "timestamp_too_old"
+    PLAN_VIOLATION = "plan_violation"
+    SCOPE_MISSING = "scope_missing"
+    BOT = "bot"
+    RATE_LIMITED = "rate_limited"
+    TOO_MANY_LINKS = "too_many_links"
+
+
+class RejectionError(Exception):
+    """Raised for data that breaks a rule. `field` is its path in the data as it was sent.
+
+    `reason` may name fields but quotes no value, since values may be personal.
+    """
+
+    def __init__(self, code: Code, reason: str, field: str | None = None) -> None:
+        super().__init__(reason)
+        self.code, self.reason, self.field = code, reason, field
+
 
 # Deepest nesting of objects and lists in an event. Parsers of JSON give up somewhere beyond a
 # hundred levels, and every consumer must be able to parse what is on a topic.
@@ -166,3 +207,69 @@ def refuse_large(value: dict[str, Any], max_bytes: int, noun: str) -> None:
         ) from None
     if size > max_bytes:
         raise RejectionError(Code.EVENT_TOO_LARGE, f"{noun} may have at most {max_bytes} bytes")
+
+
+def check_item_attributes(attributes: dict[str, Any], path_of: Callable[[str], str]) -> None:
+    """Reject an item whose attributes have a wrong form; null is as good as missing.
+
+    Args:
+        attributes: All attributes of the item, by name.
+        path_of: Gives an attribute's path in the data as it was sent, for the rejection.
+    """
+    for name, check in _CHECKS.items():
+        if (value := attributes.get(name)) is not None:
+            check(value, path_of(name))
+
+
+def told_availability(attributes: Mapping[str, Any]) -> bool | None:
+    """Whether an item may be recommended by an attribute of another name: `in_stock: false`.
+
+    None where no attribute says so.
+    """
+    told = (truth_of(attributes[n]) for n in attributes if item_field(n) == "available")
+    return next((truth for truth in told if truth is not None), None)
+
+
+def naming_hints(attributes: Mapping[str, Any]) -> list[str]:
+    """Hints about attributes that other services read, but under another name than was sent."""
+    hints = []
+    for name in attributes:
+        field = item_field(name)
+        if field is None or field in attributes or field == "item_id":
+            continue
+        if field != "available":
+            hints.append(f"{name} is kept under this name; what is read as {field} is `{field}`")
+        elif truth_of(attributes[name]) is None:
+            hints.append(f"{name} is neither true nor false, so it says nothing of `available`")
+        else:
+            hints.append(f"{name} is read as `available`")
+    return hints
+
+
+def _price(value: Any, field: str) -> None:
+    if type(value) not in (int, float) or not value >= 0:
+        raise RejectionError(
+            Code.INVALID_VALUE,
+            f"{field} must be a number of at least 0; its currency goes beside it: `currency`",
+            field,
+        )
+
+
+def _text(value: Any, field: str) -> None:
+    if type(value) is not str:
+        raise RejectionError(Code.INVALID_VALUE, f"{field} must be a string", field)
+
+
+def _texts(value: Any, field: str) -> None:
+    if type(value) is not list or any(type(text) is not str for text in value):
+        raise RejectionError(Code.INVALID_VALUE, f"{field} must be a list of strings", field)
+
+
+_CHECKS: Final[dict[str, Callable[[Any, str], object]]] = {
+    "title": _text,
+    "description": _text,
+    "categories": _texts,
+    "price": _price,
+    "image_url": _text,
+    "expires_at": as_millis,
+}

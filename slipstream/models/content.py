@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.models.content_index import MOST_LISTED, MOST_TERMS, ContentIndex, hashes
+from slipstream.models.content_index import MOST_LISTED, MOST_TERMS, ContentIndex, hashes, terms
 from slipstream.models.neighbours import HistoryWeighting, ItemToItem
-from slipstream.models.terms import terms
 
 if TYPE_CHECKING:
     from scipy import sparse

@@ -6,6 +6,7 @@ scikit-learn; look-ups need NumPy alone. Terms are kept as 64-bit hashes, so tha
 or built when the index is loaded.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slipstream.models.base import Arrays, Indices, Scores
-from slipstream.models.terms import terms
+
+_WORD = re.compile(r"\w\w+")
+
+
+def terms(attributes: Mapping[str, Any]) -> Iterator[str]:
+    """The terms of an item: `name=value` for each value, and the words of texts of several words.
+
+    Lists give a term for each element; nulls give none.
+    """
+    for name, value in attributes.items():
+        for element in value if isinstance(value, list | tuple) else (value,):
+            if element is None or element == "":
+                continue
+            text = str(element).lower()
+            yield f"{name}={text}"
+            words = _WORD.findall(text)
+            if len(words) > 1:
+                yield from words
+
 
 # Bounds of the index: terms, those of the most items first, and items listed for a term, the most
 # popular first.

@@ -16,8 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from slipstream.models.base import History
-from slipstream.models.transformer import BUCKETS, Shape, distance_buckets, gap_buckets, kind_of
-from slipstream.models.transformer_parameters import TransformerParameters
+from slipstream.models.transformer import (
+    BUCKETS,
+    Shape,
+    TransformerParameters,
+    distance_buckets,
+    gap_buckets,
+    kind_of,
+)
 
 if TYPE_CHECKING:
     from scipy import sparse

@@ -3,7 +3,7 @@
     manifest.json                version, data, results, and size and SHA-256 of every other file
     recommender.json             event weights, blend, retrievers and their parameters
     item_ids.npy, item_ends.npy  the catalogue: UTF-8 bytes, and where each id ends
-    item_index.<array>.npy       the number of each id (`stored_ids`); absent in older bundles
+    item_index.<array>.npy       the number of each id (`stored_items`); absent in older bundles
     attributes.<array>.npy       attributes of the items, where they have any
     <retriever>.<array>.npy      memory-mapped when loaded
     ranker.…, items.<array>.npy  where the bundle has a ranker
@@ -39,8 +39,7 @@ from slipstream.models.transformer import Transformer
 from slipstream.recommender.mlmodel import LEFT_BY_MLFLOW, MLMODEL, mlmodel
 from slipstream.recommender.plan import Plan
 from slipstream.recommender.ranking_features import ItemTable, Ranking
-from slipstream.recommender.stored_attributes import StoredAttributes, stored
-from slipstream.recommender.stored_ids import StoredIds, arrays_of
+from slipstream.recommender.stored_items import StoredAttributes, StoredIds, arrays_of, stored
 
 _KINDS: dict[str, type[Retriever]] = {
     kind.kind: kind for kind in (ItemToItem, Popularity, Sessions, Transformer)

@@ -26,7 +26,6 @@ from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
 from slipstream.recommender.holdout import Holdout, evenly, newest_events, sample
-from slipstream.recommender.manifest import new_manifest
 from slipstream.recommender.network import (
     NETWORK,
     NetworkTraining,
@@ -42,10 +41,9 @@ from slipstream.recommender.profiles import (
 )
 from slipstream.recommender.ranking import fit_ranking
 from slipstream.recommender.ranking_features import item_table
-from slipstream.recommender.refit import describe, fitted_on, item_terms
-from slipstream.recommender.retrievers import fit_retrievers
+from slipstream.recommender.refit import describe, fitted_on, item_terms, new_manifest
 from slipstream.recommender.search import memory, remembered
-from slipstream.recommender.tuning import FEWEST_QUERIES, RetrieverParameters, tune
+from slipstream.recommender.tuning import FEWEST_QUERIES, RetrieverParameters, fit_retrievers, tune
 
 if TYPE_CHECKING:
     from scipy import sparse

@@ -14,8 +14,7 @@ import numpy as np
 from slipstream.contracts.bundle import LearningCurve
 from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.models.base import Dense, InteractionLog
-from slipstream.models.transformer import Transformer
-from slipstream.models.transformer_parameters import TransformerParameters
+from slipstream.models.transformer import Transformer, TransformerParameters
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
 from slipstream.recommender.search import Trial, search
@@ -120,7 +119,7 @@ def learn(
     trials: list[Trial] = []
     goes_on = start is not None and not (searching and validation)
     if searching and validation:
-        from slipstream.models.checkpoint import digest
+        from slipstream.models.transformer_fit import digest
         from slipstream.recommender.search_checkpoint import SearchCheckpoint
 
         arrays = (log.user, log.item, log.timestamp, log.weight)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from slipstream.models.base import InteractionLog
-from slipstream.models.transformer_parameters import TransformerParameters
+from slipstream.models.transformer import TransformerParameters
 
 # From fewer events a network learns nothing that rules do not know.
 FEWEST_EVENTS = 5_000

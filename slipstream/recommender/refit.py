@@ -5,24 +5,61 @@ of the time of a new fit.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from slipstream.contracts.bundle import DataSummary, Manifest
 from slipstream.contracts.progress import Progress
+from slipstream.contracts.times import now_ms
 from slipstream.models.base import InteractionLog
 from slipstream.models.baskets import fit_baskets
 from slipstream.models.content import fit_terms
-from slipstream.models.transformer import Transformer
-from slipstream.models.transformer_parameters import TransformerParameters
+from slipstream.models.transformer import Transformer, TransformerParameters
 from slipstream.recommender.bundle import Bundle
-from slipstream.recommender.manifest import network_parameters, new_manifest
 from slipstream.recommender.network import NETWORK, go_on
 from slipstream.recommender.ranking_features import item_table
-from slipstream.recommender.retrievers import fit_retrievers
-from slipstream.recommender.tuning import RetrieverParameters
+from slipstream.recommender.tuning import RetrieverParameters, fit_retrievers
 
 if TYPE_CHECKING:
     from scipy import sparse
+
+
+def new_manifest(
+    log: InteractionLog, version: str, profile: str, seed: int, parameters: RetrieverParameters
+) -> Manifest:
+    """The manifest of models that are fitted on a log.
+
+    Args:
+        log: All events that the models are fitted on.
+        version: Version of the bundle; empty names it by the time.
+        profile: Name of the effort that the fit takes.
+        seed: Seed of the fit.
+        parameters: Parameters of the retrievers.
+    """
+    created_at = now_ms()
+    return Manifest(
+        version=version or f"v{created_at}",
+        created_at=created_at,
+        profile=profile,
+        seed=seed,
+        data=DataSummary(
+            visitors=len(np.unique(log.user)),
+            items=log.n_items,
+            events=len(log),
+            from_=int(log.timestamp.min()),
+            until=int(log.timestamp.max()),
+        ),
+        parameters=asdict(parameters),
+    )
+
+
+def network_parameters(manifest: Manifest) -> TransformerParameters | None:
+    """The parameters that the bundle's network was trained with; None where it has no network."""
+    values = manifest.parameters.get("network")
+    return TransformerParameters(**values) if isinstance(values, dict) else None  # type: ignore[arg-type]
+
 
 # Terms of the items that the network learns vectors of: the fewest items with a term, and how many
 # terms at most.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from slipstream.contracts.bundle import SearchTrial
 from slipstream.contracts.progress import Progress, ProgressStep
-from slipstream.models.transformer_parameters import TransformerParameters
+from slipstream.models.transformer import TransformerParameters
 from slipstream.recommender.bundle import Bundle
 
 if TYPE_CHECKING:  # Optuna is imported only where something is searched

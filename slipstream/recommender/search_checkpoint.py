@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.models.transformer import Transformer
+from slipstream.models.transformer import Transformer, TransformerParameters
 from slipstream.models.transformer_fit import TransformerFit
-from slipstream.models.transformer_parameters import TransformerParameters
 from slipstream.models.transformer_training import Epoch
 from slipstream.recommender.search import BestTrial, SearchState, Trial
 

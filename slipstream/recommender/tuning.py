@@ -1,15 +1,18 @@
-"""Tuning of the retrievers' parameters on validation queries, one parameter at a time."""
+"""Retrievers of a bundle, except its network: fitted, and their parameters tuned before.
 
-from collections.abc import Callable, Mapping, Sequence
+Tuning compares validation queries, one parameter at a time.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.models.base import Dense, InteractionLog
-from slipstream.models.ease import EaseParameters, item_gram, solve
-from slipstream.models.neighbours import HistoryWeighting, ItemToItem
+from slipstream.models.base import Dense, InteractionLog, Retriever
+from slipstream.models.ease import EaseParameters, fit_ease, item_gram, solve
+from slipstream.models.neighbours import HistoryWeighting, ItemToItem, revisits
 from slipstream.models.popularity import fit_popularity
 from slipstream.models.rules import RulesParameters, fit_rules
 from slipstream.models.sessions import SessionsParameters, fit_sessions
@@ -220,3 +223,33 @@ def ranks(
     above = (scores > of_label[:, None]).sum(axis=1)
     level = (scores == of_label[:, None]).sum(axis=1) - 1
     return np.asarray(above + level / 2, np.float64)
+
+
+def fit_retrievers(
+    log: InteractionLog,
+    parameters: RetrieverParameters,
+    content: Retriever | None,
+    *,
+    repeats: bool,
+    names: Collection[str] = ("popularity", "rules", "sessions", "ease", "content", "revisits"),
+) -> dict[str, Retriever]:
+    """The fitted retrievers of these names, in a fixed order.
+
+    Args:
+        log: Events to fit on.
+        parameters: Parameters of the retrievers.
+        content: The retriever by content, which does not depend on events; None where no item has
+            attributes.
+        repeats: Whether visitors come back to items; without it, there is no retriever of revisits.
+        names: Names of the retrievers to fit.
+    """
+    fits: dict[str, Callable[[], Retriever | None]] = {
+        "popularity": lambda: fit_popularity(log, parameters.popularity_half_life_ms),
+        "rules": lambda: fit_rules(log, parameters.rules),
+        "sessions": lambda: fit_sessions(log, parameters.sessions),
+        "ease": lambda: fit_ease(log, parameters.ease),
+        "content": lambda: content,
+        "revisits": lambda: revisits(log.n_items) if repeats else None,
+    }
+    fitted = {name: fit() for name, fit in fits.items() if name in names}
+    return {name: retriever for name, retriever in fitted.items() if retriever is not None}

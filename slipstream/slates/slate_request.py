@@ -9,9 +9,13 @@ from slipstream.contracts.events import SlateItem
 from slipstream.contracts.placements import BoostRule
 from slipstream.contracts.times import DAY_MS
 from slipstream.contracts.vocabulary import SHOWN
-from slipstream.features.fatigue import fruitless_impressions
 from slipstream.features.views import RECOMMENDER, VISITOR
-from slipstream.features.visitor import SEQUENCE_LENGTH, SequenceEvent, VisitorState
+from slipstream.features.visitor import (
+    SEQUENCE_LENGTH,
+    SequenceEvent,
+    VisitorState,
+    fruitless_impressions,
+)
 from slipstream.filters.conditions import Condition
 from slipstream.filters.expressions import parsed
 from slipstream.slates.catalogue.model import Model

@@ -5,6 +5,13 @@ history: in the last second of an append-only file, or what a replica had not re
 Redis that has lost effects has lost their checkpoint, too, and says by itself from where its
 writers have to read again. Nodes of a cluster lose their ends alone: there a checkpoint is written
 once all of them keep the effects.
+
+Two more records tell what to leave out. Lineages say how far each log was applied, and where it
+parted from that: after an unclean election a log lacks records that were applied, and has others
+under their offsets. So what is about to be applied is noted first, with its leader epochs, which
+tell the two apart. Marks of erased visitors tell late records
+(`slipstream.contracts.late_records`): two sorted sets in one slot, the digests of visitors by each
+of a mark's two times.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,7 +20,9 @@ from typing import Any, Final, NamedTuple
 
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import RedisSettings
+from slipstream.contracts.late_records import ErasureMark
 from slipstream.contracts.times import DAY_MS
+from slipstream.stores.cluster_clients import WAIT_S
 from slipstream.stores.connection import (
     Call,
     Scripts,
@@ -25,7 +34,6 @@ from slipstream.stores.connection import (
     translated,
 )
 from slipstream.stores.keys import Keys
-from slipstream.stores.settling import WAIT_S
 
 log = get_logger(__name__)
 
@@ -158,3 +166,81 @@ def _waits(facts: Mapping[str, Any]) -> dict[str, tuple[str | int, ...]]:
     if facts.get("connected_slaves"):
         waits["replica"] = ("WAIT", 1, limit_ms)
     return waits
+
+
+# Leader epoch, first and last offset of records that stand in a row.
+Span = tuple[int, int, int]
+
+
+class Lineage(NamedTuple):
+    """The leader epochs at which a log parted from what had been applied, in order; `found` of them
+    were not known before.
+    """
+
+    parted: Sequence[int]
+    found: int
+
+
+class Lineages:
+    """The lineages, for one writer. Methods raise what Redis and its client raise."""
+
+    def __init__(self, scripts: Scripts, keys: Keys) -> None:
+        self._scripts, self._keys = scripts, keys
+
+    def follow(self, spans: Mapping[str, Sequence[Span]]) -> dict[str, Lineage]:
+        """Note spans that are about to be applied, by source; returns the lineage of each."""
+        if not spans:
+            return {}
+        arguments: list[Any] = []
+        for theirs in spans.values():
+            arguments += [len(theirs), *(number for span in theirs for number in span)]
+        keys = [self._keys.lineage(source) for source in spans]
+        (answers,) = self._scripts.run("lineage", [Call(keys, arguments)])
+        return {
+            source: Lineage(parted, found)
+            for source, (found, parted) in zip(spans, answers, strict=True)
+        }
+
+
+_AT_ONCE: Final = 5_000
+
+
+class ErasureMarks:
+    """The marks. Methods raise `StoreUnavailableError`."""
+
+    def __init__(self, client: Any, keys: Keys) -> None:
+        self._redis = client
+        self._keys = keys.erased("events"), keys.erased("slates")
+
+    @translated()
+    def put(self, marks: Mapping[str, ErasureMark]) -> None:
+        """Add marks by digest, where none of a later time is."""
+        digests = [*marks]
+        for begin in range(0, len(digests), _AT_ONCE):
+            part = digests[begin : begin + _AT_ONCE]
+            for place, key in enumerate(self._keys):
+                self._redis.zadd(key, {digest: marks[digest][place] for digest in part}, gt=True)
+
+    @translated()
+    def forget(self, before_ms: int) -> None:
+        """Delete the marks of erasures that were asked for before a time (ms)."""
+        for key in self._keys:
+            self._redis.zremrangebyscore(key, "-inf", before_ms)
+
+    @translated()
+    def of(self, digests: Collection[str]) -> dict[str, ErasureMark]:
+        """The marks of those among these digests that are marked."""
+        if not self._redis.exists(self._keys[0]):
+            return {}
+        ordered = list(digests)
+        events, slates = (self._redis.zmscore(key, ordered) for key in self._keys)
+        return {
+            digest: ErasureMark(int(asked_at), int(slates_until or asked_at))
+            for digest, asked_at, slates_until in zip(ordered, events, slates, strict=True)
+            if asked_at is not None
+        }
+
+    @translated()
+    def count(self) -> int:
+        """The number of marked visitors."""
+        return int(self._redis.zcard(self._keys[0]))

@@ -11,10 +11,9 @@ from redis.exceptions import NoPermissionError, RedisClusterException, RedisErro
 from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.settings import RedisSettings
 from slipstream.stores import layout
-from slipstream.stores.cluster_clients import BlockingCluster, Command
+from slipstream.stores.cluster_clients import BlockingCluster, Command, Settlement
 from slipstream.stores.keys import Keys
 from slipstream.stores.redis_clients import blocking_client
-from slipstream.stores.settling import Settlement
 
 _T = TypeVar("_T")
 # Script of the admission store, which has a connection and a key space of its own.

@@ -1,9 +1,19 @@
-"""Reads of keys that are asked for at the same time, gathered into one command."""
+"""Reads of keys that are requested at the same time, gathered into one command.
+
+On a Redis Cluster there is one command for each node, and all nodes are read at once.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import Any, Final
+
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisClusterException
+
+from slipstream.stores.connection import FAILURES, translated
 
 Values = list[bytes | None]
 # The keys of a caller, and the answer that it waits for.
@@ -77,3 +87,91 @@ def _groups(callers: Sequence[Caller]) -> Iterator[list[Caller]]:
         size += len(caller[0])
     if group:
         yield group
+
+
+class ClusterReads:
+    """Reads of callers, as `GatheredReads` does them, of each node apart.
+
+    A node that is away fails those callers alone that ask for a key of it. Used in one event loop.
+
+    Args:
+        client: a client of the cluster, whose commands are tried once from now on.
+        most: the most commands on their way to a node; further ones wait.
+    """
+
+    def __init__(self, client: Any, most: int) -> None:
+        self._redis, self._most = client, most
+        # A pipeline that is tried again closes the connections to all nodes first.
+        client.set_retry(Retry(NoBackoff(), 0))
+        self._nodes: dict[str, GatheredReads] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    def node(self, key: str) -> str:
+        """The name of the node that holds a key; empty before the first read."""
+        with suppress(RedisClusterException):
+            return str(self._redis.get_node_from_key(key).name)
+        return ""
+
+    async def values(self, keys: Sequence[str]) -> Values:
+        """The values of these keys, in their order.
+
+        Raises `StoreUnavailableError` when a node that holds one of them does not answer.
+        """
+        with translated():
+            await self._redis.initialize()
+        places: dict[str, list[int]] = {}
+        for place, key in enumerate(keys):
+            places.setdefault(self.node(key), []).append(place)
+        answers = await asyncio.gather(
+            *(
+                self._of(name).values([keys[place] for place in of_node])
+                for name, of_node in places.items()
+            )
+        )
+        values: Values = [None] * len(keys)
+        for of_node, answer in zip(places.values(), answers, strict=True):
+            for place, value in zip(of_node, answer, strict=True):
+                values[place] = value
+        return values
+
+    def _of(self, name: str) -> GatheredReads:
+        if name not in self._nodes:
+            turns = asyncio.Semaphore(self._most)
+            self._nodes[name] = GatheredReads(partial(self._read, name, turns))
+        return self._nodes[name]
+
+    async def _read(self, name: str, turns: asyncio.Semaphore, keys: list[str]) -> Values:
+        async with turns:
+            with translated():
+                try:
+                    values: Values = await self._redis.mget_nonatomic(keys)
+                except FAILURES:
+                    self.look_again(name)
+                    raise
+        return values
+
+    def look_again(self, name: str) -> None:
+        """Drop the connections to a node that failed, and ask another one who holds what now.
+
+        The client does neither after a pipeline. Without it, each connection to a node that has
+        restarted would fail once, and a replica that took over would never be found.
+        """
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look_again(name))
+
+    async def ping(self) -> None:
+        """Return when each primary answers."""
+        # Not by a command of the client: after a failure that asks all callers to wait until it
+        # knows the nodes again, which it may ask one that hangs.
+        await self._redis.initialize()
+        await asyncio.gather(
+            *(node.execute_command("PING") for node in self._redis.get_primaries())
+        )
+
+    async def _look_again(self, name: str) -> None:
+        with suppress(*FAILURES):
+            node = self._redis.get_node(node_name=name)
+            if node is not None:
+                node.update_active_connections_for_reconnect()
+                await node.disconnect_free_connections()
+            await self._redis.nodes_manager.initialize(last_failed_node_name=name)

@@ -13,7 +13,7 @@ from slipstream.features.covisits import Covisit
 from slipstream.stores import layout
 from slipstream.stores.connection import Call, Scripts
 from slipstream.stores.keys import Keys
-from slipstream.stores.state_cache import StateCache
+from slipstream.stores.layout import StateCache
 
 log = get_logger(__name__)
 

@@ -1,40 +1,120 @@
-"""Layout of states in Redis: the bytes of a value.
+"""Layout of states in Redis: the bytes of a value, and a cache of values that are decoded already.
 
 A state is one string value: an 8-byte revision, a byte for the format, then deflated JSON arrays
-without field names (times as gaps, types by their number in the list of counts). Redis keeps a hash
-with a field over 64 bytes in a table, which costs 230 bytes more a visitor than a string value
-(measured in docs/adr/0004-exactly-once-effect.md). The keys are in `keys`.
+without field names (times as gaps, types by their number in the list of counts). Redis keeps a
+hash with a field over 64 bytes in a table, which costs 230 bytes more a visitor than a string
+value (measured in docs/adr/0004-exactly-once-effect.md). The keys are in `keys`.
 """
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from itertools import accumulate, repeat
 from operator import sub
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
+
+import orjson
 
 from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.positions import source_name, split_source
 from slipstream.features import decay
+from slipstream.features import tiles as tiling
 from slipstream.features.demand import POPULAR_HALF_LIVES
-from slipstream.features.impressions import Impression
 from slipstream.features.item import DAYS, HOURS, ItemState
-from slipstream.features.visitor import SequenceEvent, VisitorState
-from slipstream.stores.packing import (
-    FIRST_FORMAT,
-    SECOND_FORMAT,
-    THIRD_FORMAT,
-    pack,
-    pack_applied,
-    pack_tiles,
-    unpack,
-    unpack_applied,
-    unpack_tiles,
-    untyped_tiles,
-)
-from slipstream.stores.packing import REVISION_BYTES as REVISION_BYTES
-from slipstream.stores.packing import LayoutError as LayoutError
-from slipstream.stores.packing import NewerLayoutError as NewerLayoutError
+from slipstream.features.tiles import OTHER, Tiles, TileSize
+from slipstream.features.visitor import Impression, SequenceEvent, VisitorState
+
+REVISION_BYTES: Final = 8
+# States without tiles and neighbours. They are still read, and written again in the second format.
+FIRST_FORMAT: Final = 1
+SECOND_FORMAT: Final = 2
+# Visitors with impressions. All other states are written in the second format, so that versions
+# that know no other read them.
+THIRD_FORMAT: Final = 3
+# Bytes that formats may have: of states, and of markers (`layout`). They are no text, which another
+# program may have written.
+_FORMATS: Final = frozenset({*range(FIRST_FORMAT, 0x20), *range(0xF1, 0xF8)})
+# The same sources come again in every state.
+_source_name = lru_cache(maxsize=4096)(source_name)
+_split_source = lru_cache(maxsize=4096)(split_source)
+
+
+class LayoutError(ValueError):
+    """The bytes are no state: they are damaged, or another program wrote them."""
+
+
+class NewerLayoutError(ValueError):
+    """The bytes are a state in a format that this version does not know yet.
+
+    It is no `LayoutError`: what is damaged can be passed over, what is newer must not be.
+    """
+
+
+def pack(revision: bytes, parts: list[Any], form: int = SECOND_FORMAT) -> bytes:
+    """The value of a state. Parts are what JSON can hold, `form` is the format's byte."""
+    # A state is small: with a small window and little memory deflate takes a fifth of the time, for
+    # the same length.
+    deflate = zlib.compressobj(1, zlib.DEFLATED, -12, 5)
+    return revision + form.to_bytes() + deflate.compress(orjson.dumps(parts)) + deflate.flush()
+
+
+def unpack(value: bytes, lengths: Mapping[int, int]) -> list[Any]:
+    """The parts of a state; `lengths` has their number in each format that this kind of state has.
+
+    Raises `LayoutError`, and `NewerLayoutError` for a later format than those.
+    """
+    form = int.from_bytes(value[REVISION_BYTES : REVISION_BYTES + 1])
+    length = lengths.get(form)
+    if length is None:
+        if form in _FORMATS:
+            raise NewerLayoutError(f"format {form}; this version knows those up to {max(lengths)}")
+        raise LayoutError(f"unknown format {value[REVISION_BYTES : REVISION_BYTES + 1]!r}")
+    try:
+        parts = orjson.loads(zlib.decompress(value[REVISION_BYTES + 1 :], -zlib.MAX_WBITS))
+    except (zlib.error, orjson.JSONDecodeError) as error:
+        raise LayoutError(f"unreadable: {error}") from error
+    if not isinstance(parts, list) or len(parts) != length:
+        raise LayoutError(f"expected {length} parts")
+    return parts
+
+
+def pack_applied(applied: dict[str, int]) -> dict[str, list[int]]:
+    """Offsets by source, with each topic's id once: partition, offset, partition, offset, ..."""
+    topics: dict[str, list[int]] = {}
+    for source, offset in applied.items():
+        topic_id, partition = _split_source(source)
+        topics.setdefault(topic_id, []).extend((partition, offset))
+    return topics
+
+
+def unpack_applied(topics: dict[str, list[int]]) -> dict[str, int]:
+    """The offsets that `pack_applied` packed."""
+    return {
+        _source_name(topic_id, partition): offset
+        for topic_id, numbers in topics.items()
+        for partition, offset in zip(numbers[::2], numbers[1::2], strict=True)
+    }
+
+
+def pack_tiles(tiles: Tiles) -> list[Any]:
+    """The newest tile's number, and the counts of each group; empty for no counts."""
+    return [tiles.newest, *tiles.counts] if tiles.counts else []
+
+
+def unpack_tiles(packed: list[Any]) -> Tiles:
+    """The tiles that `pack_tiles` packed."""
+    return Tiles(packed[0], packed[1:]) if packed else Tiles()
+
+
+def untyped_tiles(buckets: list[int], size: TileSize) -> Tiles:
+    """Tiles from buckets of the first format: gap to the bucket before, count, gap, count, ..."""
+    tiles = Tiles()
+    for at, count in zip(accumulate(buckets[::2]), buckets[1::2], strict=True):
+        tiling.add(tiles, size, at * size.ms, OTHER, count)
+    return tiles
+
 
 # Number of a state's parts by format.
 _VISITOR_PARTS: Final = {FIRST_FORMAT: 8, SECOND_FORMAT: 10, THIRD_FORMAT: 11}
@@ -288,3 +368,35 @@ def _unpack_held(packed: Any) -> tuple[dict[str, int], dict[str, dict[str, int]]
     merged = {name: unpack_applied(theirs) for name, theirs in packed[1].items()}
     # A visitor was linked to it where versions before this mark left others in it.
     return unpack_applied(packed[0]), merged, len(packed) > 2 or bool(merged)
+
+
+S = TypeVar("S")
+
+
+class StateCache(Generic[S]):
+    """Decodes values, and keeps the `size` newest states by key and revision.
+
+    Every write gives a value a revision that none had before, so a state with the value's revision
+    is the value's. The states are shared: callers must not change them.
+    """
+
+    def __init__(self, decode: Callable[[bytes], S], size: int) -> None:
+        self._decode, self._size = decode, size
+        self._states: dict[str, tuple[bytes, S]] = {}
+
+    def state(self, key: str, value: bytes) -> S:
+        """The state in a value that was read under this key. Raises what `decode` raises."""
+        revision = value[:REVISION_BYTES]
+        kept = self._states.get(key)
+        if kept is not None and kept[0] == revision:
+            return kept[1]
+        state = self._decode(value)
+        self.remember(key, revision, state)
+        return state
+
+    def remember(self, key: str, revision: bytes, state: S) -> None:
+        """Keep the state of a value that was just written with this revision."""
+        self._states.pop(key, None)
+        if len(self._states) >= self._size:
+            del self._states[next(iter(self._states))]  # the oldest
+        self._states[key] = revision, state

@@ -30,8 +30,7 @@ from slipstream.contracts.page_visitors import apart_id, has_apart
 from slipstream.features.identity import has_taken_in, taken_in
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.layout import LayoutError, MergeMarker
-from slipstream.stores.markers import path_of, targets_of
-from slipstream.stores.visitor_values import StoredVisitor, VisitorValues
+from slipstream.stores.visitor_values import StoredVisitor, VisitorValues, path_of, targets_of
 
 log = get_logger(__name__)
 

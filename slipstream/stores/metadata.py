@@ -1,25 +1,47 @@
 """The SQL database for metadata: SQLite in a file by default, PostgreSQL in production.
 
-A service declares its tables on `new_metadata()`; `migrations.migrate` makes them. Transactions
-should be short: on SQLite there is one writer at a time for all services that share the file, and
-the others wait for it.
+A service declares its tables on `new_metadata()`; `migrations.migrate` makes them. Each service has
+a table of audit records of its own: who did what. Bytes of deleted rows are given up, so that the
+database's files hold them no more.
 
-Engines that `engine` makes raise `DatabaseUnavailableError` when the database can't be reached.
+Transactions should be short: on SQLite there is one writer at a time for all services that share
+the file, and the others wait for it. Engines that `engine` makes raise `DatabaseUnavailableError`
+when the database can't be reached.
 """
 
 import sqlite3
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
 from pydantic import SecretStr
-from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, event, text
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    bindparam,
+    create_engine,
+    event,
+    insert,
+    select,
+    text,
+)
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.settings import DatabaseSettings
+from slipstream.contracts.rest import AuditPage, AuditRecord
 
 # Constraints have predictable names, so that a migration can name them on every database.
 NAMING_CONVENTION: Final = {
@@ -182,3 +204,142 @@ def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
 
 def _begin_immediate(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+PAGE_LIMIT: Final = 500
+
+
+def audit_table(name: str, tables: MetaData) -> Table:
+    """Declare a service's table of audit records."""
+    return Table(
+        name,
+        tables,
+        Column("number", Integer, primary_key=True, autoincrement=True),
+        Column("at", BigInteger, nullable=False),
+        Column("principal", String, nullable=False),
+        Column("action", String, nullable=False),
+        Column("subject", String, nullable=False),
+        Column("detail", Text, nullable=False),
+        Column("request_id", String, nullable=False),
+    )
+
+
+def insert_audit(connection: Connection, table: Table, record: AuditRecord) -> None:
+    """Add a record in the caller's transaction: it is kept with what it tells of, or not at all."""
+    values = record.model_dump(exclude={"number", "detail"})
+    detail = orjson.dumps(record.detail).decode()
+    connection.execute(insert(table).values(**values, detail=detail))
+
+
+class AuditLog:
+    """The audit records of one service. Nothing changes or deletes one."""
+
+    def __init__(self, engine: Engine, table: Table) -> None:
+        self._engine, self._table = engine, table
+
+    def add(self, record: AuditRecord) -> None:
+        """Keep a record."""
+        with self._engine.begin() as connection:
+            insert_audit(connection, self._table, record)
+
+    def page(self, limit: int, cursor: int | None) -> AuditPage:
+        """At most `limit` records, newest first, of those before the record `cursor`."""
+        query = select(self._table).order_by(self._table.c.number.desc()).limit(limit + 1)
+        if cursor is not None:
+            query = query.where(self._table.c.number < cursor)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        items = [
+            AuditRecord(**dict(row._mapping) | {"detail": orjson.loads(row.detail)})
+            for row in rows[:limit]
+        ]
+        return AuditPage(items=items, next_cursor=items[-1].number if len(rows) > limit else None)
+
+
+# Longest wait for others who hold a table or read an old version of it.
+_PATIENCE_S: Final = 10.0
+_SQLITE_BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_OWNED: Final = text(
+    "SELECT coalesce(bool_and(pg_has_role(relowner, 'USAGE')), false), "
+    "coalesce(max(pg_total_relation_size(oid)), 0) "
+    "FROM pg_class WHERE relkind = 'r' AND relname IN :names AND pg_table_is_visible(oid)"
+).bindparams(bindparam("names", expanding=True))
+
+
+def overwrite_deleted(engine: Engine, tables: Sequence[str], rewrite_max_bytes: int) -> str:
+    """Have the database give up the bytes of deleted rows; returns how, as a sentence.
+
+    SQLite writes its file anew, and empties its write-ahead log (`secure_delete` would leave what
+    moved from page to page). PostgreSQL writes the tables anew, which locks them meanwhile; tables
+    that are too large for that are vacuumed.
+
+    Args:
+        engine: The database.
+        tables: The tables that rows were deleted from.
+        rewrite_max_bytes: The size up to which PostgreSQL rewrites tables.
+
+    Raises:
+        DatabaseUnavailableError: Others hold the tables; it can be tried again.
+    """
+    if engine.dialect.name == "sqlite":
+        _rewrite_file(engine)
+        return "SQLite has written its file anew, and emptied its write-ahead log"
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
+        try:
+            db.execute(text(f"SET lock_timeout = '{_PATIENCE_S:g}s'"))
+            how = _vacuum(db, tables, rewrite_max_bytes)
+            db.execute(text("RESET lock_timeout"))
+        except Exception:
+            # The pool does not reset it, and would hand the connection on with it.
+            db.invalidate()
+            raise
+    return how
+
+
+def _vacuum(db: Connection, tables: Sequence[str], rewrite_max_bytes: int) -> str:
+    """Have PostgreSQL write tables anew, or vacuum them where they are too large for that."""
+    owned, size = db.execute(_OWNED, {"names": list(tables)}).one()
+    if not owned:
+        return (
+            "PostgreSQL does not let this role vacuum its tables: autovacuum frees the space, "
+            "and new rows overwrite it"
+        )
+    rewritten = size <= rewrite_max_bytes
+    command = "VACUUM (FULL, ANALYZE)" if rewritten else "VACUUM (ANALYZE)"
+    for table in tables:
+        db.execute(text(f'{command} "{table}"'))
+    if rewritten:
+        return (
+            "PostgreSQL has written the tables anew; its write-ahead log and its statistics hold "
+            "bytes until they are overwritten, archives of the log as long as they are kept"
+        )
+    return (
+        "PostgreSQL has vacuumed the tables, which are too large to be written anew: new rows "
+        "overwrite the freed bytes"
+    )
+
+
+def _rewrite_file(engine: Engine) -> None:
+    """Write SQLite's file anew, and move its write-ahead log into it, which is cut to nothing."""
+    deadline = time.monotonic() + _PATIENCE_S
+    raw = engine.raw_connection()
+    try:
+        cursor: Any = raw.cursor()
+        for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+            while _is_busy(cursor, statement):
+                if time.monotonic() > deadline:
+                    raise DatabaseUnavailableError("SQLite's file is being used")
+                time.sleep(0.05)
+    finally:
+        raw.close()
+
+
+def _is_busy(cursor: Any, statement: str) -> bool:
+    """Run a statement; whether others prevent it, as an error or its first column says."""
+    try:
+        row = cursor.execute(statement).fetchone()
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _SQLITE_BUSY:
+            raise DatabaseUnavailableError(f"SQLite does not run {statement}: {error}") from error
+        return True
+    return row is not None and bool(row[0])

@@ -20,25 +20,34 @@ from slipstream.stores import layout
 from slipstream.stores.catalog_store import CatalogEntries
 from slipstream.stores.catalog_store import CatalogPut as CatalogPut
 from slipstream.stores.checkpoints import CheckpointMove as CheckpointMove
-from slipstream.stores.checkpoints import Checkpoints, DurabilityQuestions
+from slipstream.stores.checkpoints import (
+    Checkpoints,
+    DurabilityQuestions,
+    ErasureMarks,
+    Lineages,
+    Span,
+)
 from slipstream.stores.checkpoints import Durability as Durability
+from slipstream.stores.checkpoints import Lineage as Lineage
 from slipstream.stores.connection import Scripts, connect, on_servers, server_facts, translated
 from slipstream.stores.connection import StoreTooNewError as StoreTooNewError
 from slipstream.stores.connection import StoreUnavailableError as StoreUnavailableError
 from slipstream.stores.erasing import VisitorErasures
-from slipstream.stores.erasure_marks import ErasureMarks
 from slipstream.stores.items import Items, contributions
 from slipstream.stores.keys import Keys
-from slipstream.stores.lineages import Lineage as Lineage
-from slipstream.stores.lineages import Lineages, Span
-from slipstream.stores.markers import MOST_HOPS, Content, state_to_read, to_read
 from slipstream.stores.merges import WITHOUT_EFFECT, Merges
 from slipstream.stores.online_reader import OnlineReader as OnlineReader
 from slipstream.stores.online_reader import VisitorValue as VisitorValue
 from slipstream.stores.redis_server import RedisMemory, redis_memory, refuse_cluster
 from slipstream.stores.trending_list import TRENDING_KEPT as TRENDING_KEPT
 from slipstream.stores.trending_list import TrendingList
-from slipstream.stores.visitor_values import VisitorValues
+from slipstream.stores.visitor_values import (
+    MOST_HOPS,
+    Content,
+    VisitorValues,
+    state_to_read,
+    to_read,
+)
 from slipstream.stores.visitors import Visitors
 
 _CHUNK: Final = 500

@@ -13,16 +13,20 @@ from slipstream.contracts.page_visitors import page_visitor
 from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
-from slipstream.stores.cluster_reads import ClusterReads
 from slipstream.stores.connection import FAILURES, translated
-from slipstream.stores.gathered_reads import GatheredReads
+from slipstream.stores.gathered_reads import ClusterReads, GatheredReads
 from slipstream.stores.key_connection import KeyConnection
 from slipstream.stores.keys import Keys
-from slipstream.stores.layout import MergeMarker, trending_items
-from slipstream.stores.markers import MOST_HOPS, Content, reading_path, state_to_read, to_read
+from slipstream.stores.layout import MergeMarker, StateCache, trending_items
 from slipstream.stores.redis_clients import waiting_client
 from slipstream.stores.redis_server import refuse_cluster
-from slipstream.stores.state_cache import StateCache
+from slipstream.stores.visitor_values import (
+    MOST_HOPS,
+    Content,
+    reading_path,
+    state_to_read,
+    to_read,
+)
 
 # Decoded items that a reader keeps, of about 5 KB each.
 ITEMS_KEPT: Final = 4_096

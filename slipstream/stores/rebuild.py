@@ -24,9 +24,9 @@ from slipstream.stores.connection import Call, Scripts, connect, translated
 from slipstream.stores.erasing import LastOffset as LastOffset
 from slipstream.stores.keys import Keys
 from slipstream.stores.layout import MergeMarker, TrendingState
-from slipstream.stores.markers import Content
 from slipstream.stores.online import Retention
 from slipstream.stores.trending_list import trending_call
+from slipstream.stores.visitor_values import Content
 
 _CHUNK: Final = 200
 

@@ -2,7 +2,7 @@
 
 A column may be added at any time if it can be null: an older table gains it at the next write, and
 reads as nulls before that. Another type or another meaning needs another column. What a column
-holds is said in `table_comments`; for others the tables also have timestamps, see `lake_times`.
+holds is said in `table_making`, which adds timestamps for the engines of others.
 """
 
 from typing import Final

@@ -8,10 +8,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from services.monitoring.access.repository import AccessKeyBook
-from services.monitoring.experiments.repository import ExperimentTable
+from services.monitoring.control.access_repository import AccessKeyBook
+from services.monitoring.control.experiments_repository import ExperimentTable
+from services.monitoring.control.named_records_repository import PlacementTable
 from services.monitoring.people.repository import ErasureLedger
-from services.monitoring.placements.repository import PlacementTable
 from services.training.mlflow_connection import MlflowConnection
 from services.training.settings import TrainingSettings
 from slipstream.broker.kafka import BrokerUnavailableError

@@ -15,9 +15,9 @@ from slipstream_cli.benchmarks.features_processes import (
     features_processes,
     produce,
     status,
+    visits,
 )
 from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
-from slipstream_cli.benchmarks.traffic import visits
 from slipstream_cli.local.plan import Plan
 from slipstream_cli.local.processes import Child, free_port
 from slipstream_cli.local.terminal import Terminal

@@ -18,18 +18,16 @@ from slipstream.evaluation.splits import time_split
 from slipstream.models.base import EventWeights, InteractionLog
 from slipstream.models.blend import initial_blend
 from slipstream.models.content import fit_content
+from slipstream.models.transformer import TransformerParameters
 from slipstream.models.transformer_fit import fit_transformer
-from slipstream.models.transformer_parameters import TransformerParameters
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle, save_bundle
 from slipstream.recommender.holdout import sample
-from slipstream.recommender.manifest import new_manifest
 from slipstream.recommender.network import NETWORK
 from slipstream.recommender.ranking import fit_ranking
 from slipstream.recommender.ranking_features import item_table
-from slipstream.recommender.refit import describe, item_terms
-from slipstream.recommender.retrievers import fit_retrievers
-from slipstream.recommender.tuning import RetrieverParameters
+from slipstream.recommender.refit import describe, item_terms, new_manifest
+from slipstream.recommender.tuning import RetrieverParameters, fit_retrievers
 from slipstream_cli.benchmarks.catalogue_worker import BUNDLE, HISTORIES
 
 _ASKED, _HISTORY = 300, 20

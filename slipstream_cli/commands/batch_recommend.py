@@ -82,15 +82,20 @@ def batch_recommend(
               slipstream batch-recommend --out lists.parquet --n 20 --filter 'price < 100'
               slipstream batch-recommend --out lists.parquet --interactions events.parquet
     """
-    from services.features.history.erased_people import erase_waiting
     from services.features.history.lake_snapshot import LakeSnapshot
+    from services.features.history.people import erase_waiting
     from slipstream.datasets.interactions import InteractionFileError, read_interactions
     from slipstream.recommender.bundle import BundleError, load_bundle
     from slipstream.stores.artifacts import ForeignFileError
     from slipstream.stores.lake import LakeUnavailableError
-    from slipstream_cli.batch.availability import FilterError, listed
-    from slipstream_cli.batch.histories import events_of_file, events_of_lake, histories
-    from slipstream_cli.batch.lists import write_lists
+    from slipstream_cli.batch import (
+        FilterError,
+        events_of_file,
+        events_of_lake,
+        histories,
+        listed,
+        write_lists,
+    )
     from slipstream_cli.local.terminal import Terminal
 
     terminal, begun = Terminal(), time.monotonic()

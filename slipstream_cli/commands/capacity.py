@@ -53,8 +53,7 @@ def capacity(
     Example:  slipstream capacity
               slipstream capacity --daily-visitors 50000 --events 8 --lists 3
     """
-    from slipstream_cli.capacity.sizes import Prices, Shop
-    from slipstream_cli.capacity.tables import table
+    from slipstream_cli.capacity import Prices, Shop, table
 
     prices = Prices(core_hour, gb_hour)
     for number in daily_visitors:

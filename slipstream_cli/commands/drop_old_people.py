@@ -27,19 +27,19 @@ def drop_old_people(dry_run: bool, data_dir: Path) -> None:
               slipstream drop-old-people
     """
     from slipstream.broker.kafka import BrokerUnavailableError
+    from slipstream_cli import upgrades
     from slipstream_cli.local.terminal import Terminal
-    from slipstream_cli.upgrades import old_people
 
     kafka, namespace = broker_of(data_dir)
     try:
-        found = old_people.find_old_people(kafka, namespace, Terminal().bar())
+        found = upgrades.find_old_people(kafka, namespace, Terminal().bar())
         if found.unapplied:
             raise click.ClickException(
                 f"features has not applied {found.unapplied:,} of the records yet, and nothing is "
                 "dropped. Once it has caught up (its /v1/status), run this again."
             )
         if found.applied and not dry_run:
-            old_people.drop_old_people(kafka, namespace, Terminal().bar())
+            upgrades.drop_old_people(kafka, namespace, Terminal().bar())
     except BrokerUnavailableError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{'would drop' if dry_run else 'dropped'}  {found.applied:,} records of people")

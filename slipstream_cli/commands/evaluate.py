@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from slipstream.contracts.times import format_duration
-from slipstream.evaluation.cohorts import ALL, COLD, LED_ON
+from slipstream.evaluation.figures import ALL, COLD, LED_ON
 from slipstream_cli.options import existing_file, json_out, write_json
 
 

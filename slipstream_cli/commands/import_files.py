@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from slipstream_cli.imports.choices import choices_of, file_options
+from slipstream_cli.imports import choices_of, file_options
 from slipstream_cli.options import data_dir, json_out, write_json
 from slipstream_cli.peers import (
     STORE_VARIABLES,
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from slipstream.datasets.imports.sources import ExportFile
     from slipstream.datasets.imports.surveys import Export, Survey
     from slipstream.datasets.imports.understanding import Kind
-    from slipstream_cli.imports.replacement import Replacement
     from slipstream_cli.local.terminal import Terminal
+    from slipstream_cli.replacement import Replacement
 
 
 @click.command("import", short_help="Send a shop's export files through ingestion.")
@@ -79,12 +79,12 @@ def import_files(
               slipstream import orders.csv --map customer_no=user_id --event-type purchase
               slipstream import corrected.csv --replaces orders.csv
     """
-    from slipstream.datasets.imports.rejected_rows import RejectedRows
+    from slipstream.datasets.imports.conversion import RejectedRows
     from slipstream.datasets.imports.sending import Target, send
     from slipstream.datasets.imports.sources import ImportFileError
     from slipstream.datasets.upload import ReplayError
-    from slipstream_cli.imports import dialogue
-    from slipstream_cli.imports.outcome import show_outcome
+    from slipstream_cli import imports
+    from slipstream_cli.imports import show_outcome
     from slipstream_cli.local.terminal import Terminal
 
     if not files and not items:
@@ -96,17 +96,17 @@ def import_files(
     rejected = RejectedRows(rejected_path or Path(f"{name}.rejected.csv"))
     with rejected:
         exports = [
-            dialogue.preview(file, chosen, kind, terminal, rejected.add if dry_run else None)
+            imports.preview(file, chosen, kind, terminal, rejected.add if dry_run else None)
             for file, kind in found
         ]
         earlier = [
-            dialogue.preview(file, chosen, None, terminal) for file, _ in _found(replaces, ())
+            imports.preview(file, chosen, None, terminal) for file, _ in _found(replaces, ())
         ]
-        dialogue.refuse_unmatched([*exports, *earlier], chosen)
+        imports.refuse_unmatched([*exports, *earlier], chosen)
         correction = _correction(earlier, exports) if earlier else None
         if not dry_run:
-            if dialogue.is_asked() and not yes:
-                dialogue.confirm(exports, address)
+            if imports.is_asked() and not yes:
+                imports.confirm(exports, address)
             replacement = _replacement(correction, running, data_dir, terminal)
             target = Target(address, write_key or running.get("write_key", "dev"))
             if replacement:
@@ -165,7 +165,7 @@ def _replacement(
             f"the files are not sent to the stack on {data_dir}, so say where the stores of theirs"
             f" are: {', '.join(unsaid)}"
         )
-    from slipstream_cli.imports.replacement import Replacement
+    from slipstream_cli.replacement import Replacement
 
     return Replacement(features_settings(data_dir), correction, terminal.transient)
 

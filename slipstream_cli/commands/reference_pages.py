@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from slipstream.contracts.topics import TOPICS, Topic
-from slipstream.features.declarations import FeatureRegistry, FeatureView
-from slipstream.features.views import REGISTRY
+from slipstream.features.views import REGISTRY, FeatureRegistry, FeatureView
 from slipstream_cli.commands.security_page import security_page
 from slipstream_cli.commands.settings_pages import (
     GENERATED,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from slipstream_cli.imports.choices import choices_of, file_options
+from slipstream_cli.imports import choices_of, file_options
 from slipstream_cli.options import data_dir, json_out, write_json
 from slipstream_cli.peers import target_options, target_url
 
@@ -66,12 +66,12 @@ def replay(
     \b
     Example:  slipstream replay events.csv.gz --items items.csv --speed 60
     """
-    from slipstream.datasets.imports.rejected_rows import RejectedRows
+    from slipstream.datasets.imports.conversion import RejectedRows
     from slipstream.datasets.imports.sending import Target, send
     from slipstream.datasets.imports.sources import ImportFileError, find_files
     from slipstream.datasets.upload import ReplayError
-    from slipstream_cli.imports import dialogue
-    from slipstream_cli.imports.outcome import show_outcome
+    from slipstream_cli import imports
+    from slipstream_cli.imports import show_outcome
     from slipstream_cli.local.terminal import Terminal
 
     chosen, terminal = choices_of(**choices), Terminal()
@@ -81,11 +81,11 @@ def replay(
         files.insert(0, (items, "items"))
     try:
         exports = [
-            dialogue.preview(found, chosen, kind, terminal, asking=False)
+            imports.preview(found, chosen, kind, terminal, asking=False)
             for name, kind in files
             for found in find_files(name)
         ]
-        dialogue.refuse_unmatched(exports, chosen)
+        imports.refuse_unmatched(exports, chosen)
         path = rejected_path or Path(f"{exports[-1][0].file.stem}.rejected.csv")
         key = write_key or running.get("write_key", "dev")
         with RejectedRows(path) as rejected:

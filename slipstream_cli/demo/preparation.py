@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slipstream.chassis.client import Peer, PeerError
@@ -18,9 +19,30 @@ from slipstream.contracts.rest import Run
 from slipstream.datasets.movielens import DatasetError, EventFiles, fetch
 from slipstream.datasets.replay import replay
 from slipstream.datasets.upload import ReplayError
-from slipstream_cli.demo.backlog import missing_events
 from slipstream_cli.local.plan import Plan
 from slipstream_cli.local.terminal import Terminal
+
+
+def missing_events(interactions: pa.Table, stored: Callable[[str], int]) -> pa.Table:
+    """Select the events that a replay, which sends each visitor's in order, has still to send.
+
+    Args:
+        interactions: All events.
+        stored: The number of events stored, by visitor.
+
+    Returns:
+        The events by time, without the first `stored(user_id)` of each visitor.
+    """
+    ordered = interactions.sort_by("timestamp")
+    user_ids = ordered["user_id"].to_pylist()
+    sent = {user_id: stored(user_id) for user_id in sorted(set(user_ids))}
+    passed: Counter[str] = Counter()
+    kept = []
+    for user_id in user_ids:
+        kept.append(passed[user_id] >= sent[user_id])
+        passed[user_id] += 1
+    return ordered.filter(pa.array(kept))
+
 
 CATCH_UP_LIMIT_S = 120.0
 TRAINING_LIMIT_S = 900.0

@@ -1,20 +1,214 @@
-"""The demo's steps, in order, all over REST, as any client could."""
+"""The demo's steps, in order, all over REST, as any client could.
+
+Its visitors are some of plainly different taste, chosen by the films that they watched. It shows
+lists of films with genres, and the changes by a click.
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from slipstream.datasets.movielens import EventFiles
-from slipstream_cli.demo import screen
 from slipstream_cli.demo.preparation import DemoError as DemoError
 from slipstream_cli.demo.preparation import Preparation, movielens_files
-from slipstream_cli.demo.tastes import DemoVisitor, contrasting_visitors, films_of_another_kind
 from slipstream_cli.local.plan import Plan
 from slipstream_cli.local.terminal import Terminal
+
+# Number of latest films that a taste is computed from; fewer say too little.
+RECENT = 40
+
+
+@dataclass(frozen=True)
+class DemoVisitor:
+    """A visitor of the demo.
+
+    Attributes:
+        user_id: The visitor.
+        watched: Item ids of the films watched, newest first.
+        likes: Genres that the visitor watches more than others do.
+    """
+
+    user_id: str
+    watched: list[str]
+    likes: list[str]
+
+
+def contrasting_visitors(
+    interactions: pa.Table, items: pa.Table, count: int = 3
+) -> list[DemoVisitor]:
+    """Choose `count` visitors whose recent films differ most in genre; the same for the same files.
+
+    A taste is the share of each genre among the last 40 films, less its share among everybody's.
+    The first visitor has the longest such vector. Each next one is the farthest from the nearest of
+    those chosen.
+    """
+    genres = sorted({genre for row in items["categories"].to_pylist() for genre in row})
+    kinds = {row["item_id"]: _shares(row["categories"], genres) for row in items.to_pylist()}
+    watched: dict[str, list[str]] = {}
+    # Films of the same second are ordered by id, so that the file's order does not matter.
+    columns = (interactions[name].to_pylist() for name in ("timestamp", "user_id", "item_id"))
+    events = sorted(zip(*columns, strict=True))
+    for _, user_id, item_id in reversed(events):
+        watched.setdefault(user_id, []).append(item_id)
+    users = sorted(user_id for user_id, films in watched.items() if len(films) >= RECENT)
+    if len(users) < count:
+        raise ValueError(
+            f"{count} visitors with {RECENT} films each are needed, there are {len(users)}"
+        )
+    tastes = np.array(
+        [np.mean([kinds[film] for film in watched[user_id][:RECENT]], axis=0) for user_id in users]
+    )
+    tastes -= tastes.mean(axis=0)
+    chosen = [int(np.argmax(np.linalg.norm(tastes, axis=1)))]
+    while len(chosen) < count:
+        distances = np.min(
+            [np.linalg.norm(tastes - tastes[index], axis=1) for index in chosen], axis=0
+        )
+        chosen.append(int(np.argmax(distances)))
+    return [
+        DemoVisitor(users[index], watched[users[index]], _marked(tastes[index], genres))
+        for index in chosen
+    ]
+
+
+def films_of_another_kind(
+    visitor: DemoVisitor, known: set[str], slates: list[list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Choose films of other visitors' lists that the visitor does not know.
+
+    Args:
+        visitor: The visitor.
+        known: Item ids of films that the visitor knows.
+        slates: The recommendations of other visitors.
+
+    Returns:
+        The films, those with the fewest genres that the visitor likes first.
+    """
+    strange = [film for slate in slates for film in slate if film["item_id"] not in known]
+    return sorted(
+        strange, key=lambda film: len(set(film["attributes"]["categories"]) & set(visitor.likes))
+    )
+
+
+def _shares(categories: list[str], genres: list[str]) -> NDArray[np.float64]:
+    vector = np.zeros(len(genres))
+    for genre in categories:
+        vector[genres.index(genre)] = 1 / len(categories)
+    return vector
+
+
+def _marked(taste: NDArray[np.float64], genres: list[str], most: int = 3) -> list[str]:
+    return [
+        genres[index] for index in np.argsort(-taste, kind="stable")[:most] if taste[index] > 0.02
+    ]
+
+
+Film = dict[str, Any]
+# Films shown of a history.
+LATELY = 5
+# Characters of a title.
+_TITLE = 46
+
+
+def visitor_text(shown: DemoVisitor, watched: list[Film], slate: list[Film]) -> str:
+    """Format a visitor's taste, latest films and recommendations.
+
+    Args:
+        shown: The visitor.
+        watched: Attributes of the films watched, newest first.
+        slate: The recommendations as served.
+    """
+    lines = [
+        "",
+        f"Visitor {shown.user_id}, more than others: {', '.join(shown.likes)}",
+        "  watched lately",
+    ]
+    lines += [f"     {_film(film)}" for film in watched[:LATELY]]
+    lines += [
+        "  recommended",
+        *(f"  {place:>2} {_film(item['attributes'])}" for place, item in enumerate(slate, 1)),
+    ]
+    return "\n".join(lines)
+
+
+def change(
+    user_id: str, clicked: Film, before: list[Film], after: list[Film], elapsed_s: float
+) -> str:
+    """Format a list after a click, with the films that are new, have moved, or have left.
+
+    Args:
+        user_id: The visitor.
+        clicked: The film that was clicked on.
+        before: The recommendations before the click, as served.
+        after: Those after it.
+        elapsed_s: Seconds between the click and them.
+    """
+    film = clicked["attributes"]
+    lines = ["", f"Visitor {user_id} clicks on {_name(film)} ({', '.join(film['categories'])})"]
+    lines += [
+        f"  recommended {elapsed_s * 1000:.0f} ms after the click was accepted",
+        *_moved(before, after),
+    ]
+    stayed = {item["item_id"] for item in after}
+    left = [_name(item["attributes"]) for item in before if item["item_id"] not in stayed]
+    if left:
+        lines.append(f"  no longer:  {', '.join(left)}")
+    return "\n".join(lines)
+
+
+def _moved(before: list[Film], after: list[Film]) -> Iterator[str]:
+    places = {item["item_id"]: place for place, item in enumerate(before)}
+    for place, item in enumerate(after):
+        moved = places[item["item_id"]] - place if item["item_id"] in places else None
+        mark = (
+            "new"
+            if moved is None
+            else f"↑{moved}"
+            if moved > 0
+            else f"↓{-moved}"
+            if moved < 0
+            else ""
+        )
+        yield f"  {place + 1:>2} {_film(item['attributes'])}  {mark}".rstrip()
+
+
+def where_to_look(plan: Plan, user_id: str) -> str:
+    """Format the URLs, two commands to try, and the next steps with other data."""
+    urls = plan.urls
+    lines = ["", *(f"{name:<11} {url}/docs   {url}/metrics" for name, url in urls.items())]
+    lines += ["", f"Clicks and conversions by model: {urls['monitoring']}/", "", "Try it:"]
+    lines.append(f"  curl '{urls['serving']}/v1/recommendations/{user_id}?n=5&attributes=true'")
+    lines.append(
+        f"  curl -u {plan.write_key}: {urls['ingestion']}/v1/track"
+        " -H 'content-type: application/json' "
+        f"""-d '{{"userId": "{user_id}", "event": "click", "properties": {{"item_id": "50"}}}}'"""
+    )
+    lines += ["", f"With your own data, which is kept apart (the demo's is in {plan.directory}):"]
+    lines += [
+        "  slipstream up",
+        "  slipstream import orders.csv items.csv     (in a second terminal)",
+    ]
+    return "\n".join(lines)
+
+
+def _film(film: Film) -> str:
+    name = _name(film)
+    if len(name) > _TITLE:
+        name = name[: _TITLE - 1] + "…"
+    return f"{name:<{_TITLE}} {', '.join(film['categories'])}"
+
+
+def _name(film: Film) -> str:
+    year = film.get("release_year")
+    return f"{film['title']} ({year})" if year else str(film["title"])
+
 
 CHANGE_LIMIT_S = 2.0
 CLICKS = 3
@@ -58,7 +252,7 @@ class Demo:
         with self._preparation.explained():
             self._show(visitors, items)
         self._terminal.line(f"\nFrom the start to here: {time.perf_counter() - began:.0f} s")
-        self._terminal.show(screen.where_to_look(self._plan, visitors[0].user_id))
+        self._terminal.show(where_to_look(self._plan, visitors[0].user_id))
         return files
 
     def _show(self, visitors: list[DemoVisitor], items: pa.Table) -> None:
@@ -66,7 +260,7 @@ class Demo:
         slates = [self._recommended(visitor.user_id) for visitor in visitors]
         for visitor, slate in zip(visitors, slates, strict=True):
             self._terminal.show(
-                screen.visitor(
+                visitor_text(
                     visitor, [films[item] for item in self._sequence(visitor.user_id)], slate
                 )
             )
@@ -106,7 +300,7 @@ class Demo:
                 time.sleep(0.002)
             elapsed = time.perf_counter() - accepted
             if after is not None:
-                self._terminal.show(screen.change(visitor.user_id, film, before, after, elapsed))
+                self._terminal.show(change(visitor.user_id, film, before, after, elapsed))
                 return
             self._terminal.show(
                 f"\nThe click on {film['attributes']['title']} did not change the ten films;"

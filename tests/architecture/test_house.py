@@ -96,7 +96,7 @@ def test_fastapi_is_imported_only_by_the_chassis_and_by_routes() -> None:
         ROOT / "slipstream" / "chassis",
         *(ROOT / "services").glob("*/app.py"),
         *(ROOT / "services").rglob("api.py"),
-        *(ROOT / "services").glob("*/http"),
+        *(ROOT / "services").rglob("http"),
         ROOT
         / "slipstream_cli"
         / "benchmarks"

@@ -13,10 +13,10 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from services.features import api
+from services.features.http import reads
+from services.features.http import writes as writes_api
 from services.features.reads.feast import Planner
 from services.features.settings import FeaturesSettings
-from services.features.writes import api as writes_api
 from slipstream.broker.producer import OutgoingRecord
 from slipstream.chassis.app import create_service
 from slipstream.contracts.events import Interaction
@@ -111,7 +111,7 @@ def client() -> Iterator[TestClient]:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         registry = declare()
         # No route under test reads the lake or the stream.
-        app.state.parts = api.Parts(
+        app.state.parts = reads.Parts(
             settings=app.state.settings,
             reader=Reader(),
             lake=None,
@@ -127,7 +127,7 @@ def client() -> Iterator[TestClient]:
         FeaturesSettings(),
         description="",
         lifespan=lifespan,
-        routers=[api.feast_router, writes_api.router, api.health],
+        routers=[reads.feast_router, writes_api.router, reads.health],
     )
     with TestClient(app, raise_server_exceptions=False) as made:
         yield made

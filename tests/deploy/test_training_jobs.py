@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from services.training.metrics import TrainingMetrics
 from services.training.run import kubernetes_jobs, worker
-from services.training.run_ids import new_run_id
+from services.training.runs import new_run_id
 from services.training.settings import TrainingSection
 from tests.deploy.declared import image_environment, names_a_setting
 from tests.deploy.manifests import KUBERNETES, container, documents, kustomization, render

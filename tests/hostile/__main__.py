@@ -12,7 +12,7 @@ import click
 import httpx
 import orjson
 
-from slipstream.chassis.access.wrong_credentials import MOST_WRONG
+from slipstream.chassis.access.verifier import MOST_WRONG
 from slipstream_cli.benchmarks.empty_route import running_empty_route
 from slipstream_cli.benchmarks.load import basic_auth
 from slipstream_cli.local.processes import StartError

@@ -13,8 +13,7 @@ from click.testing import CliRunner, Result
 from pydantic import SecretStr
 from sqlalchemy import select
 
-from services.monitoring.arrivals import Arrivals
-from services.monitoring.attribution import ShownSlate
+from services.monitoring.attribution import Arrivals, ShownSlate
 from services.monitoring.migrations import MIGRATIONS as MONITORING
 from services.monitoring.repository import SlateLog
 from services.monitoring.slate_tables import slates

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from slipstream.chassis.settings import RedisSettings
 from slipstream.stores.connection import connect
-from slipstream.stores.packing import REVISION_BYTES
+from slipstream.stores.layout import REVISION_BYTES
 
 
 def keys_with(ids: Iterable[str], redis_settings: RedisSettings, namespace: str) -> Iterator[str]:

@@ -4,11 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from slipstream.broker.kafka import (
-    BrokerUnavailableError,
-    NotAcknowledgedError,
-    RecordRefusedError,
-)
+from slipstream.broker.kafka import BrokerUnavailableError, NotAcknowledgedError, RecordRefusedError
 from slipstream.broker.producer import OutgoingRecord, Producer
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.topics import INTERACTIONS

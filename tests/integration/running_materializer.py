@@ -12,8 +12,7 @@ from services.features.stream.erasure_notices import tell
 from services.features.stream.erasures import LakeErasures
 from services.features.stream.materializer import GROUP, TOPICS, Materializer
 from slipstream.broker.batch import Message
-from slipstream.broker.consumer import Consumer
-from slipstream.broker.groups import describe_group
+from slipstream.broker.consumer import Consumer, describe_group
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.log_ends import committed_offsets, log_ends
 from slipstream.broker.producer import Producer

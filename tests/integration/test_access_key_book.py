@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from services.monitoring.access import repository
-from services.monitoring.access.repository import AccessKeyBook, NameTakenError
+from services.monitoring.control import access_repository
+from services.monitoring.control.access_repository import AccessKeyBook, NameTakenError
 from services.monitoring.migrations import MIGRATIONS
 from slipstream.chassis.settings import DatabaseSettings
 from slipstream.contracts.access import AccessKey, Scope
@@ -57,7 +57,7 @@ def both(db: Engine, monkeypatch: pytest.MonkeyPatch) -> Callable[[Change, Chang
     """Makes two changes, the second one while the first has looked and not yet written; returns the
     errors, None for none.
     """
-    add = repository._add
+    add = access_repository._add
     book = AccessKeyBook(db)
 
     def make(first: Change, second: Change) -> list[Any]:
@@ -65,13 +65,13 @@ def both(db: Engine, monkeypatch: pytest.MonkeyPatch) -> Callable[[Change, Chang
             later = Future[Any]()
 
             def add_late(*arguments: Any) -> None:
-                monkeypatch.setattr(repository, "_add", add)  # the second one adds at once
+                monkeypatch.setattr(access_repository, "_add", add)  # the second one adds at once
                 other = pool.submit(second, book)
                 until(lambda: other.done() or waits(db))
                 later.set_result(other)
                 add(*arguments)
 
-            monkeypatch.setattr(repository, "_add", add_late)
+            monkeypatch.setattr(access_repository, "_add", add_late)
             done = pool.submit(first, book)
             return [done.exception(), later.result(60).exception()]
 

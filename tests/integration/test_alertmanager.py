@@ -15,7 +15,7 @@ import httpx
 import pytest
 import yaml
 
-from services.monitoring.alerting import Alert
+from services.monitoring.alert_rules import Alert
 from services.monitoring.alertmanager import AlertmanagerClient
 from slipstream.contracts.events import Severity
 from slipstream.contracts.times import now_ms

@@ -94,8 +94,8 @@ def test_rebuilding_twice_changes_nothing(shop: Shop) -> None:
 def test_a_state_that_is_ahead_of_the_lake_is_left_until_the_lake_has_come_to_it(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.features.history.catch_up.HOLD_S", 0.2)
-    monkeypatch.setattr("services.features.history.catch_up.ROUNDS", 1)
+    monkeypatch.setattr("services.features.history.backfill.HOLD_S", 0.2)
+    monkeypatch.setattr("services.features.history.backfill.ROUNDS", 1)
     shop.take(shop.events(100) + shop.events(5, "u1"))
     waiting = shop.events(4, "u1")
     shop.store.apply(waiting)
@@ -117,7 +117,7 @@ def test_a_backfill_beside_the_stream_loses_and_doubles_nothing(
     A consumer that does not pause when it is asked makes the rebuild slower, not wrong.
     """
     if not cooperative:
-        monkeypatch.setattr("services.features.history.catch_up.HOLD_S", 2.0)
+        monkeypatch.setattr("services.features.history.backfill.HOLD_S", 2.0)
     shop.take(shop.events(600))
     shop.wipe()
     stop = threading.Event()

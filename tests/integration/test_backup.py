@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, select, text
 
-from services.monitoring.access.repository import AccessKeyBook
 from services.monitoring.alert_repository import alerts
+from services.monitoring.control.access_repository import AccessKeyBook
 from services.training.records import Audit
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.settings import LakeSettings

@@ -9,16 +9,16 @@ import pytest
 from click.testing import CliRunner
 from fastapi import FastAPI, Response
 
-from services.features.history.erased_people import erase_waiting
 from services.features.history.lake_snapshot import LakeSnapshot
+from services.features.history.people import erase_waiting
 from services.features.settings import FeaturesSettings
 from slipstream.chassis.settings import LakeSettings, RedisSettings
 from slipstream.contracts.events import CatalogRecord
 from slipstream.recommender import stages
 from slipstream.recommender.fit import FitOptions, fit
+from slipstream_cli import batch as batch_histories
 from slipstream_cli.__main__ import cli
-from slipstream_cli.batch import histories as batch_histories
-from slipstream_cli.batch.histories import events_of_lake, histories
+from slipstream_cli.batch import events_of_lake, histories
 from tests.integration.backfill_shop import Shop
 from tests.integration.test_serving import running
 from tests.unit.serving.state.training_stub import TrainingStub

@@ -6,8 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from slipstream.broker.consumer import Consumer
-from slipstream.broker.groups import describe_group
+from slipstream.broker.consumer import Consumer, describe_group
 from slipstream.broker.topics import ensure_topics, physical
 from slipstream.broker.watch import PATIENCE_S, ConsumerWatch
 from slipstream.chassis.metrics import Metrics

@@ -16,9 +16,8 @@ from slipstream.contracts.positions import StreamCatalogRecord
 from slipstream.contracts.times import HOUR_MS
 from slipstream.stores.admission_protocol import DONE, FIRST, PENDING, AdmissionQuery
 from slipstream.stores.admission_store import AdmissionStore, forget_interactions
-from slipstream.stores.cluster_reads import ClusterReads
 from slipstream.stores.connection import StoreUnavailableError, connect
-from slipstream.stores.gathered_reads import Values
+from slipstream.stores.gathered_reads import ClusterReads, Values
 from slipstream.stores.keys import Keys
 from slipstream.stores.online import OnlineReader, OnlineStore
 from slipstream.stores.redis_clients import waiting_client

@@ -23,7 +23,7 @@ from slipstream.stores.online import (
     StoreUnavailableError,
 )
 from slipstream.stores.rebuild import Rebuild, RebuiltItem, RebuiltVisitor
-from slipstream.stores.redis_files import RedisFiles
+from slipstream.stores.redis_server import RedisFiles
 from tests.integration.cluster_losses import Losses, again
 from tests.integration.merge_stories import NOW, PEOPLE, Step, link, view
 from tests.integration.running_materializer import until

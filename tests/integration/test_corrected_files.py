@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from services.features.settings import FeaturesSettings
 from slipstream.contracts.events import Interaction
 from slipstream.datasets.imports.corrections import Correction
-from slipstream_cli.imports.replacement import Replacement
+from slipstream_cli.replacement import Replacement
 from tests.integration.running_materializer import members, running, steady, until
 from tests.integration.shop_stream import assert_exactly, events, link, send, send_entries
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from services.features.settings import FeaturesSection, FeaturesSettings
-from services.monitoring.access.repository import AccessKeyBook
-from services.monitoring.experiments.repository import ExperimentTable
-from services.monitoring.placements.repository import PlacementTable
+from services.monitoring.control.access_repository import AccessKeyBook
+from services.monitoring.control.experiments_repository import ExperimentTable
+from services.monitoring.control.named_records_repository import PlacementTable
 from slipstream.broker.producer import OutgoingRecord, Producer
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings

@@ -22,8 +22,8 @@ from slipstream.chassis.settings import (
     PeerSettings,
 )
 from slipstream.contracts.access import Scope
-from slipstream.contracts.erasure_ids import new_erasure_id
 from slipstream.contracts.events import CatalogRecord, ErasedVisitors, Interaction, Slate, SlateItem
+from slipstream.contracts.late_records import new_erasure_id
 from slipstream.contracts.rest import ErasureState
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import ERASED_VISITORS, INTERACTIONS, PEOPLE, RECOMMENDATIONS

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import GROUP
-from slipstream.broker.admin import admin_session
+from slipstream.broker.client import admin_session
 from slipstream.broker.topics import physical
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.events import Interaction

@@ -7,8 +7,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from slipstream.chassis.settings import DatabaseSettings
-from slipstream.stores.freed_pages import overwrite_deleted
-from slipstream.stores.metadata import DatabaseUnavailableError, engine
+from slipstream.stores.metadata import DatabaseUnavailableError, engine, overwrite_deleted
 from tests.integration.byte_search import files_with
 
 
@@ -30,7 +29,7 @@ def test_sqlite_holds_no_byte_of_a_deleted_row(tmp_path: Path) -> None:
 def test_who_uses_sqlite_meanwhile_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slipstream.stores.freed_pages._PATIENCE_S", 0.0)
+    monkeypatch.setattr("slipstream.stores.metadata._PATIENCE_S", 0.0)
     monkeypatch.setattr("slipstream.stores.metadata.BUSY_TIMEOUT_MS", 50)
     db = engine(DatabaseSettings(url=SecretStr(f"sqlite:///{tmp_path}/m.db")))
     with db.begin() as connection:
@@ -46,7 +45,7 @@ def test_who_uses_sqlite_meanwhile_is_waited_for(
 def test_postgresql_keeps_no_limit_on_locks_after_others_held_a_table(
     database_settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    monkeypatch.setattr("slipstream.stores.freed_pages._PATIENCE_S", 0.1)
+    monkeypatch.setattr("slipstream.stores.metadata._PATIENCE_S", 0.1)
     db = engine(database_settings)
     with db.begin() as connection:
         connection.execute(text("CREATE TABLE t (name TEXT)"))

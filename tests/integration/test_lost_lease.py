@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.training.announcer import Announcer
 from services.training.metrics import TrainingMetrics
 from services.training.migrations import MIGRATIONS
 from services.training.mlflow_connection import tracking_uri
-from services.training.model_event_repository import ModelEventBook
+from services.training.model_events import Announcer
 from services.training.publish import ModelPublisher
 from services.training.registry import ModelRegistry
-from services.training.repository import Repository
+from services.training.repository import ModelEventBook, Repository
 from services.training.settings import TrainingSection
 from slipstream.chassis.settings import ArtifactSettings, DatabaseSettings
 from slipstream.contracts.vocabulary import CHAMPION

@@ -17,13 +17,13 @@ from sqlalchemy import Engine, MetaData, Table, func, inspect, select, text
 from services.monitoring import alert_repository as monitoring_alerts
 from services.monitoring import migrations as monitoring_migrations
 from services.monitoring import slate_tables as monitoring_slates
-from services.monitoring.access import repository as monitoring_keys
-from services.monitoring.experiments import repository as monitoring_experiments
+from services.monitoring.control import access_repository as monitoring_keys
+from services.monitoring.control import experiments_repository as monitoring_experiments
+from services.monitoring.control import named_records_repository as monitoring_placements
 from services.monitoring.people import repository as monitoring_erasures
-from services.monitoring.placements import repository as monitoring_placements
-from services.training import audit as training_audit
+from services.training import app as training_audit
 from services.training import migrations as training_migrations
-from services.training import model_event_repository as training_events
+from services.training import repository as training_events
 from services.training import repository as training_runs
 from services.training import waiting_alert_repository as training_alerts
 from services.training.repository import Repository

@@ -6,13 +6,12 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from services.training.announcer import Announcer
 from services.training.metrics import TrainingMetrics
 from services.training.migrations import MIGRATIONS
-from services.training.model_event_repository import ModelEventBook
+from services.training.model_events import Announcer
 from services.training.publish import ModelPublisher
 from services.training.registry import ModelRegistry
-from services.training.repository import Repository
+from services.training.repository import ModelEventBook, Repository
 from services.training.settings import GateSettings, TrainingSection
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import Producer

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import redis
 
-from slipstream.stores.redis_files import RedisFiles
+from slipstream.stores.redis_server import RedisFiles
 from tests.conftest import OwnRedis
 from tests.integration.byte_search import files_with
 from tests.integration.running_materializer import until

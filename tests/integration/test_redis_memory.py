@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from services.features import app
+from services.features.app import watch_redis
 from services.features.metrics import RedisMetrics
-from services.features.stream import redis_upkeep
-from services.features.stream.redis_upkeep import watch_redis
 from slipstream.chassis.dependencies import RefusedSettingsError
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.stores.online import OnlineStore
@@ -42,7 +42,7 @@ def test_service_ends_with_a_sentence_where_redis_evicts(
 def test_memory_is_told_again_and_again_and_a_policy_set_later_is_refused(
     own_redis: OwnRedis, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_upkeep, "_LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(app, "_LOOK_EVERY_S", 0.01)
     settings, server = own_redis()
     client, registry, refused = client_of(settings), CollectorRegistry(), threading.Event()
     store = OnlineStore(settings, namespace)

@@ -5,12 +5,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from services.monitoring.access.repository import AUDIT
-from services.monitoring.arrivals import Arrivals
+from services.monitoring.attribution import Arrivals
 from services.monitoring.people.repository import ErasureLedger
+from services.monitoring.slate_tables import AUDIT
 from slipstream.contracts.events import CatalogRecord, ErasedVisitors
-from slipstream.stores.audit import AuditLog
 from slipstream.stores.lake import ERASURES, SCHEMAS, Lake
+from slipstream.stores.metadata import AuditLog
 from tests.integration.backed_up_shop import Place, place
 from tests.integration.test_backup import lake, people
 from tests.unit.training.registries import mlflow_template

@@ -11,7 +11,7 @@ from slipstream.contracts.events import Interaction
 from slipstream.contracts.times import DAY_MS
 from slipstream.features import item, visitor
 from slipstream.features.covisits import Covisit
-from slipstream.features.impressions import IMPRESSIONS_KEPT
+from slipstream.features.visitor import IMPRESSIONS_KEPT
 from slipstream.stores import layout
 from slipstream.stores.keys import Keys
 

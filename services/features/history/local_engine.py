@@ -1,26 +1,30 @@
 """Engine that folds history on this machine: visitor by visitor, then item by item.
 
-Records wait in buckets on disk, of which one at a time is in memory.
+Rows wait in buckets on disk, by the hash of an id, of which one at a time is in memory. So all rows
+of an id are read together, without the rows of all others in memory.
 """
 
+import zlib
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from services.features.history.buckets import Buckets, bucket_of
 from services.features.history.lake_snapshot import HISTORY_SCHEMA, LakeSnapshot
-from services.features.history.rebuilt_states import (
+from services.features.history.rows import FOLDED_COLUMNS, stream_interactions
+from services.features.history.sinks import (
+    Sinks,
+    chunks,
     linked_visitor,
     pairs_by_item,
     rebuilt_item,
     rebuilt_visitor,
 )
-from services.features.history.rows import FOLDED_COLUMNS, stream_interactions
-from services.features.history.sinks import Sinks, chunks
 from services.features.history.training_files import (
     KEY,
     TrainingFiles,
@@ -35,6 +39,60 @@ from slipstream.features import training_rows
 from slipstream.features.history import StreamCovisit
 from slipstream.features.training_rows import RowFilter
 from slipstream.stores.rebuild import RebuiltVisitor
+
+
+def bucket_of(ids: pa.Array, buckets: int) -> NDArray[np.int64]:
+    """The number of each id's bucket, which is the same in every process."""
+    encoded = ids.dictionary_encode()
+    hashed = np.array(
+        [zlib.crc32(each.encode()) % buckets for each in encoded.dictionary.to_pylist()], np.int64
+    )
+    numbers: NDArray[np.int64] = hashed[encoded.indices.to_numpy(zero_copy_only=False)]
+    return numbers
+
+
+class Buckets:
+    """Rows that are written once, then read bucket by bucket, each any number of times."""
+
+    def __init__(self, folder: Path, name: str, schema: pa.Schema, buckets: int) -> None:
+        self._folder, self._name, self._schema = folder, name, schema
+        self.buckets = buckets
+        self._writers: dict[int, Any] = {}
+
+    def add(self, batch: pa.RecordBatch, numbers: NDArray[np.int64]) -> None:
+        """Put each row into the bucket whose number stands at its index."""
+        order = np.argsort(numbers, kind="stable")
+        ordered = batch.take(pa.array(order))
+        starts = np.searchsorted(numbers[order], np.arange(self.buckets + 1))
+        for bucket, (begin, end) in enumerate(pairwise(starts)):
+            if end > begin:
+                self._writer(bucket).write_batch(ordered.slice(begin, end - begin))
+
+    def read(self, bucket: int) -> pa.Table:
+        """All rows of a bucket, in the order in which they were added.
+
+        No rows can be added after the first read.
+        """
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+        path = self._path(bucket)
+        if not path.exists():
+            return self._schema.empty_table()
+        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
+            return stream.read_all()
+
+    def _writer(self, bucket: int) -> Any:
+        if bucket not in self._writers:
+            options = pa.ipc.IpcWriteOptions(compression="lz4")
+            self._writers[bucket] = pa.ipc.new_stream(
+                str(self._path(bucket)), self._schema, options=options
+            )
+        return self._writers[bucket]
+
+    def _path(self, bucket: int) -> Path:
+        return self._folder / f"{self._name}-{bucket:05}.arrows"
+
 
 # Events in a bucket. It takes some hundred MB while it is folded.
 BUCKET_ROWS: Final = 100_000

@@ -2,13 +2,15 @@
 
 Spark groups the records of each visitor and item, and its workers fold them by the functions that
 the local engine uses. Workers write training rows; states are written by the process that started
-the run. Spark needs an extra package on every machine to read a Delta table. So it reads the
-version's Parquet files, as deltalake lists them.
+the run.
+
+Spark needs an extra package on every machine to read a Delta table. So it reads the version's
+Parquet files, as deltalake lists them.
 """
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,26 +18,115 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from services.features.history import spark_functions as functions
-from services.features.history.lake_snapshot import HISTORY_SCHEMA, LakeSnapshot
-from services.features.history.rebuilt_states import linked_visitor
-from services.features.history.rows import FOLDED_COLUMNS
-from services.features.history.sinks import Sinks, chunks
+from services.features.history.lake_snapshot import HISTORY_SCHEMA, CatalogHistory, LakeSnapshot
+from services.features.history.rows import FOLDED_COLUMNS, stream_interactions
+from services.features.history.sinks import (
+    Sinks,
+    chunks,
+    demand_masses,
+    linked_visitor,
+    pairs_by_item,
+    rebuilt_item,
+    rebuilt_visitor,
+)
 from services.features.history.training_files import (
     KEY,
     TrainingFiles,
+    as_batch,
     item_schema,
     row_schema,
     visitor_schema,
 )
+from slipstream.contracts.positions import StreamInteraction
 from slipstream.contracts.progress import Progress, ProgressStep
-from slipstream.features import demand
+from slipstream.features import demand, training_rows
 from slipstream.stores import layout
 from slipstream.stores.lake import INTERACTIONS
 from slipstream.stores.rebuild import RebuiltItem, RebuiltVisitor
 
 if TYPE_CHECKING:
+    import pandas as pd
     from pyspark.sql import DataFrame, SparkSession
+
+
+# Columns of the frames below, as Spark writes a schema.
+VISITORS: Final = "user_id string, state binary, last_received long"
+ITEMS: Final = "item_id string, state binary, last_received long, masses array<double>"
+PAIRS: Final = "source string, offset long, item_id string, neighbour string, at long"
+_PAIR_COLUMNS: Final = ("source", "offset", "item_id", "neighbour", "at")
+_NO_REVISION: Final = bytes(layout.REVISION_BYTES)
+
+
+def visitor_state(broadcast: Any, frame: "pd.DataFrame") -> "pd.DataFrame":
+    """The encoded state of the visitor whose records these are."""
+    catalog: CatalogHistory = broadcast.value
+    visitor, _ = rebuilt_visitor(catalog, frame["visitor"].iloc[0], _records(frame))
+    return _frame(
+        [
+            (
+                visitor.user_id,
+                layout.encode_visitor(visitor.state, _NO_REVISION),
+                visitor.last_received,
+            )
+        ],
+        VISITORS,
+    )
+
+
+def visitor_pairs(broadcast: Any, frame: "pd.DataFrame") -> "pd.DataFrame":
+    """The pairs of items that a visitor's records make."""
+    catalog: CatalogHistory = broadcast.value
+    _, pairs = rebuilt_visitor(catalog, frame["visitor"].iloc[0], _records(frame))
+    return _frame([(source, offset, *pair) for source, offset, pair in pairs], PAIRS)
+
+
+def item_state(
+    half_lives_ms: Sequence[float], events: "pd.DataFrame", pairs: "pd.DataFrame"
+) -> "pd.DataFrame":
+    """The encoded state of the item whose records and pairs these are, with its demand."""
+    records = _records(events)
+    item_id: str = events["item_id"].iloc[0]
+    rows = zip(*(pairs[name].tolist() for name in _PAIR_COLUMNS), strict=True)
+    item = rebuilt_item(item_id, records, pairs_by_item(rows).get(item_id, []))
+    encoded = layout.encode_item(item.state, _NO_REVISION)
+    return _frame(
+        [(item_id, encoded, item.last_received, demand_masses(records, half_lives_ms))], ITEMS
+    )
+
+
+def visitor_rows(
+    broadcast: Any, since_ms: int | None, until_ms: int | None, frame: "pd.DataFrame"
+) -> "pd.DataFrame":
+    """The visitor halves of training rows, of the visitor whose records these are."""
+    catalog: CatalogHistory = broadcast.value
+    asked = training_rows.rows_between(since_ms, until_ms)
+    rows = training_rows.visitor_rows(
+        frame["visitor"].iloc[0],
+        _records(frame),
+        asked,
+        catalog.item_attributes,
+        catalog.attributes,
+    )
+    return as_batch(rows, visitor_schema(catalog.attributes)).to_pandas()
+
+
+def item_rows(since_ms: int | None, until_ms: int | None, frame: "pd.DataFrame") -> "pd.DataFrame":
+    """The item halves of training rows, of the item whose records these are."""
+    return as_batch(
+        training_rows.item_rows(_records(frame), training_rows.rows_between(since_ms, until_ms)),
+        item_schema(),
+    ).to_pandas()
+
+
+def _records(frame: "pd.DataFrame") -> list[StreamInteraction]:
+    return stream_interactions({name: frame[name].tolist() for name in FOLDED_COLUMNS})
+
+
+def _frame(rows: Iterable[tuple[Any, ...]], columns: str) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(list(rows), columns=[column.split()[0] for column in columns.split(", ")])
+
 
 _STATES_AT_ONCE: Final = 500
 
@@ -112,9 +203,7 @@ class SparkEngine:
         if sinks.visitors is not None:
             unseen = set(self._snapshot.catalog.merged.values())
             for rows in _row_chunks(
-                by_visitor.applyInPandas(
-                    partial(functions.visitor_state, catalog), functions.VISITORS
-                )
+                by_visitor.applyInPandas(partial(visitor_state, catalog), VISITORS)
             ):
                 unseen.difference_update(row["user_id"] for row in rows)
                 sinks.visitors([self._visitor(row) for row in rows])
@@ -122,12 +211,12 @@ class SparkEngine:
                 [linked_visitor(self._snapshot.catalog, user_id) for user_id in sorted(unseen)]
             )
         self._progress(ProgressStep("items", 0.0))
-        pairs = by_visitor.applyInPandas(partial(functions.visitor_pairs, catalog), functions.PAIRS)
+        pairs = by_visitor.applyInPandas(partial(visitor_pairs, catalog), PAIRS)
         on_items = (
             events.where("item_id is not null").groupBy("item_id").cogroup(pairs.groupBy("item_id"))
         )
         states = on_items.applyInPandas(
-            partial(functions.item_state, demand.half_lives(self._half_life_ms)), functions.ITEMS
+            partial(item_state, demand.half_lives(self._half_life_ms)), ITEMS
         )
         for rows in _row_chunks(states):
             if sinks.items is not None:
@@ -170,15 +259,13 @@ class SparkEngine:
 
         attributes = self._snapshot.catalog.attributes
         of_visitors = events.groupBy("visitor").applyInPandas(
-            partial(functions.visitor_rows, catalog, since_ms, until_ms),
+            partial(visitor_rows, catalog, since_ms, until_ms),
             from_arrow_schema(visitor_schema(attributes)),
         )
         of_items = (
             events.where("item_id is not null")
             .groupBy("item_id")
-            .applyInPandas(
-                partial(functions.item_rows, since_ms, until_ms), from_arrow_schema(item_schema())
-            )
+            .applyInPandas(partial(item_rows, since_ms, until_ms), from_arrow_schema(item_schema()))
         )
         joined = of_visitors.join(of_items, list(KEY)).select(*row_schema(attributes).names)
         joined.sortWithinPartitions("user_id", "timestamp", "event_id").write.mode(

@@ -1,7 +1,7 @@
 """Reads of feature views: the states and attributes that each view's features are computed from.
 
 A request's states are read in one round trip. Views that are computed from the attributes of items
-take a second one.
+take a second one. All features of one view for one entity are for people to look at.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,17 +9,21 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from slipstream.contracts.times import HOUR_MS
-from slipstream.features.affinity import Attributes, affinity_features
-from slipstream.features.declarations import FeatureRegistry
 from slipstream.features.item import MOVING, ItemState, item_features, neighbour_features
-from slipstream.features.request import RequestContext, request_features
-from slipstream.features.session import session_features
+from slipstream.features.request import (
+    Attributes,
+    RequestContext,
+    affinity_features,
+    request_features,
+    session_features,
+)
 from slipstream.features.views import (
     ITEM,
     ITEM_NEIGHBOURS,
     REQUEST,
     SESSION,
     VISITOR,
+    FeatureRegistry,
     FeatureView,
     affinity_view,
 )
@@ -133,7 +137,7 @@ class ItemReads:
         hour, key = now_ms // HOUR_MS, (item_id, names)
         cached = self._cached.get(key)
         # A state that is read again without having been written is the same object (see
-        # `slipstream.stores.state_cache`).
+        # `slipstream.stores.layout`).
         if cached is None or cached[0] is not state or cached[1] != hour:
             steady = item_features(state, now_ms, [name for name in names if name not in MOVING])
             self._cached.pop(key, None)
@@ -228,3 +232,73 @@ async def read_entities(
         if entry is not None and not entry.deleted
     }
     return Entities(visitors, seen_items, attributes)
+
+
+async def entity_features(
+    reader: OnlineReader, plan: ReadPlan, entity_id: str, now_ms: int
+) -> dict[str, Any] | None:
+    """A view's features of a visitor or an item at `now_ms`, with the counts of its state.
+
+    With the view `visitor` the stored sequence and impressions are given, too.
+
+    Args:
+        reader: The online store.
+        plan: The plan of all features of a stored or derived view.
+        entity_id: The id of the visitor or of the item.
+        now_ms: The moment, in ms since the epoch.
+
+    Returns:
+        The body of `EntityFeatures`; None when the entity is unknown.
+
+    Raises:
+        StoreUnavailableError: Redis does not answer.
+    """
+    ((read, _),) = plan.views
+    entities = await read_entities(reader, plan, {read.view.join_key: [entity_id]})
+    state = read.states(entities).get(entity_id)
+    if state is None:
+        return None
+    detail = {
+        "view": read.view.name,
+        "entity_id": entity_id,
+        "features": plan.values(read.compute(entity_id, entities, now_ms, plan.names)),
+        "counts": state.counts,
+        "first_seen": state.first_seen,
+        "last_seen": state.last_seen,
+    }
+    if isinstance(state, VisitorState) and read.view is VISITOR:
+        detail["sequence"] = [event._asdict() for event in state.sequence]
+        detail["impressions"] = [each._asdict() for each in state.impressions]
+    return detail
+
+
+async def pair_features(
+    reader: OnlineReader, plan: ReadPlan, user_id: str, item_id: str, offset: int, now_ms: int
+) -> dict[str, Any]:
+    """A view's features of a visitor, an item and the moment `now_ms`.
+
+    A visitor or an item that was never seen has the features' defaults.
+
+    Args:
+        reader: The online store.
+        plan: The plan of all features of a request-time view.
+        user_id: The visitor's id.
+        item_id: The item's id.
+        offset: Minutes of the request's time from UTC.
+        now_ms: The moment, in ms since the epoch.
+
+    Returns:
+        The body of `PairFeatures`.
+
+    Raises:
+        StoreUnavailableError: Redis does not answer.
+    """
+    ((read, _),) = plan.views
+    entities = await read_entities(reader, plan, {USER: [user_id], ITEM_ID: [item_id]})
+    computed = read.compute((user_id, item_id, offset), entities, now_ms, plan.names)
+    return {
+        "view": read.view.name,
+        "user_id": user_id,
+        "item_id": item_id,
+        "features": plan.values(computed),
+    }

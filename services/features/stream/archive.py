@@ -13,12 +13,7 @@ from services.features.history.rows import TABLES, Row, as_table
 from slipstream.broker.batch import Batch
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.positions import Position, Source
-from slipstream.stores.lake import (
-    INTERACTIONS,
-    Lake,
-    LakeConflictError,
-    LakeUnavailableError,
-)
+from slipstream.stores.lake import INTERACTIONS, Lake, LakeConflictError, LakeUnavailableError
 
 log = get_logger(__name__)
 

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Sequence
 from typing import Final
 
-from services.features.history.erased_people import ErasedPerson
+from services.features.history.people import ErasedPerson
 from services.features.history.receipts import newest_erasure
 from slipstream.broker.producer import OutgoingRecord, Producer
 from slipstream.chassis.logging import get_logger
@@ -14,7 +14,7 @@ from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import ERASED_VISITORS
 from slipstream.stores.lake import ERASURES, Lake, LakeUnavailableError
 from slipstream.stores.online import StoreUnavailableError
-from slipstream.stores.redis_files import RedisFiles
+from slipstream.stores.redis_server import RedisFiles
 
 log = get_logger(__name__)
 

@@ -1,32 +1,36 @@
 """The loop that turns the stream into state.
 
 A batch takes effect online at once and in the lake in portions. Its offsets are committed after
-both.
+both. The loop waits for the end of an outage of a store, which readiness checks name, and pauses
+for a rebuild of the online store. It answers questions about its progress along the stream.
 """
 
 import contextlib
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
 from typing import Final
 
 from services.features.metrics import FeaturesMetrics
 from services.features.settings import FeaturesSettings
-from services.features.stream.announcements import FeatureAnnouncer
 from services.features.stream.archive import Archive
-from services.features.stream.commits import DurableCommits
-from services.features.stream.log_lineages import LogLineages
-from services.features.stream.online_effects import OnlineEffects
-from services.features.stream.outages import StoreOutages
-from services.features.stream.people import PeopleChanges, placed
-from services.features.stream.progress import StreamProgress, StreamProgressReporter
-from services.features.stream.rebuild_hold import RebuildHold
-from services.features.stream.repeats import Repeats
-from services.features.stream.rollbacks import RollbackWatch, StoreRolledBackError
-from services.features.stream.screening import Limits, missed_patches, screen
+from services.features.stream.commits import (
+    DurableCommits,
+    LogLineages,
+    RollbackWatch,
+    StoreRolledBackError,
+)
+from services.features.stream.online_effects import (
+    FeatureAnnouncer,
+    OnlineEffects,
+    PeopleChanges,
+    placed,
+)
+from services.features.stream.screening import Limits, Repeats, missed_patches, screen
 from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.log_ends import log_ends
@@ -39,11 +43,135 @@ from slipstream.contracts.late_records import without_late
 from slipstream.contracts.positions import Source
 from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.contracts.topics import HISTORY, RECOMMENDATIONS
-from slipstream.stores.lake import Lake, LakeUnavailableError
+from slipstream.stores.lake import INTERACTIONS, Lake, LakeUnavailableError
 from slipstream.stores.lake_lease import LakeLease
 from slipstream.stores.online import OnlineStore, StoreTooNewError, StoreUnavailableError
 
 log = get_logger(__name__)
+
+_ASK_EVERY_S: Final = 0.25
+
+
+class StoreOutages:
+    """Outages that reading waits for.
+
+    `redis` and `lake` say why a store can't be used; None while it can. The caller clears them
+    after a use that succeeded: a Redis that is full or read-only answers, but takes no writes.
+    """
+
+    def __init__(self, store: OnlineStore, lake: Lake, watch: ConsumerWatch) -> None:
+        self._store, self._lake, self._watch = store, lake, watch
+        self.redis: str | None = None
+        self.lake: str | None = None
+
+    def wait_for_redis(self, error: StoreUnavailableError, stop: threading.Event) -> bool:
+        """Wait until Redis answers; False when `stop` was set before that."""
+        self.redis = str(error)
+        log.error("the online store can't be written; reading waits", reason=str(error))
+        return self._wait(self._store.ping, stop)
+
+    def wait_for_lake(self, error: LakeUnavailableError, stop: threading.Event) -> bool:
+        """Wait until the lake answers; False when `stop` was set before that."""
+        self.lake = str(error)
+        log.error("the lake can't be searched for repeats; reading waits", reason=str(error))
+        return self._wait(lambda: self._lake.version(INTERACTIONS), stop)
+
+    def _wait(self, question: Callable[[], object], stop: threading.Event) -> bool:
+        while not stop.wait(_ASK_EVERY_S):
+            self._watch.update()
+            try:
+                question()
+            except (StoreUnavailableError, LakeUnavailableError):
+                continue
+            return True
+        return False
+
+
+# A rebuild asks for a pause of 30 s, and waits for half of it.
+_HOLD_ASKED_EVERY_S: Final = 0.5
+
+
+class RebuildHold:
+    """The pause that a rebuild asks for, so that the lake comes to where the online store is."""
+
+    def __init__(self, store: OnlineStore) -> None:
+        self._store = store
+        self._asked_for, self._ask_at = False, 0.0
+
+    def asked_for(self) -> bool:
+        """Whether a rebuild waits. Redis is asked now and then only, since rebuilds are rare."""
+        if time.monotonic() >= self._ask_at:
+            self._ask_at = time.monotonic() + _HOLD_ASKED_EVERY_S
+            with contextlib.suppress(StoreUnavailableError):
+                self._asked_for = self._store.held()
+        return self._asked_for
+
+
+@dataclass(frozen=True, slots=True)
+class StreamProgress:
+    """Progress along the stream at one moment.
+
+    `applied` counts records since the start, `lag` those of the assigned partitions that are not
+    yet read. `watermark` is the newest event time applied, in ms. `caught_up`: at a moment after
+    the question, everything on the assigned partitions was read, applied online and in the lake.
+    """
+
+    applied: int
+    lag: int
+    watermark: int
+    caught_up: bool
+
+
+class StreamProgressReporter:
+    """Progress of one consumer. The thread that polls advances and answers; any thread asks."""
+
+    def __init__(self, watch: ConsumerWatch, archive: Archive, measured: FeaturesMetrics) -> None:
+        self._watch, self._archive, self._measured = watch, archive, measured
+        self._progress = StreamProgress(0, 0, 0, False)
+        self._answers = threading.Condition()
+        self._questions = self._answered = 0
+
+    @property
+    def watermark(self) -> int:
+        """The newest event time applied, in ms."""
+        return self._progress.watermark
+
+    def advance(self, applied: int, newest: int) -> None:
+        """Count `applied` more records; `newest` is their newest event time in ms, 0 for none."""
+        before = self._progress
+        watermark = max(before.watermark, newest)
+        self._progress = StreamProgress(before.applied + applied, before.lag, watermark, False)
+        self._measured.watermark.set(watermark / 1000)
+
+    def ask(self, timeout_s: float) -> StreamProgress:
+        """The progress, with the lag as the broker tells it now.
+
+        Without an answer in time it is the last known, and not caught up.
+        """
+        with self._answers:
+            self._questions += 1
+            question = self._questions
+            if self._answers.wait_for(lambda: self._answered >= question, timeout_s):
+                return self._progress
+        return replace(self._progress, caught_up=False)
+
+    def answer(self, consumer: Consumer) -> None:
+        """Answer the questions that wait.
+
+        They are counted before the broker is asked, so the answer covers every record that was on
+        the topics when a question came.
+        """
+        questions = self._questions
+        if questions == self._answered:
+            return
+        remaining, before = consumer.remaining(), self._progress
+        lag = self._watch.lag if remaining is None else remaining
+        caught_up = remaining == 0 and self._archive.empty
+        with self._answers:
+            self._progress = StreamProgress(before.applied, lag, before.watermark, caught_up)
+            self._answered = questions
+            self._answers.notify_all()
+
 
 TOPICS: Final = HISTORY
 GROUP: Final = "features"

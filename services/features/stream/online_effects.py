@@ -1,17 +1,165 @@
-"""Effects of a batch on the online store: states, trending, the catalogue, merges and erasures."""
+"""Effects of a batch on the online store, and the records that tell of them.
 
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
-from typing import Any
+The effects are states, trending, the catalogue, merges and erasures: links of visitors to users,
+and erasures of users, come as records of the catalogue. The records are feature updates and dead
+letters.
+"""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, Final
 
 from services.features.metrics import FeaturesMetrics
-from services.features.stream.people import PeopleChanges, is_of_people, merge_and_erase
 from slipstream.broker.batch import Message
-from slipstream.contracts.events import CatalogRecord
-from slipstream.contracts.positions import Position, StreamCatalogRecord, StreamInteraction
-from slipstream.contracts.topics import CATALOG, INTERACTIONS, PEOPLE
-from slipstream.features.visitor import VisitorState
+from slipstream.broker.producer import OutgoingRecord, Producer
+from slipstream.contracts.events import CatalogRecord, DeadLetter, FeatureUpdate
+from slipstream.contracts.positions import Cut, Position, StreamCatalogRecord, StreamInteraction
+from slipstream.contracts.times import now_ms
+from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, FEATURE_UPDATES, INTERACTIONS, PEOPLE
+from slipstream.features.views import RECOMMENDER, VISITOR
+from slipstream.features.visitor import VisitorState, visitor_features
 from slipstream.stores.online import OnlineStore
+
+# Features of a visitor that an update carries.
+_ANNOUNCED: Final = RECOMMENDER.of(VISITOR)
+# Letters of one service share a partition, and so keep their order.
+_LETTER_KEY: Final = "features"
+
+
+class FeatureAnnouncer:
+    """Sends feature updates, up to a rate, and dead letters, all of them."""
+
+    def __init__(
+        self,
+        producer: Producer,
+        updates_per_s: int,
+        measured: FeaturesMetrics,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._producer, self._measured, self._clock = producer, measured, clock
+        self._updates_per_s = float(updates_per_s)
+        # Updates that may be sent now; each second adds `updates_per_s`, up to as many.
+        self._updates_left, self._counted_at = self._updates_per_s, clock()
+
+    def send_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Publish dead letters, and wait until the broker has them.
+
+        Raises `BrokerUnavailableError`.
+        """
+        if letters:
+            asyncio.run(
+                self._producer.publish(
+                    [
+                        OutgoingRecord(DEAD_LETTERS, _LETTER_KEY, letter, letter.request_id)
+                        for letter in letters
+                    ]
+                )
+            )
+        for letter in letters:
+            self._measured.rejected.labels(letter.code).inc()
+
+    def send_updates(
+        self, visitors: Mapping[str, VisitorState], request_ids: Mapping[str, str], watermark: int
+    ) -> None:
+        """Send the features of changed visitors as of each one's last event.
+
+        Above the rate a random sample is sent. Nobody waits for the broker.
+
+        Args:
+            visitors: The changed states by user id.
+            request_ids: The request id of each visitor's newest message; "" where there is none.
+            watermark: Newest event time applied, in ms.
+        """
+        now = self._clock()
+        gained = (now - self._counted_at) * self._updates_per_s
+        self._updates_left = min(self._updates_per_s, self._updates_left + gained)
+        self._counted_at = now
+        announced = list(visitors.items())
+        if len(announced) > self._updates_left:
+            announced = random.sample(announced, int(self._updates_left))
+        self._updates_left -= len(announced)
+        self._producer.send_all(
+            [
+                OutgoingRecord(
+                    FEATURE_UPDATES,
+                    user_id,
+                    FeatureUpdate(
+                        view="visitor",
+                        entity_id=user_id,
+                        features=visitor_features(state, state.last_seen, _ANNOUNCED),
+                        watermark=watermark,
+                        updated_at=now_ms(),
+                    ),
+                    request_ids.get(user_id, ""),
+                )
+                for user_id, state in announced
+            ]
+        )
+
+
+@dataclass(slots=True)
+class PeopleChanges:
+    """Changes that links and erasures made online.
+
+    `visitors` holds the changed states by user id; `links` counts links by outcome, `erasures` the
+    users that were erased. `without_effect` has the positions of pages' links that linked nobody.
+    """
+
+    visitors: dict[str, VisitorState] = field(default_factory=dict)
+    links: Counter[str] = field(default_factory=Counter)
+    erasures: int = 0
+    without_effect: set[Position] = field(default_factory=set)
+
+
+def is_of_people(record: CatalogRecord) -> bool:
+    """Whether the record is a link or an erasure, not an entry to be stored."""
+    return record.entity == "identity" or (record.entity == "user" and record.deleted)
+
+
+def placed(messages: Sequence[Message[Any]], ends: Callable[[], Cut]) -> list[Message[Any]]:
+    """The messages, where every request to erase has a cut.
+
+    Ingestion gives it. A request that was pushed, or sent by an older version, gets the ends of the
+    topics at this moment.
+    """
+    ends = cache(ends)  # They are asked for once.
+    return [
+        replace(message, record=message.record.model_copy(update={"cut": ends()}))
+        if isinstance(message.record, CatalogRecord)
+        and is_of_people(message.record)
+        and message.record.deleted
+        and not message.record.cut
+        else message
+        for message in messages
+    ]
+
+
+def merge_and_erase(
+    store: OnlineStore, messages: Iterable[Message[CatalogRecord]]
+) -> PeopleChanges:
+    """Erase users, then merge linked visitors, in the online store.
+
+    The order between the two does not matter: each erasure and link has its place in the log.
+    Raises `StoreUnavailableError`.
+    """
+    links, changes = list[StreamCatalogRecord](), PeopleChanges()
+    for message in messages:
+        record = StreamCatalogRecord(*message.position, message.record)
+        if record.record.entity == "identity":
+            links.append(record)
+        else:
+            store.erase(record)
+            changes.erasures += 1
+    linked = store.link(links)
+    changes.visitors, changes.links = linked.changed, linked.outcomes
+    changes.without_effect = linked.without_effect
+    return changes
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,14 @@
 """REST routes about persons: receipts of erasures, and what is kept of visitors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
+import orjson
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 
-from services.monitoring.people.export import exported
 from services.monitoring.people.receipts import receipt
 from services.monitoring.people.repository import ErasureLedger
 from services.monitoring.repository import SlateLog
@@ -17,8 +17,21 @@ from slipstream.chassis.access.guard import requires
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.chassis.errors import NotFoundError, UnavailableError
 from slipstream.contracts.access import Scope
-from slipstream.contracts.erasure_ids import may_be_on_its_way
+from slipstream.contracts.late_records import may_be_on_its_way
 from slipstream.contracts.rest import ErasureReceipt, ErasureState, ModelsBeforeErasure, Problem
+
+# Columns that hold JSON.
+_DOCUMENTS: Final = ("items", "features")
+
+
+def exported(slates: SlateLog, visitor_ids: Collection[str]) -> Iterator[bytes]:
+    """Slates that these visitors were shown, their shadows, and responses: one JSON object a line,
+    `kind` first, in the order of their ids.
+    """
+    for kind, row in slates.rows_of(visitor_ids):
+        opened = {name: orjson.loads(row[name]) for name in _DOCUMENTS if name in row}
+        yield orjson.dumps({"kind": kind, **row, **opened}) + b"\n"
+
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     202: {"model": ErasureReceipt, "description": "accepted; features has not read it"},

@@ -23,8 +23,8 @@ from sqlalchemy import (
     update,
 )
 
-from services.monitoring.access.repository import AUDIT
 from services.monitoring.slate_tables import (
+    AUDIT,
     insert_new,
     keeping_greater,
     responses,
@@ -36,9 +36,7 @@ from slipstream.contracts.events import CatalogRecord, ErasedVisitors
 from slipstream.contracts.late_records import ErasureMark, visitor_digest
 from slipstream.contracts.positions import Cut
 from slipstream.contracts.rest import AuditRecord
-from slipstream.stores.audit import insert_audit
-from slipstream.stores.freed_pages import overwrite_deleted
-from slipstream.stores.metadata import new_metadata
+from slipstream.stores.metadata import insert_audit, new_metadata, overwrite_deleted
 
 TABLES: Final = new_metadata()
 

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from slipstream.contracts.events import EventType, Id, Millis
 from slipstream.contracts.placements import BoostRule
 from slipstream.contracts.vocabulary import MAX_ID_BYTES
-from slipstream.filters.texts import FilterText
+from slipstream.filters.expressions import FilterText
 from slipstream.slates.catalogue.columns import LONGEST_CATEGORY
 from slipstream.slates.slate_request import MOST_ITEMS
 

@@ -8,7 +8,7 @@ from services.serving.http.bodies import MOST_EXCLUDED, ItemSlateQuery
 from services.serving.request.audiences import Audience
 from slipstream.contracts.events import Id
 from slipstream.contracts.rest import RecommendationResponse
-from slipstream.filters.texts import FilterText
+from slipstream.filters.expressions import FilterText
 from slipstream.slates.slate_request import MOST_ITEMS
 
 # Most items of a cart whose companions are asked for.

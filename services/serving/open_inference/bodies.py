@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from services.serving.open_inference.messages import InferenceRequest
-from slipstream.chassis.body_schemas import body_schema
+from slipstream.chassis.bodies import body_schema
 
 
 class InferenceError(BaseModel):

@@ -9,8 +9,7 @@ from services.serving.http.bodies import MOST_BOOSTS, Boost, Share
 from services.serving.replay.comparison import Difference, ListDiff
 from slipstream.contracts.placements import MOST_RULES, PlacementPolicy, RuleName
 from slipstream.contracts.rest import RecommendedItem
-from slipstream.filters.expressions import FilterError
-from slipstream.filters.texts import FilterText
+from slipstream.filters.expressions import FilterError, FilterText
 from slipstream.slates.arranging.policies import CompiledPolicy
 
 

@@ -14,8 +14,7 @@ import threading
 from typing import Any
 
 from services.training.run.dataset import TooLittleDataError
-from services.training.run.job import Order
-from services.training.run.progress import ProgressReporter
+from services.training.run.job import Order, ProgressReporter
 from services.training.run.train import train
 from slipstream.chassis.logging import configure_logging, get_logger, request_id
 

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from services.training.gate import Comparison, Measurements
 from services.training.run.dataset import Moment
 from slipstream.contracts.progress import Progress, ProgressStep
-from slipstream.evaluation.cohorts import ALL, cohorts
-from slipstream.evaluation.figures import DEPTH, Figures, K, Past, figures
+from slipstream.evaluation.figures import ALL, DEPTH, Figures, K, Past, cohorts, figures
 from slipstream.evaluation.metrics import ndcg
 from slipstream.evaluation.significance import bootstrap_difference
 from slipstream.models.blend import initial_blend

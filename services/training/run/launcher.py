@@ -1,13 +1,16 @@
 """Launcher: how the service has a run computed, and how that may end.
 
 `process.py` starts a process beside the service, `remote.py` leaves the run to another machine.
+Work that needs a server which is unavailable for a while is tried again.
 """
 
 import threading
 from collections.abc import Callable, Collection
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from services.training.run.job import Job, TrainingResult
+from slipstream.chassis.dependencies import DependencyUnavailableError, StandbyError
+from slipstream.chassis.logging import get_logger
 
 
 class RunFailedError(Exception):
@@ -59,3 +62,34 @@ class Launcher(Protocol):
 
     def forget_all_but(self, run_ids: Collection[str]) -> None:
         """Delete what is left of all others, which a killed service could not delete."""
+
+
+log = get_logger(__name__)
+
+# Seconds between tries.
+RETRY_S: Final = 2.0
+
+Result = TypeVar("Result")
+
+
+class PostponedError(Exception):
+    """The service ends before the servers answer; the next one makes up for the work."""
+
+
+def until_answered(attempt: Callable[[], Result], stop: threading.Event) -> Result:
+    """The result of `attempt`, which is called again as long as a server does not answer.
+
+    Other errors pass. Raises PostponedError where a server does not answer and `stop` is set, or
+    another instance acts by now.
+    """
+    warned = False
+    while True:
+        try:
+            return attempt()
+        except DependencyUnavailableError as error:
+            if stop.is_set() or isinstance(error, StandbyError):
+                raise PostponedError(str(error)) from error
+            if not warned:
+                log.warning("work waits", waits_for=error.dependency, reason=str(error))
+            warned = True
+            stop.wait(RETRY_S)

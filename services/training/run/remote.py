@@ -8,10 +8,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from services.training.retry import PostponedError
 from services.training.run.exchange import Exchange, RunFiles
 from services.training.run.job import Job, TrainingResult
-from services.training.run.launcher import GivenUpError, KilledError, RunFailedError
+from services.training.run.launcher import GivenUpError, KilledError, PostponedError, RunFailedError
 from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.logging import get_logger, request_id
 

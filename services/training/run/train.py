@@ -2,18 +2,28 @@
 
 It knows no registry, no broker and no HTTP, and runs in a process of its own. `publish.py` in the
 service decides about the bundle.
+
+Events are held out of the fit, for the questions that challenger and champion are asked. A sample
+of visitors is evidence for people, with both models' lists: they are drawn by seed, some of each
+cohort, and not chosen, and their ids are not kept. The commit and the versions of the environment
+reproduce the figures, its machine explains the times.
 """
 
-from dataclasses import replace
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from services.training.erasures.lake_erasures import Erasures
-from services.training.run.code_version import code_commit
+from services.training.lake_erasures import Erasures
 from services.training.run.dataset import (
     Dataset,
     Moment,
@@ -23,9 +33,7 @@ from services.training.run.dataset import (
     read_dataset,
     require,
 )
-from services.training.run.environment import environment
-from services.training.run.held_out import hold_out
-from services.training.run.job import Job, TrainingResult
+from services.training.run.job import Job, ProgressReporter, Sample, SampleItem, TrainingResult
 from services.training.run.judge import (
     CHALLENGER,
     CHAMPION,
@@ -36,13 +44,11 @@ from services.training.run.judge import (
     judge,
     popularity_of,
 )
-from services.training.run.progress import ProgressReporter
-from services.training.run.samples import samples
 from services.training.settings import TrainingSection
 from slipstream.contracts.bundle import Histogram, Manifest
 from slipstream.contracts.vocabulary import IMPRESSION, SIGNAL_WEIGHTS
 from slipstream.evaluation.drift import histogram, reference_bins
-from slipstream.evaluation.figures import Past
+from slipstream.evaluation.figures import ALL, K, Past
 from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.features.visitor import visitor_features
 from slipstream.models.base import EventWeights, InteractionLog
@@ -53,7 +59,172 @@ from slipstream.recommender.holdout import sample
 from slipstream.recommender.memory import peak_memory_mb
 from slipstream.recommender.profiles import PROFILES
 from slipstream.recommender.refit import refit
+from slipstream.recommender.stages import Event, recommend
 from slipstream.stores.lake import Lake
+
+
+def code_commit() -> str | None:
+    """The full hash, with `+` when tracked files were changed since; None outside a repository."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here), *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=5, check=True
+        ).stdout.strip()
+
+    try:
+        # Only a repository that holds this very file counts: a virtual environment may lie inside
+        # another project's.
+        if not git("ls-files", "--", Path(__file__).name):
+            return None
+        return git("rev-parse", "HEAD") + (
+            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+_PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "optuna", "slipstream")
+
+
+def environment() -> dict[str, str]:
+    """Python, platform, processors of this process, and versions of installed packages."""
+    processors = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    )
+    described = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": str(processors),
+    }
+    for name in _PACKAGES:
+        try:
+            described[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return described
+
+
+@dataclass(frozen=True)
+class EvaluationSplit:
+    """Split of the history into events to fit the challenger on, and events to ask about.
+
+    Attributes:
+        fit: Mask of the events to fit on.
+        test: Rows of the events to ask about.
+        cut: Time of the first event held out (ms).
+        unseen_by_champion: Whether the champion was fitted on none of the test.
+    """
+
+    fit: NDArray[np.bool_]
+    test: Rows
+    cut: int
+    unseen_by_champion: bool
+
+
+def hold_out(
+    dataset: Dataset,
+    signals: NDArray[np.bool_],
+    champion_until: int | None,
+    settings: TrainingSection,
+    validation_queries: int,
+) -> EvaluationSplit:
+    """Hold out the last share of the events by time, without the champion's where enough is left.
+
+    A champion has seen everything up to its last training run, and asking it about that would
+    flatter it. So the cut moves to just after that. Where so much is newer that both halves are
+    enough, it moves between these: then the challenger's validation is new to the champion, too,
+    and the champion's network can be trained further. Where too little is newer, the cut stays, and
+    the two can't be compared.
+
+    Args:
+        dataset: The history.
+        signals: Mask of the events that models are fitted on.
+        champion_until: Time of the last event that the champion was fitted on (ms); None without a
+            champion.
+        settings: Share and size of the test.
+        validation_queries: Queries that the challenger's fit asks in validation.
+    """
+    times = dataset.interactions["timestamp"].to_numpy()
+    of_signals = times[signals]
+    cut = int(of_signals[int(len(of_signals) * (1 - settings.test_share))])
+    unseen = champion_until is None or champion_until < cut
+    if champion_until is not None:
+        newer = of_signals[of_signals > champion_until]
+        half = len(newer) // 2
+        if half >= max(settings.max_test_queries, validation_queries) and newer[half] > newer[0]:
+            cut, unseen = max(cut, int(newer[half])), True
+        elif not unseen and len(newer) >= settings.gate.min_queries:
+            cut, unseen = champion_until + 1, True
+    fit = signals & (times < cut)
+    if not fit.any():
+        raise TooLittleDataError(
+            "too little data to train on: all events happened at the same moment"
+        )
+    return EvaluationSplit(
+        fit,
+        sample(np.flatnonzero(signals & (times >= cut)), settings.max_test_queries, settings.seed),
+        cut,
+        unseen,
+    )
+
+
+OF_EACH_COHORT = 2
+LAST_EVENTS = 10
+
+
+def samples(
+    queries: Sequence[Moment],
+    cohorts: Mapping[str, NDArray[np.bool_]],
+    challenger: Bundle,
+    champion: Bundle | None,
+    attributes: Mapping[str, Mapping[str, Any]],
+    seed: int,
+) -> list[Sample]:
+    """Two queries at most of each cohort but `all`, each once, with both lists of ten.
+
+    A champion that could not be compared, since it was fitted on the test, may have met the next
+    item.
+
+    Args:
+        queries: Moments of the test.
+        cohorts: Masks over the queries.
+        challenger: The challenger.
+        champion: The champion; None without one.
+        attributes: Attributes by item id.
+        seed: Seed of the drawing.
+    """
+    random = np.random.default_rng(seed)
+    drawn: list[int] = []
+    for cohort, mask in cohorts.items():
+        if cohort != ALL:
+            open_to = np.setdiff1d(np.flatnonzero(mask), drawn)
+            drawn += random.choice(
+                open_to, min(OF_EACH_COHORT, len(open_to)), replace=False
+            ).tolist()
+
+    def item(item_id: str, source: str = "") -> SampleItem:
+        known = attributes.get(item_id, {})
+        return SampleItem(
+            item_id=item_id, title=str(known.get("title") or known.get("name") or ""), source=source
+        )
+
+    def shown(bundle: Bundle, moment: Moment) -> list[SampleItem]:
+        history = [Event(*event) for event in moment.state.sequence]
+        return [item(each.item_id, each.source) for each in recommend(bundle, history, K)]
+
+    return [
+        Sample(
+            cohorts=[cohort for cohort, mask in cohorts.items() if cohort != ALL and mask[place]],
+            history=[item(event.item_id) for event in queries[place].state.sequence[-LAST_EVENTS:]],
+            next_item=item(queries[place].item_id or ""),
+            champion=shown(champion, queries[place]) if champion else None,
+            challenger=shown(challenger, queries[place]),
+        )
+        for place in sorted(drawn)
+    ]
+
 
 # Moments that the reference histograms are taken of.
 REFERENCE_SAMPLE = 2_000

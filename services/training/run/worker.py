@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from services.training.retry import until_answered
 from services.training.run.dataset import TooLittleDataError
 from services.training.run.exchange import CHECKPOINTS, RunFiles, exchange_options, open_exchange
-from services.training.run.progress import FACTS, ProgressReporter
+from services.training.run.job import FACTS, ProgressReporter
+from services.training.run.launcher import until_answered
 from services.training.run.train import train
 from services.training.settings import TrainingSettings
 from slipstream.chassis.logging import configure_logging, get_logger, request_id

@@ -1,6 +1,7 @@
 """The scope that each route demands, and the guard before the routes.
 
-Credentials, scope, origin and the size of a body are checked before a body is read.
+Credentials, scope, origin and the size of a body are checked before a body is read. What a request
+did is recorded for the audit.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -23,7 +24,9 @@ from slipstream.chassis.errors import (
     UnauthorizedError,
     problem_of,
 )
+from slipstream.chassis.logging import request_id
 from slipstream.contracts.access import Principal, Scope
+from slipstream.contracts.rest import AuditRecord
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -258,3 +261,25 @@ class Guard:
 
 def _header(scope: Connection, name: bytes) -> bytes | None:
     return next((value for key, value in scope["headers"] if key == name), None)
+
+
+def audit_record(
+    request: HTTPConnection, action: str, subject: str, detail: dict[str, Any], at: int
+) -> AuditRecord:
+    """A record with the holder of the request's credentials, and the request's id.
+
+    Args:
+        request: The guarded request.
+        action: The act, such as `create_key`.
+        subject: Name or id of what it is done to.
+        detail: More about it.
+        at: When (ms).
+    """
+    return AuditRecord(
+        at=at,
+        principal=principal_of(request).name,
+        action=action,
+        subject=subject,
+        detail=detail,
+        request_id=request_id.get(),
+    )

@@ -1,13 +1,18 @@
-"""Conversion of single cells: ids, amounts, truth values and lists, as exports spell them."""
+"""Conversion of single cells: ids, amounts, truth values, lists and times, as exports spell them.
+
+Times are numbers, ISO 8601, dates with dots or slashes, and times of day.
+"""
 
 import math
 import re
+from datetime import UTC, date, datetime, time, tzinfo
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from slipstream.contracts.spellings import truth_of
+from slipstream.contracts.times import parse_iso
 from slipstream.contracts.vocabulary import MAX_ID_BYTES
 
 _MISSING: Final = frozenset({"", "null", "none", "nan", "n/a", "\\n"})
@@ -153,3 +158,140 @@ def read_list(value: Any) -> list[str]:
         raise CellError("is a list of something else than texts")
     parts = (part for entry in value if entry is not None for part in _PATH.split(str(entry)))
     return [text for part in parts if (text := part.strip())]
+
+
+# Least number of each unit that is no time in the unit before: as seconds it is beyond the year
+# 5138, as milliseconds before March 1973, and so on.
+_UNIT_BOUNDS: Final = (("s", 10**11), ("ms", 10**14), ("us", 10**17))
+_MS_PER_UNIT: Final = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
+TIME_UNITS: Final = tuple(_MS_PER_UNIT)
+_LAST_MS: Final = 253_402_300_800_000
+_NUMERIC: Final = re.compile(r"[+-]?\d+(\.\d+)?")
+_COMPACT_DATE: Final = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
+_DOTTED: Final = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?:,?[ T]+(.*))?")
+_SLASHED: Final = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})(?:,?[ T]+(.*))?")
+_CLOCK: Final = re.compile(r"(?<=[T ])(\d\d?)(:\d\d(?::\d\d)?)(?:\s*([AP]M))?", re.IGNORECASE)
+_TIME_OF_DAY: Final = re.compile(r"\d\d?:\d\d(:\d\d(\.\d+)?)?(\s*[AP]M)?", re.IGNORECASE)
+_ZONED: Final = re.compile(r".*(\d[T ]\d|:).*?(Z|UTC|GMT|[+-]\d\d(:?\d\d)?)", re.IGNORECASE)
+
+
+class TimeForm(NamedTuple):
+    """The way in which a column spells times.
+
+    Attributes:
+        unit: Unit of bare numbers, one of `TIME_UNITS`.
+        zone: Zone of times that name none.
+        pattern: Pattern of `strptime` that all times have; "" where they are recognised.
+        day_first: Whether `1/2/2026` is the first of February; None where that is unknown.
+    """
+
+    unit: str = "ms"
+    zone: tzinfo = UTC
+    pattern: str = ""
+    day_first: bool | None = None
+
+
+def time_unit(number: float) -> str:
+    """The unit of which this number is a time between 1973 and 5138, by its size."""
+    return next((unit for unit, bound in _UNIT_BOUNDS if abs(number) < bound), "ns")
+
+
+def bare_number(value: Any) -> float | None:
+    """The number of a time that is one, and no date such as 20261001; else None."""
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        text = str(value)
+        return None if _COMPACT_DATE.fullmatch(text) else float(value)
+    if isinstance(value, str) and _NUMERIC.fullmatch(text := value.strip()):
+        return None if _COMPACT_DATE.fullmatch(text) else float(text)
+    return None
+
+
+def has_zone(value: Any) -> bool:
+    """Whether a time says in which zone it is, or is a number, which has none."""
+    if isinstance(value, datetime):
+        return value.tzinfo is not None
+    if isinstance(value, str):
+        return bool(_ZONED.fullmatch(value.strip())) or bare_number(value) is not None
+    return not isinstance(value, date)
+
+
+def day_is_first(value: Any) -> bool | None:
+    """Whether `13/2/2026` has its day first; None where it is no such date, or may be either."""
+    parts = _SLASHED.fullmatch(value.strip()) if isinstance(value, str) else None
+    if parts is None:
+        return None
+    first, second = int(parts[1]) > 12, int(parts[2]) > 12
+    return None if first == second else first
+
+
+def is_ambiguous_date(value: Any) -> bool:
+    """Whether a date has slashes and may be read in two ways."""
+    text = value.strip() if isinstance(value, str) else ""
+    return bool(_SLASHED.fullmatch(text)) and day_is_first(text) is None
+
+
+def is_time_of_day(value: Any) -> bool:
+    """Whether a cell is a time of day without a date, such as `9:05` or `21:05:30`."""
+    return isinstance(value, time) or (
+        isinstance(value, str) and bool(_TIME_OF_DAY.fullmatch(value.strip()))
+    )
+
+
+def at_clock(day: Any, clock: Any) -> Any:
+    """A day with its time of day; the day as it is where it has one already."""
+    return day if ":" in str(day) else f"{str(day).strip()} {str(clock).strip()}"
+
+
+def read_time(value: Any, form: TimeForm = TimeForm()) -> int:
+    """A time in ms since the epoch: a number, ISO 8601, or a date with dots or slashes.
+
+    Raises:
+        CellError: It is none of these, or lies before 1970 or after the year 9999.
+    """
+    try:
+        millis = _millis(value, form)
+    except (ValueError, OverflowError) as error:
+        raise CellError(f"{str(value)[:60]!r} is no time") from error
+    if not 0 <= millis < _LAST_MS:
+        raise CellError(f"{str(value)[:60]!r} is no time between 1970 and 9999")
+    return millis
+
+
+def _millis(value: Any, form: TimeForm) -> int:
+    if isinstance(value, datetime):
+        moment = value if value.tzinfo else value.replace(tzinfo=form.zone)
+        return parse_iso(moment.isoformat())
+    if isinstance(value, date):
+        return parse_iso(datetime(value.year, value.month, value.day, tzinfo=form.zone).isoformat())
+    if form.pattern:
+        return _millis(datetime.strptime(str(value).strip(), form.pattern), form)
+    if (number := bare_number(value)) is not None:
+        # Whole numbers of ms stay exact, whatever their size.
+        return math.floor(number * _MS_PER_UNIT[form.unit] + 0.5)
+    text = str(value).strip()
+    if parts := _DOTTED.fullmatch(text):
+        text = _iso(parts[3], parts[2], parts[1], parts[4])
+    elif parts := _SLASHED.fullmatch(text):
+        first = day_is_first(text)
+        if (first := form.day_first if first is None else first) is None:
+            raise ValueError("day and month can't be told apart")
+        day, month = (parts[1], parts[2]) if first else (parts[2], parts[1])
+        text = _iso(parts[3], month, day, parts[4])
+    text = _CLOCK.sub(_clock, text)
+    text = re.sub(r"(?<=\d)\s*(UTC|GMT)$", "Z", text)
+    text = re.sub(r"(?<=\d)\s+(?=[+-]\d\d)", "", text).replace("/", "-")
+    return _millis(datetime.fromisoformat(text), form)
+
+
+def _clock(parts: re.Match[str]) -> str:
+    """A time of day with two digits of 24 hours: `8:26` is 08:26, `8:26 PM` is 20:26."""
+    hour = int(parts[1])
+    if half := parts[3]:
+        if not 1 <= hour <= 12:
+            raise ValueError("there is no such hour")
+        hour = hour % 12 + (12 if half.upper() == "PM" else 0)
+    return f"{hour:02}{parts[2]}"
+
+
+def _iso(year: str, month: str, day: str, clock: str | None) -> str:
+    return f"{year}-{int(month):02}-{int(day):02}{f'T{clock}' if clock else ''}"

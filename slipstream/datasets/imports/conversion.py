@@ -1,16 +1,28 @@
-"""Conversion of rows: each becomes an event, an item, or a rejection with its reason."""
+"""Conversion of rows: each becomes an event, an item, or a rejection with its reason.
 
+Ids of events follow from their rows, so that a file read again has the same. The file of rejected
+rows has each with its line, the reason, and its cells, for whoever repairs.
+"""
+
+import csv
+import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Any, Final, NamedTuple, TypeVar
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self, TextIO, TypeVar
+
+import orjson
 
 from slipstream.contracts.spellings import token
 from slipstream.contracts.vocabulary import PURCHASE, REMOVE, SEARCH, SIGNAL_WEIGHTS
-from slipstream.datasets.imports import cells, times
-from slipstream.datasets.imports.event_types import SKIP, known_type
-from slipstream.datasets.imports.forms import Row
+from slipstream.datasets.imports import cells
+from slipstream.datasets.imports.cells import at_clock, read_time
+from slipstream.datasets.imports.columns import SKIP, known_type
+from slipstream.datasets.imports.sources import Row
 from slipstream.datasets.imports.understanding import Choices, Understanding
 
 # Types that are about an item: all that say something of liking, but a search.
@@ -171,7 +183,7 @@ class _Values:
         clock = self.present("time_of_day") if field == "timestamp" else None
 
         def read(value: Any) -> int:
-            return times.read_time(value if clock is None else times.at_clock(value, clock), form)
+            return read_time(value if clock is None else at_clock(value, clock), form)
 
         return self._read(field, read, "invalid_timestamp")
 
@@ -292,4 +304,80 @@ def _plain(value: Any) -> Any:
         return float(value)
     if isinstance(value, date):  # a datetime is one
         return value.isoformat()
+    return value
+
+
+def message_id(identity: tuple[str, ...], repetition: int) -> str:
+    """The id of an event, equal whenever and wherever its file is read.
+
+    Args:
+        identity: The event's identity.
+        repetition: Its number among the events of equal identity, from 1.
+    """
+    if identity[0] == "event" and len(identity) == 2:
+        return identity[1]
+    text = "\0".join((*identity, str(repetition)))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+class Repetitions:
+    """Numbers of events of equal identity, in the order of time."""
+
+    def __init__(self) -> None:
+        self._now: int | None = None
+        self._alike: Counter[tuple[str, ...]] = Counter()
+
+    def number(self, identity: tuple[str, ...], timestamp: int, unique: bool) -> int:
+        """The event's number among its equals, from 1; always 1 for a unique identity."""
+        if unique:
+            return 1
+        if timestamp != self._now:
+            self._now = timestamp
+            self._alike.clear()
+        self._alike[identity] += 1
+        return self._alike[identity]
+
+
+HEADER: Final = ("file", "line", "code", "field", "reason", "row")
+_MOST_CHARACTERS: Final = 10_000
+
+
+class RejectedRows:
+    """Writes rejected rows as CSV; the file is made with the first, so that none means none."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.count = 0
+        self._file: TextIO | None = None
+
+    def add(self, name: str, rejection: Rejection) -> None:
+        """Write a row of the file of this name."""
+        if self._file is None:
+            # Spreadsheets know UTF-8 by its mark.
+            self._file = self.path.open("w", encoding="utf-8-sig", newline="", errors="replace")
+            csv.writer(self._file).writerow(HEADER)
+        cells = {key: _printable(value) for key, value in rejection.cells.items()}
+        row = orjson.dumps(cells, default=str).decode()[:_MOST_CHARACTERS]
+        csv.writer(self._file).writerow(
+            (name, rejection.line, rejection.code, rejection.field, rejection.reason, row)
+        )
+        self.count += 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _printable(value: object) -> object:
+    """A text without bytes that its encoding does not have: JSON has none."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
     return value

@@ -7,9 +7,8 @@ from typing import Any, Final
 
 import orjson
 
-from slipstream.datasets.imports.conversion import Event
-from slipstream.datasets.imports.event_ids import Repetitions, message_id
-from slipstream.datasets.imports.ordering import in_order
+from slipstream.datasets.imports.conversion import Event, Repetitions, message_id
+from slipstream.datasets.imports.sending import in_order
 from slipstream.datasets.imports.sources import ImportFileError
 from slipstream.datasets.imports.surveys import Export
 

@@ -1,28 +1,181 @@
 """Sending of export files through ingestion's REST API: items first, then events by time.
 
-Events go through `/v1/import`, at any age, as Segment track calls. Those of one visitor stay in
-order. Message ids are made from the events themselves, so a file sent twice has the same ids, and
-what the lake has already adds nothing (docs/adr/0059).
+Events go through `/v1/import`, at any age, as Segment track calls. Message ids are made from the
+events themselves, so a file sent twice has the same ids, and what the lake has already adds nothing
+(docs/adr/0059).
+
+Files may be larger than memory: chunks of events are sorted in memory and written to a temporary
+file each, and the files are merged. Several lanes send batches at a time, and those of one visitor
+stay in order, in one lane.
 """
 
 import asyncio
+import heapq
+import tempfile
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from operator import attrgetter
+from typing import IO, Any, Final, NamedTuple
 
 import httpx
 import orjson
 
 from slipstream.contracts.progress import Progress, ProgressStep
-from slipstream.datasets.imports.conversion import Event, Item, Rejection
-from slipstream.datasets.imports.lanes import Lane, paced
-from slipstream.datasets.imports.ordering import in_order
+from slipstream.datasets.imports.conversion import Event, Item, Rejection, Repetitions, message_id
 from slipstream.datasets.imports.surveys import Export, Refused, Survey
-from slipstream.datasets.upload import bodies, post
+from slipstream.datasets.upload import ReplayError, bodies, post
+
+# With a speed, events that fall due within this time travel together.
+_TICK_S: Final = 0.05
+
+
+class Lane:
+    """A task that sends its events one batch after the other.
+
+    At most three batches wait in it, so that lanes stay close in time.
+    """
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        answered: Callable[[Sequence[Event], dict[str, Any]], None],
+        batch_size: int,
+    ) -> None:
+        self._client, self._answered, self._batch_size = client, answered, batch_size
+        self._repetitions = Repetitions()
+        self._gathering: list[tuple[Event, bytes]] = []
+        self._queue: asyncio.Queue[list[tuple[Event, bytes]] | None] = asyncio.Queue(2)
+        self._task = asyncio.create_task(self._send())
+
+    async def put(self, event: Event) -> None:
+        self._gathering.append((event, self._encoded(event)))
+        if len(self._gathering) >= self._batch_size:
+            await self.flush()
+
+    async def flush(self) -> None:
+        if self._gathering:
+            await self._hand_over(self._gathering)
+            self._gathering = []
+
+    async def finish(self) -> None:
+        await self.flush()
+        await self._hand_over(None)
+        await self._task
+
+    async def cancel(self) -> None:
+        self._task.cancel()
+        with suppress(asyncio.CancelledError, ReplayError):
+            await self._task
+
+    def _encoded(self, event: Event) -> bytes:
+        # Equal events are of one visitor, so each lane counts its own.
+        number = self._repetitions.number(event.identity, event.timestamp, event.unique)
+        identifier = message_id(event.identity, number)
+        call = {**event.call, "event": event.event_type, "messageId": identifier}
+        return orjson.dumps(call, default=str)
+
+    async def _hand_over(self, batch: list[tuple[Event, bytes]] | None) -> None:
+        """Put a batch into the queue. Raises the sender's failure, if any."""
+        putting = asyncio.ensure_future(self._queue.put(batch))
+        await asyncio.wait({putting, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        if not putting.done():
+            putting.cancel()
+            self._task.result()
+
+    async def _send(self) -> None:
+        while (batch := await self._queue.get()) is not None:
+            rest = [event for event, _ in batch]
+            encoded = (text for _, text in batch)
+            for body, count in bodies(encoded, "batch", self._batch_size):
+                self._answered(rest[:count], await post(self._client, "/v1/import", body))
+                rest = rest[count:]
+
+
+async def paced(
+    events: Iterable[Event], lanes: Sequence[Lane], speed: float | None
+) -> AsyncIterator[Event]:
+    """The events, each not before it is due.
+
+    While none is due, lanes send their gathered events.
+    """
+    first: int | None = None
+    started = time.perf_counter()
+    for event in events:
+        if speed is not None:
+            first = event.timestamp if first is None else first
+            wait = (event.timestamp - first) / 1000 / speed - (time.perf_counter() - started)
+            if wait > 0:
+                await asyncio.gather(*(lane.flush() for lane in lanes))
+                await asyncio.sleep(max(wait, _TICK_S))
+        yield event
+
+
+ROWS_IN_MEMORY: Final = 200_000
+_WORDS_EVERY: Final = 5_000
+# Files open at a time; the rows of more are merged in two steps.
+_FAN_IN: Final = 200
+_time: Final = attrgetter("timestamp")
+
+
+def in_order(
+    events: Iterable[Event],
+    step: Callable[[int], None] = lambda _rows: None,
+    rows_in_memory: int = ROWS_IN_MEMORY,
+) -> Iterator[Event]:
+    """The events by their time; those of one time in the order given.
+
+    Args:
+        events: The events.
+        step: Called with the number of events read so far.
+        rows_in_memory: Events held at once.
+    """
+    counted = _counted(iter(events), step)
+    first = sorted(islice(counted, rows_in_memory), key=_time)
+    if len(first) < rows_in_memory:
+        yield from first
+        return
+    with ExitStack() as stack:
+        runs = [_spilled(stack, first)]
+        del first
+        while chunk := sorted(islice(counted, rows_in_memory), key=_time):
+            runs.append(_spilled(stack, chunk))
+            if len(runs) == _FAN_IN:
+                runs = [_spilled(stack, _merged(runs))]
+        yield from _merged(runs)
+
+
+def _counted(events: Iterator[Event], step: Callable[[int], None]) -> Iterator[Event]:
+    for number, event in enumerate(events, start=1):
+        if number % _WORDS_EVERY == 0:
+            step(number)
+        yield event
+
+
+def _merged(runs: list[IO[bytes]]) -> Iterator[Event]:
+    return heapq.merge(*map(_read, runs), key=_time)
+
+
+def _spilled(stack: ExitStack, events: Iterable[Event]) -> IO[bytes]:
+    file: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+    file.writelines(
+        # A dataclass with slots is an object of JSON.
+        orjson.dumps(event, default=str, option=orjson.OPT_APPEND_NEWLINE)
+        for event in events
+    )
+    file.seek(0)
+    return file
+
+
+def _read(run: IO[bytes]) -> Iterator[Event]:
+    for text in run:
+        values = orjson.loads(text)
+        yield Event(**{**values, "identity": tuple(values["identity"])})
+
 
 _ITEMS_A_BODY: Final = 500
 

@@ -12,14 +12,14 @@ from statistics import median
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
-from slipstream.datasets.imports import cells, times
+from slipstream.datasets.imports import cells
 from slipstream.datasets.imports.columns import (
     clock_column,
     event_columns,
     is_event_file,
     item_columns,
 )
-from slipstream.datasets.imports.forms import DELIMITER_NAMES, FEEDS, FileForm, Row
+from slipstream.datasets.imports.sources import DELIMITER_NAMES, FEEDS, FileForm, Row
 
 SAMPLE_ROWS: Final = 10_000
 # A column of which so many cells are numbers is one of numbers; the others are slips.
@@ -84,7 +84,7 @@ class Understanding:
     kind: Kind
     fields: Mapping[str, str]
     readings: Mapping[str, Reading]
-    time: times.TimeForm
+    time: cells.TimeForm
     mark: str
     notes: tuple[str, ...] = ()
 
@@ -141,7 +141,7 @@ def _clock(form: FileForm, rows: Sequence[Mapping[str, Any]], choices: Choices) 
     if column is None or column in choices.columns or choices.time_format:
         return {}
     values = [v for row in rows if not cells.is_missing(v := row.get(column))]
-    fitting = sum(map(times.is_time_of_day, values))
+    fitting = sum(map(cells.is_time_of_day, values))
     return {column: "time_of_day"} if values and fitting >= _MOSTLY * len(values) else {}
 
 
@@ -161,21 +161,21 @@ def _time_form(
     rows: Sequence[Mapping[str, Any]],
     choices: Choices,
     notes: list[str],
-) -> times.TimeForm:
+) -> cells.TimeForm:
     column = next((c for c, name in fields.items() if name in ("timestamp", "expires_at")), None)
     zone: tzinfo = ZoneInfo(choices.zone) if choices.zone else UTC
     values = [v for row in rows if column and not cells.is_missing(v := row.get(column))]
     if column is None or not values or choices.time_format:
-        return times.TimeForm(choices.time_unit or "ms", zone, choices.time_format)
-    numbers = [number for value in values if (number := times.bare_number(value)) is not None]
-    unit = choices.time_unit or (times.time_unit(median(numbers)) if numbers else "ms")
+        return cells.TimeForm(choices.time_unit or "ms", zone, choices.time_format)
+    numbers = [number for value in values if (number := cells.bare_number(value)) is not None]
+    unit = choices.time_unit or (cells.time_unit(median(numbers)) if numbers else "ms")
     if numbers:
         notes.append(f"`{column}` is in {_UNITS[unit]} since 1970; --time-unit names another unit")
-    firsts = {first for value in values if (first := times.day_is_first(value)) is not None}
+    firsts = {first for value in values if (first := cells.day_is_first(value)) is not None}
     day_first = firsts.pop() if len(firsts) == 1 else None
-    if any(map(times.is_ambiguous_date, values)):
+    if any(map(cells.is_ambiguous_date, values)):
         if day_first is None:
-            example = next(filter(times.is_ambiguous_date, values))
+            example = next(filter(cells.is_ambiguous_date, values))
             raise ValueError(
                 f"`{column}` has dates such as {example}: is the day first or the month? Say so"
                 " with --time-format '%d/%m/%Y' or '%m/%d/%Y', and the time of day as %H:%M:%S"
@@ -186,14 +186,14 @@ def _time_form(
         notes.append(f"`{clock}` is the time of day of `{column}`")
     if not choices.zone and any(map(_is_without_zone, values)):
         notes.append(f"`{column}` names no zone and is taken as UTC; --timezone names another")
-    return times.TimeForm(unit, zone, "", day_first)
+    return cells.TimeForm(unit, zone, "", day_first)
 
 
 def _is_without_zone(value: Any) -> bool:
-    if times.has_zone(value):
+    if cells.has_zone(value):
         return False
     try:
-        times.read_time(value, times.TimeForm(day_first=True))
+        cells.read_time(value, cells.TimeForm(day_first=True))
     except cells.CellError:
         return False
     return True

@@ -3,13 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.models.kernels.arithmetic import (
-    dot,
-    exp,
-    multiply,
-    normalise,
-    sigmoid,
-)
+from slipstream.models.kernels.arithmetic import dot, exp, multiply, normalise, sigmoid
 from slipstream.models.kernels.compiler import compiled
 from slipstream.models.kernels.memory import bits_of_double, floats, ints, matrix
 

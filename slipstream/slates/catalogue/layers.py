@@ -7,7 +7,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.recommender.stored_ids import StoredIds, arrays_of
+from slipstream.recommender.stored_items import StoredIds, arrays_of
 from slipstream.slates.catalogue.growing import Room, Rooms
 
 

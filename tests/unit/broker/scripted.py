@@ -6,8 +6,7 @@ from typing import Any
 
 from slipstream.broker.batch import Batch
 from slipstream.broker.consumer_client import Membership
-from slipstream.broker.faults import LogFault
-from slipstream.broker.standing import Standing
+from slipstream.broker.standing import LogFault, Standing
 from slipstream.contracts.positions import Source
 
 SOURCE = Source("interactions.v1", "t", 0)

@@ -1,8 +1,7 @@
 """Records that nobody waits for, with a client that answers when it is told to."""
 
-from slipstream.broker.delivery import Delivery, OutgoingRecord
+from slipstream.broker.delivery import Delivery, OutgoingRecord, UnattendedDelivery
 from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.broker.unattended import UnattendedDelivery
 from slipstream.contracts.topics import INTERACTIONS
 from tests.unit.broker.test_delivery import Client
 

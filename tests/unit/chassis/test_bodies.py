@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from slipstream.chassis.bodies import packed, read_body, wanted_encoding
+from slipstream.chassis.bodies import packed, read_body, refuse_many_values, wanted_encoding
 from slipstream.chassis.errors import InvalidRequestError, TooLargeError
 
 BOTH = ("gzip", "deflate")
@@ -83,3 +83,15 @@ async def test_a_client_that_leaves_is_told_apart_from_the_end_of_a_body() -> No
 )
 def test_the_first_encoding_that_a_client_takes_is_wanted(accepted: str, wanted: str) -> None:
     assert wanted_encoding(accepted, BOTH) == wanted
+
+
+@pytest.mark.parametrize("body", [b"[]," * 600, b"[" * 1_001, b'{"a":' * 1_001, b"1," * 1_001])
+def test_a_body_of_many_values_is_refused(body: bytes) -> None:
+    with pytest.raises(TooLargeError, match="of which at most 1000 are taken; send less") as error:
+        refuse_many_values(body, 1_000, "send less")
+    assert error.value.code == "too_many_values"
+
+
+@pytest.mark.parametrize("body", [b"", b"x" * 5_000, b"[]," * 500])
+def test_a_body_of_few_values_passes(body: bytes) -> None:
+    refuse_many_values(body, 1_000, "send less")

@@ -14,8 +14,7 @@ from slipstream.contracts.progress import ProgressStep
 from slipstream.contracts.vocabulary import CART, IMPRESSION, PURCHASE, VIEW
 from slipstream.datasets import simulator
 from slipstream.datasets.interactions import read_interactions, read_items
-from slipstream.datasets.simulated_slates import EXAMINED, LENGTH
-from slipstream.datasets.simulated_visits import Behaviour
+from slipstream.datasets.simulated_visits import EXAMINED, LENGTH, Behaviour
 from slipstream.datasets.simulator import Simulation, simulate
 
 SHOP = Simulation(visitors=4_000, items=900, events=40_000, seed=3, days=30)

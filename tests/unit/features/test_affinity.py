@@ -2,18 +2,19 @@ from typing import Any
 
 import pytest
 
-from slipstream.features.affinity import (
+from slipstream.features.request import (
     HALF_LIFE_MS,
     NO_PRICE,
     VALUES,
     PriceBand,
+    RequestContext,
     affinities,
     affinity_features,
     price_band,
     price_of,
+    request_features,
     texts,
 )
-from slipstream.features.request import RequestContext, request_features
 from slipstream.features.training_rows import AttributeHistory
 from slipstream.features.views import affinity_view
 from slipstream.features.visitor import fold_all

@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.times import DAY_MS
 from slipstream.contracts.vocabulary import IMPRESSION, WITHOUT_SIGNAL
-from slipstream.features.fatigue import fruitless_impressions
-from slipstream.features.impressions import IMPRESSIONS_KEPT
-from slipstream.features.visitor import SEQUENCE_LENGTH, fold_all
+from slipstream.features.visitor import (
+    IMPRESSIONS_KEPT,
+    SEQUENCE_LENGTH,
+    fold_all,
+    fruitless_impressions,
+)
 from tests.unit.features.strategies import START, event
 
 

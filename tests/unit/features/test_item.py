@@ -8,6 +8,8 @@ from slipstream.contracts.events import Interaction
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.features.covisits import Covisit
 from slipstream.features.item import (
+    CLICK_THROUGH,
+    CONVERSION,
     DAYS,
     HOURS,
     NEIGHBOUR_HALF_LIFE_MS,
@@ -19,6 +21,7 @@ from slipstream.features.item import (
     item_features,
     neighbour_features,
     neighbours_of,
+    smoothed,
 )
 from slipstream.features.views import ITEM
 from tests.unit.features.strategies import START, interactions
@@ -172,3 +175,17 @@ def test_the_heaviest_neighbours_are_kept() -> None:
     assert features["neighbours"] == [f"n{number}" for number in range(39, 39 - NEIGHBOURS, -1)]
     assert features["neighbour_weights"][0] == pytest.approx(40.0, rel=1e-4)
     assert neighbour_features(state, START, ["neighbours"]).keys() == {"neighbours"}
+
+
+def test_rate_begins_at_the_priors_mean_and_comes_to_be_the_plain_rate() -> None:
+    assert smoothed(0, 0, CLICK_THROUGH) == pytest.approx(0.05)
+    assert smoothed(0, 0, CONVERSION) == pytest.approx(0.02)
+    assert smoothed(1, 2, CLICK_THROUGH) == pytest.approx(2 / 22)
+    assert smoothed(30_000, 100_000, CLICK_THROUGH) == pytest.approx(0.3, rel=1e-3)
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6))
+def test_rate_lies_between_0_and_1_even_where_trials_were_not_recorded(
+    successes: int, trials: int
+) -> None:
+    assert 0.0 < smoothed(successes, trials, CONVERSION) < 1.0

@@ -7,12 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipstream.contracts.events import Interaction
-from slipstream.features.affinity import affinity_features
 from slipstream.features.covisits import pairs
 from slipstream.features.item import fold_all as fold_item
 from slipstream.features.item import item_features, neighbour_features
-from slipstream.features.request import RequestContext, request_features
-from slipstream.features.session import session_features
+from slipstream.features.request import (
+    RequestContext,
+    affinity_features,
+    request_features,
+    session_features,
+)
 from slipstream.features.views import VISITOR
 from slipstream.features.visitor import VisitorState, fold_all, visitor_view
 from slipstream.stores import layout

@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 from slipstream.contracts.positions import StreamInteraction
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.features import item, training_rows, visitor
-from slipstream.features.affinity import affinity_features
 from slipstream.features.item import ItemState, item_features
-from slipstream.features.request import RequestContext, request_features
-from slipstream.features.session import session_features
+from slipstream.features.request import (
+    RequestContext,
+    affinity_features,
+    request_features,
+    session_features,
+)
 from slipstream.features.training_rows import AttributeHistory, rows_between
 from slipstream.features.views import VISITOR
 from slipstream.features.visitor import VisitorState, visitor_view

@@ -2,7 +2,7 @@
 
 import pytest
 
-from slipstream.features import affinity, item, request, session, visitor
+from slipstream.features import item, request, visitor
 from slipstream.features.views import (
     AFFINITY_ATTRIBUTES,
     ITEM,
@@ -21,8 +21,8 @@ from tests.unit.features.strategies import START
 
 NOBODY = {
     "visitor": visitor.visitor_view(None, START, VISITOR.feature_names),
-    "session": session.session_features(None, START),
-    "visitor_affinity": affinity.affinity_features([], {}, START, AFFINITY_ATTRIBUTES),
+    "session": request.session_features(None, START),
+    "visitor_affinity": request.affinity_features([], {}, START, AFFINITY_ATTRIBUTES),
     "item": item.item_features(None, START),
     "item_neighbours": item.neighbour_features(None, START),
     "request": request.request_features(

@@ -13,10 +13,10 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.features import api, feast_bodies
+from services.features.http import reads
+from services.features.http import writes as writes_api
 from services.features.reads.feast import Planner
 from services.features.settings import FeaturesSection, FeaturesSettings
-from services.features.writes import api as writes_api
 from slipstream.broker.producer import OutgoingRecord
 from slipstream.chassis.access.verifier import ANYBODY
 from slipstream.chassis.errors import install_error_handlers
@@ -69,13 +69,13 @@ def producer() -> Producer:
 @pytest.fixture
 def client(producer: Producer) -> Iterator[TestClient]:
     app = FastAPI()
-    app.include_router(api.feast_router)
+    app.include_router(reads.feast_router)
     app.include_router(writes_api.router)
     app.add_middleware(Known)
     install_error_handlers(app)
     registry = declare()
     # A push reads neither the stores nor the stream.
-    app.state.parts = api.Parts(
+    app.state.parts = reads.Parts(
         settings=SETTINGS, reader=Empty(), lake=None, materializer=None, producer=producer,
         registry=registry, planner=Planner(registry),
     )  # fmt: skip
@@ -107,8 +107,8 @@ def test_the_setting_limits_how_far_ahead_a_row_may_be(
 
 
 def test_lists_of_entities_and_columns_are_bounded(client: TestClient, producer: Producer) -> None:
-    pushed = push(client, **{f"c{number}": [1] for number in range(feast_bodies.MOST_COLUMNS + 1)})
-    entities = {f"e{number}": ["a"] for number in range(feast_bodies.MOST_ENTITIES + 1)}
+    pushed = push(client, **{f"c{number}": [1] for number in range(reads.MOST_COLUMNS + 1)})
+    entities = {f"e{number}": ["a"] for number in range(reads.MOST_ENTITIES + 1)}
     read = client.post("/get-online-features", json={"entities": entities, "features": ["a:b"]})
     for answer in (pushed, read):
         assert (answer.status_code, answer.json()["errors"][0]["code"]) == (422, "too_long")
@@ -116,7 +116,7 @@ def test_lists_of_entities_and_columns_are_bounded(client: TestClient, producer:
 
 
 def test_a_body_of_many_values_is_not_parsed(client: TestClient) -> None:
-    body = b'{"df": {"a": [%s]}}' % (b"{}," * feast_bodies.MOST_PUSH_VALUES)
+    body = b'{"df": {"a": [%s]}}' % (b"{}," * reads.MOST_PUSH_VALUES)
     refused = client.post("/push", content=body)
     assert (refused.status_code, refused.json()["code"]) == (413, "too_many_values")
 

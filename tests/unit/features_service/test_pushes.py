@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from services.features import pushes
 from services.features.pushes import PushRules, RefusedRowsError, UnknownSourceError
 from slipstream.broker.producer import OutgoingRecord
-from slipstream.contracts.erasure_ids import may_be_on_its_way
 from slipstream.contracts.events import CatalogRecord, Interaction
+from slipstream.contracts.late_records import may_be_on_its_way
 from slipstream.ingress.privacy import Privacy
 
 NOW = 1_790_000_000_000

@@ -11,8 +11,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from services.ingestion.app import create_app
-from services.ingestion.erasure_cuts import ErasureCuts
-from services.ingestion.erasure_receipts import ErasureReceipts
+from services.ingestion.erasures import ErasureCuts, ErasureReceipts
 from services.ingestion.intake import Intake
 from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.request_reading import Parts

@@ -9,7 +9,7 @@ from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.segment import read_message
 from services.ingestion.verdicts import Acceptance, Origin, Outcome, Rejection
 from slipstream.contracts.events import Interaction, NewInteraction
-from slipstream.ingress.rejections import Code
+from slipstream.ingress.fields import Code
 
 NOW = 1_760_000_000_000
 DAY = 86_400_000

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from slipstream.ingress.rejections import Code
+from slipstream.ingress.fields import Code
 from tests.unit.ingestion.collector import AUTH
 from tests.unit.ingestion.payloads import CALLS, json_values, messages, track
 

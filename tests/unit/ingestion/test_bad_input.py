@@ -31,7 +31,7 @@ from schemathesis.specs.openapi.checks import (
 
 from slipstream.broker import codec
 from slipstream.contracts.events import DeadLetter
-from slipstream.ingress.rejections import Code
+from slipstream.ingress.fields import Code
 from tests import fuzzing
 from tests.unit.ingestion.collector import AUTH, KEY, Acknowledging, make_app
 from tests.unit.ingestion.payloads import CALLS, messages

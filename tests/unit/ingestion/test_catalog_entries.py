@@ -6,7 +6,7 @@ from services.ingestion.catalog_entries import deletion, read_entry, read_patch_
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.verdicts import Acceptance, Origin, Rejection, answer
 from slipstream.contracts.events import CatalogRecord
-from slipstream.ingress.rejections import Code
+from slipstream.ingress.fields import Code
 
 ORIGIN = Origin("shop", "request-1", 1_760_000_000_000)
 

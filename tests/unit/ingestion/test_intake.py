@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from services.ingestion import intake as intake_module
 from services.ingestion.app import create_app
-from services.ingestion.erasure_cuts import ErasureCuts
+from services.ingestion.erasures import ErasureCuts
 from services.ingestion.intake import Intake, IntakeHeaders
 from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.segment import read_message

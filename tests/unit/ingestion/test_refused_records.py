@@ -6,15 +6,14 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.ingestion.outgoing import MAX_ORIGINAL_BYTES, records_of
-from services.ingestion.publisher import OutcomePublisher
+from services.ingestion.publisher import MAX_ORIGINAL_BYTES, OutcomePublisher, records_of
 from services.ingestion.verdicts import Acceptance, Duplicate, Origin, Outcome, Rejection
 from slipstream.broker import codec
 from slipstream.broker.kafka import BrokerUnavailableError, RecordRefusedError
 from slipstream.broker.producer import Failure, OutgoingRecord
 from slipstream.chassis.errors import UnavailableError
 from slipstream.contracts.events import DeadLetter, NewInteraction
-from slipstream.ingress.rejections import Code, RejectionError
+from slipstream.ingress.fields import Code, RejectionError
 from tests.unit.ingestion.collector import AUTH, Acknowledging, collecting
 from tests.unit.ingestion.payloads import track
 

@@ -6,7 +6,7 @@ import pytest
 
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.verdicts import Origin
-from slipstream.ingress.rejections import Code
+from slipstream.ingress.fields import Code
 from tests.unit.ingestion.payloads import (
     DAY,
     NOW,

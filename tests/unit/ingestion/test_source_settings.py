@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from services.ingestion.source_settings import source_settings
+from services.ingestion.tracker import source_settings
 from tests.unit.ingestion.collector import KEY, Acknowledging, collecting
 
 PAGE = "in-the-page"

@@ -19,9 +19,8 @@ from services.ingestion.segment import read_message
 from services.ingestion.verdicts import Acceptance, Origin, Rejection
 from slipstream.contracts.events import CatalogRecord, Interaction, NewInteraction
 from slipstream.contracts.times import DAY_MS
-from slipstream.ingress.fields import MAX_DEPTH, MAX_EVENT_BYTES
+from slipstream.ingress.fields import MAX_DEPTH, MAX_EVENT_BYTES, Code
 from slipstream.ingress.privacy import Privacy
-from slipstream.ingress.rejections import Code
 
 NOW: Final = 1_760_000_000_000
 PRIVACY: Final = Privacy(drop=["phone", "address.street"], hashed=["email"], key="pepper")

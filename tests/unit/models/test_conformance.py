@@ -11,14 +11,12 @@ import pytest
 from slipstream.models.base import History, InteractionLog, Retriever
 from slipstream.models.content import fit_content
 from slipstream.models.ease import EaseParameters, fit_ease
-from slipstream.models.neighbours import ItemToItem
+from slipstream.models.neighbours import ItemToItem, revisits
 from slipstream.models.popularity import Popularity, fit_popularity
-from slipstream.models.revisits import revisits
 from slipstream.models.rules import RulesParameters, fit_rules
 from slipstream.models.sessions import Sessions, SessionsParameters, fit_sessions
-from slipstream.models.transformer import Transformer
+from slipstream.models.transformer import Transformer, TransformerParameters
 from slipstream.models.transformer_fit import fit_transformer
-from slipstream.models.transformer_parameters import TransformerParameters
 from tests.unit.models.logs import log_of
 
 ITEMS = 15

@@ -1,5 +1,5 @@
 from slipstream.models.content import fit_content
-from slipstream.models.revisits import revisits
+from slipstream.models.neighbours import revisits
 from tests.unit.models.test_neighbours import history_of
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from slipstream.models import content
 from slipstream.models.content import fit_content_index, fit_terms
-from slipstream.models.content_index import ContentIndex
+from slipstream.models.content_index import ContentIndex, terms
 
 SHIRTS = [
     {"colour": "mauve", "kind": "shirt"},
@@ -85,3 +85,10 @@ def test_likeness_is_the_mean_of_the_attributes_cosines(
         whole = np.einsum("at,ibt->i", own, vectors) / attributes
         assert near.likeness == pytest.approx(whole[near.items], abs=4e-3)
         assert set(near.items.tolist()) == set(np.flatnonzero(whole).tolist())
+
+
+def test_terms_are_attribute_values_and_words_of_texts() -> None:
+    found = list(
+        terms({"title": "Toy Story", "categories": ["Comedy", None], "year": 1995, "price": None})
+    )
+    assert found == ["title=toy story", "toy", "story", "categories=comedy", "year=1995"]

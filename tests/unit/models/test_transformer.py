@@ -11,9 +11,14 @@ import pytest
 import torch
 
 from slipstream.models.base import Dense, History, InteractionLog
-from slipstream.models.transformer import BUCKETS, Transformer, distance_buckets, gap_buckets
+from slipstream.models.transformer import (
+    BUCKETS,
+    Transformer,
+    TransformerParameters,
+    distance_buckets,
+    gap_buckets,
+)
 from slipstream.models.transformer_fit import fit_transformer
-from slipstream.models.transformer_parameters import TransformerParameters
 from slipstream.models.transformer_training import Epoch
 from tests.unit.models.logs import log_of
 

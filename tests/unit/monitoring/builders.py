@@ -7,17 +7,19 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from services.monitoring.attribution import Counts, Response, ShownSlate
-from services.monitoring.drift_monitor import (
-    DriftReport,
-    FeatureDriftFigures,
-    Level,
-    MixDrift,
-    Thresholds,
-)
 from services.monitoring.migrations import MIGRATIONS
 from services.monitoring.probes import Champion, FeaturesStatus, ServiceState, Training
 from services.monitoring.quality import QualityRow, row
-from services.monitoring.snapshot import Freshness, QualityTrend, Snapshot
+from services.monitoring.snapshot import (
+    DriftReport,
+    FeatureDriftFigures,
+    Freshness,
+    Level,
+    MixDrift,
+    QualityTrend,
+    Snapshot,
+    Thresholds,
+)
 from slipstream.broker.codec import encode
 from slipstream.chassis.settings import DatabaseSettings
 from slipstream.contracts.events import Slate

@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import Engine, text
 
-from services.monitoring.access.api import LONGEST_GRACE_MS, KeyRequest, Rotation
-from services.monitoring.access.repository import AccessKeyBook
+from services.monitoring.control.access_repository import AccessKeyBook
+from services.monitoring.control.http.access import LONGEST_GRACE_MS, KeyRequest, Rotation
 from services.monitoring.migrations import MIGRATIONS
 from slipstream.chassis.settings import DatabaseSettings
 from slipstream.contracts.access import AccessKey, Scope

@@ -9,7 +9,7 @@ import httpx
 import orjson
 from structlog.testing import capture_logs
 
-from services.monitoring.alerting import Alert
+from services.monitoring.alert_rules import Alert
 from services.monitoring.alertmanager import LASTS_MS, AlertmanagerClient
 from slipstream.contracts.events import Severity
 from tests.unit.monitoring.builders import T0

@@ -10,11 +10,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import Engine
 
 from services.monitoring.alert_repository import AlertBook
-from services.monitoring.alert_rules import rules
-from services.monitoring.alerting import Alert
-from services.monitoring.arrivals import Arrivals
-from services.monitoring.checkup import Checkup
-from services.monitoring.gauges import SnapshotCollector
+from services.monitoring.alert_rules import Alert, rules
+from services.monitoring.attribution import Arrivals
+from services.monitoring.checkup import Checkup, SnapshotCollector
 from services.monitoring.probes import Champion, FeaturesStatus, ServiceState, Training
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSection

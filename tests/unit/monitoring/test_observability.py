@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 # The code of those that are only exposed by a service that runs.
 BY_COLLECTORS = "".join(
     (ROOT / "services" / name).read_text("utf-8")
-    for name in ("monitoring/gauges.py", "ingestion/publisher.py")
+    for name in ("monitoring/checkup.py", "ingestion/publisher.py")
 )
 
 

@@ -7,8 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
-from services.monitoring.arrivals import Arrivals, Watermark
-from services.monitoring.attribution import Bucket, Counts, Response, ShownSlate
+from services.monitoring.attribution import (
+    Arrivals,
+    Bucket,
+    Counts,
+    Response,
+    ShownSlate,
+    Watermark,
+)
 from services.monitoring.repository import SlateLog
 from slipstream.contracts.events import ModelEvent, ModelEventType, Slate
 from slipstream.contracts.slates import RecordedSlate

@@ -7,10 +7,9 @@ from slipstream.contracts.bundle import DataSummary, Manifest
 from slipstream.models.base import History, InteractionLog, Retriever
 from slipstream.models.blend import Blend
 from slipstream.models.nearest import Nearest
-from slipstream.models.neighbours import HistoryWeighting, ItemToItem
+from slipstream.models.neighbours import HistoryWeighting, ItemToItem, revisits
 from slipstream.models.popularity import fit_popularity
 from slipstream.models.ranker import Ranker
-from slipstream.models.revisits import revisits
 from slipstream.models.sessions import SessionsParameters, fit_sessions
 from slipstream.models.transformer import BUCKETS, Shape, Transformer
 from slipstream.recommender.bundle import Bundle

@@ -11,8 +11,8 @@ import pytest
 
 from slipstream.contracts.progress import ProgressStep
 from slipstream.models.base import EventWeights
+from slipstream.models.transformer import TransformerParameters
 from slipstream.models.transformer_fit import TransformerFit
-from slipstream.models.transformer_parameters import TransformerParameters
 from slipstream.models.transformer_training import Epoch
 from slipstream.recommender import encoding
 from slipstream.recommender.fit import FitOptions, fit_log

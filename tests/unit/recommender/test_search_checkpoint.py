@@ -3,9 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slipstream.models.transformer import Transformer
+from slipstream.models.transformer import Transformer, TransformerParameters
 from slipstream.models.transformer_fit import TransformerFit, fit_transformer
-from slipstream.models.transformer_parameters import TransformerParameters
 from slipstream.recommender.search import BestTrial, SearchState, Trial
 from slipstream.recommender.search_checkpoint import SearchCheckpoint
 from tests.unit.models.logs import log_of

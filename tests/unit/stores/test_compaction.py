@@ -10,9 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from slipstream.stores.compaction import LEFT_BEHIND_S, ROWS_OF_A_GROUP, Compaction, _put
-from slipstream.stores.lake_times import stored_schema
-from slipstream.stores.table_making import make
+from slipstream.stores.lake import LEFT_BEHIND_S, ROWS_OF_A_GROUP, Compaction, _put
+from slipstream.stores.table_making import make, stored_schema
 from slipstream.stores.tables import CATALOG
 
 FILES = 8

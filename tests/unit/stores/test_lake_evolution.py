@@ -17,8 +17,7 @@ from slipstream.contracts.positions import Source
 from slipstream.stores import delta, table_making, tables
 from slipstream.stores import lake as lake_module
 from slipstream.stores.lake import CATALOG, INTERACTIONS, Lake
-from slipstream.stores.lake_times import stored_schema, with_timestamps
-from slipstream.stores.table_comments import TABLES
+from slipstream.stores.table_making import TABLES, stored_schema, with_timestamps
 from tests.unit.stores.lake_rows import catalog_rows, rows
 
 SOURCE = Source("interactions.v1", "topic-1", 3)

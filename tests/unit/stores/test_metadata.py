@@ -23,12 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from slipstream.chassis.settings import DatabaseSettings
-from slipstream.stores.metadata import (
-    DatabaseUnavailableError,
-    engine,
-    new_metadata,
-    reach,
-)
+from slipstream.stores.metadata import DatabaseUnavailableError, engine, new_metadata, reach
 
 
 def settings(folder: Path) -> DatabaseSettings:

@@ -11,9 +11,8 @@ from prometheus_client import CollectorRegistry
 from services.training.gate import Comparison, Decision, Measurements
 from services.training.metrics import TrainingMetrics
 from services.training.repository import Repository
-from services.training.retry import PostponedError
 from services.training.run.job import Job, TrainingResult
-from services.training.run.launcher import GivenUpError
+from services.training.run.launcher import GivenUpError, PostponedError
 from services.training.runs import Runs
 from services.training.settings import TrainingSection
 from slipstream.chassis.logging import request_id

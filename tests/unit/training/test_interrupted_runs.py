@@ -61,7 +61,7 @@ def test_run_that_can_not_be_settled_now_is_settled_later(scene: Scene) -> None:
 def test_run_that_is_computed_waits_for_a_server_that_is_away(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.training.retry.RETRY_S", 0.01)
+    monkeypatch.setattr("services.training.run.launcher.RETRY_S", 0.01)
     away, finish = [DatabaseUnavailableError("gone")] * 2, scene.repository.finish
 
     def publishing(_: str) -> None:

@@ -11,13 +11,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
-from services.training.announcer import Announcer
 from services.training.metrics import TrainingMetrics
 from services.training.mlflow_connection import RegistryUnavailableError
-from services.training.model_event_repository import ModelEventBook
+from services.training.model_events import Announcer
 from services.training.publish import ModelPublisher
 from services.training.registry import ModelRegistry
-from services.training.repository import Repository
+from services.training.repository import ModelEventBook, Repository
 from services.training.settings import GateSettings, TrainingSection
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import OutgoingRecord

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.training.records import Audit
+from services.training.records import ENDED, TRANSITIONS, Audit, TransitionError
 from services.training.repository import Repository
-from services.training.run_states import ENDED, TRANSITIONS, TransitionError
 from slipstream.contracts.times import now_ms
 
 

@@ -5,15 +5,16 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from services.monitoring.experiments.makers import Makers
-from services.monitoring.experiments.results import (
+from services.monitoring.control.guards import Makers
+from services.monitoring.control.results import (
     ExperimentResults,
     HitSums,
+    ShadowPair,
     VariantSums,
     interleaved_result,
+    shadow_result,
     variant_results,
 )
-from services.monitoring.experiments.shadow_results import ShadowPair, shadow_result
 from slipstream.contracts.experiments import Experiment, ExperimentDesign, Variant
 from slipstream_cli.__main__ import cli
 from tests.unit.cli.rest_answers import Answers, answers

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from slipstream_cli import imports
 from slipstream_cli.__main__ import cli
-from slipstream_cli.imports import dialogue
 from slipstream_cli.peers import STORE_VARIABLES
 from tests.unit.datasets.ingestion_double import Collector, collector, short_pauses
 
@@ -104,7 +104,7 @@ def test_an_option_is_for_the_file_that_has_its_column(collector: Collector) -> 
 
 
 def test_at_a_terminal_it_asks(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dialogue, "is_asked", lambda: True)
+    monkeypatch.setattr(imports, "is_asked", lambda: True)
     Path("events.csv").write_text("user_id,sku,type,ts\nu,i,blorb,1790000000\nu,i,,1790000000\n")
     refused = run("import", "events.csv", url=collector.url, typed="\n4711\nsee\nn\n")
     assert (refused.exit_code, collector.bodies) == (1, [])

@@ -7,7 +7,7 @@ import pytest
 
 from slipstream.contracts.events import CatalogRecord, DeadLetter, Interaction
 from slipstream_cli.dead_letters.letters import Letter
-from slipstream_cli.dead_letters.originals import (
+from slipstream_cli.dead_letters.resend import (
     BATCH,
     IMPORT,
     ITEMS,

@@ -17,9 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slipstream.datasets.imports.forms import Row
 from slipstream.datasets.imports.rows import find_form, read_rows
-from slipstream.datasets.imports.sources import ImportFileError, find_files
+from slipstream.datasets.imports.sources import ImportFileError, Row, find_files
 
 HEADER = ("user_id", "item_id", "titel", "wert")
 

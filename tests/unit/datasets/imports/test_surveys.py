@@ -6,14 +6,23 @@ from typing import Any
 
 import pytest
 
-from slipstream.datasets.imports.columns import ColumnsError, event_columns, item_columns
-from slipstream.datasets.imports.conversion import Event, Item, Rejection
-from slipstream.datasets.imports.event_ids import Repetitions, message_id
-from slipstream.datasets.imports.event_types import chosen_type, known_type
-from slipstream.datasets.imports.ordering import in_order
-from slipstream.datasets.imports.previews import describe, questions, refuse_without_items
+from slipstream.datasets.imports.columns import (
+    ColumnsError,
+    chosen_type,
+    event_columns,
+    item_columns,
+    known_type,
+)
+from slipstream.datasets.imports.conversion import Event, Item, Rejection, Repetitions, message_id
+from slipstream.datasets.imports.sending import in_order
 from slipstream.datasets.imports.sources import ImportFileError, find_files
-from slipstream.datasets.imports.surveys import Export, open_export
+from slipstream.datasets.imports.surveys import (
+    Export,
+    describe,
+    open_export,
+    questions,
+    refuse_without_items,
+)
 from slipstream.datasets.imports.understanding import Choices, Kind
 
 

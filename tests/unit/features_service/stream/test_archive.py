@@ -13,12 +13,7 @@ from slipstream.broker.batch import Batch, Message
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.positions import Source
-from slipstream.stores.lake import (
-    INTERACTIONS,
-    Lake,
-    LakeConflictError,
-    LakeUnavailableError,
-)
+from slipstream.stores.lake import INTERACTIONS, Lake, LakeConflictError, LakeUnavailableError
 
 SOURCE = Source("interactions.v1", "topic-1", 0)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.features.stream.archive import Archive
-from services.features.stream.repeats import OVERTAKEN_MS, OVERTAKEN_OFFSETS, Repeats
+from services.features.stream.screening import OVERTAKEN_MS, OVERTAKEN_OFFSETS, Repeats
 from slipstream.broker.batch import Batch, Message
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
@@ -137,7 +137,7 @@ def test_a_copy_that_was_overtaken_by_its_marked_one_does_not_count(
 def test_the_clocks_of_two_ingestions_may_be_a_day_apart(
     lake: Lake, archive: Archive, monkeypatch: pytest.MonkeyPatch, apart: int
 ) -> None:
-    monkeypatch.setattr("services.features.stream.repeats._MANY", 1)
+    monkeypatch.setattr("services.features.stream.screening._MANY", 1)
     running = Repeats(lake, archive.positions, DAY_MS)
     others = [copy(4, "f", at=NOW + DAY_MS), copy(5, "g", at=NOW + DAY_MS)]
     assert take(archive, lake, [copy(3), *others], "way", running) == [3, 4, 5]
@@ -147,7 +147,7 @@ def test_the_clocks_of_two_ingestions_may_be_a_day_apart(
 def test_a_partition_that_is_behind_does_not_forget_by_the_clock_of_another(
     lake: Lake, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.features.stream.repeats._MANY", 1)
+    monkeypatch.setattr("services.features.stream.screening._MANY", 1)
     running = Repeats(lake, archive.positions, DAY_MS)
     hour = 3_600_000
     ahead = [copy(number, f"o{number}", OTHER, at=NOW + hour) for number in range(3)]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from services.features.metrics import FeaturesMetrics
-from services.features.stream.rollbacks import RollbackWatch, StoreRolledBackError
+from services.features.stream.commits import RollbackWatch, StoreRolledBackError
 from slipstream.contracts.positions import Source
 from slipstream.stores.online import CheckpointMove
 

@@ -3,8 +3,7 @@ import pytest
 from numba import njit
 from numpy.typing import NDArray
 
-from slipstream.models.kernels.arithmetic import multiply
-from slipstream.models.kernels.tiles import COLUMNS, ROWS
+from slipstream.models.kernels.arithmetic import COLUMNS, ROWS, multiply
 
 
 @njit

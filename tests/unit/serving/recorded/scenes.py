@@ -9,8 +9,7 @@ import pyarrow as pa
 
 from slipstream.contracts.experiments import Experiment
 from slipstream.contracts.placements import Placement, PlacementPolicy
-from slipstream.features.impressions import Impression
-from slipstream.features.visitor import SEQUENCE_LENGTH, SequenceEvent, VisitorState
+from slipstream.features.visitor import SEQUENCE_LENGTH, Impression, SequenceEvent, VisitorState
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.fit import FitOptions, fit
 from slipstream.slates.catalogue.model import Model

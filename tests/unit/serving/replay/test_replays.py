@@ -14,8 +14,7 @@ from services.serving.state import filter_masks
 from slipstream.chassis.errors import ConflictError, NotFoundError, UnavailableError
 from slipstream.contracts.circumstances import CATALOG_CHANGED, DOUBTS
 from slipstream.contracts.placements import BoostRule
-from slipstream.features.impressions import Impression
-from slipstream.features.visitor import VisitorState
+from slipstream.features.visitor import Impression, VisitorState
 from slipstream.recommender.fit import FitOptions, fit
 from slipstream.slates.catalogue import item_times
 from slipstream.slates.catalogue.model import Model

@@ -9,7 +9,7 @@ import pytest
 from services.serving.state.filter_masks import FilterMasks
 from slipstream.contracts.placements import Placement, PlacementPolicy
 from slipstream.contracts.times import now_ms
-from slipstream.features.impressions import Impression
+from slipstream.features.visitor import Impression
 from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.stages import ListQuestion, Recommendation

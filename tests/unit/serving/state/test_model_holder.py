@@ -10,8 +10,7 @@ from services.serving.metrics import ServingMetrics
 from services.serving.state.model_cache import ModelCache
 from services.serving.state.model_holder import ModelHolder
 from slipstream.broker.batch import Batch, MalformedMessage, Message
-from slipstream.broker.faults import LogFault
-from slipstream.broker.standing import Standing
+from slipstream.broker.standing import LogFault, Standing
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.client import Peer
 from slipstream.chassis.metrics import Metrics

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from services.training.retry import PostponedError
 from services.training.run.exchange import Exchange
 from services.training.run.job import Job
-from services.training.run.launcher import GivenUpError, KilledError, RunFailedError
+from services.training.run.launcher import GivenUpError, KilledError, PostponedError, RunFailedError
 from services.training.run.remote import (
     WAITING,
     ExternalStarter,

@@ -1,5 +1,6 @@
 """A whole run on a small lake, with the real models."""
 
+import platform
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,21 +10,23 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from services.training.run.dataset import TooLittleDataError
-from services.training.run.job import Job, TrainingResult
-from services.training.run.progress import ProgressReporter
-from services.training.run.train import train
+from services.training.run.dataset import TooLittleDataError, read_dataset
+from services.training.run.job import Job, ProgressReporter, TrainingResult
+from services.training.run.train import environment, hold_out, samples, train
 from services.training.settings import TrainingSection
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.contracts.times import DAY_MS
+from slipstream.evaluation.figures import cohorts
 from slipstream.features.views import RECOMMENDER, VISITOR
+from slipstream.models.base import EventWeights
 from slipstream.recommender.bundle import load_bundle
 from slipstream.recommender.fit import FitOptions, fit_log
 from slipstream.recommender.stages import Event, recommend
 from slipstream.stores.lake import Lake
-from tests.unit.training.erasures.test_lake_erasures import erase
 from tests.unit.training.histories import START_MS, chain, events, write, write_items
+from tests.unit.training.shops import moment, ordered
+from tests.unit.training.test_lake_erasures import erase
 
 Make = Callable[..., Job]
 
@@ -287,3 +290,83 @@ def test_a_bundle_tells_how_old_the_oldest_of_its_parts_is(
     train(job("v2", champion=job("v1").output), quiet())
     second = load_bundle(job("v2").output).manifest
     assert (second.lake_version, second.learned_from) == (2, 1)
+
+
+def test_environment_names_what_figures_depend_on() -> None:
+    result = environment()
+    assert (result["python"], result["numpy"]) == (platform.python_version(), np.__version__)
+    assert int(result["processors"]) >= 1
+    assert "" not in result.values()
+
+
+@pytest.mark.parametrize(
+    ("champion_until", "questions", "cut", "unseen"),
+    [
+        (None, 600, 900, True),
+        (899, 600, 900, True),
+        (900, 600, 901, True),
+        (979, 600, 980, True),
+        (980, 600, 900, False),
+        (5_000, 600, 900, False),
+        # so much is newer that the challenger's validation and the test are both new to the
+        # champion
+        (899, 50, 950, True),
+        (699, 50, 900, True),
+        (949, 50, 950, True),
+        (949, 25, 975, True),
+    ],
+)
+def test_hold_out_moves_past_what_the_champion_was_fitted_on(
+    lake: Lake, champion_until: int | None, questions: int, cut: int, unseen: bool
+) -> None:
+    write(lake, events([(f"v{n % 5}", f"i{n % 7}", "view", n) for n in range(1_000)]))
+    dataset = read_dataset(lake)
+    settings = TrainingSection(test_share=0.1, max_test_queries=20)
+    held_out = hold_out(
+        dataset, dataset.signals(EventWeights()), champion_until, settings, questions
+    )
+    assert (held_out.cut, held_out.unseen_by_champion) == (cut, unseen)
+    times = dataset.interactions["timestamp"].to_numpy()
+    assert times[held_out.fit].max() < cut <= times[held_out.test].min()
+    assert not np.isin(np.flatnonzero(held_out.fit), held_out.test).any()
+
+
+QUERIES = [moment("c", "a"), *(moment("b", *"ac" * 10) for _ in range(20))]
+COHORTS = cohorts(
+    np.array([len(query.state.sequence) for query in QUERIES]), np.array([9] * 20 + [0])
+)
+
+
+def test_samples_show_both_lists_for_some_visitors_of_each_cohort() -> None:
+    drawn = samples(
+        QUERIES,
+        COHORTS,
+        ordered("a", "b", "c"),
+        ordered("c", "b", "a"),
+        {"a": {"title": "Apron"}},
+        seed=0,
+    )
+    assert sorted(one.cohorts for one in drawn) == [
+        ["new"],
+        ["returning"],
+        ["returning"],
+        ["returning", "cold"],
+    ]
+    newcomer = drawn[0]
+    assert [(item.item_id, item.title) for item in newcomer.history] == [("a", "Apron")]
+    assert newcomer.next_item.item_id == "c"
+    assert [item.item_id for item in newcomer.challenger] == ["b", "c"]
+    assert newcomer.champion is not None and [item.item_id for item in newcomer.champion] == [
+        "c",
+        "b",
+    ]
+    assert {item.source for item in newcomer.challenger} == {"popularity"}
+    assert all(len(one.history) <= 10 for one in drawn)
+
+
+def test_samples_are_the_same_for_the_same_seed_and_need_no_champion() -> None:
+    first, second = (
+        samples(QUERIES, COHORTS, ordered("a", "b", "c"), None, {}, seed=3) for _ in range(2)
+    )
+    assert first == second
+    assert {one.champion is None for one in first} == {True}

@@ -9,13 +9,12 @@ import pytest
 
 from services.training.run import worker
 from services.training.run.exchange import Exchange, RunFiles
-from services.training.run.job import Job, TrainingResult
-from services.training.run.progress import ProgressReporter
+from services.training.run.job import Job, ProgressReporter, TrainingResult
 from services.training.run.train import train
 from services.training.run.worker import FAILED, Carrier, work
 from services.training.settings import TrainingSection
 from slipstream.chassis.settings import LakeSettings
-from slipstream.models.checkpoint import Checkpoint
+from slipstream.models.transformer_fit import Checkpoint
 from slipstream.recommender.bundle import load_bundle
 from slipstream.stores.lake import INTERACTIONS, Lake
 from slipstream.stores.object_store import ObjectStore

@@ -1,0 +1,1 @@
+"""The routes of features over HTTP."""

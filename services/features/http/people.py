@@ -1,0 +1,60 @@
+"""REST routes about one person: what is kept of a user, and what was erased."""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import StreamingResponse
+
+from services.features.history.people import exported
+from services.features.history.receipts import Receipts
+from services.features.http.reads import parts
+from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.chassis.access.guard import requires
+from slipstream.chassis.errors import NotFoundError, UnavailableError
+from slipstream.contracts.access import Scope
+from slipstream.contracts.rest import ErasureState, Problem
+from slipstream.contracts.times import now_ms
+from slipstream.stores.lake import CATALOG, LakeUnavailableError
+from slipstream.stores.online import StoreUnavailableError
+
+router = APIRouter(tags=["people"])
+NO_ERASURE: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "no_erasure"}}
+
+
+@router.get("/v1/users/{user_id}/export", response_class=StreamingResponse)
+@requires(Scope.ADMIN)
+async def export_user(
+    request: Request, user_id: Annotated[str, Path(min_length=1, max_length=256)]
+) -> StreamingResponse:
+    """What Redis and the lake hold of a user and of the visitors that are this user.
+
+    One JSON object a line. It reads the whole lake, and the catalogue once for each step of links.
+    """
+    opened = parts(request)
+    try:
+        state = await opened.reader.visitor(user_id)
+        await asyncio.to_thread(opened.lake.version, CATALOG)
+    except (LakeUnavailableError, StoreUnavailableError) as error:
+        raise UnavailableError(str(error)) from error
+    lines = exported(opened.lake, user_id, state)
+    return StreamingResponse(lines, media_type="application/x-ndjson")
+
+
+@router.get("/v1/erasures/{erasure_id}", responses=NO_ERASURE)
+@requires(Scope.READ)
+def erasure(
+    request: Request, erasure_id: Annotated[str, Path(min_length=1, max_length=64)]
+) -> ErasureState:
+    """An erasure by its id: waiting, or done when, and what is left of it. It names nobody.
+
+    One that was just asked for is not found until features has read it.
+    """
+    receipts: Receipts = request.app.state.receipts
+    try:
+        state = receipts.find(erasure_id, now_ms())
+    except (LakeUnavailableError, BrokerUnavailableError, StoreUnavailableError) as error:
+        raise UnavailableError(str(error)) from error
+    if state is None:
+        raise NotFoundError(f"no erasure {erasure_id} is known", code="no_erasure")
+    return state

@@ -1,1 +1,0 @@
-"""Routes about one person: the export of what is kept of a user."""

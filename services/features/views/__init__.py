@@ -1,1 +1,0 @@
-"""Routes about feature views: their declarations, and the features of one entity."""

@@ -1,1 +1,0 @@
-"""Rows that clients of Feast write, which go the way of every other event."""

@@ -1,0 +1,1 @@
+"""The control plane: access keys, placements and experiments, their tables and publication."""

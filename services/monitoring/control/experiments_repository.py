@@ -1,0 +1,86 @@
+"""The SQL tables of experiments, and what must not be true of two of them."""
+
+from typing import Any, Final
+
+from sqlalchemy import Connection, select
+
+from services.monitoring.control.guards import RecentAnswer
+from services.monitoring.control.named_records_repository import (
+    PlacementTable,
+    RecordTable,
+    record_tables,
+)
+from services.monitoring.control.results import ExperimentResults
+from services.monitoring.control.results_repository import experiment_results, recent_answers
+from slipstream.contracts.experiments import Experiment, ExperimentDesign
+from slipstream.stores.metadata import new_metadata
+
+TABLES: Final = new_metadata()
+
+
+class ExperimentsCollideError(Exception):
+    """Another experiment counts for the same placement at the same time."""
+
+    def __init__(self, other: str) -> None:
+        super().__init__(f"experiment {other} runs on one of its placements at the same time")
+
+
+class UnknownPlacementError(Exception):
+    """A variant names a placement that does not exist."""
+
+    def __init__(self, placement: str) -> None:
+        super().__init__(f"a variant takes the policy of placement {placement}, which is not there")
+
+
+class ExperimentTable(RecordTable[Experiment, ExperimentDesign]):
+    """The experiments."""
+
+    tables = record_tables(TABLES, "experiment", "design")
+    field = "design"
+    most = 200
+    turn = 0x51_1B_57_50  # an arbitrary number
+    record_type, content_type = Experiment, ExperimentDesign
+
+    def results(self, name: str) -> ExperimentResults:
+        """The results of an experiment as it is now. Raises `NoRecordError`."""
+        return experiment_results(self._engine, self.find(name))
+
+    def canaries(self, now_ms: int) -> list[Experiment]:
+        """The experiments of kind canary that count at this time."""
+        with self._engine.connect() as db:
+            return [
+                it
+                for it in self.all_of(db)
+                if it.design.kind == "canary" and it.design.counts(now_ms)
+            ]
+
+    def returned(self, since: int) -> list[Experiment]:
+        """The canaries that were stopped by their guard since a time (ms), by name."""
+        with self._engine.connect() as db:
+            stopped = [it for it in self.all_of(db) if it.design.stopped_because]
+        return sorted((it for it in stopped if it.changed_at >= since), key=lambda it: it.name)
+
+    def recent_answers(self, name: str, since: int) -> list[RecentAnswer]:
+        """The newest slates of an experiment since a time (ms), at most 10,000."""
+        return recent_answers(self._engine, name, since)
+
+    def check(self, db: Connection, name: str, content: ExperimentDesign, /) -> None:
+        """Raise `ExperimentsCollideError` or `UnknownPlacementError`; a stopped one may be kept."""
+        if content.state != "running":
+            return
+        for other in self.all_of(db):
+            if other.name != name and other.design.collides(content):
+                raise ExperimentsCollideError(other.name)
+        placements = PlacementTable.tables.newest.c
+        known = set(db.scalars(select(placements.name).where(~placements.deleted)))
+        for variant in content.variants:
+            if variant.placement and variant.placement not in known:
+                raise UnknownPlacementError(variant.placement)
+
+    def detail(self, content: ExperimentDesign, /) -> dict[str, Any]:
+        """The state, the names of the variants, and their models."""
+        return {
+            "state": content.state,
+            "variants": [it.name for it in content.variants],
+            "models": [it.model for it in content.variants if it.model],
+        }

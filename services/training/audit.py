@@ -1,9 +1,0 @@
-"""The table of training's audit records: who promoted, rolled back and cancelled what."""
-
-from typing import Final
-
-from slipstream.stores.audit import audit_table
-from slipstream.stores.metadata import new_metadata
-
-TABLES: Final = new_metadata()
-AUDIT: Final = audit_table("training_audit", TABLES)

@@ -1,0 +1,293 @@
+"""Product feeds: Google Merchant feeds in XML, and products of schema.org in JSON-LD.
+
+A Merchant feed is RSS with items, or Atom with entries, and is read piece by piece. Both become
+rows with the names of items' fields.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any, Final
+from xml.parsers import expat
+
+from slipstream.datasets.imports.sources import ImportFileError, Row
+
+_CHUNK: Final = 1 << 16
+# Elements that are items, in RSS and in Atom.
+_ITEMS: Final = ("item", "entry")
+_MOST_DEPTH: Final = 16
+_MOST_FIELDS: Final = 1_000
+_MOST_CHARACTERS: Final = 1_000_000
+# Marks of encodings, blanks, and the other half of characters in UTF-16.
+_BEFORE: Final = b"\xef\xbb\xbf\xff\xfe \t\r\n\x00"
+# Bytes of one tag or comment: the parser holds these, and begins again with each chunk.
+_MOST_TAG_BYTES: Final = 1 << 20
+
+
+@dataclass
+class _Element:
+    name: str
+    text: list[str] = field(default_factory=list)
+    members: dict[str, Any] = field(default_factory=dict)
+
+    def value(self) -> Any:
+        """Its text, or its members as an object."""
+        return self.members or "".join(self.text).strip()
+
+    def add(self, name: str, value: Any) -> None:
+        """Add a member; several of one name are a list."""
+        if value == "":
+            return
+        held = self.members.get(name)
+        if held is None:
+            self.members[name] = value
+        elif isinstance(held, list):
+            held.append(value)
+        else:
+            self.members[name] = [held, value]
+
+
+def is_xml(beginning: bytes) -> bool:
+    """Whether a file that begins with these bytes is XML, or a page."""
+    return beginning.lstrip(_BEFORE).startswith(b"<")
+
+
+def read_feed(stream: IO[bytes], name: str, encoding: str = "") -> Iterator[Row]:
+    """The row of each item: its fields by their names without a prefix.
+
+    A feed with a DOCTYPE is refused: that alone can declare entities, which may grow without end or
+    name other files. No tag is resolved, and nothing is fetched.
+
+    Args:
+        stream: The feed's bytes.
+        name: The file's name for people.
+        encoding: Its encoding, where it is another than the feed says.
+
+    Raises:
+        ImportFileError: It is no XML, has a DOCTYPE, or an item is too large or too deep.
+    """
+    reader = _FeedReader(name, encoding)
+    while chunk := stream.read(_CHUNK):
+        yield from reader.feed(chunk)
+    yield from reader.feed(b"", last=True)
+    if not reader.items:
+        raise ImportFileError(
+            f"{name}: the XML has no <item> and no <entry>: is it a product feed?"
+        )
+
+
+class _FeedReader:
+    def __init__(self, name: str, encoding: str) -> None:
+        self._name, self.items = name, 0
+        self._parser = parser = expat.ParserCreate(encoding or None)
+        parser.StartDoctypeDeclHandler = self._refuse_doctype
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._characters
+        # Open elements of the item that is being read, and the number of all that are open.
+        self._open: list[_Element] = []
+        self._depth = self._fed = self._line = self._fields = self._size = 0
+        self._found: list[Row] = []
+
+    def feed(self, chunk: bytes, *, last: bool = False) -> list[Row]:
+        """The items that end in a chunk."""
+        self._fed += len(chunk)
+        try:
+            self._parser.Parse(chunk, last)
+        except ImportFileError:
+            raise
+        except (expat.ExpatError, LookupError, ValueError) as error:  # unknown encodings, too
+            raise ImportFileError(f"{self._name}: can't be read as XML: {error}") from error
+        if self._fed - max(self._parser.CurrentByteIndex, 0) > _MOST_TAG_BYTES:
+            raise self._refusal(f"a tag has over {_MOST_TAG_BYTES:,} bytes")
+        found, self._found = self._found, []
+        return found
+
+    def _refusal(self, reason: str) -> ImportFileError:
+        return ImportFileError(f"{self._name}: line {self._parser.CurrentLineNumber}: {reason}")
+
+    def _refuse_doctype(self, *_: Any) -> None:
+        raise self._refusal("has a DOCTYPE, which no product feed needs; is it a page?")
+
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        self._depth += 1
+        if self._depth > _MOST_DEPTH:
+            raise self._refusal(f"elements are nested over {_MOST_DEPTH} deep")
+        name = tag.rpartition(":")[2]
+        if self._open:
+            self._fields += 1
+            if self._fields > _MOST_FIELDS:
+                raise self._refusal(f"an item has over {_MOST_FIELDS:,} elements")
+        elif name in _ITEMS:
+            self._line, self._fields, self._size = self._parser.CurrentLineNumber, 0, 0
+        else:
+            return
+        element = _Element(name)
+        if "href" in attributes:  # Atom's links have no text
+            self._take_characters(element, attributes["href"])
+        self._open.append(element)
+
+    def _characters(self, text: str) -> None:
+        if self._open:
+            self._take_characters(self._open[-1], text)
+
+    def _take_characters(self, element: _Element, text: str) -> None:
+        self._size += len(text)
+        if self._size > _MOST_CHARACTERS:
+            raise self._refusal(f"an item has over {_MOST_CHARACTERS:,} characters")
+        element.text.append(text)
+
+    def _end(self, _tag: str) -> None:
+        self._depth -= 1
+        if not self._open:
+            return
+        element = self._open.pop()
+        if self._open:
+            self._open[-1].add(element.name, element.value())
+        else:
+            self.items += 1
+            self._found.append(Row(self._line, element.members))
+
+
+_BEGINNING: Final = re.compile(r'\s*(\[\s*)?\{[^{}]*?"@(context|type|graph|id)"\s*:')
+# Members that hold further things: graphs, lists, feeds, and the variants of a group.
+_HOLDERS: Final = (
+    "@graph", "itemListElement", "dataFeedElement", "item", "mainEntity", "hasVariant",
+)  # fmt: skip
+_IDS: Final = ("sku", "productID", "gtin13", "gtin14", "gtin12", "gtin8", "gtin", "mpn", "@id")
+_MOST_PROPERTIES: Final = 200
+# Members with a place of their own in a row.
+_READ: Final = frozenset({
+    "name", "image", "url", "brand", "category", "offers", "isVariantOf", "inProductGroupWithID",
+    "productGroupID", "aggregateRating", "additionalProperty", "description", *_HOLDERS,
+})  # fmt: skip
+
+
+def is_linked_data(beginning: Sequence[str]) -> bool:
+    """Whether a text that begins with these lines is JSON-LD."""
+    return bool(_BEGINNING.match("".join(beginning)))
+
+
+def products(value: Any, group: Mapping[str, Any] | None = None, depth: int = 0) -> Iterator[Any]:
+    """The rows of all products in a document, variants with what they share with their group.
+
+    Args:
+        value: A document, or a part of it.
+        group: The row of the group whose variants these are.
+        depth: How deep the part lies; beyond 16 nothing is read.
+    """
+    if depth > _MOST_DEPTH:
+        return
+    if isinstance(value, list):
+        for each in value:
+            yield from products(each, group, depth + 1)
+    if not isinstance(value, dict):
+        return
+    kinds = _texts(value.get("@type"))
+    is_group = "ProductGroup" in kinds
+    shared = _row(value, group or {}) if is_group else group
+    if not is_group and any(kind in ("Product", "IndividualProduct") for kind in kinds):
+        yield _row(value, group or {})
+    for holder in _HOLDERS:
+        if holder in value:
+            yield from products(value[holder], shared, depth + 1)
+
+
+def _row(product: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
+    own = {
+        name: value
+        for name, value in product.items()
+        if name not in _READ and not name.startswith("@") and not isinstance(value, dict | list)
+    }
+    is_group = "ProductGroup" in _texts(product.get("@type"))
+    parent = _first(product.get("isVariantOf"))
+    category = _names(product.get("category"))
+    found = {
+        "item_id": next((product[name] for name in _IDS if product.get(name)), None),
+        "title": _text(product.get("name")),
+        "description": _text(product.get("description")),
+        "image_url": _url(product.get("image")),
+        "url": _url(product.get("url")),
+        "brand": next(iter(_names(product.get("brand"))), None),
+        "categories": category[0] if len(category) == 1 else category or None,
+        "item_group_id": product.get("productGroupID")
+        or product.get("inProductGroupWithID")
+        or (parent.get("productGroupID") if isinstance(parent, dict) else None),
+        **_offer(product.get("offers")),
+        **_rating(product.get("aggregateRating")),
+        **_properties(product.get("additionalProperty")),
+    }
+    if is_group:
+        found["item_id"] = None
+    return {**group, **own, **{name: each for name, each in found.items() if each is not None}}
+
+
+def _offer(offers: Any) -> dict[str, Any]:
+    """Price, currency and availability of the first offer; of an aggregate, its lowest price."""
+    offer = _first(offers)
+    if not isinstance(offer, dict):
+        return {}
+    inner = _first(offer.get("offers"))
+    specification = _first(offer.get("priceSpecification"))
+    found: dict[str, Any] = {}
+    for source in (offer, specification, inner):
+        if not isinstance(source, dict):
+            continue
+        price = source.get("price", source.get("lowPrice"))
+        for name, value in (
+            ("price", price),
+            ("currency", source.get("priceCurrency")),
+            ("available", source.get("availability")),
+        ):
+            if value is not None:
+                found.setdefault(name, value)
+    return found
+
+
+def _rating(rating: Any) -> dict[str, Any]:
+    if not isinstance(rating, dict):
+        return {}
+    return {
+        "rating": rating.get("ratingValue"),
+        "rating_count": rating.get("ratingCount", rating.get("reviewCount")),
+    }
+
+
+def _properties(properties: Any) -> dict[str, Any]:
+    listed = properties if isinstance(properties, list) else [properties]
+    return {
+        each["name"]: each["value"]
+        for each in listed[:_MOST_PROPERTIES]
+        if isinstance(each, dict)
+        and isinstance(each.get("name"), str)
+        and isinstance(each.get("value"), str | int | float)
+    }
+
+
+def _names(value: Any) -> list[str]:
+    """Texts, or the names of things."""
+    listed = value if isinstance(value, list) else [value]
+    names = [each.get("name") if isinstance(each, dict) else each for each in listed]
+    return [name for name in names if isinstance(name, str)]
+
+
+def _text(value: Any) -> Any:
+    first = _first(value)
+    return first.get("@value") if isinstance(first, dict) else first
+
+
+def _url(value: Any) -> Any:
+    first = _first(value)
+    if isinstance(first, dict):
+        return first.get("url") or first.get("contentUrl") or first.get("@id")
+    return first
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and value else value
+
+
+def _texts(value: Any) -> list[str]:
+    """The types of a thing, without the address of schema.org before them."""
+    listed = value if isinstance(value, list) else [value]
+    return [re.split(r"[/#:]", each)[-1] for each in listed if isinstance(each, str)]

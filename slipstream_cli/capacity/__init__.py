@@ -1,1 +1,0 @@
-"""Sizes of a stack for a number of visitors, from measured figures (docs/capacity.md)."""

@@ -1,1 +1,0 @@
-"""What `slipstream import` and `slipstream replay` share: options, questions, and the outcome."""

@@ -1,0 +1,101 @@
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from slipstream_cli.demo import story
+from slipstream_cli.demo.story import (
+    RECENT,
+    DemoVisitor,
+    contrasting_visitors,
+    films_of_another_kind,
+)
+
+
+def _film(item_id: str, title: str, *genres: str) -> dict[str, Any]:
+    return {
+        "item_id": item_id,
+        "attributes": {"title": title, "categories": list(genres), "release_year": 1995},
+    }
+
+
+TOY, HEAT, BABE = (
+    _film("1", "Toy Story", "Comedy"),
+    _film("2", "Heat", "Crime"),
+    _film("3", "Babe", "Drama"),
+)
+
+
+def test_visitor_shows_taste_history_and_numbered_recommendations() -> None:
+    text = story.visitor_text(
+        DemoVisitor("7", ["1"], ["Comedy"]), [TOY["attributes"]], [HEAT, BABE]
+    )
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert lines == [
+        "", "Visitor 7, more than others: Comedy", "watched lately", "Toy Story (1995) Comedy",
+        "recommended", "1 Heat (1995) Crime", "2 Babe (1995) Drama",
+    ]  # fmt: skip
+
+
+def test_change_marks_what_is_new_moved_and_gone() -> None:
+    text = story.change("7", _film("9", "Alien", "Horror"), [TOY, HEAT], [HEAT, BABE], 0.0254)
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert lines == [
+        "", "Visitor 7 clicks on Alien (1995) (Horror)",
+        "recommended 25 ms after the click was accepted",
+        "1 Heat (1995) Crime ↑1", "2 Babe (1995) Drama new", "no longer: Toy Story (1995)",
+    ]  # fmt: skip
+
+
+ITEMS = pa.table(
+    {
+        "item_id": [str(n) for n in range(90)],
+        "categories": [[["Drama", "Horror", "War"][n // 30]] for n in range(90)],
+    }
+)
+
+
+def _interactions(seed: int) -> pa.Table:
+    """Thirty visitors who watch everything, and one per genre who watches little else."""
+    random = np.random.default_rng(seed)
+    rows = [
+        (f"all-{user}", str(film), at)
+        for user in range(30)
+        for at, film in enumerate(random.permutation(90))
+    ]
+    for start, user in ((0, "drama"), (30, "horror"), (60, "war")):
+        rows += [(user, str(start + at % 30), at) for at in range(RECENT)]
+    random.shuffle(rows)
+    users, films, at = zip(*rows, strict=True)
+    return pa.table({"user_id": users, "item_id": films, "timestamp": [int(t) for t in at]})
+
+
+def test_contrasting_visitors_are_those_of_one_taste_each() -> None:
+    visitors = contrasting_visitors(_interactions(0), ITEMS)
+    assert {visitor.user_id for visitor in visitors} == {"drama", "horror", "war"}
+    assert {visitor.user_id: visitor.likes for visitor in visitors}["horror"] == ["Horror"]
+    assert next(v for v in visitors if v.user_id == "war").watched[:2] == ["69", "68"]
+
+
+def test_contrasting_visitors_do_not_hang_on_the_order_of_the_file() -> None:
+    table = _interactions(1)
+    assert contrasting_visitors(table, ITEMS) == contrasting_visitors(
+        table.sort_by("user_id"), ITEMS
+    )
+
+
+def test_contrasting_visitors_need_enough_history() -> None:
+    with pytest.raises(ValueError, match="3 visitors with 40 films each are needed, there are 0"):
+        contrasting_visitors(_interactions(0).slice(0, 39), ITEMS)
+
+
+def test_films_of_another_kind_are_unknown_and_share_fewest_genres_first() -> None:
+    films = {"1": ["Horror"], "2": ["War"], "3": ["Horror", "War"], "4": ["Drama"]}
+    slate = [
+        {"item_id": item_id, "attributes": {"categories": genres}}
+        for item_id, genres in films.items()
+    ]
+    visitor = DemoVisitor("v", watched=[], likes=["Horror"])
+    found = films_of_another_kind(visitor, {"2"}, [slate[:3], slate[3:]])
+    assert [film["item_id"] for film in found] == ["4", "1", "3"]

@@ -1,0 +1,56 @@
+"""What an import names as the next step."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from slipstream.datasets.imports.conversion import RejectedRows
+from slipstream.datasets.imports.sending import ReplayReport
+from slipstream_cli.imports import show_outcome
+from tests.unit.cli.rest_answers import Answers, answers, problem
+
+__all__ = ["answers"]
+
+RUNNING = {"training": "http://training", "features": "http://features"}
+Next = Callable[..., list[str]]
+
+
+@pytest.fixture
+def steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Next:
+    """The next steps that are shown for a report, without the data folder."""
+
+    def shown(report: ReplayReport, running: dict[str, str] = RUNNING) -> list[str]:
+        with RejectedRows(tmp_path / "rejected.csv") as rejected:
+            show_outcome(report, rejected, running, tmp_path)
+        _, marker, text = capsys.readouterr().out.partition("Next:")
+        lines = [line.strip() for line in text.splitlines()] if marker else []
+        return [line.replace(f" --data-dir {tmp_path}", " …") for line in lines]
+
+    return shown
+
+
+def test_first_run_is_started_where_nothing_was_trained(answers: Answers, steps: Next) -> None:
+    answers.by_request |= {
+        "GET /v1/runs": {"items": [{"state": "failed"}]},
+        "GET /v1/aliases/champion": problem(404, "no model"),
+    }
+    assert steps(ReplayReport(accepted=5)) == ["slipstream runs start --follow …"]
+    # The same file again leaves as much to do.
+    assert steps(ReplayReport(duplicates=5)) == ["slipstream runs start --follow …"]
+    assert steps(ReplayReport()) == []
+    assert steps(ReplayReport(accepted=5), {}) == ["slipstream runs start --follow"]
+
+
+def test_run_that_goes_on_is_followed(answers: Answers, steps: Next) -> None:
+    answers.by_request["GET /v1/runs"] = {"items": [{"state": "queued"}, {"state": "failed"}]}
+    assert steps(ReplayReport(items=5)) == ["slipstream runs follow …"]
+
+
+def test_with_a_model_there_is_a_look_at_what_came(answers: Answers, steps: Next) -> None:
+    answers.by_request |= {"GET /v1/runs": {"items": []}, "GET /v1/aliases/champion": {}}
+    assert steps(ReplayReport(accepted=5, rejected=1)) == [
+        "slipstream dead-letters list --since 10m …",
+        "slipstream doctor …",
+        "curl http://features/v1/status shows how many events features has applied",
+    ]

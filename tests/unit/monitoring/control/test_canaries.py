@@ -1,0 +1,103 @@
+"""The stop of a canary that is at fault: its new state, audit record, alert, and who is faster."""
+
+import pytest
+from sqlalchemy import Engine
+
+from services.monitoring.alert_rules import CanaryReturned
+from services.monitoring.control.canaries import CanaryWatch
+from services.monitoring.control.experiments_repository import ExperimentTable
+from services.monitoring.slate_tables import AUDIT
+from services.monitoring.snapshot import returned_canaries
+from slipstream.contracts.rest import AuditRecord
+from slipstream.contracts.times import DAY_MS
+from slipstream.stores.metadata import AuditLog
+from tests.unit.monitoring.builders import snapshot
+from tests.unit.monitoring.control.test_experiments_repository import design
+from tests.unit.monitoring.control.test_results_repository import NOW, db, slate, take
+
+__all__ = ["db"]
+
+CANARY = {
+    "kind": "canary",
+    "variants": [{"name": "a"}, {"name": "b", "model": "canary"}],
+    "guard": {"least_slates": 10},
+}
+
+
+class Watched:
+    """A table with a running canary, and its watch."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.table, self.now_ms, self.told = ExperimentTable(engine), NOW + 1_000, 0
+        self.log = AuditLog(engine, AUDIT)
+        self.watch = CanaryWatch(self.table, self.tell, lambda: None, lambda: self.now_ms)
+        self.put()
+
+    def put(self, **changes: object) -> None:
+        audit = AuditRecord(at=NOW, principal="ada", action="put_experiment", subject="calmer")
+        self.table.put("calmer", design(**CANARY | changes), audit)
+
+    def tell(self) -> None:
+        self.told += 1
+
+
+@pytest.fixture
+def watched(db: Engine) -> Watched:
+    made = Watched(db)
+    take(db, *(slate(f"a{n}", f"u{n}", "a", latency_ms=2.0) for n in range(40)))
+    return made
+
+
+def test_a_canary_that_fails_is_stopped_once_with_reason_audit_and_alert(
+    watched: Watched, db: Engine
+) -> None:
+    watched.watch.step()
+    assert watched.told == 0 and watched.table.find("calmer").revision == 1
+    take(db, *(slate(f"b{n}", f"v{n}", "b", substituted="failed") for n in range(12)))
+    for _ in range(2):
+        watched.watch.step()
+    record = watched.table.find("calmer")
+    assert (record.revision, record.design.state, record.changed_by) == (2, "stopped", "monitoring")
+    assert record.design.stopped_because.endswith("it failed for 12")
+    assert watched.told == 1 and watched.table.unpublished() == [record]
+    audit = watched.log.page(1, None).items[0]
+    assert (audit.principal, audit.action, audit.subject) == (
+        "monitoring",
+        "return_canary",
+        "calmer",
+    )
+    assert audit.detail["reason"] == record.design.stopped_because
+
+    (returned,) = returned_canaries(watched.table.returned(watched.now_ms))
+    finding = CanaryReturned().check(snapshot().model_copy(update={"returned": [returned]}))
+    assert finding is not None and finding.summary == (
+        f"canary canary of experiment calmer was returned: {record.design.stopped_because}"
+    )
+    assert watched.table.returned(watched.now_ms + DAY_MS) == []
+
+
+def test_slates_of_before_the_last_change_do_not_count(watched: Watched, db: Engine) -> None:
+    take(db, *(slate(f"b{n}", f"v{n}", "b", substituted="failed") for n in range(12)))
+    audit = AuditRecord(at=NOW + 1, principal="ada", action="put_experiment", subject="calmer")
+    watched.table.put("calmer", design(**CANARY | {"traffic": 0.5}), audit)
+    watched.watch.step()
+    assert watched.table.find("calmer").design.state == "running"
+
+
+def test_who_changes_it_meanwhile_is_not_overruled(watched: Watched, db: Engine) -> None:
+    take(db, *(slate(f"b{n}", f"v{n}", "b", substituted="failed") for n in range(12)))
+    faster = CanaryWatch(
+        watched.table,
+        watched.tell,
+        lambda: watched.put(traffic=0.5),
+        lambda: watched.now_ms,
+    )
+    faster.step()
+    record = watched.table.find("calmer")
+    assert (record.design.state, record.design.traffic, watched.told) == ("running", 0.5, 0)
+
+
+@pytest.mark.parametrize("changes", [{"kind": "split"}, {"state": "stopped"}, {"ends_at": NOW}])
+def test_only_a_canary_that_counts_is_judged(watched: Watched, changes: dict[str, object]) -> None:
+    watched.put(**changes)
+    assert watched.table.canaries(watched.now_ms) == []

@@ -1,0 +1,184 @@
+"""Results from slates and responses in real SQLite, as the stream brings them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from services.monitoring.attribution import arrivals
+from services.monitoring.control.experiments_repository import ExperimentTable
+from services.monitoring.control.named_records_repository import NoRecordError
+from services.monitoring.migrations import MIGRATIONS
+from services.monitoring.repository import SlateLog
+from slipstream.broker.batch import Message
+from slipstream.chassis.settings import DatabaseSettings
+from slipstream.contracts.events import Interaction, Slate, SlateItem
+from slipstream.contracts.rest import AuditRecord
+from slipstream.stores import metadata
+from slipstream.stores.migrations import migrate
+from tests.unit.broker.scripted import SOURCE
+from tests.unit.monitoring.builders import recorded
+from tests.unit.monitoring.control.test_experiments_repository import design
+
+NOW = 1_790_000_000_000
+
+
+@pytest.fixture
+def db(database_settings: DatabaseSettings) -> Iterator[Engine]:
+    made = metadata.engine(database_settings)
+    migrate(made, MIGRATIONS)
+    yield made
+    made.dispose()
+
+
+def slate(
+    name: str, user_id: str, variant: str, items: str = "xy", teams: str = "", **more: Any
+) -> Slate:
+    return Slate(
+        recommendation_id=name,
+        user_id=user_id,
+        timestamp=NOW,
+        items=[SlateItem(each, 1.0, "model") for each in items],
+        answered_by="model",
+        experiment="calmer",
+        variant=variant,
+        teams=list(teams),
+        **more,
+    )
+
+
+def event(event_id: str, user_id: str, item_id: str, named: str, kind: str) -> Interaction:
+    return Interaction(
+        event_id=event_id,
+        event_type=kind,
+        user_id=user_id,
+        item_id=item_id,
+        timestamp=NOW + 5,
+        received_at=NOW + 5,
+        recommendation_id=named,
+    )
+
+
+def take(db: Engine, *records: Slate | Interaction) -> None:
+    read = [recorded(each) if isinstance(each, Slate) else each for each in records]
+    messages = [Message(SOURCE, at, "", record, "") for at, record in enumerate(read)]
+    SlateLog(db, 60_000).record(arrivals(messages, 0), NOW + 10)
+
+
+def put(db: Engine, kind: str) -> ExperimentTable:
+    table = ExperimentTable(db)
+    audit = AuditRecord(at=1, principal="ada", action="put_experiment", subject="calmer")
+    table.put("calmer", design(kind=kind), audit)
+    return table
+
+
+def test_slates_are_summed_by_visitor_and_variant(db: Engine) -> None:
+    table = put(db, "split")
+    take(
+        db,
+        slate("1", "ada", "a"),
+        slate("2", "ada", "a"),
+        slate("3", "bo", "b"),
+        slate("4", "cy", "b", items=""),
+        slate("5", "di", "holdout"),
+        slate("6", "ada", "a").model_copy(update={"experiment": "other"}),
+        event("e1", "ada", "x", "1", "view"),
+        event("e2", "ada", "y", "1", "view"),
+        event("e3", "bo", "y", "3", "purchase"),
+    )
+    results = table.results("calmer")
+    assert (results.control, results.from_, results.interleaved) == ("a", NOW, None)
+    found = [
+        (it.variant, it.visitors, it.slates, it.click_through.slates, it.conversion.slates)
+        for it in results.variants
+    ]
+    assert found == [("a", 1, 2, 1, 0), ("b", 1, 1, 0, 1), ("holdout", 1, 1, 0, 0)]
+    assert results.variants[0].click_through.rate.value == 0.5
+    with pytest.raises(NoRecordError):
+        table.results("other")
+
+
+def test_clicks_of_interleaved_slates_are_votes(db: Engine) -> None:
+    table = put(db, "interleave")
+    take(
+        db,
+        slate("1", "ada", "interleaved", teams="ab"),
+        slate("2", "bo", "interleaved", teams="ba"),
+        slate("3", "cy", "interleaved", teams="ab"),
+        event("e1", "ada", "y", "1", "view"),
+        event("e2", "bo", "x", "2", "view"),
+        event("e3", "bo", "x", "2", "view"),
+        event("e4", "bo", "y", "2", "purchase"),
+    )
+    results = table.results("calmer")
+    assert [it.variant for it in results.variants] == ["holdout", "interleaved"]
+    assert results.interleaved is not None
+    votes = results.interleaved.slates
+    assert (votes.wins, votes.losses, votes.ties) == (2, 0, 0)
+    assert results.interleaved.p_value == 0.5
+
+
+def test_slates_that_the_champion_made_for_a_variant_are_not_the_variants(db: Engine) -> None:
+    table = put(db, "split")
+    take(
+        db,
+        slate("1", "ada", "b", model_version="9", latency_ms=4.0),
+        slate("2", "ada", "b", model_version="7", latency_ms=90.0, substituted="failed"),
+        slate("3", "bo", "b", model_version="7", latency_ms=90.0, substituted="absent"),
+        slate("4", "ada", "b", model_version="8", latency_ms=6.0),
+        slate("5", "cy", "a", model_version="7", latency_ms=1.0),
+        event("e1", "ada", "x", "2", "view"),
+    )
+    control, other = table.results("calmer").variants[:2]
+    assert (control.models, control.substituted) == ({"7": 1}, {})
+    assert (other.visitors, other.slates, other.click_through.slates) == (1, 2, 0)
+    assert (other.models, other.substituted) == ({"8": 1, "9": 1}, {"absent": 1, "failed": 1})
+    latency = other.latency_ms
+    assert (latency.slates, latency.mean, latency.p99) == (2, 5.0, 6.0)
+
+
+def test_an_interleaved_list_that_one_model_did_not_make_has_no_vote(db: Engine) -> None:
+    table = put(db, "interleave")
+    take(
+        db,
+        slate("1", "ada", "interleaved", teams="ab", substituted="absent"),
+        event("e1", "ada", "y", "1", "view"),
+    )
+    results = table.results("calmer")
+    assert results.interleaved is not None and results.interleaved.slates.wins == 0
+    assert results.variants[1].substituted == {"absent": 1}
+
+
+def test_a_shadow_is_compared_with_what_was_shown_and_counted_nowhere_else(db: Engine) -> None:
+    table = put(db, "shadow")
+    more: dict[str, Any] = {"purpose": "shadow", "model_version": "9", "latency_ms": 3.0}
+    records = [
+        slate("1", "ada", "a", items="wxyz", model_version="7"),
+        slate("2", "bo", "a", items="xy", model_version="7"),
+        slate("3", "cy", "a", items="", model_version="7"),
+        slate("s1", "ada", "b", items="wqrs", shadow_of="1", **more),
+        slate("s2", "bo", "b", items="xy", shadow_of="2", **more),
+        slate("s3", "cy", "b", items="xy", shadow_of="3", **more),
+        slate("s4", "di", "b", "", shadow_of="4", substituted="failed", purpose="shadow"),
+        event("e1", "ada", "w", "1", "view"),
+        event("e2", "ada", "x", "1", "view"),
+        event("e3", "bo", "y", "2", "view"),
+        event("e4", "bo", "y", "2", "view"),
+        event("e5", "bo", "x", "2", "purchase"),
+        # Its id is no client's to know, and attributes nothing.
+        event("e6", "ada", "q", "s1", "view"),
+    ]
+    take(db, *records)
+    take(db, *records)
+    results = table.results("calmer")
+    assert [it.variant for it in results.variants] == ["a", "holdout"]
+    assert (results.variants[0].slates, results.variants[0].click_through.slates) == (2, 2)
+    shadow = results.shadow
+    assert shadow is not None
+    assert (shadow.variant, shadow.slates, shadow.models) == ("b", 4, {"9": 3})
+    assert (shadow.substituted, shadow.latency_ms.mean) == ({"failed": 1}, 3.0)
+    assert (shadow.compared, shadow.overlap) == (2, pytest.approx((0.25 + 1) / 2))
+    assert (shadow.clicked, shadow.clicked_in_shadow) == (3, 2)
+    counts = SlateLog(db, 60_000).counts(0, NOW * 2).values()
+    assert (sum(it.slates for it in counts), sum(it.clicked_slates for it in counts)) == (3, 2)
