@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
 
 from services.serving.http import list_routes, personal_routes
-from services.serving.http.parts import Parts
+from services.serving.http.responses import Parts
 from services.serving.metrics import ServingMetrics
 from services.serving.open_inference import api as open_inference
 from services.serving.open_inference.errors import ProtocolErrors
@@ -18,8 +18,8 @@ from services.serving.open_inference.statistics import Statistics
 from services.serving.replay import api as answers
 from services.serving.replay.replays import Replays
 from services.serving.request.line import Line, Shop
-from services.serving.request.load import KeyRates
 from services.serving.request.slates import SlateOutbox
+from services.serving.request.store_reads import KeyRates
 from services.serving.settings import ServingSettings
 from services.serving.state.catalog_feed import CatalogFeed
 from services.serving.state.catalog_journal import CatalogJournal

@@ -21,16 +21,15 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slipstream.chassis import health, metrics
-from slipstream.chassis.access.guard import Demands, Guard, open_to_all, routes_of
+from slipstream.chassis.access.guard import Demands, Guard, KnownHosts, open_to_all, routes_of
 from slipstream.chassis.access.keys import KeyRing, KnownKey
-from slipstream.chassis.access.origins import KnownHosts
 from slipstream.chassis.access.verifier import Verifier, api_token_key, refuse_exposure
+from slipstream.chassis.connections import RequestLog
 from slipstream.chassis.ending import Ending
 from slipstream.chassis.errors import NotFoundError, install_error_handlers, unexpected
 from slipstream.chassis.hot_routes import HotRoutes
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.opening import Lifespan, opening
-from slipstream.chassis.request_log import RequestLog
 from slipstream.chassis.settings import ServiceSettings
 from slipstream.chassis.standby import HandingOn, Standby
 from slipstream.chassis.worker import Workers

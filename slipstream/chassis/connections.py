@@ -1,23 +1,91 @@
-"""Connections of clients, with limits of what they send, keep and take, and for how long.
+"""Connections of clients: limits of what they send, keep and take and for how long, and a log.
 
 uvicorn has a limit of a head's size for h11, and none for httptools; for neither has it a limit of
-the time that a client takes. So this protocol adds them to the one that uvicorn serves with.
+the time that a client takes. So this protocol adds them to the one that uvicorn serves with. Each
+request gets an id, its time is a metric, and failures and slow ones are lines of the log.
 """
 
 import asyncio
+import logging
+import random
 from functools import partial
 from typing import Any, Final, cast
 
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from slipstream.chassis import health
+from slipstream.chassis.access.guard import Demands
 from slipstream.chassis.errors import (
     InvalidRequestError,
     ServiceError,
     UnavailableError,
     problem_of,
 )
+from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import HttpSettings
+
+log = get_logger(__name__)
+
+SLOW_REQUEST_S = 1.0
+
+
+class RequestLog:
+    """The log of a service's requests, however they are answered."""
+
+    def __init__(self, measured: Metrics, demands: Demands) -> None:
+        self._seconds, self._demands = measured.http_seconds, demands
+        self._children: dict[tuple[str, str, int], Any] = {}
+        # Asked once: structlog takes longer for it than a histogram for a value.
+        self._tells_all = log.is_enabled_for(logging.DEBUG)
+
+    def id_of(self, scope: Scope) -> str:
+        """The caller's `X-Request-Id`, or a new id."""
+        # Random by arithmetic: asking the system would let another thread take the interpreter in
+        # every request.
+        given: bytes = dict(reversed(scope["headers"])).get(b"x-request-id", b"")
+        return given.decode("latin-1")[:64] or f"{random.getrandbits(128):032x}"
+
+    def failed(self, scope: Scope, error: Exception) -> None:
+        """Log a failure that nobody has foreseen."""
+        route = self._route(scope)
+        log.error("request failed", method=scope["method"], path=route, exc_info=error)
+
+    def ended(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count a request, and log it where it failed or was slow."""
+        route = self._route(scope)
+        key = (route, scope["method"], status)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = self._seconds.labels(*map(str, key))
+        child.observe(seconds)
+        if route == health.READY and status == 503 and not self._tells_all:
+            return  # it is polled every few seconds, and its body gives the reason
+        if status >= 500 or seconds > SLOW_REQUEST_S:
+            emit = log.warning
+        elif status >= 400:
+            emit = log.info
+        elif self._tells_all:
+            emit = log.debug
+        else:
+            return
+        emit(
+            "request",
+            method=scope["method"],
+            path=route,
+            status=status,
+            ms=round(seconds * 1000, 2),
+        )
+
+    def _route(self, scope: Scope) -> str:
+        """The route's path, for logs and metrics: the request's may name a visitor, or a key.
+
+        A refused request has not been routed, so its route is looked up.
+        """
+        routed = getattr(scope.get("route"), "path", None)
+        return routed or self._demands.path_of(scope) or "unmatched"
+
 
 # Header lines of one request. Browsers and proxies send some dozens.
 MOST_HEADERS: Final = 100

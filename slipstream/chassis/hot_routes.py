@@ -25,10 +25,9 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HEADER_VALUE_RE, STATUS_LINE
 
 from slipstream.chassis.access.guard import Demand, Guard, demand_of
-from slipstream.chassis.connections import BoundedConnection
+from slipstream.chassis.connections import BoundedConnection, RequestLog
 from slipstream.chassis.errors import unexpected
 from slipstream.chassis.logging import request_id
-from slipstream.chassis.request_log import RequestLog
 from slipstream.chassis.standby import Standby
 
 # Queries that are remembered with what they were read as: clients send the same few again and

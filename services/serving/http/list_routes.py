@@ -14,7 +14,7 @@ from services.serving.http.list_bodies import (
     PopularQuery,
     audience_body,
 )
-from services.serving.http.parts import (
+from services.serving.http.responses import (
     ANSWER,
     NOT_FOUND,
     PathId,
@@ -22,9 +22,9 @@ from services.serving.http.parts import (
     json_response,
     parts,
     require_item,
+    slate_body,
     without_history,
 )
-from services.serving.http.responses import slate_body
 from services.serving.request.audiences import AudienceRequest
 from slipstream.chassis.access.guard import principal_of, requires
 from slipstream.chassis.hot_routes import HotRoute

@@ -17,17 +17,19 @@ from services.serving.http.bodies import (
     SlateBody,
     items_before,
 )
-from services.serving.http.parts import (
+from services.serving.http.responses import (
     ANSWER,
     NOT_FOUND,
+    ItemAttributes,
     PathId,
+    ServedModel,
     answered,
     json_response,
     parts,
     require_item,
+    slate_body,
     without_history,
 )
-from services.serving.http.responses import ItemAttributes, ServedModel, slate_body
 from slipstream.chassis.access.guard import principal_of, requires
 from slipstream.chassis.errors import NotFoundError
 from slipstream.chassis.hot_routes import HotRoute

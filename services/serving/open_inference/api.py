@@ -6,7 +6,7 @@ from typing import Any, Final
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from services.serving.http.parts import Parts, json_response, parts
+from services.serving.http.responses import Parts, json_response, parts
 from services.serving.open_inference import binary, bodies, descriptions, messages
 from services.serving.open_inference.bodies import answered_by
 from services.serving.open_inference.statistics import Statistics

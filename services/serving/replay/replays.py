@@ -28,18 +28,15 @@ from services.serving.replay.scenes import (
     recorded_request,
     recorded_visitor,
 )
-from services.serving.request.driving import Driver
-from services.serving.request.gathered_lists import GatheredLists
+from services.serving.request.driving import Driver, GatheredLists, KeptLists
 from services.serving.request.store_reads import Budget
-from services.serving.state.kept_lists import KeptLists
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.chassis.errors import ConflictError, NotFoundError, UnavailableError
 from slipstream.contracts.circumstances import Circumstances
 from slipstream.contracts.rest import RecommendedItem, SlateRecord
 from slipstream.recommender.bundle import BundleError
 from slipstream.slates.catalogue.model import Model
-from slipstream.slates.participation import one_list
-from slipstream.slates.placement_policies import PlacementPolicies
+from slipstream.slates.participation import PlacementPolicies, one_list
 from slipstream.slates.slate_plan import MadeSlate, SlatePlan
 from slipstream.stores.artifacts import ForeignFileError
 

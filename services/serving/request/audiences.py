@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from services.serving.metrics import ServingMetrics
-from services.serving.request.load import Load, OverloadedError
-from services.serving.request.store_reads import ActiveVisitor, StoreReads
+from services.serving.request.store_reads import ActiveVisitor, Load, OverloadedError, StoreReads
 from slipstream.recommender.interest import Interest
 from slipstream.slates.audience_scores import ActiveUser, ItemInModel, item_in_model, scored
 from slipstream.slates.catalogue.catalog import Catalog

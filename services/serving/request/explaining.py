@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from services.serving.metrics import ServingMetrics
-from services.serving.request.load import OverloadedError
+from services.serving.request.store_reads import OverloadedError
 from services.serving.state.filter_masks import FilterMasks
 from slipstream.contracts.reasons import SlateReasons
 from slipstream.contracts.times import now_ms

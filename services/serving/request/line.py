@@ -11,16 +11,13 @@ from typing import Any, Final
 
 from services.serving.metrics import ServingMetrics
 from services.serving.request.audiences import Audiences
-from services.serving.request.driving import Driver
+from services.serving.request.driving import Driver, GatheredLists, KeptList, KeptLists
 from services.serving.request.explaining import LISTS, Explanations
-from services.serving.request.gathered_lists import GatheredLists
-from services.serving.request.load import Load, Turnstile
 from services.serving.request.recording import CircumstancesRecorder, slate_record
-from services.serving.request.store_reads import OnlineFeatures, StoreReads
+from services.serving.request.store_reads import Load, OnlineFeatures, StoreReads, Turnstile
 from services.serving.request.trending import DemandLists
 from services.serving.request.variant_slates import ShadowSlates, VariantSlates
 from services.serving.settings import ServingSection
-from services.serving.state.kept_lists import KeptList, KeptLists
 from slipstream.contracts.events import Slate
 from slipstream.contracts.experiments import Experiment
 from slipstream.contracts.placements import Placement
@@ -29,8 +26,7 @@ from slipstream.contracts.times import now_ms
 from slipstream.features.visitor import visitor_features
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
-from slipstream.slates.participation import NONE, one_list, participation
-from slipstream.slates.placement_policies import PlacementPolicies
+from slipstream.slates.participation import NONE, PlacementPolicies, one_list, participation
 from slipstream.slates.slate_plan import MadeSlate, SlatePlan
 from slipstream.slates.slate_request import (
     RECORDED,

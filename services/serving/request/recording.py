@@ -19,7 +19,7 @@ from slipstream.contracts.experiments import NO_EXPERIMENT, Variant
 from slipstream.contracts.times import now_ms
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
-from slipstream.slates.placement_policies import PlacementPolicies
+from slipstream.slates.participation import PlacementPolicies
 from slipstream.slates.slate_plan import Candidate, MadeSlate, SlatePlan
 from slipstream.slates.slate_request import SlateRequest, Step, VisitorReading
 

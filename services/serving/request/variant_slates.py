@@ -16,8 +16,7 @@ from weakref import WeakKeyDictionary
 
 from services.serving.metrics import ServingMetrics
 from services.serving.request.driving import Driver
-from services.serving.request.load import Load
-from services.serving.request.store_reads import Budget, CircuitBreaker
+from services.serving.request.store_reads import Budget, CircuitBreaker, Load
 from slipstream.chassis.logging import carrying, get_logger, request_id
 from slipstream.contracts.events import Slate
 from slipstream.contracts.experiments import Variant
@@ -26,7 +25,7 @@ from slipstream.contracts.times import now_ms
 from slipstream.contracts.vocabulary import SHADOW
 from slipstream.slates.catalogue.columns import Columns
 from slipstream.slates.catalogue.model import Model
-from slipstream.slates.placement_policies import PlacementPolicies
+from slipstream.slates.participation import PlacementPolicies
 from slipstream.slates.slate_plan import MadeSlate, SlatePlan
 from slipstream.slates.slate_request import Step, VisitorReading
 

@@ -1,11 +1,16 @@
 """The scope that each route demands, and the guard before the routes.
 
 Credentials, scope, origin and the size of a body are checked before a body is read. What a request
-did is recorded for the audit.
+did is recorded for the audit. A page elsewhere may send requests to a service that its visitor
+reaches: browsers name the page in `Origin`, and a name that was pointed at this machine (DNS
+rebinding) stands in `Host`.
 """
 
+import ipaddress
 from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -15,7 +20,6 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
 
-from slipstream.chassis.access.origins import SAFE_METHODS, KnownHosts
 from slipstream.chassis.access.verifier import ANYBODY, Verifier
 from slipstream.chassis.errors import (
     ForbiddenError,
@@ -27,6 +31,68 @@ from slipstream.chassis.errors import (
 from slipstream.chassis.logging import request_id
 from slipstream.contracts.access import Principal, Scope
 from slipstream.contracts.rest import AuditRecord
+
+# Methods that change nothing.
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class KnownHosts:
+    """Names under which a service is reached.
+
+    Addresses, `localhost` and names without dots are taken: no stranger can point those at this
+    machine. Others are listed in the settings; `*` there takes any.
+    """
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._names = frozenset(name.lower() for name in names)
+        self._knows = lru_cache(256)(self._look_up)
+
+    def check(self, host: bytes | None, origin: bytes | None) -> ForbiddenError | None:
+        """The error of a request with these headers; None where it may go on."""
+        if host is not None and not self._knows(host.decode("latin-1")):
+            return ForbiddenError(
+                f"The service is not known as {host.decode('latin-1')!r}: list the name in "
+                "SLIPSTREAM_HTTP__HOSTS on the server",
+                code="foreign_host",
+            )
+        if origin is None:
+            return None
+        page = origin.decode("latin-1").partition("://")[2]
+        own = host is not None and page == host.decode("latin-1")
+        if own or (page and self._listed(_hostname(page))):
+            return None
+        return ForbiddenError(
+            "Pages of other origins may not send this request; SLIPSTREAM_HTTP__HOSTS on the "
+            "server lists those that may",
+            code="foreign_origin",
+        )
+
+    def _listed(self, name: str) -> bool:
+        return "*" in self._names or name in self._names
+
+    def _look_up(self, host: str) -> bool:
+        name = _hostname(host)
+        if "." not in name and ":" not in name:
+            return bool(name)
+        return self._listed(name) or name.endswith(".localhost") or is_address(name)
+
+
+def is_address(name: str) -> bool:
+    """Whether this is an IP address rather than a name."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _hostname(netloc: str) -> str:
+    """The host in `host:port`, in lower case and without the brackets of IPv6; "" for nonsense."""
+    try:
+        return urlsplit(f"//{netloc}").hostname or ""
+    except ValueError:
+        return ""
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -14,9 +14,9 @@ from fastapi import APIRouter, FastAPI, Request, Response
 
 from slipstream.chassis.access.guard import Demands, open_to_all, routes_of
 from slipstream.chassis.app import RequestMiddleware
+from slipstream.chassis.connections import RequestLog
 from slipstream.chassis.hot_routes import HotRoute, HotRoutes
 from slipstream.chassis.metrics import Metrics
-from slipstream.chassis.request_log import RequestLog
 from slipstream.chassis.server import server_config
 from slipstream.chassis.settings import ServiceSettings
 from slipstream.chassis.standby import Standby

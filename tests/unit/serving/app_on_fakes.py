@@ -7,7 +7,7 @@ from typing import Any, cast
 from fastapi import FastAPI
 
 from services.serving.app import create_app
-from services.serving.http.parts import Parts
+from services.serving.http.responses import Parts
 from services.serving.settings import ServingSettings
 from services.serving.state.model_holder import ModelHolder
 from slipstream.chassis.settings import HttpSettings

@@ -66,11 +66,11 @@ async def trip(bundle: Bundle, **headers: str) -> Trip:
 async def test_nine_frames_lead_from_the_route_to_the_kernel(bundle: Bundle) -> None:
     noted = await trip(bundle, **{"cache-control": "no-cache"})
     # A request waits for a list where it has asked for one, and the kernels are called from there.
-    asking, answering = noted.chains["gathered_lists.recommend"], noted.chains["plan.recommend"]
+    asking, answering = noted.chains["driving.recommend"], noted.chains["plan.recommend"]
     assert asking - 1 + answering <= 9
 
 
-@pytest.mark.parametrize(("headers", "most"), [({}, 33), ({"cache-control": "no-cache"}, 42)])
+@pytest.mark.parametrize(("headers", "most"), [({}, 25), ({"cache-control": "no-cache"}, 33)])
 async def test_a_plain_request_crosses_few_files(
     bundle: Bundle, headers: dict[str, str], most: int
 ) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from fastapi.testclient import TestClient
 
-from slipstream.chassis.access.origins import KnownHosts
+from slipstream.chassis.access.guard import KnownHosts
 from slipstream.chassis.settings import ServiceSettings
 from tests.unit.chassis.test_app import an_app
 

@@ -23,7 +23,7 @@ from schemathesis.python import asgi
 from schemathesis.specs.openapi.checks import response_schema_conformance
 
 from services.serving.app import create_app
-from services.serving.http.parts import Parts
+from services.serving.http.responses import Parts
 from services.serving.settings import ServingSettings
 from services.serving.state.model_holder import ModelHolder
 from slipstream.broker import codec

@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from services.serving.http.parts import Parts
-from services.serving.request.load import KeyRates
+from services.serving.http.responses import Parts
+from services.serving.request.store_reads import KeyRates
 from slipstream.recommender.bundle import Bundle
 from tests.unit.serving.app_on_fakes import URL, make_app
 from tests.unit.serving.fakes import FakeOnline, Setting, item_record, model, visitor

@@ -6,7 +6,7 @@ from services.serving.open_inference import messages
 from slipstream.chassis.errors import InvalidRequestError
 from slipstream.slates.arranging.policies import CompiledPolicy
 from slipstream.slates.catalogue.columns import Columns
-from slipstream.slates.placement_policies import DEFAULT
+from slipstream.slates.participation import DEFAULT
 from slipstream.slates.slate_plan import MadeSlate, SlatePlan
 from slipstream.slates.slate_request import Item, SlateRequest, Step
 

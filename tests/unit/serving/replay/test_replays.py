@@ -16,7 +16,7 @@ from slipstream.contracts.circumstances import CATALOG_CHANGED, DOUBTS
 from slipstream.contracts.placements import BoostRule
 from slipstream.features.visitor import Impression, VisitorState
 from slipstream.recommender.fit import FitOptions, fit
-from slipstream.slates.catalogue import item_times
+from slipstream.slates.catalogue import columns
 from slipstream.slates.catalogue.model import Model
 from slipstream.slates.slate_request import Step
 from tests.unit.serving.fakes import (
@@ -70,7 +70,7 @@ def shop(
     models: tuple[Model, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[PastShop]:
     # Masks and the list of new items follow the catalogue at once.
-    monkeypatch.setattr(item_times, "FRESH_S", 0.0)
+    monkeypatch.setattr(columns, "FRESH_S", 0.0)
     monkeypatch.setattr(filter_masks, "FRESH_S", 0.0)
     online = FakeOnline(
         VISITORS,

@@ -7,7 +7,7 @@ import pytest
 
 from services.serving.request import audiences
 from services.serving.request.audiences import Audience, AudienceRequest
-from services.serving.request.load import OverloadedError
+from services.serving.request.store_reads import OverloadedError
 from slipstream.features.visitor import VisitorState
 from slipstream.recommender.bundle import Bundle
 from tests.unit.serving.fakes import (

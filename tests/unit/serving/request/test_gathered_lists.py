@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import numpy as np
 import pytest
 
-from services.serving.request import gathered_lists
-from services.serving.request.gathered_lists import MOST_LISTS, GatheredLists
+from services.serving.request import driving
+from services.serving.request.driving import MOST_LISTS, GatheredLists
 from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.stages import ListQuestion, Recommendation
@@ -36,7 +36,7 @@ class Calls:
         self.sizes: list[int] = []
         self.threads: list[threading.Thread] = []
         self._before, self._answers = before, stages.answers
-        monkeypatch.setattr(gathered_lists.stages, "answers", self._answer)
+        monkeypatch.setattr(driving.stages, "answers", self._answer)
 
     def _answer(
         self, bundle: Bundle, questions: Sequence[ListQuestion]

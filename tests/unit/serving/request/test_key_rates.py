@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.serving.request.load import KeyRates
+from services.serving.request.store_reads import KeyRates
 from slipstream.chassis.errors import TooManyRequestsError
 
 

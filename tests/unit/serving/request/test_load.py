@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.serving.request.load import Load, OverloadedError
+from services.serving.request.store_reads import Load, OverloadedError
 
 
 class Clock:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.serving.state.kept_lists import LIFETIME_S, KeptList, KeptLists, ListKey
+from services.serving.request.driving import LIFETIME_S, KeptList, KeptLists, ListKey
 from slipstream.contracts.events import SlateItems
 from slipstream.features.visitor import VisitorState
 from slipstream.recommender.bundle import Bundle

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipstream.contracts.positions import source_name
-from slipstream.slates.catalogue.log_places import AppliedPositions
+from slipstream.slates.catalogue.catalog import AppliedPositions
 
 positions = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 3), st.integers(0, 9)))
 

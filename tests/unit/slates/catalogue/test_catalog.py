@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipstream.recommender.bundle import Bundle
-from slipstream.slates.catalogue import item_times
+from slipstream.slates.catalogue import columns
 from slipstream.slates.catalogue.catalog import Catalog
 from tests.unit.serving.fakes import ITEMS, item_record, model
 
@@ -54,7 +54,7 @@ def test_item_is_hidden_from_the_moment_that_it_expires(bundle: Bundle, clock: l
 def test_items_still_expire_when_the_moments_were_sorted_out(
     monkeypatch: pytest.MonkeyPatch, clock: list[float]
 ) -> None:
-    monkeypatch.setattr(item_times, "SURPLUS", 2)
+    monkeypatch.setattr(columns, "SURPLUS", 2)
     catalog = Catalog(lambda: clock[0])
     soon = clock[0] + 60
     catalog.apply(item_record("b", attributes={"expires_at": soon}))

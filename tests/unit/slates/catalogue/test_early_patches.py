@@ -1,14 +1,14 @@
 import pytest
 
-from slipstream.slates.catalogue import log_places as early_patches
-from slipstream.slates.catalogue.log_places import EarlyPatches
+from slipstream.slates.catalogue import catalog
+from slipstream.slates.catalogue.catalog import EarlyPatches
 from tests.unit.serving.fakes import item_record
 
 
 def test_patches_wait_for_their_item_in_order_until_nobody_needs_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(early_patches, "MOST_ITEMS", 2)
+    monkeypatch.setattr(catalog, "MOST_ITEMS", 2)
     early = EarlyPatches()
     patches = [item_record(name, at, entity="item_patch") for at, name in enumerate("aabbc")]
     for patch in patches:
