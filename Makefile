@@ -195,8 +195,9 @@ $(MANIFESTS)/.installed: Makefile
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '$(REQUIREMENT)'
 	@touch $@
 
-manifests: $(STAMP) $(if $(VALIDATOR),$(MANIFESTS)/.installed) ## Build all Kubernetes manifests and validate them (MANIFESTS_ARGS=--help; needs kubectl)
-	@PATH="$(abspath $(MANIFESTS))/bin:$$PATH" $(VENV)/bin/python -m tests.deploy $(VALIDATOR:%=--validator %) $(MANIFESTS_ARGS)
+manifests: $(STAMP) $(if $(VALIDATOR),$(MANIFESTS)/.installed) ## Build the Kubernetes manifests, validate and test them (MANIFESTS_ARGS=--help; needs kubectl)
+	@PATH="$(abspath $(MANIFESTS))/bin:$$PATH" $(VENV)/bin/python -m tests.manifests $(VALIDATOR:%=--validator %) $(MANIFESTS_ARGS)
+	@$(VENV)/bin/python -m pytest -q -n 0 tests/manifests $(TEST_ARGS)
 
 lint: $(STAMP) ## Check style, types and the rules of who may import what
 	$(VENV)/bin/ruff check .

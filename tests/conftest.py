@@ -48,6 +48,9 @@ Renewal = tuple[KafkaSettings, Callable[[], None]]
 OwnRedis = Callable[[], tuple[RedisSettings, Child]]
 
 
+# These need kubectl: `make manifests` runs them.
+collect_ignore = ["manifests"]
+
 SERVERS = pytest.StashKey[Servers]()
 
 

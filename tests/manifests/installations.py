@@ -1,83 +1,36 @@
-"""Overlays and combinations of components, as kubectl builds them."""
+"""Overlays and named installations, as kubectl builds them."""
 
 import os
-import shutil
+import subprocess
 import tempfile
 from functools import cache
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
+import yaml
 
-from tests.deploy.manifests import KUBERNETES, render
+from tests.deploy.manifests import KUBERNETES
 
 COMPONENTS: Final = KUBERNETES / "components"
 OVERLAYS: Final = tuple(sorted(path.name for path in (KUBERNETES / "overlays").iterdir()))
-# In the order in which a kustomization lists them: network-policies first, autoscalers last.
-ORDER: Final = (
-    "network-policies",
-    "external-secrets",
-    "strimzi",
-    "redis-replicas",
-    "redis-cluster",
-    "cloudnative-pg",
-    "training-jobs",
-    "s3-lake",
-    "training-jobs-s3",
-    "training-jobs-keda",
-    "training-standby",
-    "gpu-training",
-    "gpu-training-jobs",
-    "hpa",
-    "keda",
-    "keda-strimzi",
-    "monitoring-operator",
-    "ingress",
-    "gateway",
-)
-# Either of them.
-ALTERNATIVES: Final = (("redis-replicas", "redis-cluster"), ("ingress", "gateway"))
-# Those that need others.
-NEEDS: Final = {
-    "training-jobs-s3": ("training-jobs",),
-    "training-jobs-keda": ("training-jobs",),
-    "gpu-training-jobs": ("training-jobs",),
-    "keda-strimzi": ("keda", "strimzi"),
-}
-
-needs_kubectl = pytest.mark.skipif(
-    shutil.which("kubectl") is None,
-    reason="needs kubectl to build the manifests: kubernetes.io/docs/tasks/tools",
-)
+_HEAD: Final = "| installation | components |"
 
 
-def sensible() -> list[tuple[str, ...]]:
-    """Each component with what it needs, each pair of these, and all at once but for alternatives.
-
-    Components change the base, or what one other component made. So pairs show every meeting.
-    """
-    pairs = [_with_needs(pair) for pair in combinations(ORDER, 2) if pair not in ALTERNATIVES]
-    return sorted({*each_and_all(), *pairs}, key=lambda names: (len(names), names))
-
-
-def each_and_all() -> list[tuple[str, ...]]:
-    """The combinations of `sensible` without its pairs, for tests that have seconds."""
-    every = [
-        tuple(n for n in ORDER if n not in left_out) for left_out in zip(*ALTERNATIVES, strict=True)
-    ]
-    return [(), *(_with_needs((name,)) for name in ORDER), *every]
+def _listed() -> dict[str, tuple[str, ...]]:
+    """The installations that the README lists: components by name."""
+    _, _, table = (KUBERNETES / "README.md").read_text().partition(_HEAD)
+    rows = [line for line in table.partition("\n\n")[0].splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    return {name: tuple(filter(None, listed.split(", "))) for name, listed in cells}
 
 
-def _with_needs(names: tuple[str, ...]) -> tuple[str, ...]:
-    wanted = {*names, *(need for name in names for need in NEEDS.get(name, ()))}
-    return tuple(name for name in ORDER if name in wanted)
+INSTALLATIONS: Final = _listed()
 
 
 @cache
 def overlay(name: str) -> tuple[dict[str, Any], ...]:
     """The objects of an overlay."""
-    return tuple(render(KUBERNETES / "overlays" / name))
+    return _render(KUBERNETES / "overlays" / name)
 
 
 @cache
@@ -87,10 +40,29 @@ def combination(*names: str, base: str = "base") -> tuple[dict[str, Any], ...]:
         place = Path(folder).resolve()
         resources = os.path.relpath(KUBERNETES / base, place)
         listed = [os.path.relpath(COMPONENTS / name, place) for name in names]
+        # An image of an overlay's own, which must reach the template of Jobs, too.
         (place / "kustomization.yaml").write_text(
             f"resources: [{resources}]\ncomponents: [{', '.join(listed)}]\n"
+            "images: [{name: slipstream/training, newName: registry/training, newTag: '7'}]\n"
         )
-        return tuple(render(place))
+        return _render(place)
+
+
+def built(name: str) -> tuple[dict[str, Any], ...]:
+    """The objects of an overlay or of an installation."""
+    return overlay(name) if name in OVERLAYS else combination(*INSTALLATIONS[name])
+
+
+def _render(folder: Path) -> tuple[dict[str, Any], ...]:
+    text = subprocess.run(
+        ["kubectl", "kustomize", str(folder)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
+    # In C: Python's own loader takes a second for an overlay.
+    return tuple(yaml.load_all(text, Loader=yaml.CSafeLoader))
 
 
 def of_kind(objects: tuple[dict[str, Any], ...], *kinds: str) -> dict[str, dict[str, Any]]:
