@@ -14,15 +14,10 @@ PYTHON ?= $(firstword $(foreach p,$(PYTHONS:%=python%) python3,$(if $(shell $(ca
 # One for each service.
 IMAGES := ingestion features training serving monitoring
 
-# Where Apache Kafka was unpacked: the folder that has libs/.
-KAFKA_HOME ?= $(firstword $(wildcard /opt/kafka $(abspath ../shared/kafka)))
-export KAFKA_HOME
-
-# A program that starts a cluster for `make cluster-demo`, where KUBECONFIG names none.
-CLUSTER_PROGRAM ?= $(firstword $(wildcard $(abspath ../shared/k8s/cluster)))
-export CLUSTER_PROGRAM
-
 .DEFAULT_GOAL := help
+include .ci/places.mk
+export KAFKA_HOME CLUSTER_PROGRAM
+
 .PHONY: help install lock demo up test test-servers test-pythons servers clients fuzz faults hostile restarts erasure-check outages env cluster-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
 
 help: ## List what make can do
@@ -186,8 +181,7 @@ test-spark: $(STAMP) ## Run the test that needs PySpark and Java 17, with PySpar
 	@test -d .spark/pyspark || $(PIP_INSTALL) --no-deps --target .spark pyspark py4j pandas python-dateutil six
 	@PYTHONPATH=.spark $(VENV)/bin/python -m pytest -ra tests/integration/test_backfill_spark.py
 
-# A program that validates files of manifests offline, and the packages that it needs, in an environment of their own.
-VALIDATOR ?= $(wildcard ../shared/k8s/validate)
+# The packages that VALIDATOR needs, in an environment of their own.
 MANIFESTS := .manifests
 $(MANIFESTS)/.installed: REQUIREMENT = kubernetes-validate==1.37.0
 $(MANIFESTS)/.installed: Makefile
