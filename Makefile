@@ -14,15 +14,10 @@ PYTHON ?= $(firstword $(foreach p,$(PYTHONS:%=python%) python3,$(if $(shell $(ca
 # One for each service.
 IMAGES := ingestion features training serving monitoring
 
-# Where Apache Kafka was unpacked: the folder that has libs/.
-KAFKA_HOME ?= $(firstword $(wildcard /opt/kafka $(abspath ../shared/kafka)))
-export KAFKA_HOME
-
-# A program that starts a cluster for `make cluster-demo`, where KUBECONFIG names none.
-CLUSTER_PROGRAM ?= $(firstword $(wildcard $(abspath ../shared/k8s/cluster)))
-export CLUSTER_PROGRAM
-
 .DEFAULT_GOAL := help
+include .ci/places.mk
+export KAFKA_HOME CLUSTER_PROGRAM
+
 .PHONY: help install lock demo up test test-servers test-pythons servers clients fuzz faults hostile restarts erasure-check outages env cluster-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
 
 help: ## List what make can do
@@ -35,9 +30,13 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) can't make a virtual environment. Debian, Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
-$(STAMP): $(REQUIREMENTS) | $(VENV)/bin/python
+$(VENV)/.packages: $(REQUIREMENTS) | $(VENV)/bin/python
 	@echo "installing into $(VENV): 2 GB, once; minutes without a word, more on a slow line"
 	@$(PIP_INSTALL) -e ".[dev,embedded]"
+	@touch $@
+
+# Kernels are compiled again when their sources change. Without that, each process of the tests would do so, for half a minute.
+$(STAMP): $(VENV)/.packages $(wildcard slipstream/models/kernels/*.py)
 	@$(VENV)/bin/python -m slipstream.models.kernels --here
 	@touch $@
 
@@ -186,8 +185,7 @@ test-spark: $(STAMP) ## Run the test that needs PySpark and Java 17, with PySpar
 	@test -d .spark/pyspark || $(PIP_INSTALL) --no-deps --target .spark pyspark py4j pandas python-dateutil six
 	@PYTHONPATH=.spark $(VENV)/bin/python -m pytest -ra tests/integration/test_backfill_spark.py
 
-# A program that validates files of manifests offline, and the packages that it needs, in an environment of their own.
-VALIDATOR ?= $(wildcard ../shared/k8s/validate)
+# The packages that VALIDATOR needs, in an environment of their own.
 MANIFESTS := .manifests
 $(MANIFESTS)/.installed: REQUIREMENT = kubernetes-validate==1.37.0
 $(MANIFESTS)/.installed: Makefile
@@ -195,8 +193,9 @@ $(MANIFESTS)/.installed: Makefile
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '$(REQUIREMENT)'
 	@touch $@
 
-manifests: $(STAMP) $(if $(VALIDATOR),$(MANIFESTS)/.installed) ## Build all Kubernetes manifests and validate them (MANIFESTS_ARGS=--help; needs kubectl)
-	@PATH="$(abspath $(MANIFESTS))/bin:$$PATH" $(VENV)/bin/python -m tests.deploy $(VALIDATOR:%=--validator %) $(MANIFESTS_ARGS)
+manifests: $(STAMP) $(if $(VALIDATOR),$(MANIFESTS)/.installed) ## Build the Kubernetes manifests, validate and test them (MANIFESTS_ARGS=--help; needs kubectl)
+	@PATH="$(abspath $(MANIFESTS))/bin:$$PATH" $(VENV)/bin/python -m tests.manifests $(VALIDATOR:%=--validator %) $(MANIFESTS_ARGS)
+	@$(VENV)/bin/python -m pytest -q -n 0 tests/manifests $(TEST_ARGS)
 
 lint: $(STAMP) ## Check style, types and the rules of who may import what
 	$(VENV)/bin/ruff check .

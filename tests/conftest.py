@@ -48,6 +48,9 @@ Renewal = tuple[KafkaSettings, Callable[[], None]]
 OwnRedis = Callable[[], tuple[RedisSettings, Child]]
 
 
+# These need kubectl: `make manifests` runs them.
+collect_ignore = ["manifests"]
+
 SERVERS = pytest.StashKey[Servers]()
 
 
@@ -74,7 +77,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     kind = item.config.stash[SERVERS].kind
     for mark in item.iter_markers("servers"):
         if kind not in mark.args:
-            pytest.skip(f"about the {' and '.join(mark.args)} servers; these are the {kind} ones")
+            target = "test" if "embedded" in mark.args else "test-servers"
+            pytest.skip(f"about the {' and '.join(mark.args)} servers: make {target}")
 
 
 @pytest.fixture(scope="session")
@@ -185,7 +189,7 @@ def renewal(
         if servers.kind == "embedded":
             pytest.skip(
                 "the embedded broker gives records by their topic's name: "
-                "those of a new topic may pass for the old one's"
+                "those of a new topic may pass for the old one's. On Kafka: make test-servers"
             )
         ensure_topics(broker, namespace)
         return broker, lambda: make_topics_anew(broker, namespace)

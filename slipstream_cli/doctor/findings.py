@@ -1,4 +1,4 @@
-"""Findings of checks: their weight, order and the exit status that follows."""
+"""Findings of checks: their weight, order and the exit status that follows; limits of reading."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -39,6 +39,25 @@ class Finding:
     def as_json(self) -> dict[str, Any]:
         """Return the finding for programs; the weight is its name."""
         return {**asdict(self), "weight": self.weight.name.lower()}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most that is read, so that a large stack is looked at in seconds.
+
+    Attributes:
+        events: Rows of the lake's newest interactions.
+        event_bytes: Their bytes in memory.
+        items: Entries of the catalogue.
+        letters: Dead letters.
+        seconds: Time for each of these.
+    """
+
+    events: int = 200_000
+    event_bytes: int = 128 * 2**20
+    items: int = 20_000
+    letters: int = 20_000
+    seconds: float = 10.0
 
 
 def by_weight(findings: Iterable[Finding]) -> list[Finding]:

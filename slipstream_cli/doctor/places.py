@@ -24,12 +24,10 @@ class Places:
     Attributes:
         settings: Settings of broker, Redis, lake, database and artifacts.
         urls: URLs of the five services, by name.
-        folders: Folders of this machine that the stack writes to.
     """
 
     settings: "TrainingSettings"
     urls: Mapping[str, str]
-    folders: tuple[Path, ...]
 
 
 def places_of(data_dir: Path) -> Places:
@@ -49,7 +47,4 @@ def places_of(data_dir: Path) -> Places:
         lake = settings.lake.model_copy(update={"uri": running.get("lake", settings.lake.uri)})
         servers = {"kafka": kafka, "redis": redis, "database": database, "lake": lake}
         settings = settings.model_copy(update=servers | {"namespace": running["namespace"]})
-    folders = [data_dir, settings.artifacts.directory]
-    if "://" not in settings.lake.uri:
-        folders.append(Path(settings.lake.uri))
-    return Places(settings, urls, tuple(folder for folder in folders if folder.exists()))
+    return Places(settings, urls)

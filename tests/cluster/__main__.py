@@ -16,7 +16,7 @@ from tests.cluster.forwarding import Forwards
 from tests.cluster.images import build, build_before
 from tests.cluster.kubectl import NAMESPACE, ClusterError, Kubectl
 from tests.cluster.load import pods
-from tests.cluster.machine import NoClusterError, cluster
+from tests.cluster.machine import NoClusterError, cluster, lacking
 from tests.cluster.parts import (
     kills,
     network,
@@ -95,10 +95,16 @@ def main(
     if "updates" in chosen and not version_before():
         click.echo("left out: updates, as git finds no version before (git fetch --unshallow)")
         chosen.remove("updates")
+    before = before if "updates" in chosen else ""
+    servers, own = overlay.server_images(), _own_images(tag, before)
+    if found := lacking([*servers, *([] if building else own)], building=building):
+        click.echo(f"skipped: this is lacking: {'; '.join(found)}")
+        return
     report, begun = Report(), time.monotonic()
     try:
-        images = _images(tag, before if "updates" in chosen else "", building=building)
-        with cluster(images) as kubectl, tempfile.TemporaryDirectory() as folder:
+        if building:
+            _build(tag, before)
+        with cluster([*servers, *own]) as kubectl, tempfile.TemporaryDirectory() as folder:
             files = simulate(Path(folder) / "shop", Simulation(visitors, items, events, seed=1))
             with _namespaces(kubectl, keep=keep):
                 services = Forwards(kubectl)
@@ -118,18 +124,17 @@ def main(
     click.echo("All as it must be.")
 
 
-def _images(tag: str, before: str, *, building: bool) -> list[str]:
-    """Build the images, and return those that nodes need. An empty `before` is not needed."""
-    needed = [*overlay.server_images(), *overlay.images(tag)]
-    if building:
-        click.echo(f"building the images of {tag}")
-        build(tag)
+def _own_images(tag: str, before: str) -> list[str]:
+    """The services' images that nodes need. An empty `before` is not needed."""
+    return [*overlay.images(tag), *(overlay.images(before) if before else [])]
+
+
+def _build(tag: str, before: str) -> None:
+    click.echo(f"building the images of {tag}")
+    build(tag)
     if before:
-        needed += overlay.images(before)
-        if building:
-            click.echo(f"building the images of {before}")
-            click.echo(f"  {before} is {build_before(before)[:12]}")
-    return needed
+        click.echo(f"building the images of {before}")
+        click.echo(f"  {before} is {build_before(before)[:12]}")
 
 
 @contextmanager

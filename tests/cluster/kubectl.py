@@ -1,7 +1,6 @@
 """kubectl, as the one way to the cluster, and a pod as the cluster tells of it."""
 
 import json
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,7 @@ PAUSE_S = 0.5
 
 
 class ClusterError(RuntimeError):
-    """kubectl refuses a command, or a program that is needed is absent; the text says why."""
+    """kubectl or another program refuses a command; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,6 @@ class Kubectl:
     """kubectl with a configuration of its own; every command is bounded in time."""
 
     def __init__(self, kubeconfig: str) -> None:
-        if shutil.which("kubectl") is None:
-            raise ClusterError("kubectl is needed: kubernetes.io/docs/tasks/tools")
         self.base = ("kubectl", f"--kubeconfig={kubeconfig}")
 
     def run(

@@ -1,6 +1,5 @@
-"""The Kubernetes manifests, read and rendered."""
+"""The Kubernetes manifests, read as they are written."""
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +34,3 @@ def container(service: str) -> dict[str, Any]:
 def kustomization(folder: Path) -> dict[str, Any]:
     (found,) = documents(folder / "kustomization.yaml")
     return found
-
-
-def rendered_text(folder: Path) -> str:
-    """The overlay as kubectl renders it."""
-    return subprocess.run(
-        ["kubectl", "kustomize", str(folder)],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    ).stdout
-
-
-def render(folder: Path) -> list[dict[str, Any]]:
-    """The objects of an overlay."""
-    # In C: Python's own loader takes a second for an overlay.
-    return list(yaml.load_all(rendered_text(folder), Loader=yaml.CSafeLoader))

@@ -1,11 +1,8 @@
 """Pods of the services that act once, and those that stand by for them."""
 
-import shutil
-from pathlib import Path
-
 import pytest
 
-from tests.deploy.manifests import KUBERNETES, container, documents, manifest, render, workload
+from tests.deploy.manifests import KUBERNETES, container, documents, manifest, workload
 
 
 @pytest.mark.parametrize("service", ["training", "monitoring"])
@@ -36,23 +33,3 @@ def test_training_is_one_pod_while_one_node_mounts_its_volume() -> None:
     # The new pod may have to wait for the volume, so it is not waited for.
     assert spec["replicas"] == 1
     assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == "100%"
-
-
-@pytest.mark.skipif(
-    shutil.which("kubectl") is None,
-    reason="needs kubectl to render the component: kubernetes.io/docs/tasks/tools",
-)
-def test_component_adds_a_pod_of_training_that_rolls(tmp_path: Path) -> None:
-    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
-    overlay = tmp_path / "kubernetes" / "overlays" / "two"
-    overlay.mkdir()
-    (overlay / "kustomization.yaml").write_text(
-        "resources: [../../base]\ncomponents: [../../components/training-standby]\n"
-    )
-    rendered = {
-        (o["kind"], o["metadata"]["name"]): o["spec"] for o in render(overlay) if "spec" in o
-    }
-    assert rendered["PersistentVolumeClaim", "models"]["accessModes"] == ["ReadWriteMany"]
-    spec = rendered["Deployment", "training"]
-    assert spec["replicas"] == 2
-    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}

@@ -1,25 +1,13 @@
-"""Training runs as Jobs: the component agrees with the code, and fits into overlays."""
+"""Training runs as Jobs: the component agrees with the code."""
 
-import json
-import shutil
-from pathlib import Path
 from typing import Any
 
-import pytest
-from prometheus_client import CollectorRegistry
-
-from services.training.metrics import TrainingMetrics
 from services.training.run import kubernetes_jobs, worker
-from services.training.runs import new_run_id
 from services.training.settings import TrainingSection
 from tests.deploy.declared import image_environment, names_a_setting
-from tests.deploy.manifests import KUBERNETES, container, documents, kustomization, render
+from tests.deploy.manifests import KUBERNETES, container, documents, kustomization
 
 COMPONENT = KUBERNETES / "components" / "training-jobs"
-needs_kubectl = pytest.mark.skipif(
-    shutil.which("kubectl") is None,
-    reason="needs kubectl to render the component: kubernetes.io/docs/tasks/tools",
-)
 
 
 def job_spec() -> dict[str, Any]:
@@ -32,17 +20,6 @@ def job_spec() -> dict[str, Any]:
 def run_container() -> dict[str, Any]:
     (found,) = job_spec()["template"]["spec"]["containers"]
     return dict(found)
-
-
-def rendered(tmp_path: Path, *components: str) -> dict[tuple[str, str], dict[str, Any]]:
-    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
-    overlay = tmp_path / "kubernetes" / "overlays" / "shop"
-    overlay.mkdir()
-    listed = [f"../../components/{name}" for name in components]
-    images = [{"name": "slipstream/training", "newName": "registry/training", "newTag": "7"}]
-    text = {"resources": ["../../base"], "components": listed, "images": images}
-    (overlay / "kustomization.yaml").write_text(json.dumps(text))
-    return {(o["kind"], o["metadata"]["name"]): o for o in render(overlay)}
 
 
 def test_job_starts_again_after_an_eviction_and_not_after_a_failure_of_its_own() -> None:
@@ -114,62 +91,3 @@ def test_role_has_the_verbs_that_the_client_uses() -> None:
         ("jobs", ("create", "get", "delete"), ()),
         ("pods", ("list",), ()),
     }
-
-
-@needs_kubectl
-def test_component_renders_with_the_overlays_image_and_every_reference_resolved(
-    tmp_path: Path,
-) -> None:
-    objects = rendered(tmp_path, "training-jobs")
-    template = objects["CronJob", "training-run"]
-    run_id = new_run_id()
-    job = kubernetes_jobs.job_manifest(template, run_id, f"/data/exchange/slipstream/{run_id}", 60)
-    assert len(job["metadata"]["name"]) <= 63
-    pod = job["spec"]["template"]["spec"]
-    assert pod["containers"][0]["image"] == "registry/training:7"
-    assert ("ServiceAccount", pod["serviceAccountName"]) in objects
-    (settings,) = pod["containers"][0]["envFrom"]
-    found = objects["ConfigMap", settings["configMapRef"]["name"]]["data"]
-    assert found["SLIPSTREAM_TRAINING__LAUNCHER"] == "kubernetes"
-    training = objects["Deployment", "training"]["spec"]["template"]["spec"]
-    assert training["automountServiceAccountToken"] is True
-    claims = {
-        volume["persistentVolumeClaim"]["claimName"]
-        for volume in (*pod["volumes"], *training["volumes"])
-        if "persistentVolumeClaim" in volume
-    }
-    assert claims == {"lake", "exchange", "models"}
-    assert all(("PersistentVolumeClaim", claim) in objects for claim in claims)
-
-
-@needs_kubectl
-def test_keda_starts_the_jobs_of_the_template_and_training_needs_no_right(tmp_path: Path) -> None:
-    objects = rendered(tmp_path, "training-jobs", "training-jobs-s3", "training-jobs-keda")
-    scaled = objects["ScaledJob", "training-run"]["spec"]
-    template = objects["CronJob", "training-run"]["spec"]["jobTemplate"]["spec"]
-    assert scaled["jobTargetRef"] == template
-    (container,) = template["template"]["spec"]["containers"]
-    assert (container["image"], container["args"]) == ("registry/training:7", ["training-run"])
-    found = objects["ConfigMap", container["envFrom"][0]["configMapRef"]["name"]]["data"]
-    assert found["SLIPSTREAM_TRAINING__LAUNCHER"] == "external"
-    assert not {kind for kind, _ in objects} & {"Role", "RoleBinding"}
-    training = objects["Deployment", "training"]["spec"]["template"]["spec"]
-    assert training["automountServiceAccountToken"] is False
-    (trigger,) = scaled["triggers"]
-    metrics = TrainingMetrics(CollectorRegistry())
-    (gauge,) = metrics.running.collect()
-    assert trigger["metadata"]["valueLocation"] == gauge.name
-
-
-@needs_kubectl
-def test_on_s3_a_run_mounts_nothing(tmp_path: Path) -> None:
-    objects = rendered(tmp_path, "training-jobs", "training-jobs-s3")
-    assert ("PersistentVolumeClaim", "exchange") not in objects
-    pod = objects["CronJob", "training-run"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-    assert [volume["name"] for volume in pod["volumes"]] == ["tmp"]
-    assert [mount["name"] for mount in pod["containers"][0]["volumeMounts"]] == ["tmp"]
-    training = objects["Deployment", "training"]["spec"]["template"]["spec"]
-    assert "exchange" not in {volume["name"] for volume in training["volumes"]}
-    (settings,) = pod["containers"][0]["envFrom"]
-    found = objects["ConfigMap", settings["configMapRef"]["name"]]["data"]
-    assert found["SLIPSTREAM_TRAINING__EXCHANGE"].startswith("s3://")

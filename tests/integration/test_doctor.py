@@ -4,9 +4,9 @@ from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import StreamCatalogRecord
 from slipstream.stores.online import OnlineStore
-from slipstream_cli.doctor.catalogue_reader import read_catalogue
-from slipstream_cli.doctor.event_figures import EventFigures
-from slipstream_cli.doctor.limits import Limits
+from slipstream_cli.doctor.catalogue import read_catalogue
+from slipstream_cli.doctor.events import EventFigures
+from slipstream_cli.doctor.findings import Limits
 
 
 def test_items_of_events_are_looked_up_where_the_sample_does_not_have_them(
@@ -34,9 +34,8 @@ def test_items_of_events_are_looked_up_where_the_sample_does_not_have_them(
     events.items.update({"i0": 5, "i9": 4, "elsewhere": 3})
 
     for most, whole in ((100, True), (2, False)):
-        figures, items = read_catalogue(redis_settings, namespace, events, Limits(items=most))
-        assert (figures.sampled, figures.whole) == (min(most, 9), whole)
-        assert len(items) == figures.sampled
+        figures = read_catalogue(redis_settings, namespace, events, Limits(items=most))
+        assert (len(figures.items), figures.whole) == (min(most, 9), whole)
         # The deleted item lacks its entry, and one outside the sample does not.
         assert (figures.event_items, figures.lacking) == (3, ["i9", "elsewhere"])
         assert figures.lacking_events == 7

@@ -108,7 +108,7 @@ def test_rows_go_once_everything_before_the_cut_is_read_and_the_audit_names_who_
 
         request = CatalogRecord(
             entity="user",
-            entity_id="ada",
+            entity_id="olga",
             deleted=True,
             timestamp=now_ms(),
             source="shop",
@@ -127,11 +127,11 @@ def test_rows_go_once_everything_before_the_cut_is_read_and_the_audit_names_who_
         peers.answers[path] = (200, done.model_dump())
         before = {"versions": [], "runs": [], "deleted_by": 9}
         peers.answers["/v1/models:before-erasure"] = (200, before)
-        for visitor in ("ada", "phone", "bo"):
+        for visitor in ("olga", "phone", "bo"):
             shown(producer, visitor)
         producer.flush(30)
         cut = log_ends(settings.kafka, settings.namespace, [INTERACTIONS, RECOMMENDATIONS])
-        for visitors, last in ((["ada"], False), (["phone"], True)):
+        for visitors, last in ((["olga"], False), (["phone"], True)):
             told = ErasedVisitors(
                 erasure_id=erasure_id,
                 visitor_ids=visitors,
@@ -159,18 +159,19 @@ def test_rows_go_once_everything_before_the_cut_is_read_and_the_audit_names_who_
             (it["principal"], it["action"], it["subject"], it["at"], it["request_id"], it["detail"])
             for it in audit
         ] == [("shop", "erase_user", erasure_id, request.timestamp, "req-1", {})]
+        # Names that no hexadecimal id can hold.
         for told_of in (receipt.text, str(audit)):
-            assert "ada" not in told_of and "phone" not in told_of
+            assert "olga" not in told_of and "phone" not in told_of
         (counts,) = client.get("/v1/reports/quality").json()["by_model"]
         assert (counts["slates"], counts["click_through"]["count"]) == (3, 3), "counts stay"
 
         # Made before the erasure, and read after its rows were deleted.
-        for visitor in ("ada", "phone", "bo"):
+        for visitor in ("olga", "phone", "bo"):
             shown(producer, visitor, "-late")
         producer.flush(30)
 
         def kept() -> list[str]:
-            body = {"ids": ["ada", "phone", "bo"]}
+            body = {"ids": ["olga", "phone", "bo"]}
             lines = client.post("/v1/visitors:export", json=body, headers=bearer(Scope.ADMIN)).text
             return [json.loads(line)["user_id"] for line in lines.splitlines()]
 
@@ -191,21 +192,21 @@ def _refuses(client: TestClient, path: str) -> None:
 def test_what_monitoring_keeps_of_visitors_is_exported(
     settings: MonitoringSettings, producer: Producer
 ) -> None:
-    path, ids = "/v1/visitors:export", {"ids": ["ada", "phone"], "kind": "visitor"}
+    path, ids = "/v1/visitors:export", {"ids": ["olga", "phone"], "kind": "visitor"}
     with TestClient(create_app(settings), headers=bearer(Scope.ADMIN)) as client:
 
         def lines() -> list[dict[str, object]]:
             return [json.loads(line) for line in client.post(path, json=ids).text.splitlines()]
 
-        for visitor in ("phone", "ada", "bo"):
+        for visitor in ("phone", "olga", "bo"):
             shown(producer, visitor)
         producer.flush(30)
         until(lambda: len(lines()) == 4 and all(line["clicked"] for line in lines()[:2]))
         slate, _, response, _ = lines()
         told = (slate["kind"], slate["recommendation_id"], slate["items"], slate["features"])
-        assert told == ("slate", "r-ada", ["i1"], {})
+        assert told == ("slate", "r-olga", ["i1"], {})
         told = (response["kind"], response["event_id"], response["attributed"])
-        assert told == ("response", "e-ada", "r-ada")
+        assert told == ("response", "e-olga", "r-olga")
         assert client.post(path, json={"ids": []}).text == ""
         reader = bearer(Scope.READ, Scope.OPERATE)
         assert client.post(path, json=ids, headers=reader).status_code == 403

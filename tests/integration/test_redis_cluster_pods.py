@@ -19,7 +19,10 @@ LIMIT_S = 60.0
 
 pytestmark = [
     pytest.mark.servers("real"),
-    pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server"),
+    pytest.mark.skipif(
+        shutil.which("redis-server") is None,
+        reason="no redis-server; Debian, Ubuntu: apt install redis-server",
+    ),
 ]
 
 

@@ -33,7 +33,9 @@ __all__ = ["launch", "peers"]
 
 pytestmark = [
     pytest.mark.servers("real"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root for process ids of their own"),
+    pytest.mark.skipif(
+        os.geteuid() != 0, reason="only root can give process ids of their own: run it as root"
+    ),
 ]
 # Of each service, a path that it answers.
 READS = {"training": "/v1/runs", "monitoring": "/v1/alerts"}

@@ -39,7 +39,7 @@ class Disks(Trouble):
     strikes = (LAKE, REDIS, SQLITE, SPOOLS, "spools, which have room")
 
     def lacking(self) -> str:
-        return "" if os.geteuid() == 0 else "only root can mount"
+        return "" if os.geteuid() == 0 else "only root can mount: run it as root"
 
     def prepare(self, directory: Path, opened: ExitStack) -> Mapping[str, str]:
         self._directory = directory

@@ -58,7 +58,7 @@ class Networks(Trouble):
 
     def lacking(self) -> str:
         if os.geteuid() != 0:
-            return "only root can make network namespaces"
+            return "only root can make network namespaces: run it as root"
         absent = [name for name in ("ip", "iptables", "unshare", "nsenter") if not which(name)]
         how = "Debian, Ubuntu: apt-get install iproute2 iptables util-linux"
         return f"no {', '.join(absent)}; {how}" if absent else ""

@@ -102,7 +102,14 @@ def test_one_that_is_away_does_not_keep_the_others_from_their_alerts_and_is_logg
 
 
 def test_without_alerts_nobody_is_asked() -> None:
-    client(lambda request: httpx.Response(500), "http://one").post([], NOW)
+    requests: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(200)
+
+    client(answer, "http://one").post([], NOW)
+    assert requests == []
 
 
 def at(millis: int) -> str:

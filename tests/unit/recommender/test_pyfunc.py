@@ -10,7 +10,7 @@ from slipstream.recommender.bundle import Bundle, load_bundle, save_bundle
 from slipstream.recommender.stages import Event, recommend
 from tests.unit.recommender.chain import item_name
 
-pandas = pytest.importorskip("pandas")
+pandas = pytest.importorskip("pandas", reason="no pandas: .venv/bin/pip install pandas")
 pyfunc = pytest.importorskip("mlflow.pyfunc")
 
 TYPES, TIMES = ["view", "cart"], [1_700_000_000_000, 1_700_000_060_000]

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from slipstream.contracts.services import SERVICES
-from tests.deploy.combinations import combination, needs_kubectl, of_kind, pod_templates
-from tests.deploy.network import Pod, may_connect
+from tests.manifests.installations import combination, of_kind, pod_templates
+from tests.manifests.network import Pod, may_connect
 
 PORTS = {name: service.port for name, service in SERVICES.items()}
 SERVERS = {"kafka": 9092, "redis": 6379, "postgres": 5432}
@@ -48,7 +48,6 @@ def _expected(source: str, target: str) -> bool:
     return target in service.peers or SETTINGS.get(target) in service.servers
 
 
-@needs_kubectl
 def test_policies_allow_exactly_the_connections_of_the_table() -> None:
     pods, policies = _cluster()
     assert set(pods) == {*SERVICES, *SERVERS, "migrations"}
@@ -64,7 +63,6 @@ def test_policies_allow_exactly_the_connections_of_the_table() -> None:
     assert len(allowed) == 24
 
 
-@needs_kubectl
 @pytest.mark.parametrize("client", [CLIENT, CLIENT_ELSEWHERE])
 def test_policies_let_clients_reach_public_services_alone(client: Pod) -> None:
     pods, policies = _cluster()
@@ -76,7 +74,6 @@ def test_policies_let_clients_reach_public_services_alone(client: Pod) -> None:
     assert reached == {name for name, service in SERVICES.items() if service.public}
 
 
-@needs_kubectl
 def test_policies_shut_strangers_out_and_pods_in() -> None:
     pods, policies = _cluster()
     for name, port in (PORTS | SERVERS).items():
@@ -89,7 +86,6 @@ def test_policies_shut_strangers_out_and_pods_in() -> None:
         assert may_connect(policies, pod, dns, 53)
 
 
-@needs_kubectl
 def test_components_add_their_own_connections() -> None:
     pods, policies = _cluster("keda", "monitoring-operator", "s3-lake")
     assert may_connect(policies, KEDA, pods["kafka"], 9092)
@@ -101,7 +97,6 @@ def test_components_add_their_own_connections() -> None:
     assert not may_connect(policies, PROMETHEUS, pods["kafka"], "http")
 
 
-@needs_kubectl
 def test_pods_of_operators_are_reached_by_the_services_that_use_them() -> None:
     components = ("strimzi", "redis-replicas", "cloudnative-pg")
     pods, policies = _cluster(*components, base="base")
@@ -128,7 +123,6 @@ def test_pods_of_operators_are_reached_by_the_services_that_use_them() -> None:
     assert not may_connect(policies, pods["features"], api_server, 443)
 
 
-@needs_kubectl
 def test_nodes_of_a_redis_cluster_and_the_job_that_joins_them_reach_one_another() -> None:
     pods, policies = _cluster("redis-cluster", base="base")
     for port in (6379, 16379):

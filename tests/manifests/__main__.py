@@ -1,4 +1,4 @@
-"""`make manifests`: builds every overlay and combination, and has all of them validated."""
+"""`make manifests`: builds every overlay and installation, and has all of them validated."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 import yaml
 
-from tests.deploy.combinations import OVERLAYS, combination, overlay, sensible
+from tests.manifests.installations import INSTALLATIONS, OVERLAYS, built
 
 # Groups of the kinds that a cluster with KEDA knows; others are validated by their schemas alone.
 KNOWN_GROUPS: Final = ("", "apps", "autoscaling", "batch", "networking.k8s.io", "policy", "keda.sh")
@@ -46,17 +46,14 @@ def manifests(validator: Path | None, kubectl: str) -> None:
 
 
 def _build(folder: Path) -> list[Path]:
-    builds = {name: overlay(name) for name in OVERLAYS}
+    names = [*OVERLAYS, *INSTALLATIONS]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        combined = sensible()
-        built = pool.map(lambda names: combination(*names), combined)
-        for names, objects in zip(combined, built, strict=True):
-            builds["+".join(("base", *names))] = objects
+        builds = list(pool.map(built, names))
     files = []
-    for name, objects in builds.items():
-        files.append(folder / f"{name}.yaml")
+    for name, objects in zip(names, builds, strict=True):
+        files.append(folder / f"{name.replace(' ', '-')}.yaml")
         files[-1].write_text(yaml.dump_all(objects, Dumper=yaml.CSafeDumper))
-    click.echo(f"{len(OVERLAYS)} overlays and {len(combined)} combinations build")
+    click.echo(f"{len(OVERLAYS)} overlays and {len(INSTALLATIONS)} installations build")
     return files
 
 

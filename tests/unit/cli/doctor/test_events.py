@@ -1,34 +1,34 @@
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+from slipstream.chassis.settings import LakeSettings
+from slipstream.contracts.positions import Source
 from slipstream.contracts.times import DAY_MS, HOUR_MS
-from slipstream_cli.doctor.event_checks import check_events
-from slipstream_cli.doctor.event_figures import EventFigures, Row
-from slipstream_cli.doctor.findings import Finding, Weight
+from slipstream.stores.lake import INTERACTIONS, Lake
+from slipstream_cli.doctor.events import EventFigures, Row, check_events, read_events
+from slipstream_cli.doctor.findings import Finding, Limits, Weight
+from tests.unit.stores.lake_rows import rows as lake_rows
 
 NOW = 1_790_000_000_123
 
 
 def row(number: int, **values: Any) -> Row:
-    """An event of one of 50 visitors, each on a device of their own, a minute after the last."""
-    user = values.get("user", f"u{number % 50}")
+    """An event of one of 50 visitors, a minute before the last."""
     return (
         values.get("event_type", "purchase" if number % 10 == 0 else "view"),
-        user,
-        values.get("device", f"device-of-{user}"),
+        values.get("user", f"u{number % 50}"),
         values.get("item", f"i{number % 7}"),
         values.get("at", NOW - 60_000 * number),
         values.get("received_at", NOW),
-        values.get("source", "shop"),
-        values.get("slate"),
     )
 
 
-def checked(rows: Iterable[Row], slates: int = 0) -> dict[str, Finding]:
+def checked(rows: Iterable[Row]) -> dict[str, Finding]:
     figures = EventFigures()
     figures.count(rows)
     figures.total = figures.sampled
-    return {found.check: found for found in check_events(figures, slates, NOW)}
+    return {found.check: found for found in check_events(figures, NOW)}
 
 
 def healthy(count: int = 400) -> list[Row]:
@@ -36,7 +36,7 @@ def healthy(count: int = 400) -> list[Row]:
 
 
 def test_events_of_a_healthy_shop_have_no_finding() -> None:
-    assert checked(healthy(), slates=0) == {}
+    assert checked(healthy()) == {}
 
 
 def test_no_events() -> None:
@@ -60,14 +60,6 @@ def test_heavy_visitor_weighs_more_from_two_fifths_on() -> None:
     assert found.figure == "visitor bot has 42 % of 240 events (100)"
 
 
-def test_one_anonymous_id_of_many_users() -> None:
-    shared = [row(n, user=f"s{n}", device="all-the-same") for n in range(9)]
-    found = checked(healthy() + shared)
-    assert list(found) == ["shared_device"]
-    assert "9 users send the same anonymousId all-the-same" in found["shared_device"].figure
-    assert checked(healthy() + shared[:7]) == {}
-
-
 def test_times_ahead_of_their_receipt() -> None:
     ahead = row(1, at=NOW + 2 * HOUR_MS)
     found = checked([*healthy(), ahead])["times_ahead"]
@@ -77,27 +69,10 @@ def test_times_ahead_of_their_receipt() -> None:
     assert checked([*healthy(), row(1, at=NOW + 50_000)]) == {}
 
 
-def test_dates_without_a_time() -> None:
-    days = [row(n, at=(NOW // DAY_MS - n % 5) * DAY_MS) for n in range(400)]
-    assert "days_for_times" in checked(days)
-
-
 def test_types_without_a_meaning() -> None:
     odd = [row(n, event_type="kauf") for n in range(20)]
     found = checked(healthy() + odd)["unknown_types"]
     assert found.figure == "20 of 420 events (5 %) have types without a meaning: kauf"
-
-
-def test_visitors_with_one_event() -> None:
-    assert "single_events" in checked(row(n, user=f"once-{n}") for n in range(400))
-
-
-def test_write_key_of_one_client() -> None:
-    script = [row(n, user="tester", source="staging") for n in range(60)]
-    found = checked(healthy(1_000) + script)
-    assert list(found) == ["lonely_key"]
-    assert found["lonely_key"].figure.startswith("all 60 events of the write key staging")
-    assert checked(healthy(1_000) + script[:40]) == {}
 
 
 def test_silence_does_not_take_an_event_of_tomorrow_for_news() -> None:
@@ -106,7 +81,17 @@ def test_silence_does_not_take_an_event_of_tomorrow_for_news() -> None:
     assert "happened 72 h ago" in checked(rows)["silence"].figure
 
 
-def test_clicks_that_name_no_list() -> None:
-    rows = [row(n, event_type="click" if n % 4 else "purchase") for n in range(400)]
-    assert list(checked(rows, slates=500)) == ["unnamed_slates"]
-    assert checked([*rows, row(1, event_type="click", slate="r1")], slates=500) == {}
+def test_newest_events_are_counted_up_to_the_limits(tmp_path: Path) -> None:
+    lake = Lake(LakeSettings(uri=str(tmp_path)), "shop")
+    assert (read_events(lake, Limits()).sampled, read_events(lake, Limits()).total) == (0, 0)
+    for number, (date, event_type) in enumerate((("2026-01-01", "old"), ("2026-01-02", "new"))):
+        some = lake_rows(*(f"{event_type}-{n}" for n in range(5)), date=date, event_type=event_type)
+        lake.append(INTERACTIONS, some, {Source("interactions.v1", "t", number): 4})
+    every = read_events(lake, Limits())
+    assert (every.types, every.among) == ({"old": 5, "new": 5}, "10 events")
+    few = read_events(lake, Limits(events=3))
+    assert (few.types, few.sampled, few.total) == ({"new": 3}, 3, 10)
+    assert few.among == "the newest 3 events"
+    # A limit of bytes or of time ends the reading with the batch in which it was reached.
+    assert read_events(lake, Limits(event_bytes=1)).types == {"new": 5}
+    assert read_events(lake, Limits(seconds=0)).types == {"new": 5}

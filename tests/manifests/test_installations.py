@@ -1,4 +1,4 @@
-"""Overlays and combinations of components build, fit together, and agree with the code."""
+"""Overlays and named installations build, fit together, and agree with the code."""
 
 import re
 from collections import Counter
@@ -10,41 +10,33 @@ from slipstream.broker.topics import physical
 from slipstream.chassis.access.verifier import refuse_exposure
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.topics import INTERACTIONS, TOPICS
-from tests.deploy.combinations import (
-    COMPONENTS,
-    ORDER,
+from tests.deploy.declared import ADDRESSES, build_settings, image_environment, names_a_setting
+from tests.deploy.manifests import KUBERNETES
+from tests.manifests.installations import (
+    INSTALLATIONS,
     OVERLAYS,
+    built,
     combination,
-    each_and_all,
-    needs_kubectl,
     of_kind,
     overlay,
     pod_templates,
 )
-from tests.deploy.declared import ADDRESSES, build_settings, image_environment, names_a_setting
-from tests.deploy.manifests import KUBERNETES, documents, kustomization
-from tests.deploy.pod_security import context_faults, faults
-
-pytestmark = needs_kubectl
+from tests.manifests.pod_security import context_faults, faults
 
 Objects = tuple[dict[str, Any], ...]
-BUILDS = [*OVERLAYS, *("+".join(names) for names in each_and_all())]
+BUILDS = [*OVERLAYS, *INSTALLATIONS]
 # Secrets that are not in the manifests: operators make those, or whoever installs.
 MADE_ELSEWHERE = re.compile(r"slipstream-\w+|kafka-cluster-ca-cert|postgres-app")
 # What no service reads by itself: parts of addresses, and a number of threads.
 OTHER_VARIABLES = {"OMP_NUM_THREADS", "POSTGRES_PASSWORD", "REDIS_PASSWORD"}
 
 
-def _built(name: str) -> Objects:
-    return overlay(name) if name in OVERLAYS else combination(*filter(None, name.split("+")))
-
-
 @pytest.mark.parametrize("name", BUILDS)
 def test_every_pod_is_restricted(name: str) -> None:
-    templates = pod_templates(_built(name))
+    templates = pod_templates(built(name))
     assert len(templates) >= len(SERVICES)
     assert {pod: found for pod, t in templates.items() if (found := faults(t["spec"]))} == {}
-    for kafka in of_kind(_built(name), "Kafka").values():
+    for kafka in of_kind(built(name), "Kafka").values():
         for part in ("kafka", "entityOperator"):
             template = kafka["spec"][part]["template"]
             contexts = [v["securityContext"] for k, v in template.items() if "Container" in k]
@@ -55,13 +47,13 @@ def test_every_pod_is_restricted(name: str) -> None:
 
 @pytest.mark.parametrize("name", BUILDS)
 def test_every_reference_leads_somewhere(name: str) -> None:
-    objects = _built(name)
+    objects = built(name)
     known = {(o["kind"], o["metadata"]["name"]) for o in objects}
     assert len(known) == len(objects)
     for template in pod_templates(objects).values():
         pod = template["spec"]
         for kind, reference in _references(pod):
-            external = kind == "Secret" and MADE_ELSEWHERE.fullmatch(reference)
+            external = name != "local" and kind == "Secret" and MADE_ELSEWHERE.fullmatch(reference)
             assert (kind, reference) in known or external, (kind, reference)
         for container in pod["containers"]:
             mounted = {mount["name"] for mount in container["volumeMounts"]}
@@ -94,7 +86,7 @@ def _references(pod: dict[str, Any]) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("name", BUILDS)
 def test_a_workload_has_one_autoscaler_and_then_no_number_of_replicas(name: str) -> None:
-    objects = _built(name)
+    objects = built(name)
     scalers = [o for o in objects if o["kind"] in {"ScaledObject", "HorizontalPodAutoscaler"}]
     scaled = Counter(o["spec"]["scaleTargetRef"]["name"] for o in scalers)
     assert set(scaled.values()) <= {1}
@@ -107,7 +99,7 @@ def test_a_workload_has_one_autoscaler_and_then_no_number_of_replicas(name: str)
 def test_a_service_gets_valid_settings(
     name: str, service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environment = _environment(_built(name), service)
+    environment = _environment(built(name), service)
     assert set(environment) >= ADDRESSES[service]
     assert {v for v in environment if not names_a_setting(v)} <= OTHER_VARIABLES
     settings = build_settings(service, image_environment(service) | environment, monkeypatch)
@@ -202,22 +194,3 @@ def test_only_public_services_and_their_versioned_paths_are_routed(component: st
                 routed.setdefault(service["name"], []).append(path["path"])
     assert set(routed) == {name for name, service in SERVICES.items() if service.public}
     assert routed == {"ingestion": ["/v1"], "serving": ["/v1", "/v2"]}
-
-
-@pytest.mark.parametrize("component", sorted(path.name for path in COMPONENTS.iterdir()))
-def test_a_component_is_described_and_lists_its_files(component: str) -> None:
-    folder = COMPONENTS / component
-    assert component in ORDER
-    assert (
-        f"[{component}](components/{component}/README.md)" in (KUBERNETES / "README.md").read_text()
-    )
-    assert (folder / "README.md").read_text().startswith(f"# {component}\n")
-    listed = kustomization(folder)
-    named = {
-        *listed.get("resources", ()),
-        *listed.get("configurations", ()),
-        *(patch["path"] for patch in listed.get("patches", ()) if "path" in patch),
-        *(file for g in listed.get("configMapGenerator", ()) for file in g.get("files", ())),
-    }
-    assert named == {p.name for p in folder.iterdir()} - {"kustomization.yaml", "README.md"}
-    assert all(documents(folder / name) for name in named if name.endswith(".yaml"))

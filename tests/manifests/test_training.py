@@ -1,0 +1,78 @@
+"""Components of training as kubectl renders them: a standby, and runs as Jobs."""
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from services.training.metrics import TrainingMetrics
+from services.training.run import kubernetes_jobs
+from services.training.runs import new_run_id
+from tests.manifests.installations import combination
+
+
+def rendered(*components: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """The objects of the base with components, by kind and name."""
+    return {(o["kind"], o["metadata"]["name"]): o for o in combination(*components)}
+
+
+def test_component_adds_a_pod_of_training_that_rolls() -> None:
+    objects = rendered("training-standby")
+    claim = objects["PersistentVolumeClaim", "models"]["spec"]
+    assert claim["accessModes"] == ["ReadWriteMany"]
+    spec = objects["Deployment", "training"]["spec"]
+    assert spec["replicas"] == 2
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_component_renders_with_the_overlays_image_and_every_reference_resolved() -> None:
+    objects = rendered("training-jobs")
+    template = objects["CronJob", "training-run"]
+    run_id = new_run_id()
+    job = kubernetes_jobs.job_manifest(template, run_id, f"/data/exchange/slipstream/{run_id}", 60)
+    assert len(job["metadata"]["name"]) <= 63
+    pod = job["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == "registry/training:7"
+    assert ("ServiceAccount", pod["serviceAccountName"]) in objects
+    (settings,) = pod["containers"][0]["envFrom"]
+    found = objects["ConfigMap", settings["configMapRef"]["name"]]["data"]
+    assert found["SLIPSTREAM_TRAINING__LAUNCHER"] == "kubernetes"
+    training = objects["Deployment", "training"]["spec"]["template"]["spec"]
+    assert training["automountServiceAccountToken"] is True
+    claims = {
+        volume["persistentVolumeClaim"]["claimName"]
+        for volume in (*pod["volumes"], *training["volumes"])
+        if "persistentVolumeClaim" in volume
+    }
+    assert claims == {"lake", "exchange", "models"}
+    assert all(("PersistentVolumeClaim", claim) in objects for claim in claims)
+
+
+def test_keda_starts_the_jobs_of_the_template_and_training_needs_no_right() -> None:
+    objects = rendered("training-jobs", "training-jobs-s3", "training-jobs-keda")
+    scaled = objects["ScaledJob", "training-run"]["spec"]
+    template = objects["CronJob", "training-run"]["spec"]["jobTemplate"]["spec"]
+    assert scaled["jobTargetRef"] == template
+    (container,) = template["template"]["spec"]["containers"]
+    assert (container["image"], container["args"]) == ("registry/training:7", ["training-run"])
+    found = objects["ConfigMap", container["envFrom"][0]["configMapRef"]["name"]]["data"]
+    assert found["SLIPSTREAM_TRAINING__LAUNCHER"] == "external"
+    assert not {kind for kind, _ in objects} & {"Role", "RoleBinding"}
+    training = objects["Deployment", "training"]["spec"]["template"]["spec"]
+    assert training["automountServiceAccountToken"] is False
+    (trigger,) = scaled["triggers"]
+    metrics = TrainingMetrics(CollectorRegistry())
+    (gauge,) = metrics.running.collect()
+    assert trigger["metadata"]["valueLocation"] == gauge.name
+
+
+def test_on_s3_a_run_mounts_nothing() -> None:
+    objects = rendered("training-jobs", "training-jobs-s3")
+    assert ("PersistentVolumeClaim", "exchange") not in objects
+    pod = objects["CronJob", "training-run"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert [volume["name"] for volume in pod["volumes"]] == ["tmp"]
+    assert [mount["name"] for mount in pod["containers"][0]["volumeMounts"]] == ["tmp"]
+    training = objects["Deployment", "training"]["spec"]["template"]["spec"]
+    assert "exchange" not in {volume["name"] for volume in training["volumes"]}
+    (settings,) = pod["containers"][0]["envFrom"]
+    found = objects["ConfigMap", settings["configMapRef"]["name"]]["data"]
+    assert found["SLIPSTREAM_TRAINING__EXCHANGE"].startswith("s3://")
