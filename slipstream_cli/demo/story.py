@@ -81,7 +81,7 @@ def contrasting_visitors(
 def films_of_another_kind(
     visitor: DemoVisitor, known: set[str], slates: list[list[dict[str, Any]]]
 ) -> list[dict[str, Any]]:
-    """Choose films of other visitors' lists that the visitor does not know.
+    """Order films of other visitors' lists by how little the visitor knows them.
 
     Args:
         visitor: The visitor.
@@ -89,12 +89,15 @@ def films_of_another_kind(
         slates: The recommendations of other visitors.
 
     Returns:
-        The films, those with the fewest genres that the visitor likes first.
+        The films: unknown ones first, and among them those with the fewest genres that the visitor
+        likes. After many demos all are known.
     """
-    strange = [film for slate in slates for film in slate if film["item_id"] not in known]
-    return sorted(
-        strange, key=lambda film: len(set(film["attributes"]["categories"]) & set(visitor.likes))
-    )
+
+    def familiarity(film: dict[str, Any]) -> tuple[bool, int]:
+        liked = set(film["attributes"]["categories"]) & set(visitor.likes)
+        return film["item_id"] in known, len(liked)
+
+    return sorted((film for slate in slates for film in slate), key=familiarity)
 
 
 def _shares(categories: list[str], genres: list[str]) -> NDArray[np.float64]:
