@@ -1,4 +1,4 @@
-"""The rules of alerts. Each judges a snapshot, and has a section of its name in docs/runbook.md.
+"""The rules of alerts. Each judges a snapshot, and has a page of its name in docs/runbook.
 
 `judgeable` is false while the snapshot says too little. The rule is then passed over, which neither
 opens nor closes an alert.
@@ -16,7 +16,7 @@ from slipstream.contracts.events import Severity
 
 
 class Rule(Protocol):
-    """A rule. Its `name` is stable: the key on the topic, a label in Prometheus, an anchor in the
+    """A rule. Its `name` is stable: the key on the topic, a label in Prometheus, a page of the
     runbook.
     """
 

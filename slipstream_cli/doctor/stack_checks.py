@@ -56,7 +56,7 @@ def check_services(services: Sequence[ServiceFigures]) -> Iterator[Finding]:
                 f"{service.name} is {service.state}"
                 + (f": {service.detail}" * bool(service.detail)),
                 "nothing is lost that was acknowledged, and this part does not work",
-                "docs/runbook.md#service_down",
+                "docs/runbook/service_down.md",
             )
 
 
@@ -68,7 +68,7 @@ def check_lag(lag: int | None, caught_up: bool) -> Iterator[Finding]:
             Weight.CRITICAL if lag > _LAG_CRITICAL else Weight.WARNING,
             f"features is {lag:,} records behind ingestion",
             "lists do not know the latest clicks",
-            "docs/runbook.md#features_lagging",
+            "docs/runbook/features_lagging.md",
         )
 
 
@@ -83,7 +83,7 @@ def check_letters(letters: LetterFigures, events: int) -> Iterator[Finding]:
             f"{'' if letters.all_read else 'at least '}{counted(count, 'dead letter')}, beside"
             f" {counted(events, 'event')} in the lake: {codes}",
             "what was rejected counts nowhere until it is repaired and sent again",
-            "slipstream dead-letters list; docs/runbook.md#dead-letters",
+            "slipstream dead-letters list; docs/runbook/dead-letters.md",
         )
 
 
@@ -112,7 +112,7 @@ def check_disks(disks: Sequence[DiskFigures]) -> Iterator[Finding]:
                 f"the disk of {disk.folder} is {100 * part:.0f} % full,"
                 f" {(disk.total - disk.used) / _GIB:,.1f} GiB are left",
                 "on a full disk nothing is written, and events wait in the broker or are refused",
-                "docs/runbook.md#disk-full",
+                "docs/runbook/disk-full.md",
             )
 
 
@@ -124,7 +124,7 @@ def check_redis(used: int, limit: int | None) -> Iterator[Finding]:
             Weight.CRITICAL if used >= _FULL * limit else Weight.WARNING,
             f"Redis uses {share(used // 2**20, limit // 2**20, 'MiB')}",
             "a full Redis refuses writes, and features waits",
-            "docs/runbook.md#redismemorylow",
+            "docs/runbook/RedisMemoryLow.md",
         )
 
 
@@ -137,7 +137,7 @@ def check_alerts(alerts: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
                 Weight.WARNING,
                 f"open alert: {alert['summary']}",
                 "monitoring has found it in several checks in a row",
-                f"docs/runbook.md#{alert['rule']}",
+                f"docs/runbook/{alert['rule']}.md",
             )
 
 

@@ -81,7 +81,7 @@ def _no_model(figures: TrainingFigures, events: EventFigures) -> Iterator[Findin
         f"no model is in service, and the lake has {events.total:,} events"
         + (f"; the gate refused {judged.run_id}: {judged.decision_reason}" if judged else ""),
         "visitors get similar or trending items",
-        f"slipstream runs show {judged.run_id} (docs/runbook.md#a-challenger-is-refused)"
+        f"slipstream runs show {judged.run_id} (docs/runbook/challenger-refused.md)"
         if judged
         else "slipstream runs start --follow",
     )
@@ -104,7 +104,7 @@ def _unbeaten_popularity(figures: TrainingFigures, events: EventFigures) -> Iter
         figure,
         "lists for one visitor are no better than one list for all: "
         + ("; ".join(reasons) if reasons else "the events don't say why"),
-        f"slipstream runs report {judged.run_id} --open (docs/runbook.md#a-challenger-is-refused)",
+        f"slipstream runs report {judged.run_id} --open (docs/runbook/challenger-refused.md)",
     )
 
 

@@ -82,7 +82,7 @@ def test_alerts_that_no_check_of_its_own_tells() -> None:
     found = only(checks.check_alerts(alerts))
     assert (found.check, found.remedy) == (
         "alert_feature_drift",
-        "docs/runbook.md#feature_drift",
+        "docs/runbook/feature_drift.md",
     )
 
 
