@@ -14,7 +14,7 @@ PAGES = [
     "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "deploy/README.md",
     "docs/performance.md", "docs/placements.md", "docs/experiments.md",
     "docs/replay.md", "docs/import.md", "docs/your-first-hour.md", "docs/doctor.md",
-    "docs/what-to-send.md",
+    "docs/what-to-send.md", "docs/models.md", "docs/upgrading.md", "docs/scaling.md",
 ]  # fmt: skip
 RUNBOOK = [
     str(page.relative_to(ROOT))
