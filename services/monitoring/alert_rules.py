@@ -1,6 +1,6 @@
 """The rules of alerts, and the opening and closing of alerts by their findings.
 
-Each rule judges a snapshot, and has a section of its name in docs/runbook.md. `judgeable` is false
+Each rule judges a snapshot, and has a page of its name in docs/runbook. `judgeable` is false
 while the snapshot says too little. The rule is then passed over, which neither opens nor closes an
 alert. Pure functions; the repository keeps streaks and alerts.
 """
@@ -134,7 +134,7 @@ def step(
 
 
 class Rule(Protocol):
-    """A rule. Its `name` is stable: the key on the topic, a label in Prometheus, an anchor in the
+    """A rule. Its `name` is stable: the key on the topic, a label in Prometheus, a page of the
     runbook.
     """
 

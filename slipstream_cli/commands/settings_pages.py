@@ -17,6 +17,29 @@ from slipstream_cli.local.plan import DATA_DIR, DEFAULT_DATA_DIR
 
 # First line of every generated page.
 GENERATED = "Written by `slipstream docs` from the code; change it there."
+# The settings that people need first, and when to set each.
+FIRST = {
+    "SLIPSTREAM_DATA_DIR": "to keep a local stack's data elsewhere",
+    "SLIPSTREAM_NAMESPACE": "if several stacks share Kafka and Redis",
+    "SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS": "to use your Kafka",
+    "SLIPSTREAM_KAFKA__REPLICATION_FACTOR": "to 3, if Kafka has three brokers",
+    "SLIPSTREAM_KAFKA__INSTANCE_ID": "if replicas keep their names, so that they restart faster",
+    "SLIPSTREAM_REDIS__URL": "to use your Redis, Sentinels or Redis Cluster",
+    "SLIPSTREAM_DATABASE__URL": "to use PostgreSQL, as with several machines",
+    "SLIPSTREAM_LAKE__URI": "to keep history in a bucket",
+    "SLIPSTREAM_LAKE__STORAGE_OPTIONS": "if the bucket needs credentials or an address",
+    "SLIPSTREAM_ARTIFACTS__DIRECTORY": "to keep models on a volume",
+    "SLIPSTREAM_HTTP__HOST": "to 0.0.0.0, so that other machines reach the service",
+    "SLIPSTREAM_HTTP__API_TOKEN": "before other machines reach the service",
+    "SLIPSTREAM_HTTP__HOSTS": "if people reach the services by names of your own",
+    "SLIPSTREAM_HTTP__TRUSTED_PROXIES": "if a load balancer or ingress stands in front",
+    "SLIPSTREAM_INGESTION__WRITE_KEYS": "always: keys of the servers that send events",
+    "SLIPSTREAM_INGESTION__BROWSER_KEYS": "if web pages send events",
+    "SLIPSTREAM_FEATURES__VISITOR_TTL_DAYS": "to save memory of Redis",
+    "SLIPSTREAM_TRAINING__SCHEDULE_MINUTES": "to train more or less often",
+    "SLIPSTREAM_SERVING__WORKERS": "to the number of cores that serving may use",
+    "SLIPSTREAM_MONITORING__ALERTMANAGER_URLS": "to receive alerts",
+}
 _KINDS = {
     "int": "whole number",
     "float": "number",
@@ -159,7 +182,18 @@ def configuration_page(chapters: list[Chapter]) -> str:
             " the variable. `.env.example` has the same variables, to be copied."
         ),
         "",
+        "## Settings to start with",
+        "",
+        "Their meaning is in the tables below.",
+        "",
+        "| Variable | Default | Set it |",
+        "|---|---|---|",
     ]
+    defaults = {one.variable: one.default for chapter in chapters for one in chapter.settings}
+    for variable, reason in FIRST.items():
+        default = f"`{defaults[variable]}`" if defaults[variable] else ""
+        lines.append(f"| `{variable}` | {default} | {reason} |")
+    lines.append("")
     for chapter in chapters:
         lines += [f"## {chapter.title}", ""]
         if chapter.text:

@@ -104,7 +104,7 @@ def _told(found: Examination, place: str) -> Iterator[None]:
                 Weight.CRITICAL,
                 f"{place} can't be looked at: {error}",
                 "what stands there is not judged here",
-                "docs/runbook.md; SLIPSTREAM_… settings say where it is (docs/configuration.md)",
+                "docs/runbook; SLIPSTREAM_… settings say where it is (docs/configuration.md)",
             )
         )
 

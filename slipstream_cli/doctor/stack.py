@@ -55,7 +55,7 @@ def check_services(services: Sequence[ServiceState]) -> Iterator[Finding]:
                 f"{service.name} is {service.state}"
                 + (f": {service.detail}" * bool(service.detail)),
                 "nothing is lost that was acknowledged, and this part does not work",
-                "docs/runbook.md#service_down",
+                "docs/runbook/service_down.md",
             )
 
 
@@ -79,7 +79,7 @@ def check_training(has_model: bool, runs: Sequence[Run], events: int) -> Iterato
         f"no model is in service, and the lake has {events:,} events"
         + (f"; the gate refused {judged.run_id}: {judged.decision_reason}" if judged else ""),
         "visitors get similar or trending items",
-        f"slipstream runs show {judged.run_id} (docs/runbook.md#a-challenger-is-refused)"
+        f"slipstream runs show {judged.run_id} (docs/runbook/challenger-refused.md)"
         if judged
         else "slipstream runs start --follow",
     )
@@ -96,7 +96,7 @@ def check_letters(letters: LetterFigures, events: int) -> Iterator[Finding]:
             f"{'' if letters.all_read else 'at least '}{counted(count, 'dead letter')}, beside"
             f" {counted(events, 'event')} in the lake: {codes}",
             "what was rejected counts nowhere until it is repaired and sent again",
-            "slipstream dead-letters list; docs/runbook.md#dead-letters",
+            "slipstream dead-letters list; docs/runbook/dead-letters.md",
         )
 
 
@@ -109,5 +109,5 @@ def check_alerts(alerts: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
                 Weight.WARNING,
                 f"open alert: {alert['summary']}",
                 "monitoring has found it in several checks in a row",
-                f"docs/runbook.md#{alert['rule']}",
+                f"docs/runbook/{alert['rule']}.md",
             )

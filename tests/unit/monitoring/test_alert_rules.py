@@ -27,7 +27,7 @@ from services.monitoring.snapshot import MixDrift
 from slipstream.contracts.events import Severity
 from tests.unit.monitoring.builders import T0, feature, service, slates_clicked, snapshot
 
-RUNBOOK = Path(__file__).parents[3] / "docs" / "runbook.md"
+RUNBOOK = Path(__file__).parents[3] / "docs" / "runbook"
 
 
 def _mix(
@@ -61,8 +61,9 @@ def test_every_rule_is_content_with_a_platform_in_good_order(rule: Rule) -> None
 
 
 @pytest.mark.parametrize("rule", rules(MonitoringSection()), ids=lambda rule: rule.name)
-def test_every_rule_has_a_section_in_the_runbook(rule: Rule) -> None:
-    assert f"## {rule.name}\n" in RUNBOOK.read_text("utf-8")
+def test_every_rule_has_a_page_in_the_runbook(rule: Rule) -> None:
+    assert (RUNBOOK / f"{rule.name}.md").read_text("utf-8").startswith(f"# {rule.name}\n")
+    assert f"| [{rule.name}]({rule.name}.md) |" in (RUNBOOK / "README.md").read_text("utf-8")
 
 
 def test_service_down_is_critical_when_one_is_away_and_names_what_is_down() -> None:

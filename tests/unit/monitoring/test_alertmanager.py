@@ -60,7 +60,7 @@ def test_an_open_alert_lasts_until_after_the_next_rounds() -> None:
     assert body["annotations"] == {
         "summary": "views has drifted",
         "evidence": '{"psi":0.4}',
-        "runbook_url": "docs/runbook.md#feature_drift",
+        "runbook_url": "docs/runbook/feature_drift.md",
     }
     assert (body["startsAt"], body["endsAt"]) == (at(T0), at(NOW + LASTS_MS))
     (body,) = posted(OPEN, lasts_ms=900_000)

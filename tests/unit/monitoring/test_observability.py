@@ -1,4 +1,4 @@
-"""The Prometheus files fit the services: targets, metric names, and a runbook section for each
+"""The Prometheus files fit the services: targets, metric names, and a runbook page for each
 alert.
 """
 
@@ -17,6 +17,7 @@ from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.services import SERVICES
 
 ROOT = Path(__file__).parents[3]
+RUNBOOK = ROOT / "docs" / "runbook"
 # The code of those that are only exposed by a service that runs.
 BY_COLLECTORS = "".join(
     (ROOT / "services" / name).read_text("utf-8")
@@ -39,11 +40,17 @@ def test_prometheus_scrapes_every_service_at_its_port() -> None:
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
-def test_every_alert_has_a_section_in_the_runbook(alert: dict[str, Any]) -> None:
-    runbook = (ROOT / "docs" / "runbook.md").read_text("utf-8")
-    section = runbook.partition(f"## {alert['alert']}\n")[2].partition("\n## ")[0]
-    for part in ("**Means**", "**First look**", "**Action**"):
-        assert part in section
+def test_every_alert_leads_to_its_page_in_the_runbook(alert: dict[str, Any]) -> None:
+    name, leads = alert["alert"], alert["annotations"]["runbook_url"]
+    if name == "SlipstreamAlertOpen":  # to the page of the rule that it is about
+        assert leads == "docs/runbook/{{ $labels.rule }}.md"
+    else:
+        assert leads == f"docs/runbook/{name}.md"
+    page = (RUNBOOK / f"{name}.md").read_text("utf-8")
+    assert page.startswith(f"# {name}\n")
+    for part in ("## Meaning\n", "## First look\n", "## Action\n"):
+        assert part in page
+    assert f"| [{name}]({name}.md) |" in (RUNBOOK / "README.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
@@ -88,11 +95,7 @@ def missing(expression: str) -> list[str]:
     ]
 
 
-def test_links_within_the_runbook_lead_to_its_sections() -> None:
-    runbook = (ROOT / "docs" / "runbook.md").read_text("utf-8")
-    headings = re.findall(r"^#+ (.+)$", runbook, re.MULTILINE)
-    # As GitHub makes anchors: lower case, punctuation dropped, each space a hyphen.
-    anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    links = set(re.findall(r"\]\(#([^)]+)\)", runbook))
-    assert links
-    assert links <= anchors
+def test_the_index_of_the_runbook_lists_every_page() -> None:
+    index = (RUNBOOK / "README.md").read_text("utf-8")
+    pages = {page.name for page in RUNBOOK.glob("*.md")} - {"README.md"}
+    assert set(re.findall(r"\]\(([\w-]+\.md)\)", index)) == pages

@@ -52,7 +52,7 @@ def test_alerts_that_no_check_of_its_own_tells() -> None:
     found = only(stack.check_alerts(alerts))
     assert (found.check, found.remedy) == (
         "alert_feature_drift",
-        "docs/runbook.md#feature_drift",
+        "docs/runbook/feature_drift.md",
     )
 
 
