@@ -7,7 +7,6 @@ vectors are kept apart: X. Yan et al., "Norm-Ranging LSH for Maximum Inner Produ
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import MiniBatchKMeans
 
 from slipstream.models import nearest
 from slipstream.models.nearest import Nearest
@@ -28,6 +27,9 @@ def clustered(vectors: NDArray[np.float32], seed: int = 0) -> Nearest:
     n_items = len(vectors)
     if n_items <= nearest.EXACT_UP_TO:
         return Nearest.compared_whole(vectors)
+    # It takes a second to import, which only a large catalogue needs.
+    from sklearn.cluster import MiniBatchKMeans
+
     length = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     longest_first = np.argsort(-length, kind="stable")
     shells = np.split(longest_first, [int(share * n_items) for share in _SHELLS[:-1]])
