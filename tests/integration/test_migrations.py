@@ -23,7 +23,6 @@ from services.monitoring.control import named_records_repository as monitoring_p
 from services.monitoring.people import repository as monitoring_erasures
 from services.training import app as training_audit
 from services.training import migrations as training_migrations
-from services.training import repository as training_events
 from services.training import repository as training_runs
 from services.training import waiting_alert_repository as training_alerts
 from services.training.repository import Repository
@@ -49,7 +48,6 @@ TRAINING = Service(
     training_migrations.MIGRATIONS,
     (
         training_runs.TABLES,
-        training_events.TABLES,
         training_alerts.TABLES,
         training_audit.TABLES,
         lease_tables("training"),
