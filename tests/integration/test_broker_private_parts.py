@@ -96,10 +96,13 @@ CONSUMER: dict[str, Check] = {
     "_manager.wait_for": takes("future", "timeout_ms"),
     "_manager._conns": lambda connections: isinstance(connections, dict),
 }
+# Parts of a builder of record batches.
+BUILDER = {"_batch_size", "_buffer", "_first_timestamp"}
+BUILDER |= {"_last_offset", "_max_timestamp", "_num_records"}
 # Parts of no client: of a batch of records, and of the admin client's class.
-OTHERS = {"_record_futures", "_builder", "_process_acl_operations"}
-# Parts of ConsumerClient that are ours.
-OUR_OWN = {"_moved", "_resume"}
+OTHERS = {"_record_futures", "_builder", "_process_acl_operations", *BUILDER}
+# Parts of both modules that are ours.
+OUR_OWN = {"_moved", "_resume", "_name", "_varint"}
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +170,10 @@ def test_a_batch_that_fails_says_so_in_its_futures_value() -> None:
     future = batch.produce_future
     assert future.is_done
     assert (future.exception or future.value[2](0)) is failure
+
+
+def test_a_builder_of_record_batches_keeps_what_ours_counts() -> None:
+    assert {*DefaultRecordBatchBuilder.__slots__} >= BUILDER
 
 
 def test_the_admin_client_decodes_operations_in_a_method_of_its_own() -> None:
