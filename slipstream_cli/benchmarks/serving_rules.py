@@ -6,6 +6,7 @@ values, and then further steps are asked.
 """
 
 import statistics
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import quote
@@ -22,6 +23,8 @@ DIVERSITY: Final = 0.3
 _CAPPED: Final = ("brand", "category", "categories", "genres")
 # Items that a rule names.
 _NAMED: Final = 10
+# Time for a placement to reach serving.
+_PATIENCE_S: Final = 10.0
 
 
 def policy(items: Sequence[str], attribute: str) -> dict[str, Any]:
@@ -65,13 +68,12 @@ def with_rules(url: str, monitoring_url: str, items: Sequence[str], headers: dic
             f"{monitoring_url}/v1/placements/{PLACEMENT}", json=policy(items, capped)
         )
         answer.raise_for_status()
-        for _ in range(100):
-            body = {"user_id": "bench", "placement": PLACEMENT, "explain": True}
-            told = client.post(f"{url}/v1/recommendations", json=body).json()
-            if len(told.get("rules", ())) >= 8:
-                break
-        else:
-            raise BenchmarkError("serving does not know the rules")
+        body = {"user_id": "bench", "placement": PLACEMENT, "explain": True}
+        deadline = time.monotonic() + _PATIENCE_S
+        while len(client.post(f"{url}/v1/recommendations", json=body).json().get("rules", ())) < 8:
+            if time.monotonic() > deadline:
+                raise BenchmarkError("serving does not know the rules")
+            time.sleep(0.1)
     unwanted = quote(f"item_id not in {list(items[-_NAMED:])}")
     return f"&placement={PLACEMENT}&filter={unwanted}"
 
