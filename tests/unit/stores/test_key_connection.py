@@ -154,7 +154,7 @@ async def test_a_server_that_refuses_fails_one_command_and_keeps_its_connection(
 
 async def test_all_who_wait_for_a_connection_share_its_failure() -> None:
     server = Server()
-    server.port = 9  # no server listens
+    server.port = 9  # nobody listens
     connection = KeyConnection(server, 5.0)
     failed = await asyncio.gather(
         *(connection.read([str(n)]) for n in range(20)), return_exceptions=True
