@@ -38,7 +38,7 @@ COPY services services
 COPY slipstream_cli slipstream_cli
 RUN python -m pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels .
 
-# Kernels are compiled here, for containers that can't write beside the sources: once for the two images that have them.
+# Kernels are compiled here, since containers can't write next to the sources: once for the two images that have them.
 FROM shared AS kernels
 COPY deploy/image/serving.txt /pins/
 RUN --mount=type=cache,target=/root/.cache/pip \

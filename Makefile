@@ -51,7 +51,7 @@ $(VENV)/bin/uv: | $(VENV)/bin/python
 OF_TORCH := torch|triton|cuda-[a-z0-9-]+|nvidia-[a-z0-9-]+|setuptools
 PINS = $(VENV)/bin/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-annotate \
 	--no-header --constraint constraints.txt
-lock: | $(VENV)/bin/uv ## Write constraints.txt and deploy/image/*.txt anew (LOCK_ARGS=--upgrade: with the newest versions; else those that fit stay)
+lock: | $(VENV)/bin/uv ## Rewrite constraints.txt and deploy/image/*.txt (LOCK_ARGS=--upgrade: with the newest versions; else those that fit stay)
 	@$(VENV)/bin/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --all-extras \
 	  --annotation-style line --custom-compile-command "make lock" --output-file constraints.txt $(LOCK_ARGS) pyproject.toml
 	@sed -E '/^(torch|triton|cuda-[a-z0-9-]+|nvidia-[a-z0-9-]+)==/d' constraints.txt >constraints.txt.new
@@ -150,7 +150,7 @@ fuzz: $(STAMP) ## Send ingestion and serving thousands of bad requests (FUZZ_CAS
 faults: $(STAMP) ## Kill services at random for minutes, and compare every state (FAULTS_ARGS=--help: others, other servers)
 	@$(VENV)/bin/python -m tests.faults $(FAULTS_ARGS)
 
-hostile: $(STAMP) ## Attack a stack under its manifests' memory limits, beside honest clients (HOSTILE_ARGS=--help; needs root)
+hostile: $(STAMP) ## Attack a stack under its manifests' memory limits, while honest clients use it (HOSTILE_ARGS=--help; needs root)
 	@$(VENV)/bin/python -m tests.hostile $(HOSTILE_ARGS)
 
 restarts: $(STAMP) servers ## Kill each consuming service 36 times and see it read again (TEST_SERVERS=embedded: not on real ones)

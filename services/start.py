@@ -24,7 +24,7 @@ _SERVERS = {
 
 
 def needed_settings(name: str) -> tuple[str, ...]:
-    """List the settings, as `VARIABLE=value`, that a service needs beside others in a cluster.
+    """List the settings, as `VARIABLE=value`, that a service needs in a cluster.
 
     Their defaults name this machine.
     """
@@ -70,8 +70,8 @@ def _migrate(patience: float) -> None:
 def prefer_sleeping_threads() -> None:
     """Make OpenMP's waiting threads sleep, here and in child processes; torch loads OpenMP.
 
-    By default they spin. Beside other processes, such as serving, a training step then takes 3.3 s
-    instead of 0.09 s.
+    By default they spin. A training step then takes 3.3 s instead of 0.09 s where other processes,
+    such as serving, share the processors.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

@@ -129,14 +129,14 @@ GB: Final = 1e9
 # Share of a measured figure that is planned with.
 ROOM: Final = 0.6
 # Redis' memory over that of its states: keys of repeats and lists, and pages copied while its file
-# is written anew.
+# is rewritten.
 REDIS_SPARE: Final = 1.5
 # Days that topics keep events and slates, and copies of each record.
 TOPIC_DAYS: Final = 7
 COPIES: Final = 3
 # Memory of one process in GB: as a container is limited to, less where catalogues are small.
 MEMORY_GB: Final = {"ingestion": 0.25, "features": 0.5, "serving": 0.5, "monitoring": 0.5}
-# Processors of one process of serving: its event loop, and the kernels beside it.
+# Processors of one process of serving: one for its event loop and one for the kernels.
 SERVING_CORES: Final = 2
 DAYS_OF_MONTH: Final = 30
 
@@ -233,7 +233,7 @@ def monthly_cost(shop: Shop, prices: Prices = Prices()) -> float:
 
 
 def _spread(part: str, load: str, needed: float) -> Size:
-    """A part whose processes share the load: two at least, so that one may be away."""
+    """A part with processes that share the load: two at least, so that one may fail."""
     processes = max(2, math.ceil(needed / ROOM))
     cores = SERVING_CORES if part == "serving" else 1
     # A process that does little needs little: the first tenth of a core is its idling.

@@ -67,7 +67,7 @@ _OPTIONS: Final = (
         "texts",
         multiple=True,
         metavar="COLUMN",
-        help="Column whose numbers are texts; repeatable. Default: none.",
+        help="Column of numbers to read as texts; repeatable. Default: none.",
     ),
     click.option("--encoding", help="Encoding of text files. Default: found by itself."),
     click.option(
@@ -191,7 +191,7 @@ def preview(
         asking: Whether somebody at a terminal is asked about what is open.
 
     Raises:
-        click.ClickException: The file can't be read, or a question is open and nobody can be asked.
+        click.ClickException: The file can't be read, or a question can't be put to the user.
     """
     from slipstream.datasets.imports.sources import ImportFileError
     from slipstream.datasets.imports.surveys import (

@@ -212,7 +212,7 @@ def target_url(
 
     Raises:
         click.ClickException: No stack runs on the data folder, and it was named or another runs.
-            The default ports may be those of a stack that nobody meant.
+            The default ports may belong to an unrelated stack.
     """
     from slipstream_cli.local.data_folder import running_stack
 

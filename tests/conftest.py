@@ -27,7 +27,7 @@ from slipstream_cli.local.processes import Child, StartError, free_port
 from tests.kafka_proxy import KafkaProxy, proxied
 from tests.servers import Servers, chosen, kafka_settings
 from tests.servers import redis_settings as settings_of_redis
-from tests.topics import delete_topics, make_topics_anew
+from tests.topics import delete_topics, recreate_topics
 
 # Tests share the processors with servers and with other tests. Networks are so small here that
 # several threads only wait for each other. Child processes inherit both.
@@ -91,7 +91,7 @@ def servers(pytestconfig: pytest.Config) -> Servers:
 def namespace(request: pytest.FixtureRequest, servers: Servers) -> Iterator[str]:
     """A prefix that no other test uses, so that topics, keys and groups are this test's own."""
     name = f"t-{uuid.uuid4().hex[:12]}"
-    # Before the test: fixtures can't be asked for after it.
+    # Before the test: fixtures can't be requested after it.
     shared = (
         request.getfixturevalue("broker")
         if "broker" in request.fixturenames and servers.kind == "real"
@@ -149,7 +149,7 @@ def own_broker(servers: Servers, tmp_path: Path) -> Iterator[OwnBroker]:
 def broker_behind_proxy(
     servers: Servers, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[KafkaSettings, KafkaProxy]]:
-    """A broker that a module's tests share, reached through a proxy whose rules they set; take
+    """A broker that a module's tests share, reached through a proxy with rules that they set; take
     `proxied_broker`.
     """
     port = free_port()
@@ -173,7 +173,7 @@ def proxied_broker(
     broker_behind_proxy[1].rules.clear()
 
 
-@pytest.fixture(params=["broker restarted", "topics made anew"])
+@pytest.fixture(params=["broker restarted", "topics recreated"])
 def renewal(
     request: pytest.FixtureRequest,
     servers: Servers,
@@ -181,18 +181,19 @@ def renewal(
     own_broker: OwnBroker,
     namespace: str,
 ) -> Renewal:
-    """A broker with the namespace's topics, and what befalls it when it is called: a crash and a
-    start, which the embedded one's records don't outlive and the real one's do; or that its topics
-    are deleted with all that is in them, and made anew.
+    """A broker with the namespace's topics, and a call that renews it.
+
+    The call kills and starts the broker, which the embedded one's records don't outlive and the
+    real one's do; or it deletes the topics with all that is in them, and makes them again.
     """
-    if request.param == "topics made anew":
+    if request.param == "topics recreated":
         if servers.kind == "embedded":
             pytest.skip(
                 "the embedded broker gives records by their topic's name: "
                 "those of a new topic may pass for the old one's. On Kafka: make test-servers"
             )
         ensure_topics(broker, namespace)
-        return broker, lambda: make_topics_anew(broker, namespace)
+        return broker, lambda: recreate_topics(broker, namespace)
     settings, server = own_broker()
     ensure_topics(settings, namespace)
 

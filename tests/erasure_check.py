@@ -277,7 +277,7 @@ def erase_under_load(folder: Path, people: Sequence[Person], rate: float, seed: 
         what: max(person.seconds[what] for person in people) for what in ("asked", "lake", "all")
     }
     click.echo(
-        f"{len(people)} people, {load.sent} events beside them; slowest, s: "
+        f"{len(people)} people, {load.sent} events of others; slowest, s: "
         + ", ".join(f"{what} {seconds:.1f}" for what, seconds in slowest.items())
     )
     for place in left:
@@ -287,7 +287,7 @@ def erase_under_load(folder: Path, people: Sequence[Person], rate: float, seed: 
 
 @click.command()
 @click.option("--erasures", default=10, show_default=True, help="The number of people erased.")
-@click.option("--rate", default=100.0, show_default=True, help="Events a second beside them.")
+@click.option("--rate", default=100.0, show_default=True, help="Events a second of other visitors.")
 @click.option(
     "--stall", default=5.0, show_default=True, help="Longest that serving or the broker stands "
     "still between a list and its erasure, in seconds.",

@@ -1,5 +1,5 @@
-"""Topics of tests: delete them, make them anew under their old names, find their leaders, what a
-group has not committed, and what one of its members reads.
+"""Topics of tests: delete and recreate them, find their leaders, a group's uncommitted records,
+and the records that one of its members reads.
 """
 
 import time
@@ -27,7 +27,7 @@ def delete_topics(settings: KafkaSettings, namespace: str) -> None:
         admin.close()
 
 
-def make_topics_anew(settings: KafkaSettings, namespace: str) -> None:
+def recreate_topics(settings: KafkaSettings, namespace: str) -> None:
     """Delete the namespace's topics with their records, and make them again with new ids.
 
     Services that run may make them first.

@@ -80,8 +80,8 @@ def watch_redis(store: OnlineStore, measured: RedisMetrics, stop: threading.Even
     """Look at once, then every ten seconds until `stop` is set.
 
     Raises `RefusedSettingsError` when Redis would evict keys, or is a node of a cluster: also when
-    that was set meanwhile, or when another server has taken over. While Redis is away the metrics
-    keep their values.
+    that was set meanwhile, or when another server has taken over. While Redis is unavailable the
+    metrics keep their values.
     """
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Metrics of features, beside those that the chassis keeps for every service."""
+"""Metrics of features, in addition to those that the chassis keeps for every service."""
 
 from typing import Final
 
@@ -68,7 +68,7 @@ class FeaturesMetrics:
         )
         self.unconfirmed_commits = Counter(
             "slipstream_features_unconfirmed_commits_total",
-            "Commits of offsets whose effects Redis did not confirm as durable in time",
+            "Commits of offsets without Redis' confirmation in time that effects are durable",
             registry=registry,
         )
 

@@ -159,7 +159,7 @@ def _interaction(row: Row, rules: PushRules, now_ms: int) -> Interaction:
     if row.get("event_type") in (None, ""):
         raise RejectionError(Code.MISSING_NAME, "event_type is required", "event_type")
     own = rules.privacy.published({name: row[name] for name in _PROPERTY_COLUMNS if name in row})
-    beside = {name: value for name, value in row.items() if name not in _INTERACTION_COLUMNS}
+    further = {name: value for name, value in row.items() if name not in _INTERACTION_COLUMNS}
     record = Interaction.model_validate(
         {
             "event_id": uuid4().hex,
@@ -171,7 +171,7 @@ def _interaction(row: Row, rules: PushRules, now_ms: int) -> Interaction:
             "timestamp": timestamp,
             "received_at": now_ms,
             "source": "push",
-            "properties": rules.privacy.published({**beside, **given}),
+            "properties": rules.privacy.published({**further, **given}),
             "maybe_repeat": "event_id" in ids,
             "imported": True,
         }
@@ -194,10 +194,10 @@ def _entry(entity: str, row: Row, rules: PushRules, now_ms: int) -> CatalogRecor
     entity_id = fields.as_id(row.get(key), key)
     if entity_id is None:
         raise RejectionError(Code.INVALID_ID, f"{key} is required", key)
-    beside = {
+    further = {
         name: value for name, value in row.items() if name != key and name not in _ENTRY_COLUMNS
     }
-    attributes = {**beside, **given}
+    attributes = {**further, **given}
     if entity == "item":
         check_item_attributes(
             attributes, lambda name: f"attributes.{name}" if name in given else name
@@ -236,7 +236,7 @@ def _flags(entity: str, row: Row, attributes: Mapping[str, Any]) -> dict[str, An
 def _checked_object(row: Row, name: str) -> dict[str, Any]:
     """The object in the column `name`, or the one that its text is. Checks the row's size, too.
 
-    Clients whose columns hold text send objects as JSON in a string.
+    Clients with text columns send objects as JSON in a string.
     """
     value = row.get(name)
     if isinstance(value, str):

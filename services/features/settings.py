@@ -21,8 +21,8 @@ class FeaturesSection(Section):
     user_ttl_days: float = Field(
         730,
         gt=0,
-        description="time after a user's last traits at which Redis drops them, and with them that "
-        "a server has named the user: then a page may change and link it",
+        description="time after a user's last traits at which Redis drops them; pages may then "
+        "change and link the user, as before a server named it",
     )
     trending_half_life_hours: float = Field(
         24,
@@ -96,7 +96,7 @@ class FeaturesSection(Section):
         "answer can be made again; then they are emptied once in `lake_vacuum_every_hours`",
     )
     erase_every_s: float = Field(
-        15.0, gt=0, description="interval at which waiting erasures are looked for in the lake"
+        15.0, gt=0, description="interval at which the lake is searched for pending erasures"
     )
     lake_erasure_hours: float = Field(
         48,

@@ -26,14 +26,14 @@ from slipstream.stores.admission_protocol import (
 )
 from slipstream.stores.admission_store import AdmissionStore
 
-# The codes of messages whose outcome stays as it is.
+# The codes of messages with an unchanged outcome.
 _UNCHANGED: Final = bytes((FIRST, UNCHECKED))
 
 
 class AdmissionQuestion(NamedTuple):
     """A question to the store about a request.
 
-    `repeated` holds the indexes of messages whose id stands earlier in the same request.
+    `repeated` holds the indexes of messages with an id that came earlier in the same request.
     """
 
     asked: AdmissionQuery

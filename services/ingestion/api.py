@@ -33,7 +33,7 @@ from slipstream.contracts.access import Scope
 
 
 class ItemBody(BaseModel):
-    """An item; every further field is an attribute, beside these or under `attributes`."""
+    """An item. Every further field is an attribute, at the top level or under `attributes`."""
 
     model_config = ConfigDict(extra="allow")
 

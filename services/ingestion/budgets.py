@@ -26,7 +26,7 @@ from slipstream.contracts.vocabulary import MAX_ID_BYTES
 from slipstream.ingress import fields
 from slipstream.ingress.fields import MAX_DEPTH, MAX_EVENT_BYTES, Code, RejectionError
 
-# Properties whose entries become records.
+# Properties with entries that become records.
 LISTS: Final = ("products", "impressions")
 # Properties of an event that each of its products gets a copy of, if they are short scalars. An
 # order of hundreds of products must not become hundreds of copies of everything.
@@ -105,7 +105,7 @@ class Budgets:
         self._refuse_bytes(EXPANSION * body_bytes + RECORD_BYTES * records + copied)
 
     def refuse_grown(self, outcomes: Sequence[Outcome]) -> None:
-        """Raise `TooLargeError` for a request whose records have more bytes than they may.
+        """Raise `TooLargeError` if the records of a request exceed their limit of bytes.
 
         For records that are no longer what `refuse_request` counted.
         """
@@ -144,7 +144,7 @@ class Budgets:
             raise RejectionError(error.code, f"{error.reason} ({setting(name)})") from None
 
     def refuse_many(self, products: Any, impressions: list[Any] | None) -> None:
-        """Reject an event whose products and impressions make more records than it may make."""
+        """Reject an event if its products and impressions make too many records."""
         products = products if type(products) is list else None
         if len(products or [None]) + len(impressions or ()) > self.event_records:
             raise RejectionError(

@@ -1,4 +1,4 @@
-"""Delivery of records to the broker, with a spool on disk for times when the broker is away."""
+"""Delivery of records to the broker, with a spool on disk while the broker is unavailable."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ class Carrier(Protocol):
 
 
 class AwayCarrier(Carrier, Protocol):
-    """A carrier that notices when the broker is away."""
+    """A carrier that notices when the broker is unavailable."""
 
     @property
     def away(self) -> bool:
@@ -49,7 +49,7 @@ class AwayCarrier(Carrier, Protocol):
 
 
 class SpooledCarrier:
-    """A carrier that spools records on disk while the broker is away, and delivers them later.
+    """A carrier that spools records on disk while the broker is unavailable, to deliver them later.
 
     While anything is on disk, new records go behind it. That keeps each visitor's records in order.
     """
@@ -138,7 +138,7 @@ class SpooledCarrier:
             await self._append(entries)
         except SpoolFullError as error:
             self._full = True
-            full = BrokerUnavailableError(f"the broker is away, and {error}")
+            full = BrokerUnavailableError(f"the broker is unavailable, and {error}")
             return [full if place in kept else failure for place, failure in enumerate(failures)]
         self._full = False
         return [None if place in kept else failure for place, failure in enumerate(failures)]

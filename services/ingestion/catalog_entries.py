@@ -24,7 +24,7 @@ EntryKind = Entity | Literal["item_patch"]
 def read_entry(
     entry: Any, kind: EntryKind, origin: Origin, rules: IntakeRules, max_bytes: int | None = None
 ) -> Outcome:
-    """Read an entry: `item_id` or `user_id`, and attributes beside it or under `attributes`.
+    """Read an entry: `item_id` or `user_id`, and attributes next to it or under `attributes`.
 
     `available: false` keeps an item out of recommendations until it is sent again without. A patch
     changes what it names, and null removes an attribute.
@@ -49,12 +49,12 @@ def read_entry(
         if entity_id is None:
             raise RejectionError(Code.INVALID_ID, f"{key} is required{_other_ids(entry)}", key)
         under = fields.as_object(entry.get("attributes"), "attributes")
-        beside = {
+        further = {
             name: value
             for name, value in entry.items()
             if name not in (key, "attributes", "available")
         }
-        attributes = {**beside, **under}
+        attributes = {**further, **under}
         if kind != "user":
             check_item_attributes(
                 attributes, lambda name: f"attributes.{name}" if name in under else name

@@ -38,13 +38,13 @@ class Track(_Call):
     """Something that a visitor did."""
 
     event: str = Field(
-        description="'Product Viewed' and the like, or a type: view, click, cart, purchase, rate, "
-        "search, …"
+        description="a Segment name such as 'Product Viewed', or a type: view, click, cart, "
+        "purchase, rate, search, …"
     )
     properties: dict[str, Any] | None = Field(
         None,
         description="item_id (or product_id, sku), or products; value, rating, price, quantity, "
-        "position, recommendation_id, …; impressions, a list of the items shown beside it",
+        "position, recommendation_id, …; impressions, a list of the items shown with it",
         examples=[{"product_id": "sku-1", "price": 19.9, "recommendation_id": "…", "position": 0}],
     )
 
@@ -155,7 +155,7 @@ REFUSALS = {
     413: "Too many bytes, or too many messages",
     429: "The write key, or the visitor of a single event, has sent too much: try again after "
     "`Retry-After` seconds",
-    503: "The broker is away: nothing was accepted, try again after `Retry-After` seconds",
+    503: "The broker is unavailable: nothing was accepted, try again after `Retry-After` seconds",
 }
 
 
@@ -174,7 +174,7 @@ RECEIPT: dict[str, Any] = {
         202: {"model": ErasureReceipt, "description": "Accepted; the erasure has not begun"},
         401: _refusal(REFUSALS[401]),
         403: _refusal(REFUSALS[403]),
-        404: _refusal("Nobody knows such an erasure"),
+        404: _refusal("The erasure does not exist"),
         503: _refusal("Monitoring does not answer: the erasure goes on, its receipt waits"),
     },
 }

@@ -80,7 +80,7 @@ class ErasureReceipts:
         """The receipt of an erasure.
 
         Raises:
-            NotFoundError: Nobody knows such an erasure.
+            NotFoundError: The erasure does not exist.
             UnavailableError: Monitoring, or features behind it, does not answer.
         """
         unknown = NotFoundError(f"no erasure {erasure_id!r} is known", code="no_erasure")

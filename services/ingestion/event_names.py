@@ -17,7 +17,7 @@ from slipstream.ingress.fields import Code, RejectionError
 
 # Segment's e-commerce specification, version 2 and, below it, version 1. Names of it that are
 # missing here are their own types: `Cart Viewed`, `Checkout Started`, `Order Updated`, `Coupon
-# Applied` and the like say nothing new about an item.
+# Applied` and similar events say nothing new about an item.
 SEGMENT_NAMES: Final[dict[str, str]] = {
     "products_searched": v.SEARCH,
     "product_list_viewed": v.IMPRESSION,
@@ -43,7 +43,7 @@ SEGMENT_NAMES: Final[dict[str, str]] = {
     "added_product": v.CART,
     "removed_product": v.REMOVE,
     "completed_order": v.PURCHASE,
-    # Not of the specification, and nobody means liking by them.
+    # Outside the specification, and no sign of liking.
     "refund": v.REMOVE,
     "refunded": v.REMOVE,
     "return": v.REMOVE,

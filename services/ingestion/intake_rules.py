@@ -108,7 +108,7 @@ LOOK_EVERY_S = 3.0
 
 
 class WatchedFile:
-    """A file whose bytes go to `take`, at once and whenever the file has changed.
+    """A file. Its bytes go to `take`, at once and whenever the file has changed.
 
     `take` raises ValueError for wrong bytes. At the start that, or an unreadable file, raises
     ValueError with the file's name. Later it is logged, and the last good content stays.

@@ -45,7 +45,7 @@ def doubt_of(message: Message, token: Any, kind: str | None, rules: IntakeRules)
 
 
 def visitor_apart(user_id: str | None, anonymous_id: str | None) -> str:
-    """The visitor for whom an event counts that a page sends in a user's name without proof."""
+    """The visitor of events that a page sends in a user's name without proof."""
     name, field = (anonymous_id, "anonymousId") if anonymous_id else (user_id, "userId")
     assert name is not None  # noqa: S101
     _refuse_long(name, field)

@@ -155,7 +155,7 @@ class OutcomePublisher:
 
         Raises `TooManyRequestsError`. Raises `UnavailableError` if the broker has not acknowledged:
         then nothing counts as accepted, and the client sends everything again under the same
-        message ids. A message whose record the broker refuses for good is rejected alone.
+        message ids. If the broker refuses a record for good, only its message is rejected.
 
         Args:
             outcomes: What reading made of each message.

@@ -1,7 +1,7 @@
 """Reading of a request to ingestion: who sends it, from which page, and its body within bounds.
 
-A body is unpacked from gzip, or read from the query of a pixel. CORS is for requests of pages; the
-page behind a picture is told by its `Referer`.
+A body is unpacked from gzip, or read from the query of a pixel. CORS is for requests of pages; a
+pixel's page is known by its `Referer`.
 """
 
 import base64

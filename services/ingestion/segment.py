@@ -247,7 +247,7 @@ def read_message(
 
     Args:
         message: The message as parsed JSON of any kind.
-        kind: The call that it came by; None in a batch, whose messages have their `type`.
+        kind: The call that it came by; None in a batch, where messages have a `type`.
         envelope: The batch around it. Its `context` and `sentAt` apply to messages without them.
         origin: Where the request came from.
         rules: Rules of the moment.

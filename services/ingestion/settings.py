@@ -46,7 +46,7 @@ class IngestionSection(Section):
     max_event_records: int = Field(
         500,
         ge=1,
-        description="an event whose products and impressions make more records is rejected",
+        description="an event is rejected if its products and impressions make more records",
     )
     max_request_records: int = Field(
         10_000, ge=1, description="a request that makes more records is answered with 413"
@@ -54,7 +54,7 @@ class IngestionSection(Section):
     max_request_bytes: int = Field(
         8 * 2**20,
         ge=65_536,
-        description="a request whose records may have more bytes is answered with 413",
+        description="a request is answered with 413 if its records could take more bytes",
     )
     max_batch_events: int = Field(
         2_500, ge=1, description="more events, items or users in one body are answered with 413"
@@ -95,8 +95,8 @@ class IngestionSection(Section):
     visitor_burst: int = Field(
         2_500,
         ge=1,
-        description="records of one visitor at once that come with a server's key, whose batch may "
-        "be all of one visitor",
+        description="records of one visitor that a server's key may send at once; a whole batch "
+        "may be of one visitor",
     )
     browser_key_records_per_s: float = Field(
         1_000.0,
@@ -114,7 +114,7 @@ class IngestionSection(Section):
         "they are rejected; 0: no limit; 50 is far above a person's rate",
     )
     browser_visitor_burst: int = Field(
-        1_000, ge=1, description="records of one visitor at once that come with a browser's key"
+        1_000, ge=1, description="records of one visitor that a browser's key may send at once"
     )
     browser_links_per_user: int = Field(
         20,
@@ -138,7 +138,7 @@ class IngestionSection(Section):
     )
     spool_dir: str = Field(
         "",
-        description="folder for records that can't be sent while the broker is away; each replica "
+        description="folder for records that can't be sent while the broker is down; each replica "
         "needs a separate one; empty: 503 meanwhile",
     )
     spool_max_mb: int = Field(1_024, ge=1, description="largest size of the spool; beyond it 503")
@@ -151,8 +151,8 @@ class IngestionSection(Section):
     )
     event_mapping: str = Field(
         "",
-        description="JSON file of types by event name, beside Segment's; read again when it "
-        "changes",
+        description="JSON file that maps further event names to types, in addition to Segment's; "
+        "read again when it changes",
     )
     tracking_plan: str = Field(
         "", description="JSON file with a JSON Schema by event name; read again when it changes"
@@ -160,7 +160,7 @@ class IngestionSection(Section):
     bot_filter: bool = Field(True, description="reject events with the user agent of a crawler")
     cors_origins: str = Field(
         "*",
-        description="origins whose pages may read answers, several separated by commas; *: all, "
+        description="origins with pages that may read answers, separated by commas; *: all, "
         "which is safe since no cookie is used",
     )
 

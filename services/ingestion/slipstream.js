@@ -16,7 +16,7 @@
   let timer = 0;
   let failures = 0;
   let unreachable = false;
-  let notBefore = 0; // no request before this time: ingestion asked for it, or can't be reached
+  let notBefore = 0; // no request before this time: ingestion set it, or can't be reached
 
   // ---- what outlives the page: localStorage, else a cookie, else nothing does
 
@@ -116,7 +116,7 @@
     answer = given ? 'granted' : 'denied';
     if (!config) return; // load() comes back to it
     settle();
-    if (!objects()) write('consent', answer); // identifies nobody, so that a refusal can be remembered, too
+    if (!objects()) write('consent', answer); // identifies no one, so that a refusal can be remembered, too
   }
 
   // ---- what: events in the shape of Segment's tracking API
@@ -276,12 +276,12 @@
   function product(element) {
     const [slate, list] = ['recommendation', 'list'].map((name) => told(element, name));
     const place = element.getAttribute('data-slipstream-position');
-    const beside = (other) => told(other, 'recommendation') === slate && told(other, 'list') === list;
+    const sameList = (other) => told(other, 'recommendation') === slate && told(other, 'list') === list;
     return {
       product_id: element.getAttribute(ITEM),
       recommendation_id: slate,
       list_id: list,
-      position: place === null ? elements().filter(beside).indexOf(element) : Number(place),
+      position: place === null ? elements().filter(sameList).indexOf(element) : Number(place),
     };
   }
 
@@ -308,7 +308,7 @@
     ripening.delete(element);
   }
 
-  /** Observe what is there; `afresh`: also judge anew what is in view already. */
+  /** Observe what is there; `afresh`: also judge again what is in view already. */
   function look(afresh) {
     if (!observer) return;
     if (afresh) {

@@ -1,4 +1,4 @@
-"""Spool: an append-only log on disk for records, while the broker is away.
+"""Spool: an append-only log on disk for records, while the broker is unavailable.
 
 It survives a kill at any byte. A segment is a file of frames: length and CRC-32 of the payload
 (four bytes each, little-endian), then the payload, JSON. A torn frame ends the log. It was never

@@ -51,7 +51,7 @@ class Acceptance(NamedTuple):
     unproven: Unproven | None = None
 
     def as_repeat(self) -> "Acceptance":
-        """The same message, whose events may be on their topic already."""
+        """The same message, marked as one with events that may be on their topic already."""
         records = [
             replace(record, maybe_repeat=True) if type(record) is NewInteraction else record
             for record in self.records
@@ -101,8 +101,8 @@ class Verdict(BaseModel):
 class Verdicts(BaseModel):
     """The verdicts on a request, in the order of its messages.
 
-    Accepted means that the broker has acknowledged the message's records. `hints` are there where
-    attributes of items have other names than those that are read; each is told once.
+    Accepted means that the broker has acknowledged the message's records. `hints` name attributes
+    of items that are not read under their present names; each hint is returned once.
     """
 
     accepted: int

@@ -4,7 +4,7 @@ Owns: click-through and conversion by model version, drift of models' features, 
     access keys, placements, experiments, receipts of erasures.
 Consumes: interactions.v1, recommendations.v1, feature-updates.v1, model-events.v1, people.v1 (for
     erasures) and erased-visitors.v1; group "monitoring"; access-keys.v1, access-key-uses.v1,
-    placements.v1 and experiments.v1 (to publish all where one was made anew), without a group.
+    placements.v1 and experiments.v1 (to publish all after one was recreated), without a group.
 Produces: alerts.v1; an alert with the action "retrain" asks training for a run. access-keys.v1,
     placements.v1, experiments.v1.
 Calls: every service's /health/ready; features' status and erasures; training's champion, manifest,

@@ -86,7 +86,7 @@ class AlertBook:
             upsert(db, alerts, rows, replacing)
 
     def unannounced(self) -> list[Alert]:
-        """Alerts whose present state is not on the topic yet, oldest first."""
+        """Alerts with a state that is not on the topic yet, oldest first."""
         with self._engine.connect() as db:
             return [
                 _alert(row)

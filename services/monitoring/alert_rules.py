@@ -313,7 +313,7 @@ class FeaturesLagging:
 
 @dataclass(frozen=True)
 class CanaryReturned:
-    """A guard has stopped a canary in the last day, and nobody has run it again or deleted it."""
+    """A guard stopped a canary in the last day, and it was neither restarted nor deleted since."""
 
     name: ClassVar[str] = "canary_returned"
     action: ClassVar[Action] = "none"

@@ -27,7 +27,7 @@ from slipstream.contracts.rest import Problem
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 
 PAGE = Path(__file__).with_name("page.html")
-# The page loads nothing from elsewhere, and may be framed by nobody.
+# The page loads nothing from elsewhere, and no page may frame it.
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none'; "

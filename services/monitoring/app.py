@@ -191,7 +191,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _renewals(
     topic: Topic, settings: MonitoringSettings, metrics: Metrics, publisher: StatePublisher
 ) -> Follower:
-    """A follower of our own topic, to publish all states where it was made anew."""
+    """A follower of our own topic, which publishes all states after the topic was recreated."""
     kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": DELAY_MS})
     return Follower(
         topic,

@@ -28,8 +28,8 @@ class ShownSlate(NamedTuple):
     """A slate, reduced to the needs of attribution. Times are ms of event time.
 
     `variant` is empty outside an experiment. `teams` has the variant of each item of an interleaved
-    slate, and `substituted` says why the champion made it for a variant's model. Only new slates
-    have what is told of experiments, and the latency.
+    slate, and `substituted` says why the champion made it for a variant's model. Older slates lack
+    the fields of experiments and the latency.
     """
 
     recommendation_id: str
@@ -83,7 +83,7 @@ class Response:
             return None
         return cls(
             interaction.event_id,
-            # Slates are asked for by the page's anonymous id.
+            # Slates are requested with the page's anonymous id.
             page_visitor(interaction.user_id),
             interaction.item_id,
             interaction.timestamp,
@@ -244,7 +244,7 @@ class Arrivals:
 def arrivals(messages: Iterable[Message[Any]], oldest_ms: int) -> Arrivals:
     """Sort a batch by kind of record.
 
-    Slates that nobody saw are left out, but for shadows. So are slates older than `oldest_ms`,
+    Unseen slates are left out, except shadows. So are slates older than `oldest_ms`,
     which may be counted and forgotten already, and older interactions that name no slate.
     """
     brought = Arrivals()

@@ -124,7 +124,7 @@ def _chunks(ids: Iterable[str]) -> Iterator[list[str]]:
 
 
 def unknown(db: Connection, key: Column[str], records: Mapping[str, T]) -> dict[str, T]:
-    """The records whose key is not in the table."""
+    """The records with keys that are not in the table."""
     known = {
         found for ids in _chunks(records) for found in db.scalars(select(key).where(key.in_(ids)))
     }

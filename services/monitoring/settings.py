@@ -11,7 +11,7 @@ class MonitoringSection(Section):
     attribution_window_s: int = Field(
         1_800,
         ge=1,
-        description="greatest age of a slate for an interaction without recommendation_id",
+        description="oldest slate that an interaction without recommendation_id is attributed to",
     )
     slate_retention_h: int = Field(
         72,
@@ -21,19 +21,19 @@ class MonitoringSection(Section):
     pending_retention_s: int = Field(
         3_600,
         ge=1,
-        description="longest wait of an interaction for a slate that arrives after it",
+        description="longest time that an interaction waits for a slate that arrives later",
     )
     report_retention_d: int = Field(
         90, ge=1, description="retention of the counts behind the reports"
     )
 
     erase_every_s: float = Field(
-        5.0, gt=0, description="interval at which rows of erased visitors are looked for"
+        5.0, gt=0, description="interval at which tables are searched for erased visitors"
     )
     erasure_rewrite_max_mb: int = Field(
         1_024,
         ge=0,
-        description="size up to which PostgreSQL writes a table anew after an erasure, which locks "
+        description="size up to which PostgreSQL rewrites a table after an erasure, which locks "
         "the table meanwhile; it only vacuums a larger one",
     )
     erasure_caches_h: float = Field(
@@ -53,7 +53,7 @@ class MonitoringSection(Section):
         15.0, gt=0, description="time from one round of checks to the next"
     )
     probe_timeout_s: float = Field(
-        2.0, gt=0, description="deadline of each question to another service"
+        2.0, gt=0, description="deadline of each request to another service"
     )
     guard_every_s: float = Field(
         5.0, gt=0, description="time from one judgement of canaries to the next"
@@ -72,7 +72,7 @@ class MonitoringSection(Section):
     )
 
     drift_window_s: int = Field(
-        21_600, ge=1, description="period whose slates are compared with the reference"
+        21_600, ge=1, description="length of the period of slates compared with the reference"
     )
     drift_max_samples: int = Field(
         5_000, ge=1, description="most slates of that period, the newest ones"
@@ -90,7 +90,7 @@ class MonitoringSection(Section):
     quality_period_s: int = Field(
         86_400,
         ge=300,
-        description="length of the period whose click-through is compared with the one before",
+        description="length of a period; its click-through is compared with the one before",
     )
     quality_min_slates: int = Field(
         200, ge=1, description="least slates for a verdict on click-through or fallbacks"
@@ -99,10 +99,13 @@ class MonitoringSection(Section):
         0.5, gt=0, le=1, description="share of slates not answered by the model"
     )
     features_lag_warning: int = Field(
-        10_000, ge=1, description="lag of features, in records, that is a warning"
+        10_000, ge=1, description="lag of features, in records, that raises a warning"
     )
     features_delay_warning_s: int = Field(
-        60, ge=1, description="silence of features, while interactions arrive, that is a warning"
+        60,
+        ge=1,
+        description="time without an update from features, while interactions arrive, that raises "
+        "a warning",
     )
 
 

@@ -135,7 +135,7 @@ def insert_rows(db: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -
 
 
 def insert_new(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows; those whose primary key is there already change nothing."""
+    """Insert rows; a row with a present primary key changes nothing."""
     if rows:
         db.execute(_insert(db, table).on_conflict_do_nothing(), list(rows))
 

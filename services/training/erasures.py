@@ -4,10 +4,10 @@ Each goes `erasure_hours` after the first erasure that takes something from belo
 the erasures and the registry the versions, so that nothing is kept in between: a deletion that is
 killed is done again, and what a backup brings back is deleted again.
 
-From half of that time on a successor of the champion is looked for: the newest version that stays
-longer, breaks no rule of the gate that knows no champion, and was never rolled back. While there is
-none, runs are asked for. At the end the successor is promoted, surely better or not. Without one
-the champion goes all the same, and serving answers with trending items.
+After half of that time, training looks for a successor of the champion: the newest version that
+stays longer, passes the gate's rules that know no champion, and was never rolled back. While there
+is none, training queues runs. At the end it promotes the successor, even if it is not proven
+better. Without one the champion goes all the same, and serving answers with trending items.
 """
 
 import threading
@@ -34,7 +34,7 @@ from slipstream.stores.metadata import AuditLog
 log = get_logger(__name__)
 
 _REASON: Final = "it was learned from the lake before an erasure"
-# Runs that are asked for, at least, while the champion has no successor.
+# Runs that are queued, at least, while the champion has no successor.
 _ATTEMPTS: Final = 4
 
 
@@ -70,7 +70,7 @@ class ModelDeletion:
                 self.step(now_ms())
 
     def step(self, now: int) -> None:
-        """Delete the versions whose time is over at `now` (ms), and see to a new champion."""
+        """Delete the versions that expired by `now` (ms), and see to a new champion."""
         if not self.erasures.exist():
             return
         models = self.publisher.registry.kept()
@@ -134,7 +134,7 @@ class ModelDeletion:
     ) -> bool:
         """Whether the champion may be deleted now; its successor is promoted before.
 
-        Without a successor it waits for the end of one run: a service that was away has had none.
+        Without a successor it waits for the end of one run: a service that was down has had none.
         """
         end = until.get(champion, now + self.stay_ms)
         since = end - self.stay_ms // 2

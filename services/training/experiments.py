@@ -26,7 +26,7 @@ class Lineage:
         run_id: Id of the training run.
         metrics: Figures of the run.
         parameters: Parameters, nested or not.
-        tags: Versions of data and code, and the like.
+        tags: Versions of data and code, and other facts of the run.
         lake_uri: Address of the lake.
         data_sha256: Digest of the interactions.
     """

@@ -34,7 +34,7 @@ class Reading(NamedTuple):
     def of(cls, run: Run) -> "Reading":
         """The version that a run, or the killed one that it takes up, has read.
 
-        One that has told of none may have read the lake since it started; a queued one will.
+        A run that reported none may have read the lake since it started; a queued one will.
         """
         if run.lake_version is not None:
             return cls(run.lake_version, _NEVER)
@@ -73,7 +73,7 @@ class Erasures:
         return len(self._version) > 0
 
     def first_after(self, learner: Learner) -> int | None:
-        """When the first erasure was done (ms) whose rows a learner may know; None without one."""
+        """Time (ms) of the first erasure of rows that a learner may know; None without one."""
         self._read()
         times = self._erased_at[is_from_before(learner, self._version, self._erased_at)]
         return int(times.min()) if len(times) else None

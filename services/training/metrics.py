@@ -1,4 +1,4 @@
-"""Prometheus metrics of the training service, beside those that every service has."""
+"""Prometheus metrics of the training service, in addition to those of every service."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 

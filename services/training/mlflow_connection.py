@@ -113,7 +113,7 @@ class MlflowConnection:
 
 
 class _CheckedClient:
-    """MLflow's client, whose calls raise RegistryUnavailableError when its database is away."""
+    """MLflow's client. Its calls raise RegistryUnavailableError when its database is down."""
 
     def __init__(self, client: "MlflowClient") -> None:
         self._client = client
@@ -157,7 +157,7 @@ def _engines(client: "MlflowClient") -> set[Engine]:
 def tracking_uri(configured: str, database: DatabaseSettings) -> str:
     """The URL of MLflow's database.
 
-    As configured; else a file beside the SQLite metadata, or the same PostgreSQL database.
+    As configured; else a file next to the SQLite metadata, or the same PostgreSQL database.
     """
     if configured:
         return configured

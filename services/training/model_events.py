@@ -46,7 +46,7 @@ def event_of(
 
 log = get_logger(__name__)
 
-# Seconds between attempts while the broker is away.
+# Seconds between attempts while the broker is unavailable.
 RETRY_S: Final = 1.0
 # Seconds until a stop is noticed.
 _STOP_SEEN_S: Final = 0.2

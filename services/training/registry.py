@@ -3,7 +3,7 @@ them.
 
 Model `recommender`, aliases `champion`, `challenger` and `canary`. A version is a name that is
 never used twice, whereas MLflow counts 1, 2, 3 and starts again in an empty database. The name is
-the tag `version` of MLflow's version, whose source is the bundle.
+the tag `version` of MLflow's version. The source of that version is the bundle.
 """
 
 import threading
@@ -242,7 +242,7 @@ class ModelRegistry:
                 self.mlflow.client().delete_model_version(MODEL, str(entry.version))
 
     def sweep(self) -> None:
-        """Delete the files of runs whose version is gone, which earlier programs left."""
+        """Delete the files of runs without a version, which earlier releases left."""
         with self._moving:
             self._experiments.sweep(self.knows)
 

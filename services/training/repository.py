@@ -158,7 +158,7 @@ _run = Table(
     # The first of them, and the run after this one.
     Column("resumes", String(64)),
     Column("resumed_by", String(64)),
-    # The HTTP request that the run came from; empty for a run that no person asked for.
+    # The HTTP request that the run came from; empty for a run that no person requested.
     Column("request_id", Text, nullable=False, server_default=""),
 )
 
@@ -176,7 +176,7 @@ _decision = Table(
     Column("decided_at", BigInteger, nullable=False),
 )
 
-# Columns that a run has from the run whose work it takes up.
+# Columns that a run copies from the run that it resumes.
 _CARRIED: Final = (
     "trigger",
     "reason",

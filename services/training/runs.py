@@ -190,7 +190,7 @@ class Runs:
 
     Args:
         repository: Record of the runs.
-        artifacts: Store of the bundles; checkpoints lie beside them.
+        artifacts: Store of the bundles and checkpoints.
         prepare: Makes a run's job, with the paths of its output and its checkpoints.
         launcher: Computes runs.
         publish: Takes the bundle of a run into the registry; returns the gate's decision.
@@ -243,7 +243,7 @@ class Runs:
         return run
 
     def request_unless_busy(self, request: RunRequest) -> Run | None:
-        """Queue a run that no person asked for, unless a run is queued or running: None then."""
+        """Queue a run that no person requested; None if a run is queued or running already."""
         if self._repository.in_state("queued", "running"):
             return None
         return self.request(request)

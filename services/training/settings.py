@@ -28,7 +28,7 @@ class GateSettings(Section):
         description="age from which a champion is replaced by a challenger within the tolerance",
     )
     min_queries: int = Field(
-        20, ge=1, description="fewest queries new to the champion that make a comparison"
+        20, ge=1, description="fewest queries new to the champion for a comparison"
     )
     cohort_min_queries: int = Field(
         100,
@@ -51,7 +51,7 @@ class TrainingSection(Section):
 
     tracking_uri: SecretStr = Field(
         SecretStr(""),
-        description="MLflow's database, a SQLAlchemy URL; empty takes mlflow.db beside the SQLite "
+        description="MLflow's database, a SQLAlchemy URL; if empty, mlflow.db next to the SQLite "
         "metadata, or the same PostgreSQL",
     )
     seed: int = Field(
@@ -64,13 +64,13 @@ class TrainingSection(Section):
         0.1, gt=0, lt=0.5, description="share of the events, the latest, held out for the gate"
     )
     max_test_queries: int = Field(
-        2_000, ge=1, description="most held-out events asked; of more, a sample is taken"
+        2_000, ge=1, description="most held-out events tested; of more, a sample is taken"
     )
     most_events: int = Field(
         10_000_000,
         ge=2,
         description="most events that a run is fitted on, the latest ones; 10,000,000 take 5 GB of "
-        "memory, beside the reading of their oldest day, which is read whole",
+        "memory, plus that of reading their oldest day, which is read whole",
     )
     min_events: int = Field(
         200,
@@ -101,15 +101,15 @@ class TrainingSection(Section):
     )
     launcher: Literal["process", "kubernetes", "external"] = Field(
         "process",
-        description="how a run is computed: by a process beside the service, by a Kubernetes Job "
-        "that the service submits, or by whoever starts `python -m services training-run`, such as "
-        "KEDA",
+        description="how a run is computed: by a child process of the service, by a Kubernetes Job "
+        "that the service submits, or by another starter of `python -m services training-run`, "
+        "such as KEDA",
     )
     exchange: str = Field(
         "",
         pattern=r"^([^:]*|s3://[^/]+/.+)$",
         description="where the service and runs elsewhere leave files for one another: a folder "
-        "that both mount, or s3://bucket/prefix; empty is `exchange` beside the bundles",
+        "that both mount, or s3://bucket/prefix; if empty, `exchange` next to the bundles",
     )
     exchange_options: dict[str, str] = Field(
         default={},
@@ -117,14 +117,15 @@ class TrainingSection(Section):
     )
     job_template: str = Field(
         "training-run",
-        description="CronJob of the service's Kubernetes namespace whose `jobTemplate` every Job "
-        "of a run is made from",
+        description="CronJob in the service's Kubernetes namespace; its `jobTemplate` is that of "
+        "every run's Job",
     )
     niceness: int = Field(
         10,
         ge=0,
         le=19,
-        description="priority that a run's process gives up, so that serving beside it stays quick",
+        description="priority that a run's process gives up, so that serving on the same machine "
+        "stays quick",
     )
     code_commit: str = Field(
         "",
@@ -145,7 +146,7 @@ class TrainingSection(Section):
         "most 29 days, within the month of the GDPR",
     )
     schedule_profile: Literal["fast", "best"] = Field(
-        "fast", description="profile of runs that no person asked for"
+        "fast", description="profile of runs that no person requested"
     )
     search_minutes: float = Field(
         0.0,

@@ -169,7 +169,7 @@ def due(
 def _new_rows(last: LastRun | None, lake: LakeState) -> int:
     """Interactions that the last run has not seen.
 
-    Erasures may have taken more rows than came. In a lake that was made anew all are new; its
+    Erasures may have removed more rows than arrived. In a recreated lake all rows are new, and its
     versions begin again.
     """
     if last is None or last.lake_rows is None:

@@ -1,7 +1,7 @@
 """Alerts that ask for a run and wait until it may start, in SQL: a restart must keep them.
 
-Whether a run came after an alert is told by the order in which this service took both in. Their
-times are of two machines, whose clocks may differ.
+The order in which this service took in a run and an alert decides which came first. Their times
+are from two machines with clocks that may differ.
 """
 
 from dataclasses import dataclass

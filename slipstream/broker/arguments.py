@@ -73,7 +73,7 @@ def producer_arguments(settings: KafkaSettings, linger_ms: int = 1) -> dict[str,
 def consumer_arguments(
     settings: KafkaSettings, group: str | None, max_poll_records: int
 ) -> dict[str, Any]:
-    """Arguments of a consumer that commits only when it is told to.
+    """Arguments of a consumer that commits only on request.
 
     Args:
         settings: Where the broker is, and the times of a group.

@@ -161,7 +161,7 @@ class ProducerClient(KafkaProducer):  # type: ignore[misc]
         partitions = self._metadata.partitions_for_topic(topic)
         if not partitions:
             self._sender.add_topic(topic)
-            # `add_topic` alone does not ask again for a topic that was asked for before.
+            # `add_topic` alone does not request a topic's metadata a second time.
             self._metadata.request_update()
         return len(partitions or ())
 

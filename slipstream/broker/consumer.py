@@ -202,7 +202,7 @@ _COMMIT_MS: Final = 10_000
 class Consumer:
     """Reads topics at least once, in order within a partition.
 
-    A topic that was made anew meanwhile is read from its beginning; the embedded broker forgets
+    A topic that was recreated meanwhile is read from its beginning; the embedded broker forgets
     everything when it stops. Not thread-safe: poll, commit and close in one thread.
     """
 
@@ -223,12 +223,12 @@ class Consumer:
             settings: Where the broker is, and the times of a group.
             namespace: Prefix of the topics and the group on the broker.
             topics: Topics to read.
-            group: Group whose members share the partitions. Reading goes on from its committed
+            group: Group of members that share the partitions. Reading goes on from its committed
                 offsets, or from the beginning where there is none. None reads every partition from
                 its beginning, and commits nothing.
             max_poll_records: Records that one `poll` returns at most.
-            unhurried: Topics of these that are read once a second, so that their records wake
-                nobody who waits for those of others.
+            unhurried: Topics of these that are read once a second, so that their records don't
+                wake a caller that waits for others.
             on_revoked: Runs on the client's thread before partitions are given away. It must be
                 quick, since no heartbeat goes out meanwhile, and it can't commit. Afterwards every
                 partition, also a kept one, is read from its committed offset.
@@ -302,12 +302,12 @@ class Consumer:
     def commit(self, next_offsets: Mapping[Source, int]) -> bool:
         """Commit that everything before these offsets has had its effect.
 
-        Returns False when the partitions now belong to another member, or the broker is away. The
-        records are read again then, which is harmless, since effects are applied once. Without a
-        group there is nothing to commit.
+        Returns False when the partitions now belong to another member, or the broker is
+        unavailable. The records are read again then, which is harmless, since effects are applied
+        once. Without a group there is nothing to commit.
 
-        Offsets of a topic that was made anew meanwhile are left out: in the new topic they would
-        skip records that nobody has read.
+        Offsets of a topic that was recreated meanwhile are left out: in the new topic they would
+        skip unread records.
 
         Raises:
             BrokerUnavailableError: Another consumer has this one's `instance_id`.
@@ -379,7 +379,7 @@ class Consumer:
         grouped = self.group is not None
         standing = standing_of(self._client, self._by_name, self._partitions.all(), grouped=grouped)
         if standing is not None and standing.beyond_an_end:
-            # A topic may have been made anew so quickly that nothing else showed it.
+            # A topic may have been recreated so quickly that nothing else showed it.
             self._incarnations.doubt()
         return standing
 
@@ -415,8 +415,9 @@ class Consumer:
         }
 
     def has_reached(self, ends: Mapping[Source, int]) -> bool:
-        """Whether `poll` has returned everything before these ends. Ends of a topic that was made
-        anew since are ignored.
+        """Whether `poll` has returned everything before these ends.
+
+        Ends of a topic that was recreated since are ignored.
         """
         positions, ids = self._client.positions(), self._incarnations.ids
         return all(
@@ -444,16 +445,16 @@ class Consumer:
             return self._pace.poll(timeout_s * 1000)
 
     def _learn_ids(self) -> set[str]:
-        """Learn the topics' ids; returns the topics whose records in hand can't be given a source.
+        """Learn the topics' ids; returns topics with records in hand that can't be given a source.
 
-        A topic that was made anew is read from its beginning: the records in hand may come from
+        A topic that was recreated is read from its beginning: the records in hand may come from
         either incarnation, and reading again is harmless.
         """
         renewed = self._incarnations.learn()
         again = [partition for partition in self._client.assignment() if partition.topic in renewed]
         if again:
             log.warning(
-                "topics were made anew; reading them from the beginning", topics=sorted(renewed)
+                "topics were recreated; reading them from the beginning", topics=sorted(renewed)
             )
             self._client.seek_to_beginning(*again)
         return renewed | self._incarnations.missing

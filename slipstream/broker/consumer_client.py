@@ -75,8 +75,9 @@ class Membership(NamedTuple):
 
 
 class ConsumerClient(KafkaConsumer):  # type: ignore[misc]
-    """A consumer whose joins always end and count, and which reports its place in the group without
-    asking the broker.
+    """A consumer that completes and counts its joins.
+
+    It reports its place in the group without asking the broker.
     """
 
     def __init__(self, *, max_poll_bytes: int, **arguments: Any) -> None:
@@ -86,7 +87,7 @@ class ConsumerClient(KafkaConsumer):  # type: ignore[misc]
         by_library = coordinator.need_rejoin
         # A join that outlives the poll which began it is only awaited by a later poll that finds a
         # rejoin needed. The leader of a group takes the newest metadata as its own while it joins,
-        # after which none may be needed: nobody takes the result, the member stays without
+        # after which none may be needed: no poll takes the result, the member stays without
         # heartbeats, and the broker evicts it for good
         # (docs/upstream/kafka-python-unfinished-join.md).
         coordinator.need_rejoin = lambda: coordinator._join_task is not None or by_library()
@@ -158,7 +159,7 @@ class ConsumerClient(KafkaConsumer):  # type: ignore[misc]
     def close(self, autocommit: bool = True, timeout_ms: float | None = None) -> None:
         """Leave the group once a join that is under way has ended, after 8 s at most.
 
-        The embedded broker lets nobody into a group whose member left it amid a join.
+        The embedded broker admits no member to a group after one left it amid a join.
         """
         join = self._coordinator._join_task
         if join is not None and not join.is_done:
@@ -234,7 +235,7 @@ class ConsumerClient(KafkaConsumer):  # type: ignore[misc]
         self._net.run(self._manager.wait_for, self._cluster.request_update(), timeout_ms)
 
     def connections(self) -> set[Any]:
-        """Its present connections to brokers; a connection that was made anew is another object."""
+        """Its present connections to brokers. A reconnect makes another object."""
         return set(self._manager._conns.values())
 
     def beginnings(

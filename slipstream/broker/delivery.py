@@ -178,7 +178,7 @@ class Delivery:
 
         def answered(_result: object) -> None:
             if count() == len(answers):
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+                with contextlib.suppress(RuntimeError):  # the loop is closed: no caller waits
                     loop.call_soon_threadsafe(settle)
 
         doubt = loop.call_later(_DOUBT_S, self._doubt)

@@ -31,16 +31,16 @@ log = get_logger(__name__)
 
 # Greatest delay of a change (ms). Every fetch costs time, full or empty.
 DELAY_MS: Final = 500
-# Seconds between two looks whether the topic was made anew, each of which asks the broker.
+# Seconds between two checks, with the broker, whether the topic was recreated.
 _LOOK_EVERY_S: Final = 2.0
 
 
 class Follower:
-    """Follows a compacted topic whose records are few and small; `run` is a worker's target.
+    """Follows a compacted topic with few and small records; `run` is a worker's target.
 
     What the topic holds at the start comes all at once, when its end is reached: a record before
-    the newest one of its key never counts. While the broker is away, the last known states stay.
-    So they do when the topic was made anew, until it has newer ones.
+    the newest one of its key never counts. While the broker is unavailable, the last known states
+    stay. So they do after the topic was recreated, until it has newer ones.
 
     Attributes:
         watch: Watch over the consumer.
@@ -68,7 +68,7 @@ class Follower:
             take: Gets the newest record of each key that came, of the file or of the topic.
             metrics: Metrics of the chassis.
             kept_in: File of the last known states, for a start without a broker.
-            renewed: Called when the topic is first seen, and whenever it was made anew: it may
+            renewed: Called when the topic is first seen, and whenever it was recreated: it may
                 lack states.
             each_turn: Called after each look at the topic, at least every `DELAY_MS`.
         """
@@ -83,7 +83,7 @@ class Follower:
         """Read the topic from its beginning until `stop` is set.
 
         Raises:
-            BrokerUnavailableError: The broker is away. Call it again.
+            BrokerUnavailableError: The broker is unavailable. Call it again.
         """
         if not self._known:
             self._restore()
@@ -178,8 +178,8 @@ REPORT_EVERY_S: Final = 60.0
 class AccessKeyFeed:
     """Keeps a service's key ring up to date; `run` is a worker's target.
 
-    While the broker is away, the last known keys stay valid. A service that keeps them in a file
-    knows them after a start, too.
+    While the broker is unavailable, the last known keys stay valid. A service that keeps them in a
+    file knows them after a start, too.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class AccessKeyFeed:
             ring: Key ring of the service.
             metrics: Metrics of the chassis.
             producer: Sends the uses of keys; one that is lost makes a last use earlier.
-            renewed: Called when the topic is first seen, and whenever it was made anew: it may
+            renewed: Called when the topic is first seen, and whenever it was recreated: it may
                 lack keys.
             kept_in: File of the last known keys' digests and scopes, for a start without a broker.
         """

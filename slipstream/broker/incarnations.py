@@ -79,7 +79,7 @@ class Incarnations:
         )
 
     def learn(self) -> set[str]:
-        """Ask the broker for the ids; returns the topics that were made anew since.
+        """Ask the broker for the ids; returns the topics that were recreated since.
 
         One that the broker does not have now is `missing`, and may be back with the same id in a
         moment. Raises `BrokerUnavailableError`.

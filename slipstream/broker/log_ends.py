@@ -37,8 +37,8 @@ def log_ends(
         if first is not None:
             for partition, end in first.items():
                 client.seek(partition, end)
-            # Of its newest batch of records the embedded broker counts only the first as long as
-            # nobody has fetched there.
+            # The embedded broker counts only the first record of its newest batch until a client
+            # fetches there.
             until = time.monotonic() + _LOOKING_S
             while client.poll(_FETCH_MS) and time.monotonic() < until:
                 pass

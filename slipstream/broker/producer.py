@@ -80,7 +80,7 @@ class Producer:
         """The topic's id as the broker last told it; "" before it did.
 
         An answer without the topic may come from a broker that has just started: only another id
-        says that the topic was made anew.
+        says that the topic was recreated.
         """
         if self._producer is not None and (told := self._producer.topic_id(self._name(topic))):
             self._ids[topic.name] = told
@@ -161,7 +161,7 @@ class Producer:
             raise BrokerUnavailableError("no connection to the broker; it is being looked for")
         if client.broken:
             self._look_after()
-            raise BrokerUnavailableError("the connection to the broker is being made anew")
+            raise BrokerUnavailableError("reconnecting to the broker")
         return client
 
     def _connect(self) -> ProducerClient:
@@ -221,7 +221,7 @@ class Producer:
 
     def _replace(self, broken: ProducerClient | None) -> None:
         if broken is not None:
-            log.warning("the connection to the broker is made anew")
+            log.warning("reconnecting to the broker")
             broken.abandon()
         fresh = self._connect()
         self._producer = fresh

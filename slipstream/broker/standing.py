@@ -39,7 +39,7 @@ class Standing:
 
     @property
     def beyond_an_end(self) -> bool:
-        """Whether more was read of a partition than it has: its topic was made anew."""
+        """Whether more was read of a partition than it has: its topic was recreated."""
         return any(position > end for position, end in self.partitions.values())
 
 
@@ -142,7 +142,7 @@ class LogFaults:
         return bool(self._unexplained)
 
     def explain(self, renewed: Collection[str]) -> None:
-        """Look for the reasons. A topic that was made anew has no fault."""
+        """Look for the reasons. A topic that was recreated has no fault."""
         moved = {at: was for at, was in self._unexplained.items() if at.topic not in renewed}
         begins = self._client.beginnings(list(moved), ANSWER_MS) if moved else {}
         if begins is None:

@@ -109,7 +109,7 @@ class ConsumerWatch:
         Raises:
             ConsumerStalledError: The consumer has not read for `patience_s`.
             BrokerUnavailableError: Several questions in a row had no answer, though the consumer is
-                in its group. The broker is away, or the client does not find where to begin.
+                in its group. The broker is unavailable, or the client does not find where to begin.
         """
         now = self._turned = self._clock()
         if now < self._due or self._consumer is None:
@@ -139,7 +139,7 @@ class ConsumerWatch:
         """
         now = self._clock()
         if now - self._turned > self._patience_s:
-            raise RuntimeError(f"no records were asked for in {now - self._turned:.0f} s")
+            raise RuntimeError(f"no records were requested in {now - self._turned:.0f} s")
         if self._symptom is not None and now - self._since > self._patience_s:
             raise RuntimeError(f"{self._symptom.words}, for {now - self._since:.0f} s")
 

@@ -43,7 +43,7 @@ async def read_all(siblings: Sequence[str]) -> str:
                 "A process of this service tells no metrics; ask again", code="metrics_incomplete"
             ) from error
 
-    # Plain HTTP on this machine: without `verify` no certificates are loaded, at each look anew.
+    # Plain HTTP on this machine: `verify` would load certificates at each look.
     async with httpx.AsyncClient(timeout=LIMIT_S, trust_env=False, verify=False) as client:  # noqa: S501
         return added_up(await asyncio.gather(*(read(client, url) for url in siblings)))
 

@@ -35,7 +35,7 @@ from slipstream.chassis.standby import HandingOn, Standby
 from slipstream.chassis.worker import Workers
 
 PATH: Final = "/docs"
-# Swagger UI's part of the package, whose own app would also serve another page.
+# Swagger UI's part of the package; the package's own app would also serve another page.
 _FOLDER: Final = Path(str(files("fastapi_offline"))) / "static"
 _SCRIPT, _STYLE, _ICON = "swagger-ui-bundle.js", "swagger-ui.css", "favicon.png"
 # FastAPI's page begins Swagger UI in a line of its own, which sets styles and has pictures inside.
@@ -107,7 +107,7 @@ class RequestMiddleware:
 
         try:
             await self.app(scope, receive, send_with_id)
-        except ClientDisconnect:  # nobody is left to answer
+        except ClientDisconnect:  # no client is left to answer
             status = CLIENT_GONE
         except Exception as error:
             self._log.failed(scope, error)
@@ -130,7 +130,7 @@ def operation_id(route: APIRoute) -> str:
 
 
 class ServiceApp(FastAPI):
-    """An app whose outermost layer is the last one that was added to it.
+    """An app with the last added layer as its outermost one.
 
     FastAPI puts three more around it, for each request: a plain answer to failures, telemetry and a
     limit of bodies. The request middleware and the guard have their own, and the rest is unused.
@@ -169,9 +169,9 @@ def create_service(
     connections, puts them on `app.state`, adds readiness checks to `app.state.health`, starts
     workers by `app.state.workers`, and closes all of it on stop.
 
-    Where a server is away, the lifespan raises `DependencyUnavailableError` and is entered again
-    later. So it closes what it has opened by then, and registers metrics only when nothing can be
-    away any more.
+    Where a server is down, the lifespan raises `DependencyUnavailableError` and is entered again
+    later. So it closes what it has opened by then, and registers metrics only when every server
+    has answered.
 
     Args:
         name: The service's name in `SERVICES`.

@@ -20,7 +20,7 @@ class Ending:
         self._end: Callable[[], None] = lambda: None
 
     def calls(self, end: Callable[[], None]) -> None:
-        """Have `end` called, by any thread, when the end is asked for; at once if it has been."""
+        """Have `end` called, by any thread, when the end is requested; at once if it has been."""
         with self._asking:
             self._end, asked = end, bool(self.reason)
         if asked:

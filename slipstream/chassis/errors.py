@@ -79,7 +79,7 @@ class TooManyRequestsError(ServiceError):
 
 
 class UnavailableError(ServiceError):
-    """A dependency is away; the client should try again after `retry_after_s` seconds."""
+    """A dependency is unavailable; the client should retry after `retry_after_s` seconds."""
 
     status, code, title = 503, "unavailable", "A dependency is not available"
 

@@ -46,7 +46,7 @@ class Health:
 
         A service that answers without a dependency, only worse, adds its check with
         `required=False`. The dependency is then reported as down, but the service stays ready:
-        without ready replicas nobody would get an answer.
+        without ready replicas no client would get an answer.
         """
         self._latest = None
         self._checks[name] = check

@@ -65,7 +65,7 @@ class Metrics:
         )
         self.consumer_stalls = Counter(
             "slipstream_consumer_stalls_total",
-            "Consumers made anew since they had stopped reading, by symptom",
+            "Consumers replaced after they stopped reading, by symptom",
             ["symptom"],
             registry=self.registry,
         )

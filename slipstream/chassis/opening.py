@@ -46,7 +46,7 @@ class StartingError(UnavailableError):
 async def opening(app: FastAPI, lifespan: Lifespan) -> AsyncIterator[None]:
     """Open the service for the length of the block, or keep trying to.
 
-    Entering takes until `lifespan` is entered, or until its first try meets a server that is away.
+    Entering takes until `lifespan` is entered, or until its first try meets a server that is down.
     The lifespan is then tried again, with pauses, until it succeeds. Any other failure of the first
     try is raised. Refused settings end the service by `app.state.ending`, and so does any other
     failure of a later try.
@@ -108,7 +108,7 @@ class _Attempts:
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
     async def _open(self) -> DependencyUnavailableError | None:
-        """Enter the lifespan and leave it on `stop`; returns the error of a server that is away."""
+        """Enter the lifespan and leave it on `stop`; returns the error of a server that is down."""
         opened = False
         try:
             async with self._lifespan(self._app):

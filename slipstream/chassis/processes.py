@@ -62,7 +62,7 @@ def serve_in_processes(
     siblings = tuple(f"http://127.0.0.1:{each.own.getsockname()[1]}" for each in sockets)
     if load_ahead is not None:
         load_ahead()
-    # What is loaded by now is shared memory, as long as nobody writes to it.
+    # What is loaded by now is shared memory, as long as no process writes to it.
     gc.collect()
     gc.freeze()
     parent = os.getpid()
@@ -91,7 +91,7 @@ def serve_in_processes(
     failed = False
     while places:
         pid, status = os.wait()
-        # As the first process of a container, it also inherits those whose parents have ended.
+        # As the first process of a container, it also inherits orphans.
         ended = places.pop(pid, None)
         if ended is None or stopping.is_set():
             continue
@@ -144,7 +144,7 @@ def _run(
 
 
 def _watch_parent(ending: Ending, parent: int) -> None:
-    """Ask for the end when the parent is gone: nobody else would stop this process.
+    """Request the end when the parent is gone: nothing else would stop this process.
 
     It may be gone by now, so that the parent's id comes from the parent.
     """

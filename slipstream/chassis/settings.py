@@ -57,8 +57,8 @@ class KafkaSettings(Section):
     session_timeout_ms: int = Field(
         10_000,
         ge=1_000,
-        description="silence, in ms, after which a consumer loses its place in the group; Kafka "
-        "accepts 6000 or more by default",
+        description="ms without a heartbeat after which a consumer is removed from its group; "
+        "Kafka accepts 6000 or more by default",
     )
     instance_id: str = Field(
         "",
@@ -84,9 +84,9 @@ class KafkaSettings(Section):
     max_unacknowledged_bytes: int = Field(
         67_108_864,
         ge=1_048_576,
-        description="bytes of records that a producer holds until the broker has acknowledged "
-        "them, of those that a caller waits for and of the others each; more are refused, as when "
-        "the broker is away",
+        description="most bytes of unacknowledged records that a producer holds, counted "
+        "separately for records that a caller waits for and for others; more are refused as if "
+        "the broker were unavailable",
     )
 
     @field_validator("instance_id")
@@ -120,8 +120,8 @@ class DatabaseSettings(Section):
     lease_s: float = Field(
         15.0,
         ge=1,
-        description="silence, in s, after which another instance of training or monitoring takes "
-        "over from the one that acts",
+        description="seconds without a sign of the acting instance of training or monitoring "
+        "after which another one takes over",
     )
 
 
@@ -167,13 +167,13 @@ class HttpSettings(Section):
     )
     hosts: str = Field(
         "",
-        description="names with dots under which a service but ingestion is reached, and whose "
-        "pages may send it requests, several separated by commas; *: any. Other names are refused "
-        "for requests that change something",
+        description="host names with dots at which clients reach services other than ingestion, "
+        "separated by commas; *: any. Requests that change something are refused at other names, "
+        "and from pages of other names",
     )
     trusted_proxies: str = Field(
         "127.0.0.1",
-        description="addresses or networks whose X-Forwarded-For names the client, several "
+        description="addresses or networks of proxies that set X-Forwarded-For to the client, "
         "separated by commas",
     )
     max_body_bytes: int = Field(
@@ -208,7 +208,7 @@ class HttpSettings(Section):
     drain_s: float = Field(
         0.0,
         ge=0,
-        description="how long after a stop signal answers ask clients to connect anew, before idle "
+        description="how long after a stop signal answers ask clients to reconnect, before idle "
         "connections are closed; behind a load balancer it keeps requests from breaking",
     )
     shutdown_grace_s: int = Field(

@@ -52,7 +52,7 @@ class FileEntry(BaseModel):
 
 
 class FigureTable(BaseModel):
-    """Figures by name, such as `ndcg@10`, beside the sections that a subclass declares.
+    """Figures by name, such as `ndcg@10`, and the sections that a subclass declares.
 
     In JSON, figures and sections are one object, and a section that is None is left out. Entries
     that are neither, from a bundle of another version, are kept and are not among the figures.
@@ -103,7 +103,7 @@ class ValidationMetrics(FigureTable):
 class LearningCurve(BaseModel):
     """Training of the network by epoch: its loss, and its quality on validation, higher is better.
 
-    `kept` is the number of epochs whose weights were kept. Quality is None without validation.
+    `kept` is the number of epochs behind the kept weights. Quality is None without validation.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -134,8 +134,8 @@ class ModelMetrics(FigureTable):
     """Results of a bundle. Its figures are those on the test of its training run.
 
     The challenger's figures have bare names, those of a cohort begin with `cohort/<name>/`, those
-    of the models beside it with `champion/` or `popularity/`. `intervals` has both ends of the 95 %
-    interval of the figures that have one.
+    of the models compared with it with `champion/` or `popularity/`. `intervals` has both ends of
+    the 95 % interval of the figures that have one.
     """
 
     intervals: dict[str, tuple[float, float]] | None = None
@@ -147,8 +147,8 @@ class ModelMetrics(FigureTable):
 class Manifest(BaseModel):
     """`manifest.json` of a bundle directory; times are milliseconds since the epoch, UTC.
 
-    `files` names every other file of the directory; a loader refuses a bundle whose files differ
-    from it, and a `schema_version` that it does not know. Serialise with `by_alias=True`.
+    `files` names every other file of the directory; a loader refuses a bundle with other files, and
+    a `schema_version` that it does not know. Serialise with `by_alias=True`.
 
     `lake_version` is the version of the interactions that the models were fitted on.
     `oldest_lake_version` is an earlier one where the network was trained further from that of

@@ -1,4 +1,4 @@
-"""Circumstances of a slate: what serving knew when it made the slate, beside model and catalogue.
+"""Circumstances of a slate: serving's inputs when it made it, except model and catalogue.
 
 Serving records them with each slate, and features keeps them in the lake for a stated time. With
 them the slate can be made again (docs/replay.md). They are short: fields at their default are left
@@ -74,16 +74,16 @@ class Circumstances(BaseModel):
         form: Number of this form.
         size: Bytes of circumstances that were too large to be recorded; else 0.
         now: Time (ms) by which rules counted.
-        n: Length asked for.
+        n: Requested length.
         steps: Steps that could answer, in their order.
         filter: Filter of the request.
         boosts: Boosts of the request.
         exclude: Items that were not wanted.
         before: Items of the pages before.
-        similar_to: Items whose neighbours were wanted.
+        similar_to: Items of a request for their neighbours.
         repeats: Whether items of the history could come again; None left it to the placement.
-        diversity: Diversity that the request asked for.
-        exploration: Exploration that the request asked for.
+        diversity: Requested diversity.
+        exploration: Requested exploration.
         context: Fields of the request that rules could ask for.
         window: Window of popular items.
         traced: Whether rules gave an account.
@@ -92,8 +92,8 @@ class Circumstances(BaseModel):
         no_history: Why there was no history, or only a part.
         fatigue: Impressions without a response by item, where the policy counts them.
         catalog: By topic id, the next offset of each partition of `catalog.v1` that serving had.
-        placements: Revision of each placement whose policy applied; 0 where there was none.
-        makers: Variants whose slates were made; None stands for the placement's own policy.
+        placements: Revision of each placement with a policy that applied; 0 where there was none.
+        makers: Variants that slates were made for; None stands for the placement's own policy.
         given: Items that steps of the online store gave, by step.
         doubts: Why a list that is made again may differ; see `DOUBTS`.
     """

@@ -73,8 +73,8 @@ class Interaction(Record):
     event, and `position` the item's place in it (0 is first).
 
     `maybe_repeat` marks an event that may be on the topic already: an earlier attempt to send it
-    had no answer, or the store of message ids was away. As a rule every copy but the first is
-    marked (the exceptions: docs/adr/0013), so readers that count look for the first.
+    had no answer, or the store of message ids was unavailable. As a rule every copy but the first
+    is marked (the exceptions: docs/adr/0013), so readers that count look for the first.
     `imported` marks history that was sent on purpose, of any age and perhaps again. Readers that
     count look for its first copy, too (docs/adr/0059).
     """
@@ -128,12 +128,13 @@ class CatalogRecord(Record):
 
     `deleted` is a tombstone: the entity is gone. The history of an item stays. A user is erased,
     with the visitors that were merged into it. `cut` is the erasure's place in the order of events:
-    by topic, the end of each source when it was asked for. What stands before the cut is erased,
-    what stands behind it begins a new visitor. `erasure_id` names the receipt, and the record's key
+    by topic, the end of each source at the time of the request. Records before the cut are erased,
+    and those behind it begin a new visitor. `erasure_id` names the receipt, and the record's key
     is `erasure:<erasure_id>`.
 
-    An `identity` record says that the visitor `entity_id` is the user `attributes[MERGED_INTO]`,
-    whose history takes in the visitor's. The first record of a visitor counts, and is never undone.
+    An `identity` record says that the visitor `entity_id` is the user `attributes[MERGED_INTO]`.
+    The user's history takes in the visitor's. The first record of a visitor counts, and is never
+    undone.
 
     `by_browser` marks what came with a key that web pages show to everyone. Such a record neither
     links a visitor who has been a user, nor replaces what a server said of a user. `proven` marks
@@ -163,7 +164,7 @@ class CatalogRecord(Record):
 
 
 class ErasedVisitors(Record):
-    """`erased-visitors.v1`, key `erasure_id`: visitors whom an erasure takes, up to its `cut`.
+    """`erased-visitors.v1`, key `erasure_id`: visitors that an erasure removes, up to its `cut`.
 
     Each reader deletes what it keeps of them, and from then on leaves out late records: their
     events made up to `asked_at`, and their slates made up to `slates_until` (docs/adr/0071). A user
@@ -221,7 +222,7 @@ class SlateItem:
 
 
 class SlateItems(list[Any]):
-    """The items of a slate, whose JSON an answer and its record share. They are not changed."""
+    """The items of a slate. An answer and its record share their JSON. They are not changed."""
 
     @cached_property
     def json(self) -> bytes:
@@ -257,8 +258,8 @@ class Slate(Record):
     variant: str = "champion"
     teams: list[str] = Field(default_factory=list)
     placement: str = ""
-    # The revision of the rules of the placement, or of the one whose rules the variant takes; and
-    # the names of the rules that moved each item.
+    # The revision of the rules of the placement, or of the one that the variant takes its rules
+    # from; and the names of the rules that moved each item.
     placement_revision: int = 0
     rules: list[list[str]] = Field(default_factory=list)
     # The probability of each item at its place, given those before; empty where none was drawn.

@@ -28,7 +28,7 @@ class Variant(BaseModel):
     Attributes:
         name: Name, kept with each slate.
         weight: Its share of the visitors who take part, relative to the other weights.
-        placement: Placement whose policy applies instead; empty for the slate's own.
+        placement: Placement with the policy that applies instead; empty for the slate's own.
         diversity: Diversity instead of the policy's; None leaves it.
         exploration: Exploration instead of the policy's; None leaves it.
         model: Alias or version of the model that answers; empty for the champion.
@@ -69,7 +69,7 @@ class ExperimentDesign(BaseModel):
     """The visitors, the variants and the time of an experiment.
 
     Attributes:
-        placements: Placements whose slates it is about.
+        placements: Placements of the slates that it assigns.
         salt: Text that is hashed with a visitor's id; empty for the experiment's name.
         traffic: Share of visitors who take part. The others are the holdout.
         kind: `split` gives each visitor one variant, `interleave` both of two in one list. `shadow`
@@ -78,7 +78,7 @@ class ExperimentDesign(BaseModel):
         variants: The control, and those that are compared with it.
         starts_at: Time from which it counts; None for at once.
         ends_at: Time from which it counts no longer; None for no end.
-        state: A stopped one is kept, and assigns nobody.
+        state: A stopped one is kept, and assigns no visitors.
         guard: The bounds of a canary.
         stopped_because: The reason why monitoring stopped it; empty where a person did.
     """
@@ -117,7 +117,7 @@ class ExperimentDesign(BaseModel):
 class Experiment(Record):
     """`experiments.v1`, key `name`: the newest state of an experiment.
 
-    `revision` grows by one with every change. `deleted` marks one that is gone; it assigns nobody.
+    `revision` grows by one with every change. `deleted` marks one that assigns no visitors.
     """
 
     name: ExperimentName

@@ -2,8 +2,8 @@
 
 A slate waits for others before it is sent, a broker stands still, a spool or a client sends again,
 a dead letter is replayed. Each brings back what the erasure took, at any delay. So an erasure marks
-its visitors with a time, and readers leave out records that were made before it. The marks name
-nobody: they hold digests. An erasure's id, which is that of its receipt too, tells when it was
+its visitors with a time, and readers leave out records that were made before it. The marks hold
+digests and no names. An erasure's id, which is that of its receipt too, holds the time when it was
 given out.
 """
 
@@ -31,7 +31,7 @@ class ErasureMark(NamedTuple):
     """The times (ms) up to which an erased visitor's records are left out.
 
     Attributes:
-        asked_at: For events, and for what is said of people: when the erasure was asked for.
+        asked_at: For events and for records of people: when the erasure was requested.
         slates_until: For slates: until then they may be made from a state that was not erased yet.
     """
 
@@ -118,9 +118,9 @@ def new_erasure_id(now_ms: int) -> str:
 
 
 def may_be_on_its_way(erasure_id: str, now_ms: int) -> bool:
-    """Whether a request that nobody knows yet may have been accepted within the last day.
+    """Whether an unknown request may have been accepted within the last day, by its id's time.
 
-    By the id's own time: one that was made up passes, too, and is told of nothing but that.
+    An invented id passes, too; the answer to it says nothing else.
     """
     try:
         given_at = int(erasure_id[:_TIME_DIGITS], 16)

@@ -15,7 +15,7 @@ MAX_PAGE_ID_BYTES: Final = MAX_ID_BYTES - len(_APART)
 
 
 def apart_id(anonymous_id: str) -> str:
-    """The visitor for whom the events count that this one's pages send in a user's name."""
+    """The visitor of the events that this one's pages send in a user's name."""
     return anonymous_id + _APART
 
 

@@ -55,8 +55,8 @@ def stands_before(cut: Cut, source: str, offset: int) -> bool | None:
 def has_passed(committed: Mapping[str, int], cut: Cut) -> bool:
     """Whether a group that has committed these offsets has everything from before the cut.
 
-    Topics that it does not read count for nothing. One that was made anew since has nothing left
-    from before the cut.
+    Topics that it does not read are ignored. One that was recreated since has nothing left from
+    before the cut.
     """
     topics = {split_source(source)[0] for source in committed}
     return all(
@@ -159,7 +159,7 @@ E = TypeVar("E")
 def in_order_of_logs(
     entries: Iterable[E], place: Callable[[E], CatalogPlace] = attrgetter("place")
 ) -> list[E]:
-    """Catalogue entries, each log in its order; of topics made anew, the older one comes first."""
+    """Catalogue entries, each log in its order; of recreated topics, the older one comes first."""
     placed = [(place(entry), entry) for entry in entries]
     begun: dict[str, int] = {}
     for at, _ in placed:

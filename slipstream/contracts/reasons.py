@@ -7,10 +7,10 @@ from pydantic import BaseModel
 
 
 class HistoryItem(BaseModel):
-    """An item of the visitor's history that the model ranked again without.
+    """An item of the visitor's history. The model ranked the list again without it.
 
-    All `events` of the item are left out together. `event_type` and `timestamp` (ms, 0 where nobody
-    told it) are those of the event with the most weight, the latest of several.
+    All `events` of the item are left out together. `event_type` and `timestamp` (ms, 0 if unknown)
+    are those of the event with the most weight, the latest of several.
     """
 
     item_id: str

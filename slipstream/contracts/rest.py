@@ -1,4 +1,4 @@
-"""REST bodies that several services share. A body of one service's routes stays beside those."""
+"""REST bodies that several services share. A body of one service's routes stays next to them."""
 
 from typing import Any, Literal
 
@@ -194,7 +194,7 @@ class ErasureState(BaseModel):
     `rows` are the rows deleted from the lake, by table; `lake_version` is the version of the
     interactions without them. `files_left` counts the lake's files that may still hold them,
     `topics_left` names the topics that still have records from before. `redis_written_at` is when
-    Redis last began to write its files anew, null where it did not since it runs.
+    Redis last began to rewrite its files, null if it has not done so since it started.
     """
 
     erasure_id: str
@@ -220,7 +220,7 @@ class ErasurePlace(BaseModel):
 
 
 class ErasureReceipt(BaseModel):
-    """The receipt of an erasure. It names nobody.
+    """The receipt of an erasure. It names no person.
 
     `requested`: it was accepted, and features has not read it. `waits`: everything from before it
     is being read. `erased`: neither Redis nor the lake give anything of the user, and some places

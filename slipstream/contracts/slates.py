@@ -24,7 +24,7 @@ _VARIANT: Final = {f"{digit:x}": "89ab"[digit & 3] for digit in range(16)}
 
 
 class _RandomDigits:
-    """Digits that nobody can foretell: a keyed hash (RFC 7693) of a counter.
+    """Unpredictable digits: a keyed hash (RFC 7693) of a counter.
 
     The key is the system's. Asking the system for each id would let another thread take the
     interpreter in every request.

@@ -64,7 +64,7 @@ PRICE_NAMES: Final = (
 )
 CURRENCY_NAMES: Final = "currency currencycode wahrung waehrung devise moneda valuta"
 ITEM_NAMES: Final[dict[str, str]] = {
-    # Feeds have an `id`, and codes of the makers beside it.
+    # Feeds have an `id` and the makers' codes.
     "item_id": f"{_IDS} id {_CODES} handle nummer",
     "title": "title name productname itemname producttitle titel bezeichnung produktname"
     " artikelbezeichnung artikelname nom titre designation libelle intitule nombre titulo nome"
@@ -95,5 +95,5 @@ _FIELDS: Final = {
 
 
 def item_field(name: str) -> str | None:
-    """The field that a name means, in whatever spelling; None for a name of nobody's."""
+    """The field that a name means, in whatever spelling; None for an unknown name."""
     return _FIELDS.get(token(name).replace("_", "")) if len(name) <= _LONGEST else None

@@ -75,7 +75,7 @@ PEOPLE: Final = Topic(
 )  # fmt: skip
 ERASED_VISITORS: Final = Topic(
     "erased-visitors.v1", ErasedVisitors, "erasure_id", 3, ("features",), ("monitoring",),
-    "the visitors whom an erasure takes, for those who keep rows of visitors",
+    "the visitors that an erasure removes, for services that keep rows of visitors",
 )  # fmt: skip
 DEAD_LETTERS: Final = Topic(
     "dead-letters.v1", DeadLetter, "source", 3, ("ingestion", "features"), (),
@@ -137,7 +137,7 @@ TOPICS: Final = (
 # Topics of which features keeps history. An erasure's cut goes through all of them.
 HISTORY: Final = (INTERACTIONS, CATALOG, PEOPLE, RECOMMENDATIONS)
 
-# Topics whose records may name a visitor, and forget by their retention.
+# Topics with records that may name a visitor. They forget by their retention.
 PERSONAL: Final = (
     INTERACTIONS,
     PEOPLE,

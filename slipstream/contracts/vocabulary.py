@@ -48,7 +48,7 @@ SIGNAL_WEIGHTS: Final[dict[str, float]] = {
     REMOVE: 0.0,
 }
 
-# The attribute of an `identity` record that names the user whom a visitor was merged into.
+# The attribute of an `identity` record that names the user that a visitor was merged into.
 MERGED_INTO: Final = "user_id"
 
 # Longest id of a visitor, an item, an event or a slate, in bytes of UTF-8.

@@ -1,6 +1,6 @@
 """The replay of an interaction file through ingestion's REST API, as a shop would send its history.
 
-The file is read as `slipstream.datasets.imports` reads exports; nobody is asked about it.
+The file is read as `slipstream.datasets.imports` reads exports, without questions to the user.
 """
 
 from pathlib import Path

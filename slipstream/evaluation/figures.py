@@ -110,7 +110,7 @@ def cohorts(
 ) -> Mapping[str, NDArray[np.bool_]]:
     """Masks over the queries by cohort, `all` first; empty cohorts are left out.
 
-    `new` and `returning` divide the visitors; `cold` items are asked for by both.
+    `new` and `returning` divide the visitors; `cold` items may be the target of both.
 
     Args:
         history_events: Known events of each query's visitor.

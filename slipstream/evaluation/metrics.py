@@ -108,7 +108,7 @@ def diversity(
 
     C.-N. Ziegler et al., "Improving Recommendation Lists through Topic Diversification", WWW 2005.
     The similarity of two items is the cosine of the sets of visitors who met them, so that it needs
-    no attributes. An item that nobody has met resembles no other.
+    no attributes. An item without visitors resembles no other.
 
     Args:
         shown: The lists.

@@ -80,12 +80,12 @@ def covisits(
     def flush(last: bool = False) -> None:
         if not run:
             return
-        whose = owner(run[0].interaction.user_id)
+        user = owner(run[0].interaction.user_id)
         events = [record.interaction for record in run]
-        for record, theirs in zip(run, pairs(states.get(whose), events), strict=True):
+        for record, theirs in zip(run, pairs(states.get(user), events), strict=True):
             made.extend(StreamCovisit(record.source, record.offset, pair) for pair in theirs)
         if not last:
-            states[whose] = visitor.fold_all(states.get(whose), events)
+            states[user] = visitor.fold_all(states.get(user), events)
         run.clear()
 
     if not waiting:

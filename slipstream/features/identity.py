@@ -22,7 +22,7 @@ from slipstream.features import visitor
 from slipstream.features.applied import furthest
 from slipstream.features.visitor import VisitorState
 
-# Most merged visitors whose offsets a user keeps; the first ones go.
+# Most merged visitors with offsets that a user keeps; the first ones go.
 MERGED_KEPT: Final = 256
 
 
@@ -68,8 +68,8 @@ def linked_user(attributes: Mapping[str, Any]) -> str | None:
 class Identities:
     """Resolves visitors to users by links, in whatever order the links come.
 
-    Links of one visitor stand in one partition, so their offsets say which was first; of topics
-    made anew, the older comes first. Between visitors the time decides, which matters only for
+    Links of one visitor stand in one partition, so their offsets say which was first; of recreated
+    topics, the older comes first. Between visitors the time decides, which matters only for
     circles; the stream goes by the order of reading there.
     """
 
@@ -105,15 +105,16 @@ class Identities:
         return {visitor_id: self.resolve(visitor_id) for visitor_id in self._to}
 
     def ids_of(self, visitor_id: str) -> frozenset[str]:
-        """All ids of the user that the visitor is, the visitor's own among them, and those of the
-        visitors apart from them who are nobody else.
+        """All ids of the visitor's user, the visitor's own among them.
+
+        They include the visitors that are kept apart from these and belong to no other user.
         """
         end = self.resolve(visitor_id)
         names = {visitor_id, end, *(name for name, user in self.merged().items() if user == end)}
         return frozenset(names | {each for each in visitors_apart(names) if each not in self._to})
 
     def ids_proven(self, visitor_id: str) -> frozenset[str]:
-        """All ids whose history whoever asks for this visitor may see, or have erased."""
+        """All ids with a history that a client with this visitor's id may see, or have erased."""
         proven = apart_id(visitor_id) if visitor_id in self.unproven else visitor_id
         return self.ids_of(proven) | {visitor_id}
 

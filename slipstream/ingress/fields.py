@@ -210,7 +210,7 @@ def refuse_large(value: dict[str, Any], max_bytes: int, noun: str) -> None:
 
 
 def check_item_attributes(attributes: dict[str, Any], path_of: Callable[[str], str]) -> None:
-    """Reject an item whose attributes have a wrong form; null is as good as missing.
+    """Reject an item with attributes of a wrong form; null is as good as missing.
 
     Args:
         attributes: All attributes of the item, by name.
@@ -250,7 +250,7 @@ def _price(value: Any, field: str) -> None:
     if type(value) not in (int, float) or not value >= 0:
         raise RejectionError(
             Code.INVALID_VALUE,
-            f"{field} must be a number of at least 0; its currency goes beside it: `currency`",
+            f"{field} must be a number of at least 0; send its currency in `currency`",
             field,
         )
 

@@ -22,8 +22,8 @@ _IPV4_WITHIN = re.compile(r"(\d{1,3}\.\d{1,3}\.\d{1,3})\.\d{1,3}")
 class Privacy:
     """A policy that drops, hashes and shortens fields.
 
-    A hash is HMAC-SHA-256 in hex: equal values have equal hashes, and without the key nobody can
-    try out values.
+    A hash is HMAC-SHA-256 in hex: equal values have equal hashes, and trying out values needs the
+    key.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Privacy:
 
 
 def without_write_keys(attributes: dict[str, Any]) -> dict[str, Any]:
-    """Attributes of an item, which is nobody's, without write keys; the same object without any.
+    """Attributes of an item, without write keys; the same object if it has none.
 
     Their nesting must have been checked before.
     """
@@ -150,7 +150,7 @@ def without_write_keys(attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 def truncated(address: str) -> str:
-    """An IP address whose last octet (IPv4) or last 80 bits (IPv6), which name a household, are 0.
+    """An IP address with zeros for the last octet (IPv4) or 80 bits (IPv6), which name a household.
 
     In text that is no address, IPv4 addresses within it are shortened.
     """

@@ -57,7 +57,7 @@ class EventWeights:
 class Impressions:
     """Items that were shown, one entry for each place of a list.
 
-    `taken_at` is the time (ms) at which the visitor took the item, `NEVER` where nobody saw that.
+    `taken_at` is the time (ms) at which the visitor took the item, `NEVER` if none is recorded.
     """
 
     item: Indices

@@ -7,7 +7,7 @@ et al., "Learning to Rank: From Pairwise Approach to Listwise Approach", ICML 20
 
 A logarithmic retriever's probability of an item is its share of the retriever's scores plus a
 floor. The floor is fitted too, so that one silent retriever is no veto. A linear retriever's
-probability is a softmax, whose temperature is part of its exponent.
+probability is a softmax; its temperature is part of the exponent.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ _LINEAR = -1.0
 _PRIOR = 0.3
 
 # The least exponent: where all other retrievers are silent, as for a newcomer, even this one
-# decides the order. None is negative: likelihood, which rewards an order of the tail that nobody
-# sees, would otherwise turn popularity against the head of the list (on MovieLens-100K that costs a
-# tenth of NDCG@10).
+# decides the order. None is negative. Otherwise likelihood, which rewards the order of the unseen
+# tail, would turn popularity against the head of the list (on MovieLens-100K that costs a tenth of
+# NDCG@10).
 SILENT = 1e-3
 
 

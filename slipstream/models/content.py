@@ -77,7 +77,7 @@ def fit_content_index(
 
     by_popularity = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
     described = [attributes[item] for item in by_popularity.tolist()]
-    # An attribute is a text of its own, whose vector has length 1.
+    # An attribute is a text of its own, with a vector of length 1.
     single = ({name: value} for entry in described for name, value in entry.items())
     found = fit_terms(single, most=MOST_TERMS)
     if found is None:

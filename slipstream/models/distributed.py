@@ -54,7 +54,7 @@ def joined() -> Iterator[ProcessGroup]:
     """This process's group, for the length of the block.
 
     A process that leaves the block waits for the others, since ending would close connections that
-    they still read. One that fails waits for nobody, so that torchrun sees it at once.
+    they still read. One that fails does not wait, so that torchrun sees it at once.
     """
     number = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", number) if torch.cuda.is_available() else torch.device("cpu")

@@ -1,4 +1,4 @@
-"""The items whose vectors have the largest inner products with a state.
+"""The items with the vectors of largest inner product with a state.
 
 All items are compared while that is cheap, else those of the likeliest clusters, by codes of a
 quarter of the size: J. Sivic, A. Zisserman, "Video Google", ICCV 2003; H. Jégou, M. Douze, C.
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from slipstream.models.base import Arrays, Indices, Mask, Scores, SoftmaxState, SparseScores
 
-# The largest catalogue whose items are all compared, see `clusters`.
+# The largest catalogue that is compared in full, see `clusters`.
 EXACT_UP_TO = 20_000
 # About the number of items compared in a larger one.
 PROBED = 20_000

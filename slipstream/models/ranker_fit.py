@@ -30,8 +30,8 @@ def fit_ranker(
 
     `features` (candidates, features) and `blended`, the blend's score, hold the candidates of one
     query after the other; `queries` is the first row of each query, ascending from 0, `labels` the
-    row of the item that came next, `groups` whose query it is: a fifth of the groups decides when
-    to stop, and whether the ranker earns its place.
+    row of the item that came next, `groups` the visitor of each query: a fifth of the groups
+    decides when to stop, and whether the ranker earns its place.
     """
     if len(queries) < 10 * _QUERIES_A_STEP:
         return None

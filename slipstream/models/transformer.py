@@ -110,7 +110,7 @@ class Transformer:
         late = gap_buckets(time[:, None] - time)
         last = len(w["qkv"]) - 1
         for block in range(last + 1):
-            # The last block is asked for the last event alone.
+            # The last block computes the last event alone.
             own = slice(length - 1, None) if block == last else slice(None)
             bias = w["distance"][block][:, near[own]] + w["gap"][block][:, late[own]] + unseen[own]
             x = self._block(x, own, bias, block)

@@ -28,8 +28,8 @@ def sequences(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First row and length of pieces of at most `window` + 1 events of one user each.
 
-    Together they predict every event of a user but the first exactly once. Each call draws anew
-    where a long history is cut.
+    Together they predict every event of a user but the first exactly once. Each call draws new
+    random cuts of long histories.
     """
     starts = (
         np.flatnonzero(np.append(True, users[1:] != users[:-1]))
@@ -313,7 +313,7 @@ class _Answers:
 def _ridge(
     terms: "sparse.csr_array[Any, Any]", vectors: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """The terms' vectors whose sums come nearest to those of the items."""
+    """The terms' vectors, fitted so that their sums come nearest to those of the items."""
     gram = (terms.T @ terms).toarray()
     gram[np.diag_indices(len(gram))] += 1.0
     return np.asarray(np.linalg.solve(gram, terms.T @ vectors), np.float32)

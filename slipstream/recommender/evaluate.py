@@ -364,7 +364,7 @@ def _masks(
     """Masks over the queries asked, by cohort."""
     known = np.array([len(task.queries[row].history.item) for row in rows])
     labels = np.array([task.queries[row].label for row in rows])
-    # Nobody has met an item that is not in the catalogue.
+    # An item outside the catalogue has no visitors.
     met = np.where(labels >= 0, task.past.counts()[labels], 0)
     masks = dict(cohorts(known, met))
     if task.asked is not None and (led := led_on(log)[task.asked[rows]]).any():

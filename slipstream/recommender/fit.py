@@ -55,7 +55,7 @@ _REPEATS_FROM = 0.02
 
 @dataclass(frozen=True)
 class FitOptions:
-    """Options of a fit, beside its data.
+    """Options of a fit, apart from its data.
 
     Attributes:
         version: Version of the bundle; empty names it by the time.

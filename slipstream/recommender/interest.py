@@ -1,4 +1,4 @@
-"""The interest of visitors in one item, beside the best of their own lists.
+"""The interest of visitors in one item, compared with the best of their own lists.
 
 Probabilities of different visitors compare only where each is among the items that the visitor
 would choose from. So each visitor's own list is made first, as a request would make it, and then
@@ -27,7 +27,7 @@ class Interest(NamedTuple):
 
 
 def own_lists(bundle: Bundle, questions: Sequence[ListQuestion]) -> Lists:
-    """The lists of several visitors, whose questions have the same request."""
+    """The lists of several visitors, by the same request."""
     return bundle.plan.recommend(
         [question.history for question in questions],
         questions[0].request,

@@ -55,12 +55,12 @@ class ListRequest(NamedTuple):
 
     Attributes:
         n: Length of the lists.
-        limit: Items that each retriever proposes, beside one for each that is excluded.
+        limit: Items that each retriever proposes, plus one for each that is excluded.
         depth: Best candidates that the ranker orders.
         allowed: Whether each item may be shown; None allows all.
         given: Whether the candidates are those that would be excluded.
-        only: Retrievers whose blend decides, without the ranker, and of which one must have a say
-            in each item; None is the whole order.
+        only: Retrievers of the blend that decides, without the ranker. One of them must propose
+            each item. None is the whole order.
     """
 
     n: int
@@ -132,7 +132,7 @@ class Plan:
 
         Args:
             histories: The visitors' histories.
-            request: What is asked for each.
+            request: The request, the same for each.
             excluded: For each history, items that may not be shown; empty for none.
         """
         if self._others and len(histories) != 1:

@@ -56,7 +56,7 @@ class Answers:
         milliseconds: Processor time of each answer, from the query to the ordered list.
         ablated: Ranks by other orders of the candidates, (queries, 1 + 2 x retrievers): by the
             blend without the ranker, by each retriever alone, by the blend without each retriever.
-            Without columns unless they were asked for.
+            Without columns unless requested.
     """
 
     ranks: Ranks

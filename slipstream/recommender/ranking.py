@@ -1,7 +1,7 @@
 """The order of the candidates: the blend of the retrievers' scores, corrected by the ranker.
 
 Both are fitted on validation queries. On these, an ablation measures the NDCG@10 that each part of
-the recommender adds, as the mean over all queries; a query whose item is not among its candidates
+the recommender adds, as the mean over all queries; a query without its item among the candidates
 counts 0. The candidates stay the same whichever part is left out: an item that only one retriever
 proposed stays a candidate without it.
 """
@@ -41,7 +41,7 @@ class Lists:
     Attributes:
         begins: First row of each query, ascending from 0.
         labels: Row of the item that came next, for each query.
-        queries: Number of queries, those whose item is not among their candidates included.
+        queries: Number of queries, including those without their item among the candidates.
     """
 
     begins: NDArray[np.int64]
@@ -138,8 +138,8 @@ def importance(
 # How many items of each retriever compete for a validation query's place. In serving five times as
 # many do, which makes no better list (docs/performance.md) and would take half a gigabyte more.
 _CANDIDATES = 50
-# Retrievers that stay however little validation weighs them: for newcomers, for items that nobody
-# has seen, for similar items.
+# Retrievers that stay however little validation weighs them: for newcomers, for unseen items, for
+# similar items.
 _KEPT = frozenset({"popularity", "content", "rules"})
 
 

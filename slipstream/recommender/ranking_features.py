@@ -24,7 +24,7 @@ from slipstream.models.ranker import Ranker
 _ROUNDS = 20
 # Views of an average item that are added to each item, so that few views say little.
 _PRIOR = 20.0
-# The last place that is told apart; all places further down are one.
+# The last place that is distinguished; all places further down are one.
 _PLACES = 100
 
 
@@ -56,7 +56,7 @@ def fit_appeal(shown: Impressions, n_items: int) -> tuple[Scores, Scores]:
 
 # Places of a retriever's list that differ to the ranker; below them all are the same.
 TOP = 20
-# Most attributes whose match to the history is a feature.
+# Most attributes with a match to the history as a feature.
 _MOST_ATTRIBUTES = 6
 # Latest events of the history that a candidate is compared with.
 _LATEST = 20

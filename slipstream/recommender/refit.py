@@ -102,7 +102,7 @@ def fitted_on(
     """The bundle with its retrievers fitted on another log; blend and ranker stay.
 
     Args:
-        bundle: Bundle whose retrievers, blend and ranker are kept.
+        bundle: Bundle with the retrievers, blend and ranker to keep.
         log: Events to fit on, of the bundle's catalogue.
         parameters: Parameters of the retrievers.
         network: Parameters of the network, which is trained further; None where there is none.

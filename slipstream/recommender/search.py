@@ -99,7 +99,7 @@ def search(
     progress: Progress = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> SearchResult:
-    """The network whose best epoch has the highest quality, of all that are trained in `seconds`.
+    """The network with the highest quality in its best epoch, of all trained in `seconds`.
 
     Not for several processes that train one network: each would end a trial at another moment.
 
@@ -263,7 +263,7 @@ def memory(
     """The choice of the latest search of each profile, for the manifest of a new bundle.
 
     Args:
-        bundle: Earlier bundle, whose choices are kept.
+        bundle: Earlier bundle; its choices are kept.
         profile: Profile of the present fit.
         version: Version of the new bundle.
         chosen: Parameters that its search has chosen; None where there was no search.

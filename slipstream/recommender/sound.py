@@ -1,7 +1,7 @@
 """The sound part of a bundle: what is left to answer with when retrievers or the ranker fail.
 
-The stages know nothing of this. Whoever calls them asks here after a failure, so that a bundle
-whose parts all work pays nothing.
+The stages know nothing of this. Their callers ask here after a failure, so that an intact bundle
+pays nothing.
 """
 
 from collections.abc import Callable, Container, Iterable

@@ -19,7 +19,7 @@ from slipstream.recommender.plan import ListRequest, Lists
 
 # Items that each retriever proposes.
 CANDIDATES = 250
-# Best candidates of the blend that the ranker orders, unless more items are asked for.
+# Best candidates of the blend that the ranker orders, unless more items are requested.
 RANKED = 200
 
 _NO_HISTORY: Final = History(np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.int64))
@@ -50,7 +50,7 @@ class Recommendation(NamedTuple):
 
 
 class ListQuestion(NamedTuple):
-    """A history as a bundle knows it, the items that may not be shown, and the list asked for."""
+    """A history as a bundle knows it, the items that may not be shown, and the requested list."""
 
     history: History
     excluded: Indices
@@ -134,7 +134,7 @@ def shortlist(
         bundle: The bundle.
         history: The visitor's history.
         exclude: Items that may not be shown.
-        limit: Items that each retriever proposes, beside one for each of `exclude`.
+        limit: Items that each retriever proposes, plus one for each of `exclude`.
     """
     return Candidates(*bundle.plan.candidates(history, ListRequest(0, limit, 0), exclude)[:4])
 
@@ -159,7 +159,7 @@ def recommend(
         allowed: Mask of the items that may be shown, which may be longer than the bundle's
             catalogue; None allows all.
         repeats: Whether items of the history may be shown; None leaves it to the bundle.
-        limit: Allowed items that each retriever proposes, at least `n`, beside one for each that is
+        limit: Allowed items that each retriever proposes, at least `n`, plus one for each that is
             excluded. Scores do not depend on the mask.
     """
     question = list_question(

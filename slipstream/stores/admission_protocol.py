@@ -20,8 +20,8 @@ NOTHING: Final = b"n"
 ID: Final = b"i"
 VISITOR: Final = b"v"
 ID_AND_VISITOR: Final = b"b"
-# Plan, before a message: it links a visitor to a user, whose visitors of the hour are one key. It
-# has no code in the answer.
+# Plan, before a message: it links a visitor to a user. One key holds the user's visitors of the
+# hour. It has no code in the answer.
 LINK: Final = b"l"
 # Answer, a request: its messages are judged; or its write key's rate is exceeded, and none is.
 ACCEPTED: Final = b"+"
@@ -39,7 +39,7 @@ UNCHECKED: Final = ord(".")
 
 
 def digest(text: str) -> str:
-    """A name for keys that nobody's id can be read from, not even in Redis' files.
+    """A name for keys that reveals no id, not even in Redis' files.
 
     It has 96 bits: among a billion ids, the chance that two share a key is 1 in 10^11.
     """
@@ -58,7 +58,7 @@ class Rate(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """The rates of a write key and of each visitor whose messages come with it.
+    """The rates of a write key and of each visitor with messages that come with it.
 
     `links` is that of its new links, and `links_per_hour` how many visitors may become one user
     within an hour; 0 limits neither.
@@ -71,7 +71,7 @@ class Rates(NamedTuple):
 
 
 class PageLink(NamedTuple):
-    """A visitor whom a page links to a user. Proven and other ones are counted apart."""
+    """A visitor that a page links to a user. Proven and other ones are counted separately."""
 
     visitor_id: str
     user_id: str

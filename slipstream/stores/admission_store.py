@@ -39,7 +39,7 @@ LIMIT_S: Final = 0.25
 PAUSE_S: Final = 1.0
 # Acknowledged ids wait this long for a script call to travel with.
 MARK_AFTER_S: Final = 0.02
-# Most acknowledged ids that are kept while Redis is away; the oldest go.
+# Most acknowledged ids that are kept while Redis is unavailable; the oldest go.
 MOST_MARKS: Final = 500_000
 MARKS_A_CALL: Final = 5_000
 
@@ -110,7 +110,7 @@ class AdmissionStore:
         """Raise `RefusedSettingsError` when Redis would evict ids, or where the URL of one server
         leads to a cluster's node.
 
-        One that is away passes.
+        One that is unavailable passes.
         """
         with suppress(*FAILURES):
             target = await self._target()
@@ -120,7 +120,7 @@ class AdmissionStore:
             redis_memory(facts)
 
     async def aclose(self) -> None:
-        """Send the marks that wait, unless Redis is away, and close."""
+        """Send the marks that wait, unless Redis is unavailable, and close."""
         if self._marking is not None:
             self._marking.cancel()
         while self._marks and await self._run(self._call(())) is not None:

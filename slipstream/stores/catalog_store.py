@@ -24,7 +24,7 @@ class CatalogPut:
     """Result of entries that were put, by their positions.
 
     Attributes:
-        refused: what a page said of a user of whom a server has said something.
+        refused: traits that a page sent of a user that a server has described.
         patched: the whole items that patches led to.
         missed: patches that changed nothing, for want of an item or for its size.
     """
@@ -45,7 +45,7 @@ class CatalogEntries:
         """Keep each record, unless a newer one of its entity is kept; deletions as tombstones.
 
         A patch is merged into what is kept of its item. Only the reader of the item's partition
-        puts its records, in their order, so that nobody else changes the item between the two.
+        puts its records, in their order, so that no other writer changes the item in between.
         """
         result = CatalogPut()
         ids = {each.record.entity_id for each in entries if each.record.entity == "item_patch"}
@@ -170,7 +170,7 @@ class CatalogEntries:
         return self._user_ttl_ms if record.entity == "user" else 0
 
     def _index(self, records: Sequence[CatalogRecord]) -> None:
-        """Add the ids of items to the set of all ids; nobody lists the users.
+        """Add the ids of items to the set of all ids. Users have no such set.
 
         An id stays in the set when its tombstone has expired; `items` skips it then.
         """

@@ -223,7 +223,7 @@ class ErasureMarks:
 
     @translated()
     def forget(self, before_ms: int) -> None:
-        """Delete the marks of erasures that were asked for before a time (ms)."""
+        """Delete the marks of erasures that were requested before a time (ms)."""
         for key in self._keys:
             self._redis.zremrangebyscore(key, "-inf", before_ms)
 

@@ -37,11 +37,11 @@ from slipstream.chassis.dependencies import RefusedSettingsError
 from slipstream.chassis.logging import get_logger
 from slipstream.stores.keys import Keys
 
-# Times that a command is tried again, once it is known anew which node has its slot.
+# Times that a command is tried again, after a refresh of which node has its slot.
 _RETRIES: Final = 3
 # As many as a node's class can count: turns limit them.
 _MANY: Final = 2**31 - 1
-# Refusals after which the nodes are asked anew who has which slot (a moved one is an `AskError`).
+# Refusals after which the nodes are asked again who has which slot (a moved one is an `AskError`).
 _MOVED: Final = (AskError, ClusterDownError, TryAgainError)
 _SCRIPT: Final = "EVALSHA"
 # What redis-py says of a server that is alone.
@@ -102,7 +102,7 @@ class BlockingCluster:
 
         Args:
             commands: the commands by the address of their node.
-            wait_s: time that a node may take beside the client's deadline, in seconds.
+            wait_s: time that a node may take in addition to the client's deadline, in seconds.
 
         Returns:
             The answers by address, as they come from the wire; refusals as exceptions.
@@ -116,8 +116,9 @@ class BlockingCluster:
 
     @contextmanager
     def refreshing(self) -> Iterator[None]:
-        """Ask anew who has which slot when the block fails to reach a node: another may have taken
-        over.
+        """Ask again who has which slot when the block fails to reach a node.
+
+        Another node may have taken over.
         """
         try:
             yield
@@ -126,7 +127,7 @@ class BlockingCluster:
             raise
 
     def refresh(self) -> None:
-        """Ask the nodes anew who has which slot; what is known stays while none answers."""
+        """Ask the nodes again who has which slot; the known slots stay while none answers."""
         with suppress(RedisError, RedisClusterException, OSError):
             self._connected().nodes_manager.initialize()
 
@@ -220,7 +221,7 @@ class ClusterPipeline:
 
 
 class WaitingCluster(AsyncRedisCluster):
-    """A client for an event loop, whose commands wait for one of `max_connections` turns.
+    """A client for an event loop. Its commands wait for one of `max_connections` turns.
 
     redis-py's own refuses a command when all connections to a node are taken. Pipelines do not
     wait; whoever sends them limits their number.
@@ -293,7 +294,7 @@ class Settlement:
         self._own: dict[str, str] = {}
         # How many replicas each node had that follow it.
         self._replicas: dict[str, int] = {}
-        # What the log has been told of nodes.
+        # Warnings of nodes that are in the log already.
         self._told = set[tuple[str, str]]()
 
     def reach(self, sha: str) -> None:
@@ -316,7 +317,7 @@ class Settlement:
             }
 
     def _keeps(self, name: str, answers: Sequence[Any]) -> bool:
-        """Whether a node's answers confirm; False when it has to be asked for more replicas."""
+        """Whether a node's answers confirm; False when the wait must be for more replicas."""
         written, on_disk, *received, role = answers
         if isinstance(written, Exception):
             raise written

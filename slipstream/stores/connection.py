@@ -23,7 +23,7 @@ FAILURES: Final = (RedisError, RedisClusterException, OSError)
 
 
 class StoreUnavailableError(DependencyUnavailableError):
-    """Redis is away, still loading, out of memory or read-only.
+    """Redis is unavailable, still loading, out of memory or read-only.
 
     It is not known whether anything was written; the call can be repeated. Reads also raise it for
     a value that this version can't decode.
@@ -58,8 +58,8 @@ def connect(settings: RedisSettings, timeout_s: float | None = None) -> Any:
 def on_servers(client: Any, do: Callable[[Any], _T]) -> dict[str, _T]:
     """What a function returns for each server that takes writes, by the server's address.
 
-    It gets the client itself, whose address is empty here; of a cluster a client of each node that
-    has slots.
+    It gets the client itself, with an empty address; of a cluster a client of each node that has
+    slots.
     """
     if not isinstance(client, BlockingCluster):
         return {"": do(client)}
@@ -97,7 +97,7 @@ def server_facts(client: Any, section: str | None = None) -> Mapping[str, Any]:
 
 
 class Scripts:
-    """Runs the Lua scripts beside this file, for one writer.
+    """Runs the Lua scripts of this folder, for one writer.
 
     Redis knows a script by the digest of its text. A writer's texts differ from those of all
     others, by a first line of its own, and so a server runs them only after it has met this writer.

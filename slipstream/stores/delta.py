@@ -64,7 +64,7 @@ def batches(
         opened: the table at a version.
         wanted: the columns. One that the version does not have is null.
         received_since: a day ("YYYY-MM-DD"); the partitions of the days before are not read.
-        without: another version of the table, whose files are left out.
+        without: another version of the table; its files are left out.
         only: a column of truth values. Rows where it is not true are left out, and files without
             such rows are hardly read.
         received_until: a day; the partitions of the days after are not read.
@@ -107,7 +107,7 @@ def batches(
 def newest(opened: DeltaTable, wanted: pa.Schema) -> Iterator[pa.RecordBatch]:
     """The table's rows, files of the latest days first, and of a day those written last.
 
-    A file is opened once a row of it is asked for. A column that the version does not have is null.
+    A file is opened when its first row is needed. A column that the version does not have is null.
     """
     actions = pa.table(opened.get_add_actions(flatten=True))
     days = (

@@ -233,7 +233,7 @@ class VisitorErasures:
         return members
 
     def _apart(self, members: Sequence[str]) -> list[str]:
-        """The visitors apart from these who are nobody else; they need not exist yet."""
+        """The visitors kept apart from these that belong to no other user; they may not exist."""
         apart = visitors_apart(members)
         stored = self._values.read(apart)
         return [
@@ -281,7 +281,7 @@ class VisitorErasures:
 
 
 def _ends(cut: Cut) -> dict[str, int]:
-    """The ends of the sources whose records change something online."""
+    """The ends of the sources with records that change something online."""
     return {
         source: end
         for topic, ends in cut.items()

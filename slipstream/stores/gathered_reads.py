@@ -26,9 +26,9 @@ MOST_KEYS: Final = 1_000
 class GatheredReads:
     """Reads the keys of all callers in one turn of the event loop by one command.
 
-    The command leaves at the end of the turn, and so nobody waits while nobody else asks. Each
-    caller waits alone: one that leaves takes nothing from the others. A failure reaches all whose
-    keys were in the command. Used in one event loop.
+    The command leaves at the end of the turn, so that a single caller does not wait for others.
+    Callers wait independently: one that leaves takes nothing from the others. A failure reaches
+    all callers with keys in the command. Used in one event loop.
 
     Args:
         read: Reads the values of keys, in their order.
@@ -92,10 +92,10 @@ def _groups(callers: Sequence[Caller]) -> Iterator[list[Caller]]:
 class ClusterReads:
     """Reads of callers, as `GatheredReads` does them, of each node apart.
 
-    A node that is away fails those callers alone that ask for a key of it. Used in one event loop.
+    An unavailable node fails only callers that ask for a key of it. Used in one event loop.
 
     Args:
-        client: a client of the cluster, whose commands are tried once from now on.
+        client: a client of the cluster. Its commands are tried once from now on.
         most: the most commands on their way to a node; further ones wait.
     """
 

@@ -32,7 +32,7 @@ class Keys:
         return f"{{{self.namespace}:checkpoint}}:lineage:{source}"
 
     def settled(self, tag: int) -> str:
-        """A key whose tag puts it into a slot of the counting node: see `cluster_clients`."""
+        """A key with a tag for a slot of the counting node: see `cluster_clients`."""
         return f"{self.namespace}:settled:{{{tag}}}"
 
     def erased(self, kind: str) -> str:
@@ -55,7 +55,7 @@ class Keys:
         return f"{self.namespace}:erasing"
 
     def files_begun(self, node: str) -> str:
-        """The server that began to write its files anew, and when (see `redis_server`).
+        """The server that began to rewrite its files, and when (see `redis_server`).
 
         `node` is its address in a cluster, else empty.
         """

@@ -43,7 +43,7 @@ from slipstream.stores.tables import INTERACTIONS as INTERACTIONS
 from slipstream.stores.tables import RECOMMENDATIONS as RECOMMENDATIONS
 from slipstream.stores.tables import SCHEMAS as SCHEMAS
 
-# Name of the claim among the table's transactions, and its value when nobody has it.
+# Name of the claim among the table's transactions, and its value when it is free.
 _CLAIM: Final = "compaction"
 _FREE: Final = 0
 # Seconds after which a claim counts as left behind by a process that died. A compaction takes
@@ -220,7 +220,7 @@ class Lake(LakeReader):
         """Delete the rows of visitors: one pass over the table for all erasures.
 
         These are their interactions (also those that name them as `anonymous_id`), or the slates
-        that they were shown. Safe beside writers, and to repeat. The newest version is without the
+        that they were shown. Safe while others write, and to repeat. The newest version loses the
         rows at once; older versions, and so the files, stay for as long as `vacuum` keeps them.
 
         Args:
@@ -250,7 +250,7 @@ class Lake(LakeReader):
     def empty(self, table: str, column: str, before_ms: int) -> int:
         """Make a column null in the rows of days that ended before a time (ms).
 
-        Safe beside writers. Older versions keep the values for as long as `vacuum` keeps them.
+        Safe while others write. Older versions keep the values for as long as `vacuum` keeps them.
         Returns the number of days that had any; 0 also where another process was faster.
         """
         opened = self._open(table)
@@ -283,8 +283,8 @@ class Lake(LakeReader):
     def compact(self, table: str, min_small_files: int = 16) -> int:
         """Merge the small files of each partition with at least `min_small_files` of them.
 
-        Safe beside writers. Returns the number of files that went; 0 also while another process
-        compacts.
+        Safe while others write. Returns the number of files that went; 0 also while another
+        process compacts.
         """
         if self._open(table) is None:
             return 0

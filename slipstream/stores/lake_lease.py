@@ -47,7 +47,7 @@ class LakeLease:
             self._redis.delete(self._keys.lake_hold)
 
     def held(self) -> bool:
-        """Whether writers are to wait; False while Redis is away."""
+        """Whether writers are to wait; False while Redis is unavailable."""
         with contextlib.suppress(StoreUnavailableError), translated():
             return bool(self._redis.exists(self._keys.lake_hold))
         return False

@@ -132,7 +132,7 @@ class LakeReader:
             )
 
     def newest(self, table: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """The rows in batches, files of the latest days first; read no further than asked for.
+        """The rows in batches, files of the latest days first; files are read on demand.
 
         The order within a file, and of files of one day, follows from how they were written.
         """

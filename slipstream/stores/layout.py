@@ -131,7 +131,7 @@ _impression = partial(tuple.__new__, Impression)
 
 @dataclass(slots=True)
 class TrendingState:
-    """State beside the scores of the trending list and of popular items.
+    """State of the trending list and of popular items, without their scores.
 
     `applied`: last offset by source (see `slipstream.features.applied`). `newest`: newest event
     time in ms. `half_life_ms`: the half-life that the trending scores were made with.
@@ -158,7 +158,7 @@ class MergeMarker:
 def new_revision() -> bytes:
     """A revision that no value had before.
 
-    It is random, not a count, so that a value that expired and began anew differs from the old.
+    It is random, not a count, so that a value recreated after it expired differs from the old.
     """
     return _random.randbytes(REVISION_BYTES)
 

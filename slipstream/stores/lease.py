@@ -177,7 +177,7 @@ class Lease:
 
         Raises:
             LeaseHeldError: Another instance has it.
-            DatabaseUnavailableError: The database does not answer. Waiting begins anew, since the
+            DatabaseUnavailableError: The database does not answer. Waiting starts over, since the
                 holder could not renew meanwhile.
         """
         try:
@@ -204,7 +204,7 @@ class Lease:
             connection.execute(self._mine().values(beat=self._table.c.beat + 1))
 
     def keep(self, stop: threading.Event) -> None:
-        """Renew until `stop` is set; a worker's target. A database that is away is asked again."""
+        """Renew until `stop` is set; a worker's target. An unavailable database is asked again."""
         failed = False
         while not stop.wait(self._seconds / _RENEWALS):
             try:
@@ -279,7 +279,7 @@ class Lease:
 
     def _held_by(self, holder: str) -> LeaseHeldError:
         name, _, address = holder.split("/", 1)[0].partition("@")
-        return LeaseHeldError(f"{name or 'nobody'} acts for {self._service}", address)
+        return LeaseHeldError(f"{name or 'no instance'} acts for {self._service}", address)
 
     def _claim(self, counts: dict[str, int]) -> dict[str, Any]:
         return {

@@ -3,8 +3,8 @@
 A visitor A who turns out to be the user U is merged in three steps. Each replaces one value if it
 is unchanged:
 
-1. A's state becomes a marker `MergeMarker(U, A's state)`. From now on nobody writes A's state, so
-   it can't grow unseen.
+1. A's state becomes a marker `MergeMarker(U, A's state)`. From now on no writer changes A's state,
+   so it can't grow unseen.
 2. U takes the state in and records that in `merged`. When U is a marker itself, this is done where
    its markers end.
 3. A's marker loses the state.
@@ -18,7 +18,7 @@ A page's word alone makes a marker that keeps a copy of A's state for those who 
 treat it like any other.
 
 On a cluster each step is settled before the next one, whoever did it: a node that lost the marker
-alone would let A grow beside U.
+alone would let A grow next to U.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -128,7 +128,7 @@ class Merges:
     def locate(self, visitor_ids: Iterable[str]) -> tuple[dict[str, StoredVisitor], dict[str, str]]:
         """The contents of the visitors' keys, and the end of each visitor's markers.
 
-        Merges on the way are finished. Visitors whose state can't be decoded are left out.
+        Merges on the way are finished. Visitors with an undecodable state are left out.
         """
         asked, blocked = list(visitor_ids), set[str]()
         while True:

@@ -130,7 +130,7 @@ def take_turn(connection: Connection, turn: int) -> None:
 def reach(url: str) -> None:
     """Connect once to a PostgreSQL database; `DatabaseUnavailableError` when that fails.
 
-    Meant for libraries with an engine of their own, whose failures are pages long. URLs of other
+    Meant for libraries with an engine of their own and failures that are pages long. URLs of other
     databases are not tried.
     """
     if make_url(url).get_backend_name() != "postgresql":
@@ -163,7 +163,7 @@ def _translate(context: ExceptionContext) -> None:
             or context.is_disconnect
             or isinstance(context.sqlalchemy_exception, OperationalError)
         )
-    # A ping that fails is not an answer yet: the pool connects anew.
+    # A ping that fails is not an answer yet: the pool reconnects.
     if away and not context.is_pre_ping:
         where = (
             f" {context.engine.url.set(query={}).render_as_string()}"
@@ -269,9 +269,9 @@ _OWNED: Final = text(
 def overwrite_deleted(engine: Engine, tables: Sequence[str], rewrite_max_bytes: int) -> str:
     """Have the database give up the bytes of deleted rows; returns how, as a sentence.
 
-    SQLite writes its file anew, and empties its write-ahead log (`secure_delete` would leave what
-    moved from page to page). PostgreSQL writes the tables anew, which locks them meanwhile; tables
-    that are too large for that are vacuumed.
+    SQLite rewrites its file, and empties its write-ahead log (`secure_delete` would leave bytes
+    that moved from page to page). PostgreSQL rewrites the tables, which locks them meanwhile;
+    larger tables are vacuumed.
 
     Args:
         engine: The database.
@@ -283,7 +283,7 @@ def overwrite_deleted(engine: Engine, tables: Sequence[str], rewrite_max_bytes: 
     """
     if engine.dialect.name == "sqlite":
         _rewrite_file(engine)
-        return "SQLite has written its file anew, and emptied its write-ahead log"
+        return "SQLite has rewritten its file and emptied its write-ahead log"
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
         try:
             db.execute(text(f"SET lock_timeout = '{_PATIENCE_S:g}s'"))
@@ -297,7 +297,7 @@ def overwrite_deleted(engine: Engine, tables: Sequence[str], rewrite_max_bytes: 
 
 
 def _vacuum(db: Connection, tables: Sequence[str], rewrite_max_bytes: int) -> str:
-    """Have PostgreSQL write tables anew, or vacuum them where they are too large for that."""
+    """Have PostgreSQL rewrite tables, or vacuum them where they are too large for that."""
     owned, size = db.execute(_OWNED, {"names": list(tables)}).one()
     if not owned:
         return (
@@ -310,17 +310,17 @@ def _vacuum(db: Connection, tables: Sequence[str], rewrite_max_bytes: int) -> st
         db.execute(text(f'{command} "{table}"'))
     if rewritten:
         return (
-            "PostgreSQL has written the tables anew; its write-ahead log and its statistics hold "
+            "PostgreSQL has rewritten the tables; its write-ahead log and its statistics hold "
             "bytes until they are overwritten, archives of the log as long as they are kept"
         )
     return (
-        "PostgreSQL has vacuumed the tables, which are too large to be written anew: new rows "
+        "PostgreSQL has vacuumed the tables, which are too large to be rewritten: new rows "
         "overwrite the freed bytes"
     )
 
 
 def _rewrite_file(engine: Engine) -> None:
-    """Write SQLite's file anew, and move its write-ahead log into it, which is cut to nothing."""
+    """Rewrite SQLite's file, move its write-ahead log into it, and truncate the log."""
     deadline = time.monotonic() + _PATIENCE_S
     raw = engine.raw_connection()
     try:

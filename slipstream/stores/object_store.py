@@ -71,7 +71,7 @@ class ObjectStore:
             raise ValueError(f"{uri} is neither a folder nor s3://bucket/prefix")
 
     def below(self, name: str) -> "ObjectStore":
-        """The store of the files whose names begin with `name/`."""
+        """The store of the files with names that begin with `name/`."""
         return ObjectStore(f"{self.uri}/{name}", self._options)
 
     def read(self, name: str) -> bytes | None:

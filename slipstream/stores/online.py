@@ -58,11 +58,11 @@ class LinkResult:
     """Result of identity records.
 
     Attributes:
-        changed: the users whose state has changed.
+        changed: the users with a changed state.
         outcomes: the number of records by `LinkOutcome`, of "invalid" ones, and of "erased" ones:
             of a user that was erased since, and the visitor with it.
-        without_effect: the positions of pages' records that linked nobody. One that was refused may
-            find its visitor linked by a later record when it is read again.
+        without_effect: the positions of pages' records that linked no visitor. A refused record
+            may find its visitor linked by a later record when it is read again.
     """
 
     changed: dict[str, VisitorState] = field(default_factory=dict)
@@ -296,7 +296,7 @@ class OnlineStore:
     def memory(self) -> RedisMemory:
         """The memory of Redis; of a cluster's fullest node.
 
-        Raises `RefusedSettingsError` when Redis would evict keys, or is a node of a cluster whose
+        Raises `RefusedSettingsError` when Redis would evict keys, or is a node of a cluster but its
         URL is that of one server.
         """
         with translated():

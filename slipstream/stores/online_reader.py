@@ -71,7 +71,7 @@ class OnlineReader:
         self._cluster: ClusterReads | None = None
         self._connection: KeyConnection | None = None
         self._reads: ClusterReads | GatheredReads
-        if isinstance(self._redis, RedisCluster):  # whose command reads keys of one slot only
+        if isinstance(self._redis, RedisCluster):  # its command reads keys of one slot only
             self._reads = self._cluster = ClusterReads(self._redis, settings.max_connections)
         else:
             self._connection = KeyConnection(self._redis.connection_pool, settings.timeout_s)
@@ -214,7 +214,7 @@ class OnlineReader:
     async def refuse_cluster(self) -> None:
         """Raise `RefusedSettingsError` where the URL of one server leads to a cluster's node.
 
-        One that is away passes.
+        One that is unavailable passes.
         """
         if self._cluster is not None:
             return
@@ -241,7 +241,7 @@ class OnlineReader:
         return contents
 
     async def _executed(self, pipeline: Any, node: str) -> list[Any]:
-        """The answers to a pipeline, whose commands go to this node, or to several."""
+        """The answers to a pipeline of commands to this node, or to several."""
         with translated():
             try:
                 answers: list[Any] = await pipeline.execute()

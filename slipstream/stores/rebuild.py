@@ -110,7 +110,7 @@ class Rebuild:
                     if value
                 ]
                 known = [item_id for item_id, value in zip(left, values, strict=True) if value]
-                # One that a writer has changed meanwhile is read anew.
+                # One that a writer has changed meanwhile is read again.
                 done = self._scripts.replace(calls)
                 left = [item_id for item_id, ok in zip(known, done, strict=True) if not ok]
             self._scripts.settle()
@@ -132,7 +132,7 @@ class Rebuild:
                 layout.revision_of(value),
                 after,
                 masses.items(),
-                anew=1 + len(POPULAR_WINDOWS),
+                restarted=1 + len(POPULAR_WINDOWS),
             )
             done = bool(self._scripts.run("trending", [call])[0])
             self._scripts.settle()
@@ -206,9 +206,9 @@ class Rebuild:
             revisions = {name: layout.revision_of(value) for name, value in stored.items()}
             pending.append(_PendingVisitor(user, revisions, contents, present))
         done = self._scripts.replace([self._visitor_call(each, now) for each in pending])
-        # The members come last. Until then their records are folded into their own states, whose
-        # revisions change, so the marker is refused. Their states are in the user's, which has to
-        # stay.
+        # The members come last. Until then their records are folded into their own states. The
+        # revisions of these change, so the marker is refused. Their states are in the user's, which
+        # has to stay.
         self._scripts.settle()
         calls, users = [], []
         for each, ok in zip(pending, done, strict=True):

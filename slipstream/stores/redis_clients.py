@@ -122,7 +122,7 @@ def blocking_client(url: str, timeout_s: float, max_connections: int) -> Any:
     if address is None:
         _options(url)
         return redis.Redis.from_url(url, max_connections=max_connections, **waits)
-    # A Sentinel that is away costs one attempt: the next one is asked.
+    # A Sentinel that is unavailable costs one attempt: the next one is asked.
     asking = {**address.asking, **waits, "retry": Retry(NoBackoff(), 0)}
     pool = _PrimaryPool(  # type: ignore[no-untyped-call]
         address.service,
@@ -135,7 +135,7 @@ def blocking_client(url: str, timeout_s: float, max_connections: int) -> Any:
 
 
 def waiting_client(url: str, timeout_s: float, max_connections: int) -> Any:
-    """A client for an event loop, whose callers wait for a connection up to `timeout_s`.
+    """A client for an event loop. Its callers wait for a connection up to `timeout_s`.
 
     Else as `blocking_client`.
     """
@@ -173,7 +173,7 @@ def single_client(url: str, timeout_s: float) -> Any:
 
 
 class _PackingConnection:
-    """A connection for an event loop whose commands hiredis writes, as those of blocking clients.
+    """A connection for an event loop. hiredis writes its commands, as for blocking clients.
 
     redis-py writes them in Python there: 1 µs an argument instead of 0.1.
     """
@@ -198,7 +198,7 @@ class _PrimaryPool(SentinelConnectionPool):
 
 
 class _WaitingPrimaryPool(AsyncSentinelPool, redis.asyncio.BlockingConnectionPool):
-    """`_PrimaryPool` for an event loop, whose callers wait for a connection."""
+    """`_PrimaryPool` for an event loop. Its callers wait for a connection."""
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
         await super().disconnect(inuse_connections)

@@ -37,9 +37,9 @@ class RedisMemory(NamedTuple):
 def redis_memory(facts: Mapping[str, Any]) -> RedisMemory:
     """The memory of a server, by the `memory` section of its INFO.
 
-    Raises `RefusedSettingsError` when the server evicts keys once its memory is full: a visitor who
-    was evicted would begin anew, and an id that was evicted would count twice. A full server that
-    evicts nothing refuses writes, which then wait.
+    Raises `RefusedSettingsError` when the server evicts keys once its memory is full: an evicted
+    visitor would start over, and an evicted id would count twice. A full server that evicts nothing
+    refuses writes, which then wait.
     """
     policy = str(facts.get("maxmemory_policy", _KEEPS))
     if policy != _KEEPS:
@@ -65,7 +65,7 @@ _STATUS: Final = ("aof_last_bgrewrite_status", "rdb_last_bgsave_status")
 
 
 class RedisFiles:
-    """The files of the server, or of a cluster's nodes, as one thread has them written anew.
+    """The files of the server, or of a cluster's nodes, which one thread has rewritten.
 
     What was begun stands in Redis, so that another replica goes on with it. Methods raise
     `StoreUnavailableError`.
@@ -86,20 +86,20 @@ class RedisFiles:
             ]
         return None if None in values else min(map(int, values))
 
-    def write_anew(self, since_ms: int, now_ms: int) -> None:
-        """Have the files written anew, unless they were begun after a time.
+    def rewrite(self, since_ms: int, now_ms: int) -> None:
+        """Have the files rewritten, unless a rewrite was begun after a time.
 
-        Another call finds whether that has ended. A server that refuses is told of in the log.
+        Another call finds whether it has ended. A server's refusal is logged.
         """
         with translated():
             for name, server in on_servers(self._redis, _itself).items():
-                self._write_anew(name, server, since_ms, now_ms)
+                self._rewrite(name, server, since_ms, now_ms)
 
     def close(self) -> None:
         """Close the connection."""
         self._redis.close()
 
-    def _write_anew(self, name: str, server: Any, since_ms: int, now_ms: int) -> None:
+    def _rewrite(self, name: str, server: Any, since_ms: int, now_ms: int) -> None:
         done = self._redis.get(self._keys.files_written(name))
         if done is not None and int(done) >= since_ms:
             return
@@ -116,7 +116,7 @@ class RedisFiles:
             _begin(server, facts)
         except ResponseError as error:
             if not self._refused:
-                log.warning("Redis does not write its files anew", reason=str(error))
+                log.warning("Redis does not rewrite its files", reason=str(error))
             self._refused = True
             return
         self._redis.set(self._keys.files_begun(name), f"{run_id} {now_ms}")

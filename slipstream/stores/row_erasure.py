@@ -18,8 +18,8 @@ from slipstream.contracts.times import DAY_MS, now_ms
 from slipstream.stores import delta
 from slipstream.stores.tables import INTERACTIONS, RECOMMENDATIONS
 
-# The columns of a table that may name a visitor, and those of whose times the earliest says when a
-# row was made.
+# The columns of a table that may name a visitor, and its columns of times. The earliest time says
+# when a row was made.
 ROWS_OF_VISITORS: Final = {
     INTERACTIONS: (("user_id", "anonymous_id"), ("timestamp", "received_at")),
     RECOMMENDATIONS: (("user_id",), ("timestamp",)),
@@ -27,7 +27,7 @@ ROWS_OF_VISITORS: Final = {
 _POSITION: Final = ("topic_id", "partition", "offset")
 # Positions in one condition.
 _POSITIONS: Final = 20_000
-# Attempts to delete beside writers. Then they are asked to wait.
+# Attempts to delete while others write. Then they are asked to wait.
 _BESIDE_WRITERS: Final = 3
 _ATTEMPTS: Final = 60
 

@@ -101,7 +101,7 @@ def replace_rows(
     Columns that the copy does not have take their defaults.
 
     Args:
-        database: The database, whose tables are there.
+        database: The database, with its tables made.
         folder: The copies.
         copies: The tables to fill. Others stay as they are.
         change: Gets a row, and returns the row to write.

@@ -68,7 +68,7 @@ _COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "item_id": "the item; null for events on none",
         "timestamp": "time of the event, ms since the epoch",
         "received_at": "time of arrival, ms since the epoch",
-        "anonymous_id": "the anonymous id that was sent beside user_id",
+        "anonymous_id": "the anonymous id that was sent with user_id",
         "session_id": "the client's session",
         "value": "price, rating or amount, as the event type has it",
         "recommendation_id": "slate that the interaction follows from",
@@ -109,7 +109,7 @@ _COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "placement_revision": "revision of the placement's policy",
         "circumstances": "what the list was made from, a JSON object as text; null after a while",
         "substituted": "why the champion made the list of a variant: absent, failed or resting",
-        "shadow_of": "slate that this one, which nobody saw, shadows",
+        "shadow_of": "slate that this one, which was never shown, shadows",
     },
     ERASURES: {
         "erasure_id": "id of the erasure",
@@ -184,7 +184,7 @@ def make(uri: str, table: str, options: dict[str, str]) -> DeltaTable:
 def _evolved(opened: DeltaTable, schema: pa.Schema, description: str) -> DeltaTable:
     """The table with these columns, with comments and properties where it has none.
 
-    A comment that is there stays: versions of this program beside each other would take turns.
+    A comment that is there stays: different versions of this program would take turns.
     """
     present = {field.name: field for field in opened.schema().fields}
     missing = [field for field in schema if field.name not in present]

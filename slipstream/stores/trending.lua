@@ -1,9 +1,9 @@
 -- Add masses to the scores of the lists of demand, and note who was active, and replace the state that
 -- says which records both hold, if it still has the revision that was read.
 -- KEYS: state, active visitors, scores of each list (one hash tag).
--- ARGV: revision read ('' for none), new state, members to keep in a list, number of lists to begin
---       anew, from the first on; time before which no visitor is active, time to live of the active
---       visitors in ms, number of visitors; for each the time and the id; then for each item its id
+-- ARGV: revision read ('' for none), new state, members to keep in a list, number of lists to
+--       restart, from the first on; time before which no visitor is active, time to live of the
+--       active visitors in ms, number of visitors; for each the time and the id; then for each item its id
 --       and its log2 mass in each list ('' for none).
 -- Returns 1 when added, else 0.
 if redis.call('GETRANGE', KEYS[1], 0, 7) ~= ARGV[1] then

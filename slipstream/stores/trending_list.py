@@ -39,7 +39,7 @@ def trending_call(
     state: TrendingState,
     masses: Iterable[tuple[str, Sequence[float | None]]],
     *,
-    anew: int,
+    restarted: int,
     active: Activity = _NOBODY,
 ) -> Call:
     """A run of `trending.lua`, which adds masses if the state is unchanged.
@@ -50,14 +50,14 @@ def trending_call(
         state: the state to write.
         masses: the masses to add, by item, in the order of `demand.half_lives`; None for a list
             that the item is not in.
-        anew: the number of lists whose scores so far are dropped, from the trending list on.
-        active: the visitors who were active, beside those that are known.
+        restarted: the number of lists with scores to drop, from the trending list on.
+        active: the visitors who were active, in addition to those that are known.
     """
     arguments: list[Any] = [
         revision,
         layout.encode_trending(state, layout.new_revision()),
         TRENDING_KEPT,
-        anew,
+        restarted,
         state.newest - active.ttl_ms,
         active.ttl_ms,
         len(active.newest),
@@ -90,7 +90,7 @@ class TrendingList:
     def add(self, records: Sequence[StreamInteraction]) -> None:
         """Add the weights of these records, each at most once, and note their visitors as active.
 
-        With another half-life than before the trending list begins anew. Nothing is added to a
+        With another half-life than before, the trending list starts over. Nothing is added to a
         state that can't be decoded.
         """
         half_lives = demand.half_lives(self._half_life_ms)
@@ -123,7 +123,7 @@ class TrendingList:
                 layout.revision_of(value),
                 TrendingState(applied, newest, self._half_life_ms),
                 ((item_id, mass) for item_id, mass in masses.items() if mass is not None),
-                anew=int(state.half_life_ms != self._half_life_ms),
+                restarted=int(state.half_life_ms != self._half_life_ms),
                 active=Activity(latest, self._active_ms),
             )
             if self._scripts.run("trending", [call])[0]:

@@ -54,7 +54,7 @@ def to_read(contents: Mapping[str, Content]) -> set[str]:
 
 
 def reading_path(contents: Mapping[str, Content], visitor_id: str) -> list[str]:
-    """The visitor and those whom a reader is led to, up to the one whose state it gets.
+    """The visitor and those that its markers lead to, up to the one with the state to read.
 
     It is empty in the same cases as `path_of`.
     """

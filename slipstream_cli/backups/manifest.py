@@ -66,7 +66,7 @@ def seal(folder: Path, manifest: BackupManifest, on_file: Callable[[str], None])
 
 
 def verified(folder: Path, on_file: Callable[[str], None]) -> BackupManifest:
-    """The manifest of a backup whose files are all there and unchanged.
+    """The manifest of a backup, after a check that its files are complete and unchanged.
 
     Raises:
         BackupError: The folder is no backup, or a file is missing, changed or not in the list.

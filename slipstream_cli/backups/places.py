@@ -14,7 +14,7 @@ from slipstream.chassis.settings import DatabaseSettings, wrong_settings
 
 # The migrations of each service with tables, by its name.
 MIGRATIONS = {"training": TRAINING, "monitoring": MONITORING}
-# Folders below that of the models. Checkpoints are left out: a run begins anew without them.
+# Folders below that of the models. Checkpoints are left out: without them, a run starts over.
 MODEL_FOLDERS = ("bundles", "reports", "experiments")
 # The folder of the copied rows of our tables, and of MLflow's where they have their own database.
 OURS, MLFLOW = "sql/metadata", "sql/mlflow"

@@ -49,7 +49,7 @@ Progress = Callable[[str], None]
 # MLflow's columns with addresses of files.
 _ADDRESSES: Final = ("artifact_location", "artifact_uri", "source", "storage_location")
 _MLFLOW_REVISION: Final = "alembic_version"
-# Tables whose rows mean that there is something to lose. MLflow's others have rows from the start.
+# Tables with rows that can be lost. MLflow's other tables have rows from the start.
 _FILLED_BY_MLFLOW: Final = ("model_versions", "runs")
 
 
@@ -80,7 +80,7 @@ def restore(
     """Put a backup's rows and bundles in place of those that are there.
 
     Each database changes in one transaction, in which erasures since the backup are applied, too.
-    Nobody sees rows of an erased visitor.
+    Rows of an erased visitor are never visible.
 
     Args:
         settings: Places to restore into.
@@ -154,7 +154,7 @@ def restore(
 
 
 class TopicRecords(NamedTuple):
-    """The newest access keys, None where the broker is away; the newest placements and
+    """The newest access keys, None where the broker is unavailable; the newest placements and
     experiments; the records of people; the notices of erasures.
     """
 

@@ -57,7 +57,7 @@ class CatalogueFigures:
         private_mb: Memory that each worker has for itself once it has answered.
         mapped_mb: Resident part of the bundle's files, which all workers share.
         catalogue_mb: What the catalogue's items and attributes add to `private_mb`.
-        further_mb: Memory that a further worker, with bundle and catalogue, shares with nobody.
+        further_mb: Private memory of a further worker with bundle and catalogue.
     """
 
     plain: NDArray[np.float64]

@@ -18,7 +18,7 @@ from slipstream_cli.benchmarks.load import answering
 from slipstream_cli.benchmarks.measurements import BenchmarkError
 from slipstream_cli.local.processes import Child, free_port
 
-# The release whose requests and answers the contract tests hold.
+# The release of the contract tests' requests and answers.
 RELEASE: Final = "0.67.0"
 REQUIREMENT: Final = f"feast[redis]=={RELEASE}"
 INSTALL_TIMEOUT_S: Final = 600.0

@@ -1,4 +1,4 @@
-"""Online reads of one visitor with 50 items, beside Feast's own Python feature server.
+"""Online reads of one visitor with 50 items, compared with Feast's own Python feature server.
 
 Both servers have one process, the same Redis, and values of the same types. The same bodies go to
 `POST /get-online-features` of both, in turns.
@@ -69,7 +69,7 @@ def run(
             theirs: list[Load] = []
             in_two: list[Load] = []
             for number in range(1, rounds + 1):
-                terminal.progress(f"measuring reads beside Feast, round {number} of {rounds}")
+                terminal.progress(f"comparing reads with Feast, round {number} of {rounds}")
                 ours.append(_closed(url, whole, seconds))
                 theirs.append(_closed(feast_url, whole, seconds))
                 in_two.append(_closed(feast_url, halves, seconds))

@@ -1,4 +1,4 @@
-"""Benchmark of one features process: events/s into Redis and lake, reads beside Feast, memory.
+"""Benchmark of one features process: events/s into Redis and lake, reads against Feast, memory.
 
 It runs on temporary servers, without the other services. The events are on the topic before the
 process starts. The rate counts from its first batch until all events are in both stores, where it

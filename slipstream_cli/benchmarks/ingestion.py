@@ -1,4 +1,4 @@
-"""Benchmark of ingestion beside a bare producer and an empty route.
+"""Benchmark of ingestion against a bare producer and an empty route.
 
 Batches: events/s through `POST /v1/batch` against messages/s of a bare kafka-python producer that
 sends the same bytes to the same broker. Single events: requests/s of `POST /v1/track` against an

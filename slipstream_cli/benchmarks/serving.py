@@ -1,9 +1,9 @@
-"""Benchmark of personalised recommendations beside an empty route.
+"""Benchmark of personalised recommendations against an empty route.
 
 Requests/s of `GET /v1/recommendations/{visitor}` in a closed loop are measured against an empty
 FastAPI route under the same server settings, in turns. Then the latency of the same requests is
-measured in an open loop, at half of that rate or at a given one. These requests have their lists
-made anew (`Cache-Control: no-cache`). At last lists may be kept, and visitors click meanwhile.
+measured in an open loop, at half of that rate or at a given one. These requests bypass kept lists
+(`Cache-Control: no-cache`). The last part allows kept lists, while visitors click.
 Every visitor is known to the online store and to the model. Only answers by the model count, by
 serving's counter.
 """
@@ -90,7 +90,7 @@ def at_full_load(
 
     Returns:
         Microseconds of processor time a request: of each service, of all other processes, and
-        those that nobody used.
+        idle.
     """
     before, (used, idle), (_, _, answered) = _processor_s(services), _machine_s(), _spent(url)
     load = in_own_process(closed_loop, url, requests, connections=connections, seconds=SECONDS)
@@ -100,7 +100,7 @@ def at_full_load(
         raise BenchmarkError(f"{load.failed} requests failed, {count:g} were answered")
     spent = {name: after[name] - seconds for name, seconds in before.items()}
     spent["broker, Redis, load generator and the system"] = used_after - used - sum(spent.values())
-    spent["nobody"] = idle_after - idle
+    spent["idle"] = idle_after - idle
     return [
         Measurement(
             name=f"at full load, processors: {name}",
@@ -188,8 +188,8 @@ def run(
         f"{url}/v1/recommendations/{quote(visitor, safe='')}?n={N}" for visitor in clicks.visitors
     ]
     items = _check_personalised(paths[:: max(1, len(paths) // 20)], headers)
-    anew = headers | {"Cache-Control": "no-cache"}
-    requests = [request("GET", path, headers=anew) for path in paths]
+    uncached = headers | {"Cache-Control": "no-cache"}
+    requests = [request("GET", path, headers=uncached) for path in paths]
     rows = [_throughput(url, requests)]
     rate = load.rate or rows[0]["value"] / 2
     rows.append(_latency(url, requests, rate, "a given rate" if load.rate else "half of that load"))
@@ -203,7 +203,7 @@ def run(
         )
     if load.rules:
         more = serving_rules.with_rules(url, peers["monitoring"], items, headers)
-        ruled = [request("GET", f"{path}{more}", headers=anew) for path in paths]
+        ruled = [request("GET", f"{path}{more}", headers=uncached) for path in paths]
         rows.append(
             serving_rules.run(
                 url, requests, ruled, connections=CONNECTIONS, rounds=ROUNDS, seconds=ROUND_S

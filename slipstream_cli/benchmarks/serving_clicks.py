@@ -1,4 +1,4 @@
-"""Recommendations whose lists are kept, for visitors who click between their requests."""
+"""Recommendations from kept lists, for visitors who click between their requests."""
 
 import re
 import threading
@@ -52,8 +52,8 @@ class Clicks:
             BenchmarkError: Ingestion refused some.
         """
         stopping = threading.Event()
-        with ThreadPoolExecutor(1) as beside:
-            sending = beside.submit(self._send, rate, items, stopping)
+        with ThreadPoolExecutor(1) as background:
+            sending = background.submit(self._send, rate, items, stopping)
             try:
                 yield sending.result
             finally:

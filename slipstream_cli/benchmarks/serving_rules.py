@@ -1,4 +1,4 @@
-"""Recommendations with ten rules, a filter and diversity, beside the same ones without.
+"""Recommendations with ten rules, a filter and diversity, compared with the same ones without.
 
 The rules name items, so that they mean something in every catalogue. A cap lets half of a list
 share a value of an attribute. A smaller one can use up all candidates, where items have several

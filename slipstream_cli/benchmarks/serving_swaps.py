@@ -15,12 +15,12 @@ from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement, 
 # Time from one promotion to the next, and longest time that one may take.
 EVERY_S: Final = 4.0
 PATIENCE_S: Final = 30.0
-# Serving keeps the last model beside the present one. With three, each swap loads one from disk.
+# Serving keeps the previous model in memory. With three versions, each swap loads one from disk.
 VERSIONS: Final = 3
 
 
 class Swap(NamedTuple):
-    """A swap: when it was asked for, and when an answer came from the new model, in epoch s."""
+    """A swap: when it was requested, and when an answer came from the new model, in epoch s."""
 
     asked_at: float
     taken_at: float
@@ -52,14 +52,14 @@ def run(
     with (
         httpx.Client(base_url=training_url, headers=headers, timeout=30) as training,
         httpx.Client(base_url=url, headers=headers, timeout=30) as serving,
-        ThreadPoolExecutor(1) as beside,
+        ThreadPoolExecutor(1) as background,
     ):
         present = str(_answer(serving.get("/v1/model"))["version"])
         listed = _answer(training.get("/v1/models", params={"limit": VERSIONS}))["items"]
         others = [str(model["version"]) for model in listed if model["version"] != present]
         if not others:
             raise BenchmarkError("only one model is registered: train another one to swap to")
-        promoting = beside.submit(_promote, training, serving, [*others, present], swaps)
+        promoting = background.submit(_promote, training, serving, [*others, present], swaps)
         load = in_own_process(closed_loop, url, requests, connections=connections, seconds=seconds)
         done = promoting.result()
     if load.failed or len(done) < swaps:
@@ -108,8 +108,8 @@ def _rows(load: Load, swaps: Sequence[Swap]) -> list[Measurement]:
         _row(
             "full load, the second around a swap",
             around,
-            f"{len(swaps)} swaps, each in service {min(took):.1f} to {max(took):.1f} s after it was"
-            f" asked for; p99 of the time before that: {percentile(loading, 99):.1f} ms",
+            f"{len(swaps)} swaps, each in service {min(took):.1f} to {max(took):.1f} s after the"
+            f" request; p99 of the time before that: {percentile(loading, 99):.1f} ms",
         ),
     ]
 

@@ -21,7 +21,7 @@ def answers() -> None:
     """Make answers again, as they were or otherwise, over serving's REST API.
 
     RECOMMENDATION_ID is that of any answer of the last 30 days (docs/replay.md). Serving makes the
-    list again from the visitor's history, the model and the rules of then. It takes a key with the
+    list again from the history, model and rules that the answer was made from. The key needs the
     scope operate.
 
     \b
@@ -69,16 +69,16 @@ def show_answer(recommendation_id: str, as_json: bool, url: str | None, data_dir
 
 @answers.command("what-if", short_help="Make an answer again with something else in its place.")
 @_id_argument
-@click.option("--model", "model_version", help="Another model version. Default: that of then.")
+@click.option("--model", "model_version", help="Another model version. Default: the original's.")
 @click.option(
     "--placement-revision",
     type=click.IntRange(min=0),
-    help="Another revision of the answer's placement; 0 for no rules. Default: that of then.",
+    help="Another revision of the answer's placement; 0 for no rules. Default: the original's.",
 )
 @click.option(
     "--policy",
     type=existing_file,
-    help="File with another policy, as `placements set` takes it. Default: that of then.",
+    help="File with another policy, as `placements set` takes it. Default: the original's.",
 )
 @click.option(
     "--without-rule",
@@ -87,10 +87,12 @@ def show_answer(recommendation_id: str, as_json: bool, url: str | None, data_dir
     help="Rule that does not count; repeatable. Default: all count.",
 )
 @click.option(
-    "--diversity", type=click.FloatRange(0, 1), help="Another diversity. Default: that of then."
+    "--diversity", type=click.FloatRange(0, 1), help="Another diversity. Default: the original's."
 )
 @click.option(
-    "--exploration", type=click.FloatRange(0, 1), help="Another exploration. Default: that of then."
+    "--exploration",
+    type=click.FloatRange(0, 1),
+    help="Another exploration. Default: the original's.",
 )
 @click.option(
     "--boost",
@@ -101,7 +103,7 @@ def show_answer(recommendation_id: str, as_json: bool, url: str | None, data_dir
     " repeatable. Default: none.",
 )
 @click.option(
-    "--filter", "filter_text", help="Another filter; empty for none. Default: that of then."
+    "--filter", "filter_text", help="Another filter; empty for none. Default: the original's."
 )
 @json_flag
 @_serving_options

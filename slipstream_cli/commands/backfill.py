@@ -53,7 +53,7 @@ from slipstream_cli.peers import features_settings
     help="Spark master to connect to, for --engine spark.",
 )
 @data_dir_option(
-    "Data folder of the stack whose lake and online store are used,"
+    "Data folder of the stack with the lake and online store,"
     " where the environment names no others."
 )
 @json_out

@@ -36,7 +36,7 @@ _TOLD = 5_000
 @click.option(
     "--interactions",
     type=existing_file,
-    help="File of interactions whose visitors get lists. Default: all visitors of the lake.",
+    help="File of interactions; its visitors get lists. Default: all visitors of the lake.",
 )
 @click.option(
     "--bundle",
@@ -57,7 +57,7 @@ _TOLD = 5_000
     " Default: the system's folder for temporary files.",
 )
 @click.option("--url", help="URL of training. Default: that of the stack on the data folder.")
-@data_dir_option("Data folder of the stack whose lake and champion are used.")
+@data_dir_option("Data folder of the stack with the lake and the champion.")
 @json_out
 def batch_recommend(
     out: Path,

@@ -1,4 +1,4 @@
-"""`slipstream bench`: measure a part of the platform beside its ceiling, in the same run."""
+"""`slipstream bench`: measure a part of the platform and its ceiling in the same run."""
 
 import os
 import tempfile
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _WITHOUT_SQL: Final = ("ingestion", "features", "scaling")
 
 
-@click.command(short_help="Measure a part beside its ceiling.")
+@click.command(short_help="Compare a part's speed with its ceiling.")
 @click.argument(
     "name",
     type=click.Choice(
@@ -109,7 +109,7 @@ def bench(
     data_dir: Path,
     json_path: Path | None,
 ) -> None:
-    """Measure a part of the platform on this machine beside its ceiling, in the same run.
+    """Measure a part of the platform and its ceiling on this machine, in the same run.
 
     \b
     ingestion   batches against a bare Kafka producer, single events against an empty route

@@ -30,10 +30,10 @@ _rate = click.FloatRange(min=0, min_open=True)
     type=_rate,
     default=0.04,
     show_default=True,
-    help="Dollars of a core's hour.",
+    help="USD per core-hour.",
 )
 @click.option(
-    "--gb-hour", type=_rate, default=0.005, show_default=True, help="Dollars of a GB's hour."
+    "--gb-hour", type=_rate, default=0.005, show_default=True, help="USD per GB-hour of memory."
 )
 def capacity(
     daily_visitors: tuple[int, ...],

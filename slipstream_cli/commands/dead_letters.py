@@ -28,7 +28,7 @@ WIDTHS = {"source": 12, "code": 22, "field": 24, "reason": 60}
 def _filter_options(command: Any) -> Any:
     for option in (
         data_dir_option(
-            "Data folder of the stack whose letters are read. It also keeps which were replayed."
+            "Data folder of the stack with the letters. It also keeps which were replayed."
         ),
         click.option(
             "--since",

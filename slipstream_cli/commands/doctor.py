@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class _NoStackError(click.ClickException):
-    """No stack was found to look at: as bad as one that is away."""
+    """No stack was found to look at: as bad as one that is down."""
 
     exit_code = 2
 
@@ -41,7 +41,7 @@ def doctor(events: int, as_json: bool, data_dir: Path) -> None:
     The exit status is that of the heaviest finding:
       0  none, or notes alone
       1  a warning: recommendations are worse than they could be
-      2  critical: a part is away, or data are or will be missing; also where no stack is found
+      2  critical: a part is down, or data are or will be missing; also where no stack is found
 
     \b
     Example:  slipstream doctor

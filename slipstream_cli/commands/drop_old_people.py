@@ -10,7 +10,7 @@ from slipstream_cli.peers import broker_of
 
 @click.command("drop-old-people", short_help="Drop people's old records from catalog.v1.")
 @click.option("--dry-run", is_flag=True, help="Count the records, and drop none.")
-@data_dir_option("Data folder of the stack whose topic is meant, where the environment names none.")
+@data_dir_option("Data folder of the stack with the topic, where the environment names none.")
 def drop_old_people(dry_run: bool, data_dir: Path) -> None:
     """Drop people's old records from catalog.v1, once all services have been upgraded.
 

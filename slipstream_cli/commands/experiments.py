@@ -111,7 +111,7 @@ def set_experiment(
 @if_revision
 @monitoring_options
 def delete_experiment(name: str, if_revision: int | None, url: str | None, data_dir: Path) -> None:
-    """Delete NAME: it assigns nobody any more. Its revisions stay.
+    """Delete NAME: it assigns no more visitors. Its revisions stay.
 
     \b
     Example:  slipstream experiments delete calmer

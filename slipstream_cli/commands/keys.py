@@ -53,7 +53,7 @@ def keys() -> None:
     "--origin",
     "origins",
     multiple=True,
-    help="Origin whose pages may use a browser key, as in https://shop.example; repeatable."
+    help="Origin of pages that may use a browser key, as in https://shop.example; repeatable."
     " Default: any.",
 )
 @click.option(

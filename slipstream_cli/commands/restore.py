@@ -42,8 +42,8 @@ def restore(
     """Restore the backup in FOLDER into the database and the folder of models.
 
     Stop training and monitoring first: a restore takes their leases, and refuses while they run.
-    Each database changes in one transaction. Visitors whose erasure people.v1 or the lake knows of
-    are deleted again in it, also where they asked after the backup; so the broker must answer.
+    Each database changes in one transaction, which also deletes erased visitors again. people.v1
+    and the lake list erasures, including those after the backup, so the broker must answer.
     Access keys, placements, experiments, audit records and erasure receipts that are there stay,
     and what access-keys.v1, placements.v1 and experiments.v1 know is taken in: no revoked key
     counts again, and rules stay as they are now.

@@ -34,10 +34,10 @@ def follow(
         show: Called at each poll with the progress (0 to 1), the activity in words, and the time
             left in words.
         poll_s: Seconds between polls.
-        patience_s: Seconds that training may stay away, as for a restart.
+        patience_s: Seconds that training may be unavailable, as for a restart.
 
     Raises:
-        PeerError: There is no such run, or training stays away for longer.
+        PeerError: There is no such run, or training is unavailable for longer.
     """
     answered = time.monotonic()
     while True:

@@ -54,7 +54,7 @@ def list_runs(limit: int, as_json: bool, url: str | None, data_dir: Path) -> Non
     from slipstream.contracts.rest import Run
 
     latest = [Run.model_validate(item) for item in items]
-    header = ("run", "state", "profile", "trigger", "asked for", "took", "outcome")
+    header = ("run", "state", "profile", "trigger", "requested", "took", "outcome")
     show_table(
         header,
         [
@@ -176,7 +176,7 @@ def start(
 def cancel(run_id: str, as_json: bool, url: str | None, data_dir: Path) -> None:
     """Remove a run from the queue, or stop it.
 
-    The champion goes on serving. A run whose model is being published can't be cancelled.
+    The champion goes on serving. A run can't be cancelled while its model is being published.
 
     \b
     Example:  slipstream runs cancel 20261124-101500-3fa9c1
@@ -255,7 +255,7 @@ def _show(run: "Run", ahead: str = "") -> None:
     facts: list[tuple[str, Any]] = [
         ("run", f"{run.run_id} ({run.profile}){resumed}"),
         (
-            "asked for",
+            "requested",
             f"{format_time(run.created_at)} ({': '.join(filter(None, (run.trigger, run.reason)))})",
         ),
         (

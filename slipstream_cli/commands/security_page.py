@@ -46,12 +46,13 @@ _PARAGRAPHS: Final = (
     " file verifies nothing any more 5 seconds later. A token can't be taken back, so let it hold"
     " for minutes. With a shared secret, services send one another tokens of five"
     " minutes with the scope `read`, else the API token. Serving's to features has `service`, too.",
-    "What a page says with a browser's key is nobody's proof. Its link of an anonymous visitor to a"
-    " user shows the visitor nothing of the user, and what it sends in a user's name is kept apart,"
-    " until a server's key or a token proves it (docs/events.md). That token is a JWT (EdDSA) which"
-    " the shop's server signs by a key that follows from its write key; ingestion verifies it with"
-    " the public key in `access-keys.v1`. It names the user and the anonymous id, has the audience"
-    " `page`, holds for ten minutes at most, and opens no endpoint.",
+    "A browser's key proves nothing about the visitor. A page may link an anonymous visitor to a"
+    " user, but the visitor then sees nothing of the user. Events that a page sends in a user's"
+    " name are kept apart until a server's key or a token proves them (docs/events.md). That token"
+    " is a JWT (EdDSA) which the shop's server signs by a key derived from its write key. Ingestion"
+    " verifies it with the public key in `access-keys.v1`. The token names the user and the"
+    " anonymous id, has the audience `page`, is valid for ten minutes at most, and opens no"
+    " endpoint.",
     "By pages' links a user gains 20 anonymous visitors an hour"
     " (`SLIPSTREAM_INGESTION__BROWSER_LINKS_PER_USER`), and as many with a proof; further links are"
     " rejected with `too_many_links`.",

@@ -31,7 +31,7 @@ _count = click.IntRange(min=1)
 @click.option(
     "--impressions",
     is_flag=True,
-    help="Also write impressions of the lists that some views came from, beside --events.",
+    help="Also write impressions of the lists that some views came from, in addition to --events.",
 )
 def simulate(
     folder: Path, visitors: int, items: int, events: int, seed: int, days: int, impressions: bool

@@ -218,7 +218,7 @@ def _digest(text: str) -> str:
 # group's offset would not do, since the replayed letters need not be the oldest.
 REPLAYED_FILE = "replayed-dead-letters.jsonl"
 ENTRIES_PER_BODY = 500
-# Verdict that is noted of a letter whose item or user has a newer entry.
+# Verdict of a letter after its item or user got a newer entry.
 SUPERSEDED = "superseded"
 
 

@@ -88,7 +88,7 @@ class Preparation:
                 files = self._files()
             with self._step("services"):
                 start()
-            self._bring_model(anew=self._bring_events(files))
+            self._bring_model(train=self._bring_events(files))
         return files
 
     @contextmanager
@@ -151,9 +151,9 @@ class Preparation:
         status: dict[str, Any] = self._until(caught_up, CATCH_UP_LIMIT_S, "features to catch up")
         return status
 
-    def _bring_model(self, anew: bool) -> None:
+    def _bring_model(self, train: bool) -> None:
         version = self._champion()
-        if version is None or anew:
+        if version is None or train:
             with self._step("training"):
                 version = self._first_champion()
         else:

@@ -43,9 +43,11 @@ class DemoVisitor:
 def contrasting_visitors(
     interactions: pa.Table, items: pa.Table, count: int = 3
 ) -> list[DemoVisitor]:
-    """Choose `count` visitors whose recent films differ most in genre; the same for the same files.
+    """Choose `count` visitors with the most different genres of recent films.
 
-    A taste is the share of each genre among the last 40 films, less its share among everybody's.
+    The same files give the same visitors.
+
+    A taste is the share of each genre among the last 40 films, less its share over all visitors.
     The first visitor has the longest such vector. Each next one is the farthest from the nearest of
     those chosen.
     """

@@ -1,4 +1,4 @@
-"""The catalogue in Redis beside the items of the events, and filters of rules: their checks."""
+"""Checks of the catalogue in Redis against the items of the events, and of the rules' filters."""
 
 import asyncio
 import time
@@ -33,7 +33,7 @@ class RuleFilter(NamedTuple):
 
 @dataclass(slots=True)
 class CatalogueFigures:
-    """Figures of a sample of the catalogue beside the items of the events.
+    """Figures of a sample of the catalogue, compared with the items of the events.
 
     Attributes:
         items: Attributes of the sampled items, by item.
@@ -119,7 +119,7 @@ def rule_filters(placements: Sequence[Mapping[str, Any]]) -> list[RuleFilter]:
 
 
 def check_catalogue(figures: CatalogueFigures) -> Iterator[Finding]:
-    """Judge the catalogue beside the events."""
+    """Compare the catalogue with the events."""
     if not figures.items:
         yield Finding(
             "no_catalogue",

@@ -146,7 +146,7 @@ def _heavy_visitor(figures: EventFigures) -> Finding | None:
         "heavy_visitor",
         Weight.WARNING if part >= _MOST_OF_ALL else Weight.NOTE,
         f"visitor {some([visitor])} has {100 * part:.0f} % of {figures.among} ({events:,})",
-        "a crawler, a test or a default id: it shapes what is trending, and who is like whom",
+        "a crawler, a test or a default id: it distorts trending items and similar visitors",
         "leave it out at the source, or erase it: DELETE /v1/users/ID of ingestion",
     )
 
@@ -189,6 +189,6 @@ def _silence(figures: EventFigures, now_ms: int) -> Finding | None:
         "silence",
         Weight.WARNING,
         f"the newest event happened {format_duration((now_ms - figures.newest) / 1000)} ago",
-        "lists do not know what visitors do now, and trending items are those of then",
+        "lists ignore what visitors do now, and trending items date from that event's time",
         "send events as they happen (docs/events.md); refused ones: slipstream dead-letters list",
     )

@@ -10,7 +10,7 @@ class Weight(IntEnum):
     """The weight of a finding; that of the heaviest one is the command's exit status.
 
     `NOTE`: worth knowing. `WARNING`: recommendations are worse than they could be. `CRITICAL`: a
-    part is away, or data are or will be missing.
+    part is unavailable, or data are or will be missing.
     """
 
     NOTE = 0

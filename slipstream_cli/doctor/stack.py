@@ -60,7 +60,7 @@ def check_services(services: Sequence[ServiceState]) -> Iterator[Finding]:
 
 
 def check_training(has_model: bool, runs: Sequence[Run], events: int) -> Iterator[Finding]:
-    """Judge the latest runs, newest first, beside the number of the lake's events."""
+    """Judge the latest runs, newest first, in view of the number of events in the lake."""
     ended = [run for run in runs if run.finished_at is not None and not run.resumed_by]
     if ended and ended[0].state == "failed":
         yield Finding(
@@ -86,16 +86,16 @@ def check_training(has_model: bool, runs: Sequence[Run], events: int) -> Iterato
 
 
 def check_letters(letters: LetterFigures, events: int) -> Iterator[Finding]:
-    """Find rejected events, beside the number of those that the lake has."""
+    """Find rejected events, and compare their number with that of the events in the lake."""
     count = sum(letters.codes.values())
     if count:
         codes = some(f"{code} {number:,}" for code, number in letters.codes.most_common())
         yield Finding(
             "dead_letters",
             Weight.WARNING if count > _MANY_LETTERS * events else Weight.NOTE,
-            f"{'' if letters.all_read else 'at least '}{counted(count, 'dead letter')}, beside"
-            f" {counted(events, 'event')} in the lake: {codes}",
-            "what was rejected counts nowhere until it is repaired and sent again",
+            f"{'' if letters.all_read else 'at least '}{counted(count, 'dead letter')}, compared"
+            f" with {counted(events, 'event')} in the lake: {codes}",
+            "rejected events count nowhere until they are repaired and sent again",
             "slipstream dead-letters list; docs/runbook/dead-letters.md",
         )
 

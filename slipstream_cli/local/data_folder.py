@@ -41,7 +41,7 @@ def data_folder_lock(plan: Plan) -> Iterator[None]:
     # Folders of older versions; not one that others use, such as /tmp, or another user's.
     if status.st_uid == os.geteuid() and not status.st_mode & stat.S_ISVTX:
         plan.directory.chmod(0o700)
-    # It holds a write key, so nobody else may read it.
+    # It holds a write key, so only the owner may read it.
     descriptor = os.open(plan.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "r+") as file:
         if not _try_lock(file):

@@ -50,7 +50,7 @@ def kafka_home(environment: Mapping[str, str], *, sql: bool = True) -> Path:
     """
     home, missing = apache_kafka.home_of(environment), absent(environment, sql=sql)
     if home is None or missing:
-        raise StartError("real servers were asked for, but absent here:\n  " + "\n  ".join(missing))
+        raise StartError("real servers are not installed here:\n  " + "\n  ".join(missing))
     return home
 
 

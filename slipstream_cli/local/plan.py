@@ -23,7 +23,7 @@ EXTERNAL = {"broker": "SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS", "valkey": "SLIPSTRE
 API_TOKEN, TOKEN_SECRET = "SLIPSTREAM_HTTP__API_TOKEN", "SLIPSTREAM_ACCESS__TOKEN_SECRET"
 # The variable that names the data folder, and the folder where it names none.
 DATA_DIR, DEFAULT_DATA_DIR = "SLIPSTREAM_DATA_DIR", Path(".slipstream")
-# The write key of a stack whose environment names none.
+# The write key of a stack without one in its environment.
 DEVELOPMENT_KEY = "dev"
 
 

@@ -35,7 +35,7 @@ def running_stacks() -> list[Path]:
 
 
 def _notes() -> Path | None:
-    """The folder of the notes, which nobody else may write; None where it can't be had."""
+    """The folder of the notes, writable by its owner alone; None where it can't be made."""
     folder = Path(tempfile.gettempdir()) / f"slipstream-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)

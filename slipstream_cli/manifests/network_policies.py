@@ -5,7 +5,7 @@ from typing import Final
 
 from slipstream.contracts.services import SERVICES, Service
 
-# Label of pods, or of namespaces, whose pods are clients: a shop's backend, an ingress controller.
+# Label of client pods, or of namespaces of clients: a shop's backend, an ingress controller.
 CLIENT: Final = "slipstream/client"
 # Servers that are reached over the network: the label `app.kubernetes.io/component` of their pods,
 # and their port. The lake is a volume; components/s3-lake adds its own connection.
@@ -14,7 +14,7 @@ PODS_OF_SERVERS: Final = {
     "redis": ("online-store", 6379),
     "database": ("database", 5432),
 }
-# Jobs that run beside the services, with the servers that they use.
+# Jobs that run next to the services, with the servers that they use.
 JOBS: Final = {"migrations": ("database",), "training-run": ()}
 
 

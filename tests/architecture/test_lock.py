@@ -36,7 +36,7 @@ VERSIONS = {canonicalize_name(pin.name): version(pin) for pin in PINS if here(pi
 
 
 def needed_by() -> Iterator[tuple[str, list[str]]]:
-    """The name of each pin, and who needs it by the comment that uv wrote beside it."""
+    """The name of each pin, and who needs it by uv's comment."""
     for line in LOCK.splitlines():
         pinned = re.match(r"([a-z0-9-]+)==.*# via (.+)", line)
         if pinned:

@@ -48,7 +48,7 @@ PARTS: dict[str, tuple[str, Callable[[Bed, Part], None]]] = {
     "--parts",
     default=",".join(PARTS),
     show_default=True,
-    help="Which to run beside the start and the resources, separated by commas.",
+    help="Parts to run in addition to the start and the resources, separated by commas.",
 )
 @click.option("--tag", default="local", show_default=True, help="Of the images of this version.")
 @click.option(

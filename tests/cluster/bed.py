@@ -90,7 +90,7 @@ class Bed:
             part.demand(False, line)
 
     def _counts(self, view: str, name: str) -> dict[str, int]:
-        """Counts by type, asked for again while features is busy or its pod is another."""
+        """Counts by type, requested again while features is busy or its pod is another."""
         return wait_for(
             lambda: dict(self.features(view, name)["counts"]), f"{view} {name}", ANSWER_LIMIT_S
         )

@@ -80,7 +80,7 @@ def wait_all_ready(kubectl: Kubectl, after: str) -> float:
 
 
 def workload(items: Sequence[dict[str, Any]], service: str) -> dict[str, Any]:
-    """The object among these whose pods are a service's."""
+    """The object among these with a service's pods."""
     (found,) = (
         item
         for item in items

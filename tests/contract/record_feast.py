@@ -4,7 +4,7 @@ tests.contract.record_feast`.
 Feast is installed into a virtual environment (see `slipstream_cli.benchmarks.feast_server`). Its
 online store is SQLite here, since with Redis it marks an entity that it never saw as PRESENT, with
 SQLite as NOT_FOUND. The repository has the views `visitor` and `item`, with made-up values for
-v0..v4 and i0..i4; v0's row is written anew with a null, i4's with an old timestamp. Run it again
+v0..v4 and i0..i4; v0's row is rewritten with a null, i4's with an old timestamp. Run it again
 when `feast_server.RELEASE` changes, and look at what changed.
 """
 

@@ -23,7 +23,7 @@ def test_recorded_sample_still_parses_to_the_same_record(topic: Topic) -> None:
 
 
 def holds(whole: Any, part: Any) -> bool:
-    """Whether it says all that the part says, beside fields that parts of records have gained."""
+    """Whether it says all that the part says, apart from fields that records have gained."""
     if isinstance(part, dict):
         return all(key in whole and holds(whole[key], value) for key, value in part.items())
     if isinstance(part, list):

@@ -9,7 +9,7 @@ from tests.deploy.declared import ROOT
 
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 LOCAL = KUBERNETES / "overlays" / "local"
-# Services whose pods keep their names.
+# Services with pods that keep their names.
 NAMED = {"features"}
 
 

@@ -37,7 +37,7 @@ def test_job_starts_again_after_an_eviction_and_not_after_a_failure_of_its_own()
         "action": "Ignore",
         "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
     }
-    # The policy needs both; a second pod beside the first would write the same checkpoints.
+    # The policy needs both; a second pod would write the same checkpoints as the first.
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
     assert spec["podReplacementPolicy"] == "Failed"
     assert spec["backoffLimit"] == 1

@@ -1,5 +1,5 @@
-"""A small shop whose visitors like either tea or coffee. Who likes what is known, so what is right
-to recommend is known too.
+"""A small shop with visitors who like either tea or coffee. Their tastes are known, and so are the
+right recommendations.
 """
 
 import random

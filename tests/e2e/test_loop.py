@@ -66,7 +66,7 @@ def test_a_visitors_events_become_recommendations_and_these_become_a_report(stac
     features = stack.get("features", "/v1/features/visitor/tea-lover-0")["features"]
     assert features["history_length"] == len(own)
 
-    # Before there is a model, visitors get what is trending, and are told so.
+    # Before there is a model, visitors get what is trending, and the answer says so.
     assert recommended(stack, "tea-lover-0")["answered_by"] != "model"
 
     # Training fits a model, finds it better than popularity, and promotes it; serving takes it up.
@@ -118,8 +118,8 @@ def test_a_visitors_events_become_recommendations_and_these_become_a_report(stac
 
     # The lists of before can be made again, though the rules and the visitor are others now.
     assert all(made_again(stack, answer)["identical"] for answer in (tea, of_coffee))
-    # A client that does not know whether its click arrived sends it again: it is told so, and the
-    # click counts once.
+    # A client that does not know whether its click arrived sends it again: the answer says that it
+    # is a duplicate, and the click counts once.
     again = shop.track("tea-lover-0", "click", "coffee-3", clicked_at + 3 / 100)
     verdicts = stack.post("ingestion", "/v1/batch", {"batch": [again]})["results"]
     assert [verdict["status"] for verdict in verdicts] == ["duplicate"]

@@ -27,7 +27,7 @@ class Case:
         strikes: How many of its strikes, from the first; None: all.
         partitions: Those of the interactions and the slates; None: as they are declared.
         bucket: Whether the lake is in a bucket of S3.
-        redis: One Redis, one whose replicas Sentinels promote, or a cluster of three nodes.
+        redis: One Redis, one with replicas that Sentinels promote, or a cluster of three nodes.
         fsync: `appendfsync` of a cluster's nodes.
         beside: The commit of the other version, where two run side by side.
     """

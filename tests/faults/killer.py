@@ -76,7 +76,7 @@ class Killer(FaultThread):
     def _bring_about(self) -> None:
         try:
             self._kill_all()
-        finally:  # nobody is held back any more
+        finally:  # no process is held back any more
             self._hold_or_free(self._pids(), float("inf"))
 
     def _kill_all(self) -> None:

@@ -1,4 +1,4 @@
-"""Further processes of a stack's services, beside the one of each that `slipstream up` runs.
+"""Further processes of a stack's services, next to the one of each that `slipstream up` runs.
 
 In a cluster they would be more pods of one service. `features 2` is the second process of features.
 """
@@ -47,7 +47,7 @@ def replicas(
     """Run the further processes for the block: ready, and started again when they die.
 
     Args:
-        stack: The running stack, whose servers, lake and write key they share.
+        stack: The running stack. They share its servers, lake and write key.
         counts: Processes by service, with the supervisor's own one.
         settings: The stack's settings.
         launches: What differs, by the process's name.

@@ -63,7 +63,7 @@ def run(case: Case, directory: Path, servers: Servers) -> Result:
             if _under_way(one):
                 findings.say("training run that does not go on", str(one))
             elif _outcome(one) == "failed":
-                findings.say("training run that nobody takes up", str(one))
+                findings.say("training run that is not taken up", str(one))
         figures = {**client.figures, **findings.figures, "acknowledged": len(client.acknowledged)}
         figures |= {f"training_runs_{outcome}": count for outcome, count in outcomes.items()}
         if status := bed.stack.stop(signal.SIGTERM):

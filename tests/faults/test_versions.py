@@ -1,4 +1,4 @@
-"""The version that runs beside this one, as git finds it."""
+"""The other version of a mixed stack, as git finds it."""
 
 import subprocess
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What may befall a bed beside SIGKILL, and the thread that brings it about."""
+"""Faults of a bed other than SIGKILL, and the thread that causes them."""
 
 import time
 from abc import ABC, abstractmethod

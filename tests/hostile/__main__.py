@@ -1,4 +1,4 @@
-"""`make hostile`: the stack under its manifests' memory limits, beside the worst traffic."""
+"""`make hostile`: the stack under its manifests' memory limits and the worst traffic."""
 
 import math
 import os
@@ -58,7 +58,7 @@ def main(minutes: float, alone_seconds: float, kinds: str, servers: str | None) 
         running_empty_route() as empty_url,
     ):
         questions = _questions(bed.ports) | {
-            # Nobody attacks it: the wait for a processor that everybody beside the attack has.
+            # It is not attacked: its latency is the wait for a processor during the attack.
             "empty route": Question(httpx.URL(empty_url).port or 80, "GET", "/", b"", {})
         }
         pool.submit(ask, questions, 10.0).result()
@@ -72,7 +72,7 @@ def main(minutes: float, alone_seconds: float, kinds: str, servers: str | None) 
         _report(bed, alone, asking.result(), told)
         click.echo(
             f"\nan event until it is seen, ms: worst {max(lags_alone):.0f} alone,"
-            f" {max(lags):.0f} beside the attack ({len(lags)} events)"
+            f" {max(lags):.0f} during the attack ({len(lags)} events)"
         )
         if gains := reader.thefts():
             raise click.ClickException("; ".join(gains))
@@ -117,7 +117,7 @@ def _questions(ports: dict[str, int]) -> dict[str, Question]:
 def _report(
     bed: Bed,
     alone: dict[str, Answers],
-    beside: dict[str, Answers],
+    during: dict[str, Answers],
     told: dict[str, Counter[str]],
 ) -> None:
     click.echo(f"{'service':<12} {'limit MiB':>10} {'most MiB':>10} {'kills':>6}  alive")
@@ -130,7 +130,7 @@ def _report(
         f"\n{'honest clients, ms':<24} {'p50':>7} {'p99':>7} | {'p50':>7} {'p99':>7}  failed"
     )
     for name, before in alone.items():
-        after = beside[name]
+        after = during[name]
         click.echo(
             f"{name:<24} {before.percentile(50):>7.1f} {before.percentile(99):>7.1f} | "
             f"{after.percentile(50):>7.1f} {after.percentile(99):>7.1f}  "

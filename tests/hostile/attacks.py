@@ -150,7 +150,7 @@ def _endless(first: bytes, piece: bytes) -> Iterator[bytes]:
 
 
 def _unfinished(request: bytes) -> Iterator[bytes]:
-    """A request whose end comes slowly, a byte at a time."""
+    """A request with an end that comes slowly, a byte at a time."""
     yield request[:-100]
     for place in range(len(request) - 100, len(request)):
         yield request[place : place + 1]

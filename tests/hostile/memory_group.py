@@ -9,7 +9,7 @@ _V1, _V2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
 
 
 class MemoryGroup:
-    """A group whose processes have `limit` bytes together; beyond, the kernel kills."""
+    """A group of processes with `limit` bytes together; beyond, the kernel kills."""
 
     def __init__(self, name: str, limit: int) -> None:
         self.limit = limit

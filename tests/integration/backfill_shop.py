@@ -1,4 +1,4 @@
-"""A shop whose stream reaches Redis and the lake without a broker, and comparisons of states."""
+"""A shop with a stream to Redis and the lake without a broker, and comparisons of states."""
 
 import random
 from collections.abc import Sequence
@@ -145,7 +145,7 @@ def assert_same(held: dict[str, Any], due: dict[str, Any]) -> None:
 def assert_same_item(held: ItemState, due: ItemState, name: str) -> None:
     """Assert that an item's states agree, up to rounding."""
     assert (held.counts, held.hours, held.days) == (due.counts, due.hours, due.days), name
-    # A visitor whose state was gone may have made a pair that history does not make; its record
+    # A visitor without a state may have made a pair that history does not make; its record
     # stays noted.
     assert all(held.applied[source] >= offset for source, offset in due.applied.items()), name
     assert (held.first_seen, held.last_seen) == (due.first_seen, due.last_seen)

@@ -108,7 +108,7 @@ def administration(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
 
 @contextmanager
 def three_brokers(directory: Path) -> Iterator[Cluster]:
-    """Start three brokers, whose records lie in `directory`, until the block ends."""
+    """Run three brokers, with their records in `directory`, until the block ends."""
     home = apache_kafka.home_of(os.environ)
     assert home is not None
     ports = [free_port() for _ in range(3)]

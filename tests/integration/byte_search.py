@@ -14,7 +14,7 @@ from slipstream.stores.layout import REVISION_BYTES
 
 
 def keys_with(ids: Iterable[str], redis_settings: RedisSettings, namespace: str) -> Iterator[str]:
-    """The keys of the namespace in Redis that hold one of these ids, or whose value does."""
+    """The keys of the namespace in Redis that hold one of these ids, in the key or the value."""
     wanted = [each.encode() for each in ids]
     client = connect(redis_settings)
     for key in client.scan_iter("*"):

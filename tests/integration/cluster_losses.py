@@ -23,7 +23,7 @@ _PATIENCE_S: Final = 60.0
 class Losses:
     """The nodes, with the part of each one's file that a crash leaves.
 
-    That is what was there at the last settling: a disk that was asked for nothing has nothing.
+    That is what was there at the last settling: an unused disk has nothing.
     """
 
     def __init__(self, directory: Path, children: dict[str, Child]) -> None:

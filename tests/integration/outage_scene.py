@@ -1,4 +1,4 @@
-"""A shop whose parts a test takes away from serving and brings back."""
+"""A shop with parts that a test takes away from serving and brings back."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Stores whose files a test searches, and clients that write to them."""
+"""Stores with files that a test searches, and clients that write to them."""
 
 import threading
 from collections.abc import Iterator

@@ -19,7 +19,7 @@ from tests.integration.test_ingestion import track
 from tests.integration.test_ingestion_admission import until
 
 OPERATOR = {"Authorization": "Bearer s3cret"}
-# Nobody listens there: keys need no Redis.
+# No server listens there: keys need no Redis.
 NO_REDIS = RedisSettings(url=SecretStr("redis://127.0.0.1:1/0"), timeout_s=0.1)
 
 

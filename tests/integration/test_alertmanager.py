@@ -117,4 +117,4 @@ def resolved(notified: Queue[dict[str, Any]]) -> dict[str, Any]:
             continue
         if notification["status"] == "resolved":
             return notification
-    raise AssertionError("nobody was told that the alert is over")
+    raise AssertionError("no notice said that the alert is over")

@@ -147,7 +147,7 @@ async def test_an_answer_without_the_topic_does_not_change_its_id(
     assert made
     # As the metadata say it of a topic that the answering broker does not have.
     monkeypatch.setattr(producer._producer._metadata, "topic_id", lambda _: uuid.UUID(int=0))
-    assert producer.topic_id(INTERACTIONS) == made, "only another id says that it was made anew"
+    assert producer.topic_id(INTERACTIONS) == made, "only another id says that it was recreated"
     another = uuid.uuid4()
     monkeypatch.setattr(producer._producer._metadata, "topic_id", lambda _: another)
     assert producer.topic_id(INTERACTIONS) == str(another)

@@ -1,4 +1,4 @@
-"""Topics that are made, compared, lost and made anew, and how consumers and their lag follow."""
+"""Topics that are made, compared, lost and recreated, and how consumers and their lag follow."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ from slipstream.contracts.positions import Source
 from slipstream.contracts.topics import ALERTS, CATALOG, INTERACTIONS, TOPICS
 from tests.integration.reading import patient, told_standing
 from tests.integration.records import outgoing, published
-from tests.topics import make_topics_anew
+from tests.topics import recreate_topics
 
 
 def items(numbers: range) -> list[OutgoingRecord]:
@@ -125,7 +125,7 @@ def test_a_session_timeout_that_the_broker_refuses_is_said_in_one_sentence(
 
 
 # To a producer that knew the old topic, the embedded broker acknowledges records of the new one
-# that nobody finds there.
+# that is not there.
 @pytest.mark.servers("real")
 async def test_one_topic_made_anew_under_load_on_another_loses_nothing_of_either(
     broker: KafkaSettings, namespace: str, monkeypatch: pytest.MonkeyPatch
@@ -148,8 +148,7 @@ async def test_one_topic_made_anew_under_load_on_another_loses_nothing_of_either
 
     def read() -> None:
         batch = consumer.poll(0.1)
-        # The product's loop would begin anew with another consumer, where two looks in a row had no
-        # answer.
+        # The product's loop would take another consumer, where two looks in a row had no answer.
         with suppress(BrokerUnavailableError):
             watch.update()
         for message in batch.messages:
@@ -175,12 +174,12 @@ async def test_one_topic_made_anew_under_load_on_another_loses_nothing_of_either
     await published(entries, items(range(20)))
     await until(CATALOG.name, {f"i{n}" for n in range(20)})
     sent = 0
-    anew = asyncio.create_task(asyncio.to_thread(make_topics_anew, broker, catalog))
-    while not anew.done() or sent < 400:
+    recreating = asyncio.create_task(asyncio.to_thread(recreate_topics, broker, catalog))
+    while not recreating.done() or sent < 400:
         await published(producer, outgoing(range(sent, sent + 10), users=5))
         sent += 10
         await asyncio.sleep(0.02)
-    await anew
+    await recreating
     await published(entries, items(range(20, 30)))
     await until(INTERACTIONS.name, {f"e{n}" for n in range(sent)})
     await until(CATALOG.name, {f"i{n}" for n in range(20, 30)})

@@ -64,7 +64,7 @@ def test_two_replicas_whose_clocks_differ(
 
 @st.composite
 def logs(draw: st.DrawFn) -> list[StreamCatalogRecord]:
-    """Records of one item, of a topic and of the one made anew after it."""
+    """Records of one item, of a topic and of the one recreated after it."""
     entries = []
     for topic in ("first", "second"):
         for offset in range(draw(st.integers(0, 6))):

@@ -215,7 +215,7 @@ def test_every_node_writes_its_files_anew(losses: Losses, namespace: str) -> Non
     assert files.written_at() is None
 
     def written() -> bool:
-        files.write_anew(1_000, 2_000)
+        files.rewrite(1_000, 2_000)
         return files.written_at() == 2_000
 
     until(written)

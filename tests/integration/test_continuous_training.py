@@ -75,7 +75,7 @@ def test_a_degraded_challenger_is_refused_a_better_one_promoted_and_rolled_back(
             )
             assert _answer(serving) == (first["model_version"], "i5")
 
-            # The shop is arranged anew, and who has seen that knows better what comes next.
+            # The shop is rearranged, and a model that has seen it predicts the next item better.
             weeks_later(3, visitors=60, stride=5)
             better = _trained(training)
             assert better["decision"] == "promoted", better

@@ -1,4 +1,4 @@
-"""A corrected file in the place of the one it corrects, beside two replicas of features."""
+"""A corrected file replaces the one it corrects, while two replicas of features run."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The doctor's look at the catalogue in Redis, beside the items of the events."""
+"""The doctor compares the catalogue in Redis with the items of the events."""
 
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import CatalogRecord

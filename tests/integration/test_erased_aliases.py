@@ -60,5 +60,5 @@ def test_backdated_aliases_to_an_erased_user_make_one_pass(
         assert 1 <= passes <= 3
         kept = run.lake.read(lake.INTERACTIONS, columns=["user_id"])["user_id"].to_pylist()
         state = run.store.visitor(USER)
-        # An alias that was made before the erasure and is read behind its cut links nobody.
+        # An alias that was made before the erasure and is read behind its cut links no visitor.
         assert len(kept) == (0 if before_the_cut else ALIASES) and state is None

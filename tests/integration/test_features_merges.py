@@ -61,8 +61,8 @@ def test_the_first_link_counts_and_none_closes_a_circle(store: OnlineStore) -> N
     assert linked.outcomes == {"merged": 2, "other": 1, "itself": 2, "known": 1, "invalid": 0}
     assert store.visitor("a") == store.visitor("c") == store.visitor("u")
     assert store.visitor("v").counts == store.visitor("b").counts == {"view": 1}
-    nobody = CatalogRecord(entity="identity", entity_id="b", attributes={}, timestamp=NOW)
-    assert store.link([StreamCatalogRecord("c:0", 9, nobody)]).outcomes["invalid"] == 1
+    incomplete = CatalogRecord(entity="identity", entity_id="b", attributes={}, timestamp=NOW)
+    assert store.link([StreamCatalogRecord("c:0", 9, incomplete)]).outcomes["invalid"] == 1
 
 
 def test_impressions_come_along_once_and_go_with_the_user(store: OnlineStore) -> None:

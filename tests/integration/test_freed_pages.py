@@ -1,4 +1,4 @@
-"""Bytes of deleted rows: the database gives them up, beside others who use it."""
+"""Bytes of deleted rows: the database gives them up while others use it."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def test_sqlite_holds_no_byte_of_a_deleted_row(tmp_path: Path) -> None:
     with db.begin() as connection:
         connection.execute(text("DELETE FROM t WHERE name LIKE 'a-%'"))
     assert [*files_with(["a-17"], tmp_path)]
-    assert overwrite_deleted(db, ["t"], 0).startswith("SQLite has written its file anew")
+    assert overwrite_deleted(db, ["t"], 0).startswith("SQLite has rewritten its file")
     assert [*files_with([f"a-{n}" for n in range(100, 500)], tmp_path)] == []
     assert [*files_with(["b-17"], tmp_path)]
     db.dispose()
@@ -76,11 +76,11 @@ def test_postgresql_rewrites_small_tables_and_vacuums_large_ones(
             return int(connection.execute(text("SELECT pg_relation_size('t')")).scalar_one())
 
     before = size()
-    assert "too large to be written anew" in overwrite_deleted(db, ["t"], before - 1)
+    assert "too large to be rewritten" in overwrite_deleted(db, ["t"], before - 1)
     with db.begin() as connection:
         connection.execute(text("INSERT INTO t SELECT 'a' || n FROM generate_series(1, 9999) n"))
         connection.execute(text("DELETE FROM t"))
-    assert "has written the tables anew" in overwrite_deleted(db, ["t"], 2**30)
+    assert "has rewritten the tables" in overwrite_deleted(db, ["t"], 2**30)
     assert size() == 0 < before
     with db.begin() as connection:
         connection.execute(text("CREATE ROLE guest_of_tables"))

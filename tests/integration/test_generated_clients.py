@@ -80,7 +80,7 @@ def documents(tmp_path: Path) -> list[Path]:
 
 @needs_environment("openapi")
 def test_python(shop: str, documents: list[Path], tmp_path: Path) -> None:
-    # Without its formatting, which needs programs that nobody looks at here.
+    # Without its formatting, which needs further programs.
     (tmp_path / "config.yml").write_text("post_hooks: []\n")
     for document in documents:
         told = _run(

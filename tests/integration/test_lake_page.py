@@ -39,7 +39,7 @@ assert (first.count_rows(), interactions.count_rows()) == (1, 5)
 
 @pytest.fixture
 def lake(lake_settings: LakeSettings, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a small lake, whose first row an older version wrote."""
+    """The folder of a small lake; an older version wrote its first row."""
     events = [
         {"event_type": "view", "timestamp": START - 1},
         {"event_type": "purchase", "user_id": "ada", "properties": '{"quantity": 4}'},
@@ -100,7 +100,7 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(lake: Path) -> None:
 
 
 def run(*arguments: str) -> str:
-    """What the environment's Python prints, in the time zone of nobody's lake."""
+    """What the environment's Python prints, in a time zone other than the lake's."""
     ended = subprocess.run(
         [python_of("lake"), *arguments],
         env={**os.environ, "TZ": "Asia/Tokyo"},

@@ -137,7 +137,7 @@ def test_late_records_that_were_read_before_their_visitor_was_marked_go_with_the
         send(run, event(USER, now))
         run.settle()
         asked_at = ask(run, settings)
-        # The pass has not begun, so nobody is marked yet.
+        # The pass has not begun, so no visitor is marked yet.
         send(
             run,
             slate(USER, now),
@@ -154,7 +154,7 @@ def test_late_records_that_were_read_before_their_visitor_was_marked_go_with_the
         assert run.lake.count(lake.INTERACTIONS) == 2
         user, device = run.store.visitor(USER), run.store.visitor(DEVICE)
         assert user is not None and user.counts == {"view": 1} and user.last_seen == asked_at + 1
-        assert device is not None and device.counts == {"view": 1}, "a late link links nobody"
+        assert device is not None and device.counts == {"view": 1}, "a late link has no effect"
         assert run.store._catalog._record("user", USER) is None
 
 

@@ -1,4 +1,4 @@
-"""Logs that lose records: each loss is told, and what takes its place is read and counts."""
+"""Logs that lose records: each loss is reported, and the records in their place count."""
 
 import asyncio
 from contextlib import ExitStack

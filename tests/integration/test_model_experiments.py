@@ -1,5 +1,5 @@
 """Experiments over models, from monitoring's table to serving's answers and back, on a real
-broker: a canary that returns by itself, and a shadow that nobody sees.
+broker: a canary that returns by itself, and a shadow that is never shown.
 """
 
 import time
@@ -44,7 +44,7 @@ def canary(training: TrainingStub) -> TrainingStub:
 
 
 def ask(serving: Serving, visitor: str) -> Any:
-    """The list of a visitor whose session the model knows."""
+    """The list of a visitor with a session that the model knows."""
     events = [{"item_id": "item-03"}, {"item_id": "item-04"}]
     body = {"anonymous_id": visitor, "events": events, "placement": "home", "n": 5}
     # All have the same session: a list that is kept would not ask the model again.

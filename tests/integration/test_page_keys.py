@@ -27,7 +27,7 @@ def store(redis_settings: RedisSettings, namespace: str) -> Iterator[OnlineStore
 
 
 def anonymous(name: str, number: int) -> StreamInteraction:
-    """A view by a visitor who is nobody's user yet."""
+    """A view by a visitor who belongs to no user yet."""
     source, offset, event = view(name, number)
     return StreamInteraction(source, offset, event.model_copy(update={"anonymous_id": name}))
 

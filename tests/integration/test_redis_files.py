@@ -1,4 +1,4 @@
-"""Files of Redis: written anew after an erasure, once, and by whichever replica looks."""
+"""Files of Redis: rewritten once after an erasure, by whichever replica looks."""
 
 from pathlib import Path
 
@@ -22,23 +22,23 @@ def test_deleted_keys_leave_the_files_when_these_are_written_anew(
     assert [*files_with(["erased-7f3a9c51"], tmp_path)] and one.written_at() is None
 
     def written(by: RedisFiles, since_ms: int, now_ms: int) -> bool:
-        by.write_anew(since_ms, now_ms)
+        by.rewrite(since_ms, now_ms)
         return by.written_at() is not None
 
-    one.write_anew(1_000, 1_005)
+    one.rewrite(1_000, 1_005)
     until(lambda: written(other, 1_000, 9_999))
     assert one.written_at() == 1_005, "it is begun once"
     assert [*files_with(["erased-7f3a9c51"], tmp_path)] == []
-    one.write_anew(1_003, 2_000)
+    one.rewrite(1_003, 2_000)
     assert one.written_at() == 1_005, "nothing was erased since"
 
-    one.write_anew(2_000, 2_001)
+    one.rewrite(2_000, 2_001)
     server.kill()  # What was begun may not have ended.
     server.start()
     until(lambda: bool(client.ping()))
 
     def begun_again() -> bool:
-        one.write_anew(2_000, 2_050)
+        one.rewrite(2_000, 2_050)
         return one.written_at() == 2_050
 
     until(begun_again)
@@ -52,7 +52,7 @@ def test_a_redis_that_refuses_is_left_alone(own_redis: OwnRedis) -> None:
     client.acl_setuser("default", commands=["-bgrewriteaof"], reset=False, enabled=True)
     files = RedisFiles(settings, "shop")
     for _ in range(2):
-        files.write_anew(1_000, 1_005)
+        files.rewrite(1_000, 1_005)
     assert files.written_at() is None
     files.close()
     client.close()

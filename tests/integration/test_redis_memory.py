@@ -1,4 +1,4 @@
-"""A Redis that would evict keys is refused, and the memory of any other is told."""
+"""A Redis that would evict keys is refused, and the memory of any other is reported."""
 
 import threading
 from pathlib import Path

@@ -56,7 +56,7 @@ def test_a_restore_goes_by_the_ledger_of_erasures_and_not_by_clocks(
     other = place("other")
     restored = other.run("restore", str(backup), "--json", str(tmp_path / "report.json"))
     assert restored.exit_code == 0, restored.output
-    assert other.visitors() == ["bo", "phone-of-cleo"], "nothing has told of the phone"
+    assert other.visitors() == ["bo", "phone-of-cleo"], "no record links the phone"
 
     known = {it: ErasureLedger(other.db, 0).find(it) for it in ("e-before", "e-since", "e-waits")}
     times = {it: (entry.asked_at, bool(entry.deleted_at)) for it, entry in known.items() if entry}

@@ -166,7 +166,7 @@ def test_processes_end_with_the_one_that_started_them(serving: Child) -> None:
 
 
 def _refuses(child: Child) -> bool:
-    """Whether nobody listens. A thread of a process that has ended may hold its socket a little."""
+    """Whether no process listens. A thread of an ended process may hold its socket a little."""
     try:
         httpx.get(f"http://{child.address}/health/live", timeout=30)
     except httpx.ConnectError:

@@ -79,7 +79,7 @@ def log_of(folder: Path) -> str:
 
 
 def stop_between_transactions(pid: int, database: DatabaseSettings) -> None:
-    """Stop a process. In a transaction it would lock SQLite's file, and nobody could act."""
+    """Stop a process. In a transaction it would lock SQLite's file, and no instance could act."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         os.kill(pid, signal.SIGSTOP)

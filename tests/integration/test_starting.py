@@ -1,4 +1,4 @@
-"""Services whose servers are away when they start."""
+"""Services start while their servers are unavailable."""
 
 import asyncio
 import importlib

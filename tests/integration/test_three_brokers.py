@@ -25,7 +25,7 @@ from tests.integration.reading import count, read_until
 from tests.integration.records import outgoing
 from tests.integration.test_broker_topics import items
 from tests.integration.test_ingestion import AUTH, ingestion, track
-from tests.topics import make_topics_anew
+from tests.topics import recreate_topics
 
 pytestmark = [pytest.mark.servers("real"), pytest.mark.timeout(900)]
 
@@ -41,8 +41,10 @@ def read_on(
     done: Callable[[], bool],
     group: str | None = "g",
 ) -> None:
-    """Read and commit until `done`; notes the ids that came. As a service's worker does, it begins
-    anew after an answer that did not come. Fails after `LIMIT_S` without a record.
+    """Read and commit until `done`; notes the ids that came.
+
+    As a service's worker does, it starts over after an answer that did not come. Fails after
+    `LIMIT_S` without a record.
     """
     watch = ConsumerWatch(Metrics("test"))
     deadline = time.monotonic() + LIMIT_S
@@ -133,7 +135,7 @@ def test_topics_of_three_replicas_need_two_in_sync_and_never_an_unclean_leader(
                 ("unclean.leader.election.enable", "true", "false"),
             )
         ),
-    ], "what was made before is told, and what was made just now is as it is wanted"
+    ], "topics made before are reported, and those made just now are as requested"
 
 
 async def test_keys_of_a_compacted_topic_stay_in_their_partitions_when_some_are_added(
@@ -273,17 +275,17 @@ async def test_a_topic_that_is_deleted_and_made_anew_is_read_from_its_beginning(
             read_until, reader, lambda b: count(b) >= 100, LIMIT_S
         ):
             reader.commit(batch.next_offsets)
-    await asyncio.to_thread(make_topics_anew, settings, namespace)
+    await asyncio.to_thread(recreate_topics, settings, namespace)
     producer.close()
     producer = await asyncio.to_thread(Producer, settings, namespace)
     await producer.publish(outgoing(range(100, 150), users=50))
     producer.close()
     expected = {f"e{number}" for number in range(100, 150)}
-    anew = topic_ids(settings, [name])[name]
+    recreated = topic_ids(settings, [name])[name]
     for reader in readers:
         # A rebalance has records read again.
         batches = await asyncio.to_thread(read_until, reader, lambda b: ids(b) >= expected, LIMIT_S)
         assert ids(batches) == expected
-        assert {m.source.topic_id for b in batches for m in b.messages} == {anew}
+        assert {m.source.topic_id for b in batches for m in b.messages} == {recreated}
         assert reader.faults() == [], "no record was lost: the topic is another one"
         reader.close()

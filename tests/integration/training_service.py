@@ -37,7 +37,7 @@ def make_settings(
 ) -> Settings:
     shutil.copy(
         mlflow_template, tmp_path / "mlflow.db"
-    )  # where the service keeps it: beside the metadata
+    )  # where the service keeps it: next to the metadata
 
     def make(**training: Any) -> TrainingSettings:
         return TrainingSettings(

@@ -16,7 +16,7 @@ from tests.manifests.installations import INSTALLATIONS, OVERLAYS, built
 # Groups of the kinds that a cluster with KEDA knows; others are validated by their schemas alone.
 KNOWN_GROUPS: Final = ("", "apps", "autoscaling", "batch", "networking.k8s.io", "policy", "keda.sh")
 NAMESPACE: Final = "slipstream-manifests"
-# With this label, the API server warns of a workload whose pods PodSecurity would refuse.
+# With this label, the API server warns of a workload with pods that PodSecurity would refuse.
 WARN: Final = "pod-security.kubernetes.io/warn"
 
 
@@ -29,7 +29,7 @@ WARN: Final = "pod-security.kubernetes.io/warn"
 @click.option(
     "--kubectl",
     default="",
-    help="Command of a kubectl whose cluster has a dry run of every object of Kubernetes and KEDA.",
+    help="Command of a kubectl; its cluster has a dry run of every object of Kubernetes and KEDA.",
 )
 def manifests(validator: Path | None, kubectl: str) -> None:
     """Build all manifests, validate them, and show how many objects there are."""

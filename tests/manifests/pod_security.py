@@ -37,7 +37,7 @@ def _faults_of_pod(pod: dict[str, Any]) -> Iterator[str]:
 
 
 def context_faults(shared: dict[str, Any], own: dict[str, Any]) -> Iterator[str]:
-    """Faults of a container's security context beside that of its pod, which it overrides."""
+    """Faults of a container's security context, which overrides that of its pod."""
     context = shared | own
     if context.get("runAsNonRoot") is not True or context.get("runAsUser") == 0:
         yield "may run as root"

@@ -18,8 +18,9 @@ from slipstream.stores.migrations import migrate
 
 
 class Reader(NamedTuple):
-    """A service that reads. `record` makes a record of a name that nobody used before; `has_read`
-    says whether it had effect.
+    """A service that reads.
+
+    `record` makes a record of an unused name; `has_read` says whether it had effect.
     """
 
     service: str
@@ -45,7 +46,7 @@ def features(url: str) -> Reader:
 
 
 def serving(url: str) -> Reader:
-    """A new item of the catalogue is known. Its reader has no group, and begins anew each time."""
+    """A new item of the catalogue is known. Its reader has no group, and starts over each time."""
 
     def record(name: str) -> OutgoingRecord:
         return OutgoingRecord(

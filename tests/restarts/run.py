@@ -90,8 +90,9 @@ def _spread(took: list[float | None]) -> str:
 def run(
     case: Case, directory: Path, servers: Servers, progress: Callable[[str], None] = lambda _: None
 ) -> Result:
-    """Do it, on servers in `directory`. `progress` is told each restart. All is stopped when this
-    returns.
+    """Run the case on servers in `directory`, and stop everything at the end.
+
+    `progress` is called at each restart.
     """
     result = Result(case)
     with _bed(servers, directory, case) as (bed, proxy):
@@ -216,7 +217,7 @@ def _environment(
         "SLIPSTREAM_LAKE__URI": str(directory / "lake"),
         "SLIPSTREAM_ARTIFACTS__DIRECTORY": str(directory / "models"),
         "SLIPSTREAM_SERVING__CACHE_DIR": str(directory / "serving"),
-        # Nobody tells serving where training listens.
+        # Serving has no address of training.
         "SLIPSTREAM_SERVING__REQUIRE_MODEL": "false",
         # Alerts wait in a table, where it is seen that they came.
         "SLIPSTREAM_TRAINING__COOLDOWN_MINUTES": "1000",

@@ -345,7 +345,7 @@ class BackfillReport:
 def backfill(
     settings: FeaturesSettings, request: BackfillRequest, progress: Progress
 ) -> BackfillReport:
-    """Run a backfill at the newest version of the lake, also beside running services.
+    """Run a backfill at the newest version of the lake, also while services run.
 
     It can be broken off and run again. Raises `LakeUnavailableError`, `StoreUnavailableError`, and
     `OutputError` when the output folder holds other files.
@@ -395,7 +395,7 @@ def backfill(
 def _manifest(
     report: BackfillReport, request: BackfillRequest, attributes: Sequence[str]
 ) -> dict[str, object]:
-    """The description that lies beside training rows: source, window, and columns by type."""
+    """The description of training rows: source, window, and columns by type."""
     return {
         "engine": report.engine,
         "lake_version": report.lake_version,

@@ -60,7 +60,7 @@ class Buckets:
         self._writers: dict[int, Any] = {}
 
     def add(self, batch: pa.RecordBatch, numbers: NDArray[np.int64]) -> None:
-        """Put each row into the bucket whose number stands at its index."""
+        """Put each row into the bucket with the number at its index."""
         order = np.argsort(numbers, kind="stable")
         ordered = batch.take(pa.array(order))
         starts = np.searchsorted(numbers[order], np.arange(self.buckets + 1))
@@ -142,7 +142,7 @@ class LocalEngine:
         self._visitor_rows = buckets_for("visitor-rows", visitor_schema(self._catalog.attributes))
         self._item_rows = buckets_for("item-rows", item_schema())
         self._buckets = buckets
-        # Users whom links name and of whom no record has come yet.
+        # Users that links name and that have no record yet.
         self._linked = set(self._catalog.merged.values())
 
     def run(self, sinks: Sinks, files: TrainingFiles | None, asked: RowFilter) -> None:

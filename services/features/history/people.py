@@ -79,14 +79,14 @@ def is_request(record: CatalogRecord) -> bool:
 def is_due(request: StreamCatalogRecord, committed: Mapping[str, int]) -> bool:
     """Whether both stores hold everything from before the cut, and the request itself.
 
-    A topic that was made anew since has nothing left from before the cut.
+    A topic that was recreated since holds nothing from before the cut.
     """
     request_end = {request.source: request.offset + 1}
     return has_passed(committed, {**request.record.cut, "": request_end})
 
 
 def erased_people(entries: Iterable[StreamCatalogRecord]) -> list[ErasedPerson]:
-    """The people whose erasure is asked for among these entries, which hold all their links."""
+    """The people whose erasure these entries request. The entries hold all their links."""
     entries = list(entries)
     links = [entry for entry in entries if entry.record.entity == "identity"]
     requests = [entry for entry in entries if is_request(entry.record)]
@@ -152,7 +152,7 @@ def delete_rows(lake: Lake, people: Sequence[ErasedPerson], hold: Hold) -> dict[
 
 
 def erase_waiting(lake: Lake) -> None:
-    """Delete the rows of all people whose erasure waits, so that nobody reads them again.
+    """Delete the rows of all people with a pending erasure, so that they are not read again.
 
     The requests stay: rows may still come from before their cuts.
     """
@@ -193,7 +193,7 @@ def links_in(entry: StreamCatalogRecord) -> tuple[Link, ...]:
 
 
 def names_of(record: CatalogRecord) -> set[str]:
-    """The visitors whom a record about people is about."""
+    """The visitors that a record about people concerns."""
     target = linked_user(record.attributes) if record.entity == "identity" else None
     return {record.entity_id} if target is None else {record.entity_id, target}
 

@@ -110,7 +110,7 @@ def rebuilt_visitor(
 
 
 def linked_visitor(catalog: CatalogHistory, user_id: str) -> RebuiltVisitor:
-    """The state of a user without a record, to whom other visitors are linked."""
+    """The state of a user without a record that other visitors are linked to."""
     last = max(link.timestamp for link in catalog.links_to(user_id))
     state = VisitorState(is_user=True)
     return RebuiltVisitor(user_id, state, catalog.members(user_id), last, catalog.unproven(user_id))

@@ -58,7 +58,7 @@ _NO_REVISION: Final = bytes(layout.REVISION_BYTES)
 
 
 def visitor_state(broadcast: Any, frame: "pd.DataFrame") -> "pd.DataFrame":
-    """The encoded state of the visitor whose records these are."""
+    """The encoded state of these records' visitor."""
     catalog: CatalogHistory = broadcast.value
     visitor, _ = rebuilt_visitor(catalog, frame["visitor"].iloc[0], _records(frame))
     return _frame(
@@ -83,7 +83,7 @@ def visitor_pairs(broadcast: Any, frame: "pd.DataFrame") -> "pd.DataFrame":
 def item_state(
     half_lives_ms: Sequence[float], events: "pd.DataFrame", pairs: "pd.DataFrame"
 ) -> "pd.DataFrame":
-    """The encoded state of the item whose records and pairs these are, with its demand."""
+    """The encoded state of these records' and pairs' item, with its demand."""
     records = _records(events)
     item_id: str = events["item_id"].iloc[0]
     rows = zip(*(pairs[name].tolist() for name in _PAIR_COLUMNS), strict=True)
@@ -97,7 +97,7 @@ def item_state(
 def visitor_rows(
     broadcast: Any, since_ms: int | None, until_ms: int | None, frame: "pd.DataFrame"
 ) -> "pd.DataFrame":
-    """The visitor halves of training rows, of the visitor whose records these are."""
+    """The visitor halves of training rows, of these records' visitor."""
     catalog: CatalogHistory = broadcast.value
     asked = training_rows.rows_between(since_ms, until_ms)
     rows = training_rows.visitor_rows(
@@ -111,7 +111,7 @@ def visitor_rows(
 
 
 def item_rows(since_ms: int | None, until_ms: int | None, frame: "pd.DataFrame") -> "pd.DataFrame":
-    """The item halves of training rows, of the item whose records these are."""
+    """The item halves of training rows, of these records' item."""
     return as_batch(
         training_rows.item_rows(_records(frame), training_rows.rows_between(since_ms, until_ms)),
         item_schema(),

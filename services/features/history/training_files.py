@@ -104,7 +104,7 @@ class TrainingFiles:
             writer.close()
 
     def complete(self, manifest: dict[str, Any]) -> None:
-        """Replace the old files by the new ones, with `manifest` beside them."""
+        """Replace the old files with the new ones, including `manifest`."""
         (self.writing / MANIFEST).write_text(
             json.dumps(manifest, indent=2) + "\n", encoding="utf-8"
         )

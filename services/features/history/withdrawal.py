@@ -95,7 +95,7 @@ def withdraw(
 ) -> int:
     """Delete rows from the lake; returns their number.
 
-    It is safe beside writers, and to repeat after it was broken off.
+    It is safe while others write, and safe to repeat after an interruption.
 
     Args:
         lake: The lake.
@@ -116,13 +116,13 @@ def withdraw(
 def empty_states(
     settings: FeaturesSettings, visitors: Collection[str], items: Collection[str]
 ) -> int:
-    """Empty the states of visitors and items of whom the lake has nothing any more.
+    """Empty the states of visitors and items without rows in the lake.
 
     A backfill replaces states by what history has, and does not come to those without history.
 
     Args:
         settings: Settings of the stores.
-        visitors: Visitors whose events were withdrawn.
+        visitors: Visitors with withdrawn events.
         items: Items that these were about.
 
     Returns:

@@ -46,9 +46,9 @@ async def export_user(
 def erasure(
     request: Request, erasure_id: Annotated[str, Path(min_length=1, max_length=64)]
 ) -> ErasureState:
-    """An erasure by its id: waiting, or done when, and what is left of it. It names nobody.
+    """State of an erasure by its id: pending, or done with its time, and what is left to erase.
 
-    One that was just asked for is not found until features has read it.
+    It names no person. A new erasure is not found until features has read its request.
     """
     receipts: Receipts = request.app.state.receipts
     try:

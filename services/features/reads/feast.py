@@ -142,7 +142,7 @@ def _date(day: int) -> str:
     return (date(1970, 1, 1) + timedelta(day)).isoformat()
 
 
-# Feature lists whose plans are cached.
+# Feature lists with cached plans.
 _PLANS_KEPT: Final = 512
 # Minutes from UTC: UTC-12 to UTC+14.
 OFFSETS: Final = range(-12 * 60, 14 * 60 + 1)

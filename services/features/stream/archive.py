@@ -96,7 +96,7 @@ class Archive:
         return positions
 
     def add(self, batch: Batch) -> None:
-        """Take a batch whose other effects have happened."""
+        """Take a batch after its other effects."""
         portion = self._filling
         if not portion.next_offsets:
             portion.since = time.monotonic()
@@ -115,7 +115,7 @@ class Archive:
     def step(self) -> Mapping[Source, int]:
         """Begin to write what is due, without waiting for it.
 
-        Returns the next offsets of sources whose rows have reached the lake since the last step.
+        Returns the next offsets of sources with rows that reached the lake since the last step.
         """
         now = time.monotonic()
         if self._job is None:
@@ -136,7 +136,7 @@ class Archive:
     def drain(self, timeout_s: float) -> Mapping[Source, int]:
         """Write everything now, and give up on a failure or after `timeout_s`.
 
-        Returns the next offsets of sources whose rows have reached the lake.
+        Returns the next offsets of sources with rows that have reached the lake.
         """
         deadline = time.monotonic() + timeout_s
         reached: NextOffsets = {}

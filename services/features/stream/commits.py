@@ -35,7 +35,7 @@ _LAST_WAIT_S: Final = 3.0
 
 @dataclass(slots=True)
 class _Question:
-    """Offsets whose durability Redis is asked about, since when, and the answer to come."""
+    """Offsets that wait for Redis' confirmation of durability, since when, and the answer."""
 
     offsets: dict[Source, int]
     since: float
@@ -75,14 +75,14 @@ class DurableCommits:
         self._question: _Question | None = None
 
     def add(self, offsets: Mapping[Source, int]) -> None:
-        """Take the next offsets of sources whose rows before them have reached the lake."""
+        """Take the next offsets of sources; all rows before these have reached the lake."""
         self._waiting.append((self._clock() + self._durable_after_s, offsets))
 
     def commit_due(self, consumer: Consumer) -> bool:
         """Commit the offsets that have waited for long enough and are durable.
 
-        Returns False, without a commit, when Redis has lost their effects or is away: what was read
-        since the last commit must then be read again.
+        Returns False, without a commit, when Redis has lost their effects or is unavailable: the
+        records since the last commit must then be read again.
         """
         if self._question is None:
             self._ask(self._due(self._clock()))

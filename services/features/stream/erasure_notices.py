@@ -1,4 +1,4 @@
-"""Notices of erasures: other services are told of them, and Redis to write its files anew."""
+"""Notices of erasures to other services, and requests that Redis rewrite its files."""
 
 import asyncio
 import threading
@@ -23,7 +23,7 @@ _VISITORS: Final = 1_000
 
 
 def notices(people: Sequence[ErasedPerson]) -> list[OutgoingRecord]:
-    """The records that tell whom these erasures take, up to where."""
+    """The records that list the visitors of these erasures, and their cuts."""
     outgoing = []
     for person in people:
         request = person.request.record
@@ -44,16 +44,16 @@ def notices(people: Sequence[ErasedPerson]) -> list[OutgoingRecord]:
 
 
 def tell(producer: Producer, people: Sequence[ErasedPerson]) -> None:
-    """Tell other services whom these erasures take. Raises `BrokerUnavailableError`."""
+    """Send other services the visitors of these erasures. Raises `BrokerUnavailableError`."""
     asyncio.run(producer.publish(notices(people)))
 
 
 def keep_redis_files(files: RedisFiles, lake: Lake, every_s: float, stop: threading.Event) -> None:
-    """Have Redis write its files anew after erasures, until `stop` is set.
+    """Have Redis rewrite its files after erasures, until `stop` is set.
 
     Args:
         files: Redis' files.
-        lake: The lake, whose receipts say when the last erasure was.
+        lake: The lake; its receipts hold the time of the last erasure.
         every_s: The interval of looks.
         stop: Ends the loop.
     """
@@ -65,6 +65,6 @@ def keep_redis_files(files: RedisFiles, lake: Lake, every_s: float, stop: thread
             if version != seen:
                 newest, seen = newest_erasure(lake), version
             if newest:
-                files.write_anew(newest, now_ms())
+                files.rewrite(newest, now_ms())
         except (LakeUnavailableError, StoreUnavailableError) as error:
-            log.warning("files of Redis wait to be written anew", reason=str(error))
+            log.warning("files of Redis wait to be rewritten", reason=str(error))

@@ -84,7 +84,7 @@ class ErasureMarking:
 
     @property
     def marked(self) -> set[Position]:
-        """The requests whose visitors are marked."""
+        """The requests with marked visitors."""
         return set(self._marked)
 
     def mark(self, people: Sequence[ErasedPerson]) -> bool:
@@ -162,9 +162,9 @@ log = get_logger(__name__)
 
 # Attempts to put back what visitors did after the cut, while the lake is behind the online store.
 _RESTORES: Final = 30
-# Rows from behind a cut were received at most this long before it was asked for.
+# Rows from behind a cut were received at most this long before the erasure was requested.
 _RECEIVED_BEFORE_MS: Final = 7 * DAY_MS
-# Pause until the next look at an erasure whose visitors are marked, in seconds.
+# Pause until the next look at an erasure with marked visitors, in seconds.
 _MARKED_PAUSE_S: Final = 1.0
 
 
@@ -274,7 +274,7 @@ class LakeErasures:
         return done
 
     def _people(self, due: set[Position]) -> tuple[list[StreamCatalogRecord], list[ErasedPerson]]:
-        """The entries around the erasures that are due, and whom these erase."""
+        """The entries around the due erasures, and the people that these erase."""
         entries = entries_around(self._lake, {self._waiting[at].record.entity_id for at in due})
         people = [
             self._marking.with_time(person)
@@ -355,7 +355,7 @@ class LakeErasures:
         entries: Sequence[StreamCatalogRecord],
         committed: Mapping[str, int],
     ) -> list[ErasedPerson]:
-        """The people of whom the online store has what the lake still has.
+        """The people with everything in the online store that the lake still has.
 
         An event or a link from behind the cut may have been read before the erasure was, and was
         dropped with it.
@@ -397,7 +397,7 @@ class LakeErasures:
         ]
         self._store.erasures.forget(sorted(names - others))
         self._store.put_catalog([entry for entry in left if entry.record.entity == "user"])
-        self._store.erasures.settle()  # Nobody does this again once the request is deleted.
+        self._store.erasures.settle()  # This is not repeated once the request is deleted.
         done = []
         for person in people:
             attempts = self._attempts[person.position] = self._attempts.get(person.position, 0) + 1

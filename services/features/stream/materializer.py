@@ -292,8 +292,8 @@ class Materializer:
     def _take(self, batch: Batch, consumer: Consumer, stop: threading.Event) -> None:
         """Let a batch take effect online, and hand its rows to the archive.
 
-        While a store is away this waits, then has the consumer read again from the last commit:
-        the store may have lost its last writes.
+        While a store is unavailable this waits, then has the consumer read again from the last
+        commit: the store may have lost its last writes.
         """
         try:
             batch = self._lineages.named(batch, consumer)
@@ -357,7 +357,7 @@ class Materializer:
     def _verify(self, consumer: Consumer) -> None:
         """Look whether Redis has lost writes, now and then: also of partitions where nothing comes.
 
-        The next batch looks for itself, so a Redis that is away is none of this one's business.
+        An unavailable Redis is ignored; the next batch checks.
         """
         if time.monotonic() < self._verify_at:
             return

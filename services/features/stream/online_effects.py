@@ -69,7 +69,7 @@ class FeatureAnnouncer:
     ) -> None:
         """Send the features of changed visitors as of each one's last event.
 
-        Above the rate a random sample is sent. Nobody waits for the broker.
+        Above the rate a random sample is sent. The call does not wait for the broker.
 
         Args:
             visitors: The changed states by user id.
@@ -108,7 +108,7 @@ class PeopleChanges:
     """Changes that links and erasures made online.
 
     `visitors` holds the changed states by user id; `links` counts links by outcome, `erasures` the
-    users that were erased. `without_effect` has the positions of pages' links that linked nobody.
+    users that were erased. `without_effect` has the positions of pages' links without effect.
     """
 
     visitors: dict[str, VisitorState] = field(default_factory=dict)
@@ -128,7 +128,7 @@ def placed(messages: Sequence[Message[Any]], ends: Callable[[], Cut]) -> list[Me
     Ingestion gives it. A request that was pushed, or sent by an older version, gets the ends of the
     topics at this moment.
     """
-    ends = cache(ends)  # They are asked for once.
+    ends = cache(ends)  # One call serves all messages.
     return [
         replace(message, record=message.record.model_copy(update={"cut": ends()}))
         if isinstance(message.record, CatalogRecord)

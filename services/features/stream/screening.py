@@ -143,7 +143,7 @@ Positions = Mapping[str, Collection[Position]]
 # events: no producer tries for longer, and an id may be used again once ingestion has forgotten it.
 OVERTAKEN_MS: Final = 600_000
 # Offsets between them within which they are one event whatever their arrivals say: these are of two
-# machines, whose clocks may differ by hours.
+# machines with clocks that may differ by hours.
 OVERTAKEN_OFFSETS: Final = 1_000
 # Marked copies in memory from which on those too old for `OVERTAKEN_MS` are forgotten.
 _MANY: Final = 100_000

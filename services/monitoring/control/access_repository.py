@@ -180,7 +180,7 @@ class AccessKeyBook:
         return changed
 
     def unpublished(self) -> list[AccessKey]:
-        """Keys whose present state is not on the topic yet.
+        """Keys with a state that is not on the topic yet.
 
         A row that can't be read is logged and left out, so that it holds up no other key.
         """

@@ -48,7 +48,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 _Z: Final = 3.29
-# Share of a canary's slates whose model is not at hand, from which it does not do its part.
+# Share of a canary's slates with an absent model, from which the canary does not do its part.
 _MOST_ABSENT: Final = 0.5
 
 

@@ -40,7 +40,7 @@ class Tables(NamedTuple):
 
 
 def record_tables(metadata: MetaData, kind: str, content: str) -> Tables:
-    """The tables of a kind of records, such as `placement`, whose column `content` is JSON."""
+    """The tables of a kind of records, such as `placement`. Their column `content` is JSON."""
 
     def columns() -> list[Column[Any]]:
         return [
@@ -73,7 +73,7 @@ log = get_logger(__name__)
 
 
 class NamedRecord(Protocol):
-    """The fields of every such record, beside its content."""
+    """The fields of every such record, apart from its content."""
 
     @property
     def name(self) -> str:
@@ -207,7 +207,7 @@ class RecordTable(Generic[RecordT, ContentT]):
         return changed
 
     def unpublished(self) -> list[RecordT]:
-        """Records whose present state is not on the topic yet, deleted ones too.
+        """Records with a state that is not on the topic yet, deleted ones too.
 
         A row that can't be read is logged and left out, so that it holds up no other one.
         """

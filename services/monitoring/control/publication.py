@@ -43,7 +43,7 @@ class Publishable(Protocol):
 
 class StatePublisher:
     """Publishes states that changed, and all of them where the topic is seen for the first time or
-    was made anew.
+    was recreated.
 
     `run` is a worker's target. The other methods may be called from any thread.
     """

@@ -22,7 +22,7 @@ from services.monitoring.slate_tables import responses, shadows, slates
 from slipstream.contracts.experiments import HOLDOUT, INTERLEAVED, Experiment
 
 _ROWS_AT_ONCE = 1_000
-# Most slates, the newest ones, whose latencies and overlaps are read.
+# Most slates, the newest ones, that latencies and overlaps are read from.
 NEWEST = 10_000
 
 

@@ -1,4 +1,4 @@
-"""Revision 0004 of monitoring's tables: erasures, and the visitors whom they take."""
+"""Revision 0004 of monitoring's tables: erasures, and the visitors that they remove."""
 
 from typing import Final
 

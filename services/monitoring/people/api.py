@@ -78,8 +78,8 @@ def erasure(
 ) -> ErasureReceipt:
     """The receipt of an erasure: place by place what is gone since when, or what it waits for.
 
-    202 until features has read the request. An id of the last day that nobody knows yet counts as
-    one on its way.
+    202 until features has read the request. An unknown id of the last day counts as one on its
+    way.
     """
     parts: PeopleParts = request.app.state.people
     state, entry = _state(parts.features, erasure_id), parts.ledger.find(erasure_id)

@@ -87,7 +87,7 @@ def _stores(state: ErasureState, erased_at: int) -> Iterator[ErasurePlace]:
         place="redis files",
         done=written,
         at=state.redis_written_at if written else None,
-        detail="" if written else "until Redis writes its append-only file or dump anew",
+        detail="" if written else "until Redis rewrites its append-only file or dump",
     )
     rows = ", ".join(f"{count} of {table}" for table, count in sorted(state.rows.items()))
     yield ErasurePlace(place="lake", done=True, at=erased_at, detail=f"rows deleted: {rows}")
@@ -112,7 +112,7 @@ def _tables(entry: ErasureEntry | None) -> ErasurePlace:
 
 
 def _topics(state: ErasureState, erased_at: int) -> Iterator[ErasurePlace]:
-    """The topics, and the dead letters: whose records leave by the time that a topic keeps them."""
+    """The topics and the dead letters. Their records leave when their topic's retention ends."""
     kept_ms = {topic.name: topic.retention_ms for topic in TOPICS}
     for name, of_letters in (("topics", False), ("dead letters", True)):
         left = [each for each in state.topics_left if (each == DEAD_LETTERS.name) == of_letters]

@@ -45,7 +45,7 @@ erasures: Final = Table(
     TABLES,
     Column("erasure_id", String, primary_key=True),
     Column("asked_at", BigInteger),
-    # When features told of all its visitors, and up to where they are erased.
+    # When features reported all its visitors, and up to where they are erased.
     Column("told_at", BigInteger),
     Column("cut", Text),
     Column("rows_deleted", BigInteger),
@@ -77,7 +77,7 @@ class ErasureEntry(NamedTuple):
 
     Attributes:
         erasure_id: Its id.
-        asked_at: When it was asked for; None where only features has told of it.
+        asked_at: Time of the request; None where only features has reported the erasure.
         rows_deleted: The rows that were deleted of its visitors.
         deleted_at: When they were deleted.
         overwritten_at: When the database had given up their bytes.
@@ -93,7 +93,7 @@ class ErasureEntry(NamedTuple):
 
 
 def keep_requests(db: Connection, requests: Iterable[tuple[CatalogRecord, str]]) -> None:
-    """Keep that these erasures were asked for, with an audit record each, once.
+    """Keep the requests of these erasures, with an audit record each, once.
 
     A request comes with the id of the REST request. The audit names who asked, and not whose
     erasure it is.
@@ -118,7 +118,7 @@ def keep_requests(db: Connection, requests: Iterable[tuple[CatalogRecord, str]])
 
 
 def keep_visitors(db: Connection, told: Iterable[ErasedVisitors], now_ms: int) -> None:
-    """Keep whom these erasures take until their rows are deleted, and mark them."""
+    """Keep the visitors of these erasures until their rows are deleted, and mark them."""
     for record in told:
         insert_new(db, erasures, [{"erasure_id": record.erasure_id}])
         mark = {"asked_at": record.asked_at, "slates_until": record.slates_until}
@@ -169,12 +169,12 @@ class ErasureLedger:
         return found
 
     def forget_marks(self, before_ms: int) -> None:
-        """Delete the marks of erasures that were asked for before a time (ms)."""
+        """Delete the marks of erasures that were requested before a time (ms)."""
         with self._engine.begin() as db:
             db.execute(delete(marks).where(marks.c.asked_at < before_ms))
 
     def waiting(self) -> dict[str, Cut]:
-        """The cuts of the erasures whose visitors still have rows, by the erasures' ids."""
+        """The cuts of erasures with rows left of their visitors, by the erasures' ids."""
         named = select(visitors.c.erasure_id).distinct()
         query = select(erasures.c.erasure_id, erasures.c.cut).where(
             erasures.c.told_at.is_not(None), erasures.c.erasure_id.in_(named)
@@ -220,7 +220,7 @@ class ErasureLedger:
 
         Args:
             requests: The requests.
-            done: The ids of erasures of which nothing more is told.
+            done: The ids of erasures that are reported no more.
             now_ms: The time.
         """
         with self._engine.begin() as db:

@@ -128,7 +128,7 @@ class RunFiles:
 
     def drop(self) -> None:
         """Delete everything; a run that is under way ends when it misses its job."""
-        self._store.delete(_JOB)  # first, or the rest would look like a run that nobody has begun
+        self._store.delete(_JOB)  # first, or the rest would look like a run that has not begun
         self._store.clear()
 
     def receive(self, job: Job, place: Path, lake: LakeSettings) -> Job:

@@ -27,7 +27,7 @@ class Job(BaseModel):
         lake: Settings of the lake.
         training: Settings of runs.
         output: Directory that the new bundle goes to.
-        checkpoints: Directory whose files outlive a kill, for the next attempt.
+        checkpoints: Directory of files that outlive a kill, for the next attempt.
         champion: Directory of the champion's bundle; None without a champion.
         champion_version: Version of that bundle.
         lake_version: Version of the interactions that an earlier attempt has read; None reads the

@@ -40,8 +40,8 @@ def ask(
     catalogue of the judgement, item id to place: `shown` of the answers has its places, and -1 for
     an item that is not in it (any more).
 
-    The time of an answer is processor time, of all threads of the process: a run gives way to the
-    services beside it, and how busy those are must not decide about a model.
+    The time of an answer is processor time, of all threads of the process: a run gives way to
+    services on the same machine, and their load must not decide about a model.
     """
     answers = predict(bundle, queries, _question, DEPTH, progress)
     places = np.array([*(index.get(item_id, -1) for item_id in bundle.item_ids), -1], np.int32)
@@ -132,7 +132,7 @@ def judge(
 
     Args:
         contestants: Bundles by name, `challenger` and `popularity` among them.
-        queries: Moments whose item is in the challenger's catalogue, that of the judgement.
+        queries: Moments with an item of the challenger's catalogue, that of the judgement.
         past: Events before the queries, in the same catalogue.
         seed: Seed of the bootstrap.
         progress: Gets the number of questions answered, of all contestants together.

@@ -158,7 +158,7 @@ def job_manifest(
     """The Job of a run.
 
     Args:
-        template: CronJob whose `jobTemplate` it is made from.
+        template: CronJob with the `jobTemplate` that it is made from.
         run_id: The run.
         uri: Where its files are.
         timeout_s: Seconds after which Kubernetes ends it.

@@ -1,6 +1,6 @@
 """Launcher: how the service has a run computed, and how that may end.
 
-`process.py` starts a process beside the service, `remote.py` leaves the run to another machine.
+`process.py` starts a child process of the service, `remote.py` leaves the run to another machine.
 Work that needs a server which is unavailable for a while is tried again.
 """
 

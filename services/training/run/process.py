@@ -20,7 +20,7 @@ _LISTEN_S = 0.1
 
 
 class ProcessLauncher:
-    """Launcher of processes beside the service. They end with it."""
+    """Launcher of child processes of the service. They end with it."""
 
     def __init__(self, log: LogSettings) -> None:
         self._log = log

@@ -93,7 +93,7 @@ class RemoteLauncher:
         give_up: Callable[[], bool],
         stop: threading.Event,
     ) -> TrainingResult:
-        """See `Launcher`. While the exchange or the starter is away, the run is waited for."""
+        """See `Launcher`. It waits while the exchange or the starter is unavailable."""
         files = self._exchange.of(job.version)
         begun, away, shown = False, False, dict[str, Any]()
         while not give_up():

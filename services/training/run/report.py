@@ -121,9 +121,9 @@ def line(values: Sequence[float | None], marked: int | None = None) -> Markup:
     parts = [
         Markup(
             '<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            '<text x="{beside}" y="{below:.1f}" class="end">{value:.4g}</text>'
+            '<text x="{label}" y="{below:.1f}" class="end">{value:.4g}</text>'
         ).format(
-            left=left, right=width, beside=left - 6, y=y(value), below=y(value) + 4, value=value
+            left=left, right=width, label=left - 6, y=y(value), below=y(value) + 4, value=value
         )
         for value in sorted({low, high})
     ]

@@ -133,8 +133,8 @@ def hold_out(
     """Hold out the last share of the events by time, without the champion's where enough is left.
 
     A champion has seen everything up to its last training run, and asking it about that would
-    flatter it. So the cut moves to just after that. Where so much is newer that both halves are
-    enough, it moves between these: then the challenger's validation is new to the champion, too,
+    flatter it. So the cut moves to just after that. Where both halves of the newer data suffice,
+    the cut moves between them: then the challenger's validation is new to the champion, too,
     and the champion's network can be trained further. Where too little is newer, the cut stays, and
     the two can't be compared.
 

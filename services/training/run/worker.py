@@ -84,10 +84,10 @@ def work(files: RunFiles, place: Path, carrier: "Carrier", lake: LakeSettings) -
 
 
 class Carrier:
-    """Thread that carries progress and checkpoints to the exchange, beside the training.
+    """Thread that carries progress and checkpoints to the exchange during training.
 
-    While the exchange is away, the run goes on, and its checkpoints follow later. It ends the
-    process once the job is gone: the run was cancelled.
+    While the exchange is unavailable, the run goes on, and its checkpoints follow later. It ends
+    the process once the job is gone: the run was cancelled.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ def _failed(files: RunFiles, run_id: str, reason: str) -> int:
 def _end_at_sigterm(last: Callable[[], None]) -> None:
     """End the process at SIGTERM, after a last call, whatever its main thread computes.
 
-    For process 1 of a container the system ignores a signal that nobody handles, and a handler of
+    For process 1 of a container the system ignores a signal without a handler, and a handler of
     Python's would wait for the end of a kernel.
     """
 

@@ -83,7 +83,7 @@ class PageTokens:
 
         Args:
             token: The token, as a page sent it; None where it sent none.
-            user_id: The user whom the page names.
+            user_id: The user that the page names.
             anonymous_id: The page's visitor, if it names one.
         """
         if token is None:

@@ -32,7 +32,7 @@ _EVENT_NAMES: Final[dict[str, str]] = {
     " invoicedate transactiondate date unixtime zeitstempel zeitpunkt zeit datum bestelldatum"
     " kaufdatum datumzeit horodatage datecommande fecha fechapedido"
     " fechahora dataora data dataordine tijd",
-    # Beside a column of days, see `time_of_day`.
+    # Together with a column of days, see `time_of_day`.
     "time_of_day": "timeofday",
     "value": "value revenue linetotal totalprice total amount umsatz betrag gesamtpreis summe"
     " montant importe importo",
@@ -76,7 +76,7 @@ def is_event_file(columns: Iterable[str], given: Mapping[str, str]) -> bool:
 def event_columns(columns: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
     """The field of each column of a file of events.
 
-    A `position` beside an order is that of the line in its order, not that in a slate.
+    In a file of orders, `position` is the line's place in its order, not in a slate.
 
     Args:
         columns: Names of the columns.
@@ -102,7 +102,7 @@ def event_columns(columns: Sequence[str], given: Mapping[str, str]) -> dict[str,
 
 
 def clock_column(columns: Iterable[str]) -> str | None:
-    """The column whose name says that it has times of day; None where there is none."""
+    """The column with a name for times of day; None where there is none."""
     return next((c for c in columns if token(c).replace("_", "") in _CLOCK_NAMES), None)
 
 
@@ -146,7 +146,7 @@ def recognise(
             continue
         field = found.get(column, column)
         if column not in found and field in found.values():
-            continue  # `title` beside a column that was mapped to it
+            continue  # `title`, where another column was mapped to it
         fields[column] = field
     return fields
 
@@ -166,7 +166,7 @@ def _listed(columns: Sequence[str]) -> str:
     return shown if len(columns) <= 30 else f"{shown} and {len(columns) - 30} more"
 
 
-# The choice for a type whose rows are left out.
+# The choice to leave out a type's rows.
 SKIP: Final = "skip"
 _TOKEN: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
@@ -224,7 +224,7 @@ TYPES: Final[dict[str, str]] = {
 
 
 def known_type(name: str) -> str | None:
-    """The type that a name means; None for a name that nobody knows."""
+    """The type that a name means; None for an unknown name."""
     return TYPES.get(token(name))
 
 

@@ -12,7 +12,7 @@ from slipstream.datasets.imports.sending import in_order
 from slipstream.datasets.imports.sources import ImportFileError
 from slipstream.datasets.imports.surveys import Export
 
-# Events of the earlier files whose ids are held, of about 200 bytes each.
+# Most ids of the earlier files' events that are held, of about 200 bytes each.
 MOST_EVENTS: Final = 2_000_000
 
 

@@ -173,7 +173,7 @@ def products(value: Any, group: Mapping[str, Any] | None = None, depth: int = 0)
 
     Args:
         value: A document, or a part of it.
-        group: The row of the group whose variants these are.
+        group: The row of these variants' group.
         depth: How deep the part lies; beyond 16 nothing is read.
     """
     if depth > _MOST_DEPTH:

@@ -46,7 +46,7 @@ def json_row(number: int, line: str) -> Row:
 
 
 def _flat(value: dict[str, Any]) -> dict[str, Any]:
-    """An object with its properties beside its own fields, as Segment's calls have them."""
+    """An object with its properties merged into its own fields, for Segment's calls."""
     properties = value.get("properties")
     if not isinstance(properties, dict):
         return value

@@ -20,7 +20,7 @@ import pyarrow.fs as pa_fs
 _COMPRESSIONS: Final = ((b"\x1f\x8b", "gzip"), (b"BZh", "bz2"), (b"\x28\xb5\x2f\xfd", "zstd"))
 _ZIP: Final = b"PK\x03\x04"
 _PARQUET: Final = b"PAR1"
-# Files of a folder that writers leave beside the data.
+# Prefixes of files that writers leave next to the data.
 _BESIDE_DATA: Final = ("_", ".")
 _MOST_FILES: Final = 10_000
 
@@ -137,7 +137,7 @@ def _only_member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     return members[0]
 
 
-# A longer line is no row of an export; nobody holds it in memory.
+# A longer line is no row of an export, and is not held in memory.
 MOST_CHARACTERS: Final = 2_000_000
 _CHUNK: Final = 1 << 20
 _BOMS: Final = (

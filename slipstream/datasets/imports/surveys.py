@@ -60,7 +60,7 @@ class Survey:
         rejected: Rows that can't be, by code.
         examples: The first rejections.
         types: Rows by our type; `unknown_types` by the file's own name.
-        without_type: Rows that name no type, where nobody chose one.
+        without_type: Rows that name no type, where none was chosen.
         refunds: Purchases with negative values.
         skipped: Rows of types that are left out.
         first, last: Least and greatest event time (ms).
@@ -89,7 +89,7 @@ class Survey:
         return RATE if self.has_ratings else PURCHASE if self.has_orders else VIEW
 
     def add_event(self, event: Event) -> None:
-        """Count an event, whose type may be open."""
+        """Count an event. Its type may be open."""
         self.sendable += 1
         self.visitors.add(event.visitor)
         properties = event.call["properties"]
@@ -217,7 +217,7 @@ def refuse_unmatched(exports: Iterable[Export], choices: Choices) -> None:
 
 
 def refuse_without_items(export: Export, survey: Survey) -> None:
-    """Refuse a file of events whose items stand in a column that is not known.
+    """Refuse a file of events if its column of items is unknown.
 
     Raises:
         ImportFileError: No row has an item, and some must have one.
@@ -247,7 +247,7 @@ def questions(export: Export, survey: Survey) -> list[str]:
         )
         first = survey.unknown_types.most_common(1)[0][0]
         asked.append(
-            f"`{column}` has types that nobody knows: {named}: "
+            f"`{column}` has unknown types: {named}: "
             f"--type '{first}=view', or another of ours, a name of your own, or skip?"
         )
     return asked

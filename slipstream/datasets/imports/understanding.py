@@ -136,7 +136,7 @@ def understand(
 
 
 def _clock(form: FileForm, rows: Sequence[Mapping[str, Any]], choices: Choices) -> dict[str, str]:
-    """The column of times of day beside one of days, as a choice of columns; else nothing."""
+    """The column of times of day in a file with a column of days, as a choice; else nothing."""
     column = clock_column(form.columns)
     if column is None or column in choices.columns or choices.time_format:
         return {}

@@ -1,6 +1,6 @@
-"""The program of a pod that sends events to ingestion, as SDKs do, until it is told to stop.
+"""The program of a pod that sends events to ingestion, as SDKs do, until it is stopped.
 
-It stands in a ConfigMap beside the fault tests' client, and runs in an image of the services.
+It stands in a ConfigMap with the fault tests' client, and runs in an image of the services.
 """
 
 import os

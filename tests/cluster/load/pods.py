@@ -68,7 +68,7 @@ class SentEvents:
 
     @property
     def failed(self) -> int:
-        """Requests that had to be sent again, but for those whose answer the client threw away."""
+        """Requests that had to be sent again, except those with an answer that was thrown away."""
         return self.figures["retried_requests"] - self.figures["answers_lost"]
 
 
@@ -148,7 +148,7 @@ def questions(
         tag: Of the image that it runs in.
         name: Of this load.
         rate: Requests a second; 0 for as many as are answered.
-        visitors: How many are asked for: u0, u1, ….
+        visitors: The number of visitors: u0, u1, ….
         threads: Requests under way at once, at most.
     """
     settings = {

@@ -1,4 +1,4 @@
-"""The program of a pod that asks serving for recommendations until it is told to stop.
+"""The program of a pod that asks serving for recommendations until it is stopped.
 
 No request is sent twice: each answer that is not a 200 is a failed one.
 """

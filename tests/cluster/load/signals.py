@@ -1,4 +1,4 @@
-"""Files by which a pod of load is told to stop, and hands over what it saw."""
+"""Files that stop a pod of load and hold what it saw."""
 
 import time
 from pathlib import Path

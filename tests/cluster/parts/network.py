@@ -21,7 +21,7 @@ TITLE = "5 NetworkPolicies: every arrow, and nothing else"
 SERVER_PORTS = {"kafka": 9092, "redis": 6379, "postgres": 5432}
 # The table's names of servers, and those of the overlay.
 SERVER_OF = {"kafka": "kafka", "redis": "redis", "database": "postgres"}
-# Sources beside the pods of the overlay: clients, and pods that nothing allows.
+# Sources in addition to the pods of the overlay: clients, and pods that nothing allows.
 CLIENT, STRANGER = "client", "stranger"
 CONNECT_S, ENFORCED_LIMIT_S = 2, 60.0
 Reached = dict[tuple[str, str], bool]

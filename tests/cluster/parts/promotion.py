@@ -21,7 +21,7 @@ QUESTIONS_PER_S, VISITORS = 150.0, 40
 PROMOTIONS = 4
 # Share of answers without a model, which name no version: on a busy node a read takes 100 ms.
 MOST_LATE = 0.01
-# Between two promotions each visitor is asked for several times by each model.
+# Between two promotions each model answers each visitor several times.
 PAUSE_S = 5.0
 
 
@@ -76,7 +76,7 @@ def judge_versions(part: Part, answers: Sequence[Answer], versions: tuple[str, s
     part.tell("answers by version", ", ".join(f"{v}: {n:,}" for v, n in sorted(counted.items())))
     part.tell("promotions", f"{PROMOTIONS}, of versions {versions[1]} and {versions[0]} in turn")
     part.tell("answers while both were in service", f"{mixed:,}")
-    part.tell("visitors whose lists differ", f"{len(telling)} of {VISITORS}")
+    part.tell("visitors with different lists", f"{len(telling)} of {VISITORS}")
     part.tell(
         "lists other than the named model's", f"{len(wrong)}, the other model's: {len(swapped)}"
     )
@@ -84,7 +84,7 @@ def judge_versions(part: Part, answers: Sequence[Answer], versions: tuple[str, s
     part.demand(late <= MOST_LATE * len(answered), f"trending items answered {late} requests")
     part.demand(not strange, f"answers that name neither version: {len(strange)}")
     part.demand(not wrong, f"{len(wrong)} answers are not the list of the model that they name")
-    part.demand(len(telling) > 0, "the two models give everybody the same list: nothing is shown")
+    part.demand(len(telling) > 0, "both models give all visitors the same list: nothing is shown")
     part.demand(mixed > 0, "the replicas never had different models while requests came")
 
 

@@ -1,4 +1,4 @@
-"""Part 6: what the pods used over all parts, beside what they ask for and are held to."""
+"""Part 6: what the pods used over all parts, compared with their requests and limits."""
 
 from tests.cluster.bed import Bed
 from tests.cluster.report import Part

@@ -114,7 +114,7 @@ def _evicted(bed: Bed, part: Part) -> None:
 
 
 def _by_keda(bed: Bed, part: Part) -> None:
-    part.demand(_pod(bed) is None, "a Job runs before anybody asked for one")
+    part.demand(_pod(bed) is None, "a Job runs before any was requested")
     run_id = begin(bed, "a Job by KEDA")
     at = time.monotonic()
     wait_for(lambda: _pod(bed), "the pod that KEDA starts", POD_LIMIT_S)

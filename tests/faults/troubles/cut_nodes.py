@@ -15,7 +15,7 @@ _CASES: dict[str, tuple[str, ...]] = {
 
 class CutNode(CutLog):
     """Each node in turn is killed under full load, and the end of its append-only file that was not
-    on the disk is cut off; in two cases of three, a process of features is killed at the same time.
+    on the disk is cut off; two times in three, a features replica is killed at the same time.
     """
 
     # Three nodes and three cases, each with each.

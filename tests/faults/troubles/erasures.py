@@ -31,8 +31,8 @@ DONE_AT_ONCE: Final = {"redis", "lake", "monitoring"}
 LATE_S: Final = 6.0
 # Time for which processes stand still between a list and the erasure of its visitor.
 STILL_S: Final = 60.0
-# The number of people, the process that is killed once they were asked for, and those that stand
-# still while they are.
+# The number of people, the process that is killed after their erasures were requested, and those
+# that stand still meanwhile.
 _CASES: Final = {
     "a person": (1, "", ""),
     "twenty people": (20, "", ""),
@@ -46,9 +46,9 @@ _CASES: Final = {
 class Erasures(Trouble):
     """Erasures of people who go on sending events, while all replicas append to the lake.
 
-    Each is asked for twice: amid the person's events, of which later ones begin a new history, and
-    after the last one, so that nothing may be left. Each is asked a list for just before, whose
-    slate serving hands over later.
+    Each is requested twice: amid the person's events, of which later ones begin a new history, and
+    after the last one, so that nothing may be left. A list is requested just before each, and
+    serving hands over its slate later.
     """
 
     strikes = tuple(_CASES)

@@ -89,7 +89,7 @@ def _promoted_by_sentinels(bed: Bed, client: Client) -> None:
 
 @contextmanager
 def lagging(port: int) -> Iterator[int]:
-    """A port behind which this one is, whose answers come `LAG_S` late."""
+    """A port that forwards to this one, with answers that come `LAG_S` late."""
     known: Future[tuple[int, Callable[[], object]]] = Future()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

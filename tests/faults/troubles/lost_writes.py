@@ -32,7 +32,7 @@ from tests.topics import partitions_of
 
 REDIS = "redis"
 IDLE_FEATURES = "features 3"
-# Redis writes its file to the disk once a second, and when it is told to.
+# Redis writes its file to the disk once a second, and on request.
 WRITTEN_EVERY_S = 0.1
 # So old is the last time when it is killed, and not older.
 UNWRITTEN_S, LATEST_S = 0.6, 0.95
@@ -50,7 +50,7 @@ def idle(bed: Bed, client: Client) -> Iterator[None]:
     member = IDLE_FEATURES.replace(" ", "-")
 
     def its_numbers() -> set[int] | None:
-        """None while the group deals its partitions out anew."""
+        """None while the group rebalances."""
         found = partitions_of(stores.kafka, f"{stores.namespace}.features", member)
         return {number for name, number in found if name == topic} or None
 
@@ -142,7 +142,7 @@ class Disk(threading.Thread):
         """Have the server killed while it has something that is not on its disk, and cut that off.
 
         Args:
-            held: A block in which nobody starts the server again.
+            held: A block in which the server is not started again.
             kill: Kills the server.
         """
         cut = False

@@ -35,7 +35,7 @@ REQUESTS, ANSWERS = "requests", "answers"
 
 
 def enter_own_network(arguments: Sequence[str]) -> None:
-    """Begin the command anew in a network namespace of its own, unless it is in one."""
+    """Restart the command in a network namespace of its own, unless it is in one."""
     if os.environ.get(INSIDE):
         return
     script = 'ip link set lo up && exec "$@"'

@@ -12,7 +12,7 @@ CLICKS, SLATES = TopicPartition("clicks", 0), TopicPartition("slates", 0)
 
 
 class Client:
-    """Notes what it is told, and returns what it is given."""
+    """A client that notes its calls, and returns what it is given."""
 
     def __init__(self) -> None:
         self.wait_ms = 0

@@ -1,4 +1,4 @@
-"""Delivery's limit of what waits for the broker, with a client that answers when it is told to."""
+"""Delivery's limit of what waits for the broker, with a client that answers on request."""
 
 import asyncio
 from collections.abc import Callable, Iterator

@@ -115,7 +115,7 @@ def test_the_last_states_are_known_after_a_start_without_a_broker(tmp_path: Path
     assert started.follower.restored and started.follower.broker_was_away
     assert not started.follower.caught_up
     started.consumer = Log([[placement("home", 2)]], 1)
-    assert started.run().known == {"home": 2, "cart": 4}  # a topic made anew lacks one, at first
+    assert started.run().known == {"home": 2, "cart": 4}  # a recreated topic lacks one, at first
 
 
 def test_an_empty_topic_is_known_to_be_empty_and_a_missing_file_says_nothing(

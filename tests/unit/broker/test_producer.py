@@ -7,7 +7,7 @@ import pytest
 from slipstream.broker.producer import Producer
 from slipstream.chassis.settings import KafkaSettings
 
-NOBODY = KafkaSettings(bootstrap_servers="127.0.0.1:1")
+NO_BROKER = KafkaSettings(bootstrap_servers="127.0.0.1:1")
 
 
 @pytest.mark.parametrize("closed", [True, False])
@@ -26,7 +26,7 @@ def test_an_interpreter_that_ends_stops_the_look_without_a_word(
 
     monkeypatch.setattr(threading, "excepthook", told)
     monkeypatch.setattr(Producer, "_reach", reach)
-    Producer(NOBODY, "test", connect=False)
+    Producer(NO_BROKER, "test", connect=False)
     for thread in threading.enumerate():
         if thread.name == "producer-mending":
             thread.join(10)

@@ -1,4 +1,4 @@
-"""Records that nobody waits for, with a client that answers when it is told to."""
+"""Records that no caller waits for, with a client that answers on request."""
 
 from slipstream.broker.delivery import Delivery, OutgoingRecord, UnattendedDelivery
 from slipstream.broker.kafka import BrokerUnavailableError

@@ -153,7 +153,7 @@ async def test_a_topic_whose_end_stays_unreached_without_growing_is_no_symptom(
 async def test_a_loop_that_hangs_is_unready(scene: Scene) -> None:
     scene.look()
     scene.now += 31.0
-    with pytest.raises(RuntimeError, match="no records were asked for in 31 s"):
+    with pytest.raises(RuntimeError, match="no records were requested in 31 s"):
         await scene.watch.check()
 
 

@@ -150,7 +150,7 @@ CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
 def test_a_head_without_end_is_not_read(port: int, first: bytes, piece: bytes) -> None:
     with connected(port) as connection:
-        # The system's buffers take some megabytes that nobody reads.
+        # The system's buffers take some unread megabytes.
         assert sent(connection, repeated(first, piece)) < 20_000_000
         answer = received(connection)
     assert answer.startswith(b"HTTP/1.1 431 "), answer

@@ -1,4 +1,4 @@
-"""The end of a service, asked for before and after it is known how to end it."""
+"""The end of a service, requested before and after the way to end it is known."""
 
 from slipstream.chassis.ending import Ending
 

@@ -1,4 +1,4 @@
-"""A service whose dependency is away at start: alive and not ready until it is back."""
+"""A service without its dependency at start: alive and not ready until it is back."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -26,7 +26,7 @@ class ShopClosedError(DependencyUnavailableError):
 
 
 class Scene:
-    """A service whose lifespan fails with each of `failures` in turn, and then opens.
+    """A service with a lifespan that fails with each of `failures` in turn, and then opens.
 
     `let_go` releases later tries.
     """

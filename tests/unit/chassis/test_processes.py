@@ -21,7 +21,7 @@ def an_app_with_what_its_parent_has_loaded():
     assert loaded_by == [os.getppid()]
     return an_app()
 
-# It ends while nobody waits for it, as an orphan does that the first process of a container adopts.
+# It ends unawaited, as an orphan does that the first process of a container adopts.
 child = subprocess.Popen(["true"])
 settings = ServiceSettings(http={"port": int(sys.argv[1])})
 serve_in_processes(

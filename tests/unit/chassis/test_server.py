@@ -63,7 +63,7 @@ def test_a_client_of_a_server_that_stops_is_answered_and_asked_to_connect_anew()
         until(lambda: draining(server))
         assert asked(known) == (200, "close")
         assert asked(late) == (200, "close")  # its connection was on the way as the stop came
-        thread.join(30)  # nobody is connected any more
+        thread.join(30)  # no client is connected any more
         assert not thread.is_alive()
 
 

@@ -23,7 +23,7 @@ def commands(command: click.Command, *path: str) -> Iterator[tuple[str, click.Co
             yield from commands(child, *path, name)
 
 
-# All but the root, whose help lists first steps.
+# All but the root: its help lists first steps.
 COMMANDS = dict(commands(cli))
 ROOT = COMMANDS.pop("")
 

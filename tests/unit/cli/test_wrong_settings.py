@@ -1,4 +1,4 @@
-"""A wrong setting is told by commands in one line, with the name of its variable."""
+"""Commands report a wrong setting in one line, with the name of its variable."""
 
 from pathlib import Path
 

@@ -63,7 +63,7 @@ def test_metrics_are_those_of_ir_measures(
     measures: tuple[ir_measures.Measure, ...],
     k: int,
 ) -> None:
-    ranks = np.array([*range(30), int(UNRANKED)])  # each is a query, whose relevant item is "x"
+    ranks = np.array([*range(30), int(UNRANKED)])  # each is a query with the relevant item "x"
     relevant = [ir_measures.Qrel(str(query), "x", 1) for query in range(len(ranks))]
     lists = [
         ir_measures.ScoredDoc(str(query), "x" if place == rank else f"i{place}", -place)
@@ -162,7 +162,7 @@ def test_long_tail_is_what_is_not_among_the_items_of_most_events() -> None:
 
 def test_diversity_of_items_met_by_the_same_visitors_and_by_others() -> None:
     users, items = np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, 2])
-    shown = np.array([[0, 1], [0, 2], [0, 3], [0, -1], [-1, -1]])  # nobody has met item 3
+    shown = np.array([[0, 1], [0, 2], [0, 3], [0, -1], [-1, -1]])  # item 3 has no visitors
     assert diversity(shown, users, items, 4).tolist() == pytest.approx([0, 1, 1, 0, 0])
 
 

@@ -19,7 +19,7 @@ from slipstream.features.views import (
 )
 from tests.unit.features.strategies import START
 
-NOBODY = {
+UNKNOWN = {
     "visitor": visitor.visitor_view(None, START, VISITOR.feature_names),
     "session": request.session_features(None, START),
     "visitor_affinity": request.affinity_features([], {}, START, AFFINITY_ATTRIBUTES),
@@ -34,7 +34,7 @@ PYTHON_TYPES = {"Int64": (int, float), "Float64": (int, float), "String": (str,)
 
 @pytest.mark.parametrize("view", REGISTRY.views, ids=lambda view: view.name)
 def test_every_declared_feature_is_computed_and_nothing_else(view: FeatureView) -> None:
-    assert tuple(NOBODY[view.name]) == view.feature_names
+    assert tuple(UNKNOWN[view.name]) == view.feature_names
     assert len(set(view.feature_names)) == len(view.feature_names)
 
 
@@ -43,7 +43,7 @@ def test_entity_never_seen_has_the_defaults(view: FeatureView) -> None:
     of_the_moment = {"hour_of_day", "day_of_week"}
     for feature in view.fields:
         if feature.name not in of_the_moment:
-            assert NOBODY[view.name][feature.name] == (
+            assert UNKNOWN[view.name][feature.name] == (
                 list(feature.default) if feature.default == () else feature.default
             )
 

@@ -44,7 +44,7 @@ class Broker:
 
 
 async def spooled(broker: Broker, spool: Spool) -> SpooledCarrier:
-    """A carrier that has three records on disk, while the broker is away."""
+    """A carrier that has three records on disk, while the broker is unavailable."""
     carrier = SpooledCarrier(broker, spool, CollectorRegistry()).start()
     records = [[OutgoingRecord(INTERACTIONS, key, b'{"user_id":"u"}')] for key in "abc"]
     assert await carrier.publish_each(records) == [None] * 3

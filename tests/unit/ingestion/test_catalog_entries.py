@@ -151,8 +151,8 @@ def test_availability_is_known_by_its_other_names_and_they_stay_attributes(
 ) -> None:
     made = record({"item_id": "a", **attributes})
     assert made.available is available
-    beside = {name: value for name, value in attributes.items() if name != "available"}
-    assert made.attributes == beside.pop("attributes", {}) | beside
+    further = {name: value for name, value in attributes.items() if name != "available"}
+    assert made.attributes == further.pop("attributes", {}) | further
 
 
 def test_names_that_nobody_reads_are_answered_with_a_hint_once() -> None:

@@ -82,7 +82,7 @@ def test_no_write_key_and_no_address_reaches_a_topic_without_rules() -> None:
     assert len(published) == 8
     assert not any(KEY.encode() in record or b"writeKey" in record for record in published)
     whole = [entry.entity for entry in producer.entries if "203.0.113.77" in str(entry.attributes)]
-    assert whole == ["item"], "an item is nobody's"
+    assert whole == ["item"], "an item belongs to no person"
     assert sum(b"203.0.113.77" in record for record in published) == 1
 
 

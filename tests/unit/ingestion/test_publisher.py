@@ -125,7 +125,7 @@ async def test_copies_in_one_go_stay_in_order() -> None:
     await turns()
     publisher._depart()
     await turns()
-    assert len(store.calls) == 2, "nobody waits for what has been handed over"
+    assert len(store.calls) == 2, "no request waits for what has been handed over"
     for request in requests:
         request.cancel()
 

@@ -158,7 +158,7 @@ test('offline, the newest events wait in storage, and go when the network is bac
   assert.ok(!storage.entries.has('slipstream_queue'));
 });
 
-test('coming online does not cut short what Retry-After asked for', async () => {
+test('coming online does not cut short the pause of Retry-After', async () => {
   const browser = new Browser();
   browser.replies.push({ status: 429, retryAfter: '30' });
   browser.loaded().track('a');
@@ -220,7 +220,7 @@ test('identify names both the visitor and the user, and later events name the us
   assert.deepEqual([alias.userId, alias.previousId], ['ada@example.org', 'ada']);
 });
 
-test('identify carries the token of the shop, and a page is told of one that does not count', async () => {
+test('identify carries the token of the shop, and a page gets a warning of one that does not count', async () => {
   const browser = new Browser();
   browser.replies.push({ results: [{ status: 'accepted', unproven: 'expired' }, { status: 'accepted', unproven: 'no_token' }] });
   browser.loaded().identify('ada', {}, 'header.claims.signature');
@@ -338,7 +338,7 @@ test('an item shown by half for a second is an impression, once a page view', as
   browser.show(far);
   await browser.pass(5 * SECOND);
   assert.deepEqual(told(browser.sent[1]).products, [{ ...first, product_id: 'far', position: 3 }]);
-  browser.tracker.page(); // another view of a page: what is in view is shown anew
+  browser.tracker.page(); // another view of a page: what is in view is shown again
   await browser.pass(5 * SECOND);
   const again = browser.sent.slice(2).flatMap((event) => (event.properties.products || []).map((entry) => entry.product_id));
   assert.deepEqual(again, ['kettle', 'far']);
@@ -356,7 +356,7 @@ test('what matures together is one event, what an element says of its place coun
   assert.deepEqual(event.properties.products.map((entry) => [entry.product_id, entry.position]), [['a', 7], ['b', 1]]);
 });
 
-test('nothing is shown in a tab that nobody sees', async () => {
+test('nothing is shown in a hidden tab', async () => {
   const browser = new Browser();
   browser.add({ item: 'a' });
   browser.loaded();

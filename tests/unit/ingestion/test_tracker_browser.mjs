@@ -178,7 +178,7 @@ export class Browser {
     if (this.mutated) this.mutated([{ type: 'childList' }]);
     return element;
   }
-  /** So much of the element is in view now. */
+  /** Set the share of the element that is in view now. */
   show(element, ratio = 1) {
     element.ratio = ratio;
     if (this.observed.has(element)) this.intersection.callback([{ target: element, isIntersecting: ratio > 0, intersectionRatio: ratio }]);

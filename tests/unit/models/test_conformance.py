@@ -89,7 +89,7 @@ QUESTIONS = {
     "several": history_of(1, 2, 5),
     "the same again and again": history_of(*[4] * 30),
     "more than any window": history_of(*[place % NEVER_SEEN for place in range(400)]),
-    "an item that nobody has seen": history_of(NEVER_SEEN),
+    "an unseen item": history_of(NEVER_SEEN),
 }
 
 

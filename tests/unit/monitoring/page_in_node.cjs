@@ -40,5 +40,5 @@ function ended() {
 
 const fetch = async path => ({ ok: path in answers, status: path in answers ? 200 : 404, json: async () => answers[path] ?? {} });
 const sessionStorage = { getItem: () => null };
-// The next round is asked for when the first one is shown.
+// The next round is requested when the first one is shown.
 vm.runInNewContext(script, { document, fetch, sessionStorage, setTimeout: ended, clearTimeout() {}, Intl });

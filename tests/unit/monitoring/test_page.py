@@ -1,4 +1,4 @@
-"""The verdict and the alerts of monitoring's page, whose script runs in node."""
+"""The verdict and the alerts of monitoring's page, with its script in node."""
 
 import json
 import shutil

@@ -31,7 +31,7 @@ Make = Callable[..., tuple[Probes, list[str]]]
 
 @pytest.fixture
 def make() -> Iterator[Make]:
-    """Probes whose peers give `GOOD` answers but for the given ones, and the asked paths."""
+    """Probes with peers that give `GOOD` answers except the given ones, and the asked paths."""
     made: list[Probes] = []
 
     def build(

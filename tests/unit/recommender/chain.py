@@ -34,7 +34,7 @@ def chain_interactions(visitors: int = 300, length: int = 8, seed: int = 0) -> p
 
 
 def chain_items(*new: str) -> pa.Table:
-    """The ring's items with a title and a colour; `new` ones, which nobody has seen, are all mauve
+    """The ring's items with a title and a colour; `new` ones, which are unseen, are all mauve
     like items 0 and 1.
     """
     names = [item_name(place) for place in range(ITEMS)]

@@ -61,7 +61,7 @@ def test_loaded_bundle_finds_the_items_that_a_new_one_is_like(bundle: Bundle, sa
     assert content is not None and bundle.content is not None
     mauve = {"title": "mauve cap", "colour": "mauve"}
     found = content.neighbours(mauve, 9)
-    # Without new-mauve, which nobody has met.
+    # Without new-mauve, which has no visitors.
     assert {bundle.item_ids[item] for item in found.items.tolist()} == {item_name(0), item_name(1)}
     assert found.items.tolist() == bundle.content.neighbours(mauve, 9).items.tolist()
 

@@ -71,7 +71,7 @@ UNTUNED = replace(PROFILES["fast"], tuning_queries=10)
 
 
 class AskedError(Exception):
-    """Ends a fit at the question of interest, whose answer it carries."""
+    """Ends a fit at the question of interest, and carries the answer."""
 
 
 @pytest.mark.parametrize(

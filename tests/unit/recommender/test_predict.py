@@ -1,4 +1,4 @@
-"""Many queries at once: the lists are those of `recommend`, and the other orders are told apart."""
+"""Many queries at once: the lists are those of `recommend`, and the other orders differ."""
 
 import numpy as np
 import pytest

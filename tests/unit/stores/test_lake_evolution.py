@@ -132,7 +132,7 @@ def test_an_older_table_gains_timestamps_and_its_rows_have_none(
         Lake(lake_settings, "shop").append(INTERACTIONS, rows("old", timestamp=1), {SOURCE: 0})
     lake = Lake(lake_settings, "shop")
     lake.append(INTERACTIONS, rows("new", timestamp=2, received_at=1_000), {SOURCE: 1})
-    # One that was not updated yet goes on beside.
+    # One that was not updated yet goes on writing.
     with monkeypatch.context() as before:
         older_program(before)
         Lake(lake_settings, "shop").append(INTERACTIONS, rows("beside", timestamp=3), {SOURCE: 2})

@@ -24,7 +24,7 @@ def bundle(folder: Path, version: str, **described: Any) -> Path:
 def result_of(
     popularity: float, champion: float | None = None, version: str | None = None
 ) -> TrainingResult:
-    """A run whose challenger is so much better (or worse) than the two, beyond doubt.
+    """A run with a challenger that beats (or loses to) the two beyond doubt.
 
     `version` is that of the champion.
     """

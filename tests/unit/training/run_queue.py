@@ -1,4 +1,4 @@
-"""A queue of runs on real SQL, whose computing the test does itself."""
+"""A queue of runs on real SQL; the test computes them itself."""
 
 import threading
 import time
@@ -46,9 +46,9 @@ FITTING = {
 
 
 class Scene:
-    """A queue whose computing waits for `go`, then does what `outcome` says.
+    """A queue with a computation that waits for `go`, then does what `outcome` says.
 
-    The runs in `elsewhere` go on while the service is away.
+    The runs in `elsewhere` go on while the service is unavailable.
     """
 
     def __init__(self, repository: Repository, artifacts: Artifacts, timeout_s: float = 60) -> None:

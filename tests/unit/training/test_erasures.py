@@ -36,7 +36,7 @@ SETTINGS = TrainingSection(erasure_hours=8)
 
 
 class Scene:
-    """A registry whose versions are from before or after an erasure that was done just now."""
+    """A registry of versions from before or after an erasure that was done just now."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Scene:
         self.erased_at = now_ms() + HOUR_MS
 
     def publish(self, version: str, lake_version: int, popularity: float = 0.05) -> None:
-        """A version whose bundle and report have the planted text; the first becomes champion."""
+        """A version with the planted text in bundle and report; the first becomes champion."""
         made = bundle(
             self.folder,
             version,
@@ -168,7 +168,7 @@ def test_a_champion_without_a_successor_goes_after_one_run(scene: Scene) -> None
     scene.publish("a", 3)
     scene.run(3)
     scene.at(9)
-    assert scene.champion() == "a", "the service was away, and has a run first"
+    assert scene.champion() == "a", "the service was unavailable, and has a run first"
     assert scene.runs.request_unless_busy.called
     scene.run(9.1)
     scene.at(9.2)

@@ -46,7 +46,7 @@ class Broker:
 def scene(
     registry: ModelRegistry, artifacts: Artifacts, repository: Repository, engine: Engine
 ) -> tuple[ModelPublisher, Broker]:
-    """A publisher whose events are announced in the same thread, as soon as they are added."""
+    """A publisher that announces events in the same thread, as soon as they are added."""
     broker, settings = Broker(), TrainingSection(gate=GateSettings(champion_max_age_hours=10**9))
     book = ModelEventBook(engine)
     announcer = Announcer(book, broker.publish)

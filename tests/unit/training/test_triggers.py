@@ -1,4 +1,4 @@
-"""When a run starts that nobody asked for."""
+"""The times at which runs start by themselves."""
 
 from collections.abc import Callable
 from unittest.mock import Mock, create_autospec
@@ -106,8 +106,8 @@ def test_due_switched_off_never_starts() -> None:
 
 
 def test_due_counts_all_of_a_lake_that_was_made_anew() -> None:
-    anew = due(ended(45), LakeState(1_200, 3), changed(0), NOW, NOW, SETTINGS)
-    assert anew == DueRun("events", "1,200 new interactions since the last run (limit 1,000)")
+    recreated = due(ended(45), LakeState(1_200, 3), changed(0), NOW, NOW, SETTINGS)
+    assert recreated == DueRun("events", "1,200 new interactions since the last run (limit 1,000)")
     assert due(ended(45), LakeState(0, None), changed(0), NOW, NOW, SETTINGS) is None
 
 
@@ -150,7 +150,7 @@ def test_overdue_after_a_run_that_was_asked_for_since_is_nothing() -> None:
 
 
 class Scene:
-    """Triggers on real SQL, with a queue that nobody works off. `hear` gives them alerts."""
+    """Triggers on real SQL, with a queue that is not worked off. `hear` gives them alerts."""
 
     def __init__(
         self, engine: Engine, artifacts: Artifacts, settings: TrainingSection = SETTINGS

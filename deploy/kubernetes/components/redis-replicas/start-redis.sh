@@ -1,6 +1,6 @@
 #!/bin/sh
 # Starts this pod's Redis as a replica of the primary that the sentinels name, or as that primary. The sentinels of other pods are
-# asked first: they ran while this pod was away. Where all pods start at once, its own one tells, which remembers the last primary.
+# asked first: they ran while this pod was unavailable. Where all pods start at once, its own one tells, which remembers the last primary.
 set -eu
 
 named_primary() {

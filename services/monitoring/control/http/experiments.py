@@ -66,7 +66,7 @@ class DesignBody(ExperimentDesign, extra="forbid"):
         if len(set(names)) < len(names):
             raise _refused("two variants have the same name")
         if taken := {HOLDOUT, INTERLEAVED, NO_EXPERIMENT} & set(names):
-            raise _refused(f"{taken.pop()} is no name of a variant: it means something else")
+            raise _refused(f"{taken.pop()} is reserved: choose another name for the variant")
         if len(set(self.placements)) < len(self.placements):
             raise _refused("a placement is named twice")
         if self.kind != "split" and len(names) != 2:
@@ -191,7 +191,7 @@ def put_experiment(
 )
 @requires(Scope.OPERATE)
 def delete_experiment(request: Request, name: PathName, if_match: IfMatch = None) -> Experiment:
-    """Delete an experiment; nobody is assigned within a second. Revisions stay."""
+    """Delete an experiment. It assigns no more visitors a second later. Revisions stay."""
     return routes(request).delete(request, name, if_match)
 
 

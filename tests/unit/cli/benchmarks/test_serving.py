@@ -68,6 +68,6 @@ def test_the_processors_time_is_that_of_the_services_of_others_and_of_nobody(
             "serving": 500,
             "features": 0,
             "broker, Redis, load generator and the system": 1e3 * (120 * tick - 0.5),
-            "nobody": 1e3 * 30 * tick,
+            "idle": 1e3 * 30 * tick,
         }
     )

@@ -17,7 +17,7 @@ slipstream_recommendations_total{{step="trending"}} 5.0
 slipstream_kept_lists_total {kept}
 """
 CLICKS = Clicks("http://127.0.0.1:9", "key", ["ada", "bob"])
-MADE = Measurement(name="made anew", value=100.0, unit="requests/s", ceiling=1_000.0)
+MADE = Measurement(name="uncached", value=100.0, unit="requests/s", ceiling=1_000.0)
 
 
 def test_the_share_of_kept_lists_is_told_beside_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:

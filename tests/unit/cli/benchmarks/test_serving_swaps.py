@@ -60,7 +60,7 @@ def shop() -> Iterator[Shop]:
 
 
 def load_until(monkeypatch: pytest.MonkeyPatch, last_answer: float) -> None:
-    """Let a load of one answer stand for a real one, with a swap every 50 ms beside it."""
+    """Let a load of one answer stand for a real one, with a swap every 50 ms."""
     monkeypatch.setattr(serving_swaps, "EVERY_S", 0.05)
     monkeypatch.setattr(
         serving_swaps,

@@ -30,7 +30,7 @@ def test_evaluate_prints_metrics_with_intervals_and_writes_json(tmp_path: Path) 
     assert answer.exit_code == 0, answer.output
     result = json.loads(out.read_text())
     assert result["queries"] == 60
-    assert result["metrics"]["hit_rate@5"]["value"] > 0.5  # everybody walks the same way round
+    assert result["metrics"]["hit_rate@5"]["value"] > 0.5  # all visitors walk the same way round
     assert any(line.startswith("hit_rate@5") and "[" in line for line in answer.output.splitlines())
     assert any(
         line.startswith("best part") and "ndcg@5" in line for line in answer.output.splitlines()

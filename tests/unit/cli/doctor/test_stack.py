@@ -38,7 +38,7 @@ def test_dead_letters_beside_the_events() -> None:
     found = only(stack.check_letters(letters, 100_000))
     assert found.weight is Weight.NOTE
     assert found.figure == (
-        "at least 42 dead letters, beside 100,000 events in the lake: missing_item 40, bot 2"
+        "at least 42 dead letters, compared with 100,000 events in the lake: missing_item 40, bot 2"
     )
     assert only(stack.check_letters(letters, 1_000)).weight is Weight.WARNING
     assert not list(stack.check_letters(stack.LetterFigures(), 0))

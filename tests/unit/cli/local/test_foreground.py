@@ -13,7 +13,7 @@ import pytest
 
 from slipstream_cli.local.processes import INTERRUPTED
 
-# A stack whose supervisor takes a second to stop, as a real one does that drains.
+# A stack with a supervisor that takes a second to stop, as a real one does that drains.
 COMMAND = """
 import os, signal, sys, time
 from pathlib import Path

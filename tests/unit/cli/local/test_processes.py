@@ -15,6 +15,6 @@ def test_a_free_port_is_given_once_and_a_server_can_listen_there() -> None:
         assert not is_free(ports[0])
         with socket.create_connection(("127.0.0.1", ports[0])):
             pass
-    # Another process that wants a port without being asked for this one.
+    # Another process that wants a port.
     with socket.socket() as other, pytest.raises(OSError, match="in use"):
         other.bind(("127.0.0.1", ports[0]))

@@ -85,7 +85,7 @@ def test_missing_cells(value: object) -> None:
     assert cells.is_missing(value)
 
 
-# From 1973 on, where seconds and milliseconds are told apart by their size.
+# From 1973 on, where the size distinguishes seconds from milliseconds.
 MOMENTS = st.integers(100_000_000, 4_000_000_000)
 
 

@@ -148,8 +148,8 @@ def test_folders_and_urls(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "part-0.csv").write_text("user_id,item_id\nu,i\n")
     (folder / "part-1.csv").write_text("user_id,item_id\nv,i\n")
-    for beside in ("_SUCCESS", ".part.crc"):
-        (folder / beside).write_text("x")
+    for marker in ("_SUCCESS", ".part.crc"):
+        (folder / marker).write_text("x")
     for where in (str(tmp_path / "export"), f"file://{tmp_path}/export"):
         assert [file.name for file in find_files(where)] == [
             f"{where}/day=1/part-0.csv",

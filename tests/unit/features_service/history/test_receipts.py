@@ -1,4 +1,4 @@
-"""Receipts of erasures: whose question shares whose look."""
+"""Receipts of erasures: questions that share a look at the stores."""
 
 import itertools
 import threading

@@ -20,7 +20,7 @@ FIRST, SECOND = Source("interactions.v1", "t", 0), Source("interactions.v1", "t"
 
 
 class Redis:
-    """An online store that answers as it is told; None: it is away."""
+    """An online store with prepared answers; None: it is unavailable."""
 
     def __init__(self) -> None:
         self.answer: Durability | None = Durability.SAFE

@@ -16,7 +16,7 @@ FIRST, SECOND = Source("interactions.v1", "t", 0), Source("interactions.v1", "t"
 
 
 class Redis:
-    """An online store whose history can be cut.
+    """An online store with a history that can be cut.
 
     `states` has, for each source, the records that took effect. Like a visitor's state, it takes a
     record only if it is newer than the last one.

@@ -1,4 +1,4 @@
-"""Judging on recommenders whose answers are known."""
+"""Judging recommenders with known answers."""
 
 import numpy as np
 import pytest

@@ -47,7 +47,7 @@ def children() -> set[int]:
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process turns; one that has ended and that nobody has waited for does not."""
+    """Whether the process turns; one that has ended, even if unawaited, does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

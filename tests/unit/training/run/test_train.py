@@ -308,7 +308,7 @@ def test_environment_names_what_figures_depend_on() -> None:
         (979, 600, 980, True),
         (980, 600, 900, False),
         (5_000, 600, 900, False),
-        # so much is newer that the challenger's validation and the test are both new to the
+        # with enough newer data, the challenger's validation and the test are both new to the
         # champion
         (899, 50, 950, True),
         (699, 50, 900, True),
