@@ -2,7 +2,8 @@
 
 import contextlib
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ def keys_with(ids: Iterable[str], redis_settings: RedisSettings, namespace: str)
     """The keys of the namespace in Redis that hold one of these ids, in the key or the value."""
     wanted = [each.encode() for each in ids]
     client = connect(redis_settings)
-    for key in client.scan_iter("*"):
-        if namespace.encode() in key:  # Else another test's.
-            texts = [key, *_texts(client, key)]
-            if any(each in text for text in texts for each in wanted):
+    # Else another test's.
+    ours = (key for key in client.scan_iter("*", count=1_000) if namespace.encode() in key)
+    for keys in iter(lambda: list(islice(ours, 500)), []):
+        for key, texts in zip(keys, _texts(client, keys), strict=True):
+            if any(each in text for text in (key, *texts) for each in wanted):
                 yield f"redis {key!r}"
     client.close()
 
@@ -34,24 +36,33 @@ def files_with(ids: Iterable[str], folder: Path) -> Iterator[str]:
                 yield str(path)
 
 
-def _texts(client: Any, key: bytes) -> Iterator[bytes]:
-    """The values of a key, and what states hold packed."""
-    kind = client.type(key)
-    if kind == b"string":
-        value = client.get(key)
-        if value is None:
-            return  # It has expired since.
-        yield value
-        with contextlib.suppress(zlib.error):
-            yield zlib.decompress(value[REVISION_BYTES + 1 :], -zlib.MAX_WBITS)
-    elif kind == b"hash":
-        for pair in client.hgetall(key).items():
-            yield from pair
-    elif kind == b"set":
-        yield from client.smembers(key)
-    elif kind != b"none":  # Nothing is left of a key that has expired since the scan.
-        assert kind == b"zset", kind
-        yield from client.zrange(key, 0, -1)
+def _texts(client: Any, keys: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """The values of each key, and what states hold packed; all are read in two round trips."""
+    pipeline = client.pipeline(transaction=False)
+    for key in keys:
+        pipeline.type(key)
+    # Nothing is left of a key that has expired since the scan.
+    for key, kind in zip(keys, pipeline.execute(), strict=True):
+        match kind:
+            case b"hash":
+                pipeline.hgetall(key)
+            case b"set":
+                pipeline.smembers(key)
+            case b"zset":
+                pipeline.zrange(key, 0, -1)
+            case _:
+                assert kind in (b"string", b"none"), kind
+                pipeline.get(key)
+    for value in pipeline.execute():
+        if isinstance(value, dict):
+            yield [text for pair in value.items() for text in pair]
+        elif isinstance(value, bytes):
+            texts = [value]
+            with contextlib.suppress(zlib.error):
+                texts.append(zlib.decompress(value[REVISION_BYTES + 1 :], -zlib.MAX_WBITS))
+            yield texts
+        else:
+            yield [*(value or ())]
 
 
 def _content(path: Path) -> bytes:

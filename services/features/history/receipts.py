@@ -70,7 +70,13 @@ class Receipts:
                 raise seen
             row = seen.erased.get(erasure_id)
             if row is None:
-                return ErasureState(erasure_id=erasure_id) if erasure_id in seen.waiting else None
+                # The catalogue is the larger table, so it is read for such an erasure only.
+                if seen.waiting is None:
+                    seen.waiting = self._waiting()
+                # One that ended between the two reads is in neither; the next look tells when.
+                if erasure_id in seen.waiting or erasure_id in self._erased():
+                    return ErasureState(erasure_id=erasure_id)
+                return None
             return ErasureState(
                 erasure_id=erasure_id,
                 erased_at=row["erased_at"],
@@ -82,20 +88,24 @@ class Receipts:
             )
 
     def _look(self) -> "_Look":
-        # Before those that are done: an erasure that ends meanwhile is in one of both.
-        waiting = {
+        erased = self._erased()
+        if not erased:
+            return _Look(erased, {}, None)
+        return _Look(erased, self._beginnings(), self._redis())
+
+    def _erased(self) -> Mapping[str, Mapping[str, Any]]:
+        rows = (row for batch in self._lake.scan(ERASURES) for row in batch.to_pylist())
+        return {
+            row["erasure_id"]: row for row in sorted(rows, key=lambda each: int(each["erased_at"]))
+        }
+
+    def _waiting(self) -> Collection[str]:
+        return {
             erasure_id
             for batch in self._lake.scan(CATALOG, columns=("erasure_id",), only="deleted")
             for erasure_id in batch["erasure_id"].to_pylist()
             if erasure_id is not None
         }
-        rows = (row for batch in self._lake.scan(ERASURES) for row in batch.to_pylist())
-        erased = {
-            row["erasure_id"]: row for row in sorted(rows, key=lambda each: int(each["erased_at"]))
-        }
-        if not erased:
-            return _Look(erased, waiting, {}, None)
-        return _Look(erased, waiting, self._beginnings(), self._redis())
 
     def _files_left(self, seen: "_Look", erased_at: int, now_ms: int) -> int:
         since_h = max(0, now_ms - erased_at - _PASS_MS) // HOUR_MS
@@ -107,16 +117,16 @@ class Receipts:
         return seen.files_left[since_h]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Look:
-    """All that receipts are made of: the lake's rows by erasure, the erasures that it knows, the
-    topics' beginnings, the time of Redis's files, and the files left since so many hours.
+    """All that receipts are made of: the lake's rows by erasure, the topics' beginnings, the time
+    of Redis's files, the erasures that wait, and the files left since so many hours.
     """
 
     erased: Mapping[str, Mapping[str, Any]]
-    waiting: Collection[str]
     beginnings: Cut
     redis_written_at: int | None
+    waiting: Collection[str] | None = None
     files_left: dict[int, int] = field(default_factory=dict)
 
 
