@@ -124,7 +124,7 @@ def test_what_was_shown_can_be_put_again() -> None:
         ({"variants": TWO[:1]}, "at least 2"),
         ({"variants": [{"name": f"v{n}"} for n in range(11)]}, "at most 10"),
         ({"variants": [TWO[0], TWO[0]]}, "two variants have the same name"),
-        ({"variants": [TWO[0], {"name": "holdout"}]}, "holdout is no name"),
+        ({"variants": [TWO[0], {"name": "holdout"}]}, "holdout is reserved"),
         ({"variants": [TWO[0], {"name": "b", "weight": 0}]}, "greater than 0"),
         ({"variants": [TWO[0], {"name": "b", "weight": float("nan")}]}, "finite"),
         ({"variants": [TWO[0], {"name": "b", "divers": 1}]}, "Extra inputs"),
