@@ -1,4 +1,4 @@
-"""The tables of placements in real SQLite."""
+"""Monitoring's tables in real SQLite, and those of placements."""
 
 from collections.abc import Iterator
 

@@ -1,6 +1,5 @@
 """The newest state of experiments, and what must not be true of two, in real SQLite."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,15 +11,11 @@ from services.monitoring.control.experiments_repository import (
     UnknownPlacementError,
 )
 from services.monitoring.control.named_records_repository import PlacementTable
-from services.monitoring.migrations import MIGRATIONS
 from services.monitoring.slate_tables import AUDIT
-from slipstream.chassis.settings import DatabaseSettings
 from slipstream.contracts.experiments import ExperimentDesign
 from slipstream.contracts.placements import PlacementPolicy
 from slipstream.contracts.rest import AuditRecord
-from slipstream.stores import metadata
 from slipstream.stores.metadata import AuditLog
-from slipstream.stores.migrations import migrate
 
 CHANGE = AuditRecord(at=1, principal="ada", action="put_experiment", subject="calmer")
 
@@ -28,14 +23,6 @@ CHANGE = AuditRecord(at=1, principal="ada", action="put_experiment", subject="ca
 def design(**changes: Any) -> ExperimentDesign:
     variants = [{"name": "a"}, {"name": "b", "diversity": 0.5}]
     return ExperimentDesign.model_validate({"placements": ["home"], "variants": variants} | changes)
-
-
-@pytest.fixture
-def db(database_settings: DatabaseSettings) -> Iterator[Engine]:
-    made = metadata.engine(database_settings)
-    migrate(made, MIGRATIONS)
-    yield made
-    made.dispose()
 
 
 @pytest.fixture
