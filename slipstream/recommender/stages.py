@@ -7,9 +7,9 @@ catalogue, and the network's comparison of one vector with the items' vectors: w
 to 20,000 items, with the likeliest clusters beyond (docs/adr/0048).
 """
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, overload
 
 import numpy as np
 
@@ -47,6 +47,47 @@ class Recommendation(NamedTuple):
     item_id: str
     score: float
     source: str
+
+
+class RankedList(Sequence[Recommendation]):
+    """A model's list, best first. Its items are named when they are read.
+
+    Rules arrange some two hundred candidates by number, and name the few that they show.
+
+    Args:
+        bundle: The bundle that made the list.
+        items: Places of the items in the bundle's catalogue.
+        scores: Their scores.
+        sources: Places of their sources among the bundle's retrievers.
+    """
+
+    def __init__(self, bundle: Bundle, items: Indices, scores: Scores, sources: Indices) -> None:
+        self.bundle, self.items, self.scores, self._sources = bundle, items, scores, sources
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Recommendation]:
+        return map(
+            Recommendation,
+            map(self.bundle.item_ids.__getitem__, self.items.tolist()),
+            self.scores.tolist(),
+            map(list(self.bundle.retrievers).__getitem__, self._sources.tolist()),
+        )
+
+    @overload
+    def __getitem__(self, place: int) -> Recommendation: ...
+    @overload
+    def __getitem__(self, place: slice) -> "RankedList": ...
+    def __getitem__(self, place: int | slice) -> "Recommendation | RankedList":
+        if isinstance(place, slice):
+            columns = (self.items[place], self.scores[place], self._sources[place])
+            return RankedList(self.bundle, *columns)
+        return Recommendation(
+            self.bundle.item_ids[self.items[place].item()],
+            self.scores[place].item(),
+            list(self.bundle.retrievers)[self._sources[place].item()],
+        )
 
 
 class ListQuestion(NamedTuple):
@@ -165,7 +206,7 @@ def recommend(
     question = list_question(
         bundle, history, n, exclude=exclude, allowed=allowed, repeats=repeats, limit=limit
     )
-    return answers(bundle, [question])[0]
+    return list(answers(bundle, [question])[0])
 
 
 def list_question(
@@ -195,14 +236,14 @@ def list_request(n: int, allowed: Mask | None = None, limit: int = CANDIDATES) -
     return ListRequest(n, max(limit, n), max(n, RANKED), allowed)
 
 
-def answers(bundle: Bundle, questions: Sequence[ListQuestion]) -> list[list[Recommendation]]:
+def answers(bundle: Bundle, questions: Sequence[ListQuestion]) -> list[RankedList]:
     """The lists of several questions with the same request, by one call of the kernels."""
     found = bundle.plan.recommend(
         [question.history for question in questions],
         questions[0].request,
         [question.excluded for question in questions],
     )
-    return named(bundle, found)
+    return _ranked_lists(bundle, found)
 
 
 def similar_items(
@@ -227,7 +268,8 @@ def similar_items(
     ]
     history = encode_history(bundle, [Event(item_id)])
     request = ListRequest(n, max(limit, n), 0, allowed, only=related)
-    return named(bundle, bundle.plan.recommend([history], request, [history.item]))[0]
+    found = bundle.plan.recommend([history], request, [history.item])
+    return list(_ranked_lists(bundle, found)[0])
 
 
 def bought_together(bundle: Bundle, item_ids: Iterable[str]) -> list[tuple[str, float]]:
@@ -256,7 +298,7 @@ def rank_items(
     given = np.array(sorted(item_numbers(bundle, item_ids)), np.int32)
     request = ListRequest(len(given), 0, max(1, len(given)), given=True)
     found = bundle.plan.recommend([encode_history(bundle, history)], request, [given])
-    return named(bundle, found)[0]
+    return list(_ranked_lists(bundle, found)[0])
 
 
 def item_numbers(bundle: Bundle, item_ids: Iterable[str]) -> set[int]:
@@ -266,12 +308,9 @@ def item_numbers(bundle: Bundle, item_ids: Iterable[str]) -> set[int]:
     return found  # type: ignore[return-value]
 
 
-def named(bundle: Bundle, found: Lists) -> list[list[Recommendation]]:
-    """Each list with the ids of its items and the names of their sources."""
-    name_of, id_of = list(bundle.retrievers).__getitem__, bundle.item_ids.__getitem__
-    lists = []
-    for items, scores, sources in zip(*(column.tolist() for column in found), strict=True):
-        if items and items[-1] < 0:  # it is shorter
-            items = items[: items.index(-1)]
-        lists.append(list(map(Recommendation, map(id_of, items), scores, map(name_of, sources))))
-    return lists
+def _ranked_lists(bundle: Bundle, found: Lists) -> list[RankedList]:
+    lengths = np.count_nonzero(found.items >= 0, axis=1).tolist()
+    rows = zip(lengths, *found, strict=True)
+    return [
+        RankedList(bundle, items[:n], scores[:n], sources[:n]) for n, items, scores, sources in rows
+    ]

@@ -20,13 +20,13 @@ from slipstream.slates.catalogue.masks import Items, mask
 from slipstream.slates.model_steps import FAILED, Found, Steps
 from slipstream.slates.slate_plan import (
     Asked,
-    AttributeSource,
     DemandAsked,
     MadeSlate,
     Making,
     SlatePlan,
     WorkAsked,
     arranged,
+    visited,
 )
 from slipstream.slates.slate_request import Item, Step, VisitorReading, why_not_model
 
@@ -157,7 +157,7 @@ def _arrange(made: MadeSlate, visitor: VisitorReading, catalog: Catalog) -> Arra
 
     ids = [item.item_id for item in made.items]
     both = list(dict.fromkeys([*ids, *(event.item_id for event in visitor.history)]))
-    source: AttributeSource = catalog
+    source: Catalog | GivenItems = catalog
     if features:
         source = GivenItems(catalog, features, both, names)
         plan = plan.about(source.columns)
@@ -171,7 +171,11 @@ def _arrange(made: MadeSlate, visitor: VisitorReading, catalog: Catalog) -> Arra
         missing = sorted(name for name in attributes_of(condition) if name not in known)
         if missing:
             made.remarks.append(f"no item has an attribute {', '.join(missing)}")
-    return None if plan.is_plain else arranged(plan, visitor, source, made.items, made.tiers)
+    if plan.is_plain:
+        return None
+    left = [*(each.item_id for each in made.items), *visited(visitor)]
+    about = source.listed(list(dict.fromkeys(left)))
+    return arranged(plan, visitor, about, made.items, made.tiers)
 
 
 def _unused(features: Mapping[str, Mapping[str, Any]], names: Collection[str] | None) -> str:

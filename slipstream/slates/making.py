@@ -6,6 +6,8 @@ from typing import Any, Final
 from slipstream.contracts.events import SlateItems
 from slipstream.filters.conditions import All, attributes_of
 from slipstream.recommender import stages
+from slipstream.recommender.stages import RankedList
+from slipstream.slates.arranging.arrangement import Arrangement
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.masks import Filter
 from slipstream.slates.catalogue.model import Model
@@ -19,6 +21,7 @@ from slipstream.slates.slate_plan import (
     SlatePlan,
     arranged,
     own_items,
+    visited,
 )
 from slipstream.slates.slate_request import Item, Step, VisitorReading
 
@@ -55,16 +58,22 @@ def slate(
         yield from _fill_and_arrange(steps, made, visitor, catalog, wanted)
     if wanted.filter is not None:
         made.remarks.insert(0, _unknown(catalog, wanted.filter))
-    made.items = SlateItems(Item(each.item_id, each.score, each.source) for each in made.items)
+    made.items = _shown(made.items)
     return made
 
 
-def kept_slate(plan: SlatePlan, listed: SlateItems) -> MadeSlate | None:
+def kept_slate(plan: SlatePlan, listed: Sequence[Candidate]) -> MadeSlate | None:
     """The slate that is a list of the model as it stands; None where more is to be done for it."""
     if not plan.is_plain or len(listed) < plan.request.n or plan.steps[0] is not Step.MODEL:
         return None
     version = plan.model.version if plan.model is not None else None
-    return MadeSlate(plan, listed, answered_by=Step.MODEL, model_version=version)
+    return MadeSlate(plan, _shown(listed), answered_by=Step.MODEL, model_version=version)
+
+
+def _shown(items: Sequence[Candidate]) -> SlateItems:
+    if isinstance(items, SlateItems):
+        return items
+    return SlateItems(Item(each.item_id, each.score, each.source) for each in items)
 
 
 def _fill(
@@ -101,10 +110,11 @@ def _fill(
         if had >= n:
             present = f"rules leave under {n} of the {made.answered_by}'s {had} items"
         made.remarks.append(f"{present}; {len(found.items)} more are {step}")
-        made.items += [Item(item.item_id, 0.0, item.source) for item in found.items]
+        later = (Item(item.item_id, 0.0, item.source) for item in found.items)
+        made.items = [*made.items, *later]
     else:
         made.answered_by, made.model_version = step, found.version
-        made.items += found.items
+        made.items = found.items
     made.tiers += [tier] * len(found.items)
     return True
 
@@ -120,17 +130,17 @@ def _fill_and_arrange(
     n = plan.request.n
     for tier, step in enumerate(plan.steps):
         if (yield from _fill(steps, made, tier, step, wanted, n)):
-            how = arranged(plan, visitor, catalog, made.items, made.tiers)
+            how = _arranged(made, visitor, catalog)
             if len(how.order) >= n:
                 break
     if plan.explores:
         # Of the first step, whose places explore; behind its own items, since they have score 0.
         new = unproven(catalog, plan.model, _taken(made, wanted), wanted.filter, UNPROVEN)
-        made.items += new
+        made.items = [*made.items, *new]
         made.tiers += [0] * len(new)
         how = None
     if how is None:
-        how = arranged(plan, visitor, catalog, made.items, made.tiers)
+        how = _arranged(made, visitor, catalog)
     if how.needs:
         before, taken, own = len(made.items), _taken(made, wanted), own_items(visitor)
         for need in how.needs:
@@ -145,20 +155,32 @@ def _fill_and_arrange(
                 if (yield from _fill(steps, pinned, tier, step, for_pin, 1)):
                     break
             # After all others, so that it stands nowhere but where it is pinned.
-            made.items += [Item(item.item_id, 0.0, item.source) for item in pinned.items]
+            last = (Item(item.item_id, 0.0, item.source) for item in pinned.items)
+            made.items = [*made.items, *last]
             made.tiers += [len(plan.steps)] * len(pinned.items)
             taken = taken | {item.item_id for item in pinned.items}
             made.failed |= pinned.failed
             if made.answered_by is Step.NONE:
                 made.answered_by, made.model_version = pinned.answered_by, pinned.model_version
         if len(made.items) > before:
-            how = arranged(plan, visitor, catalog, made.items, made.tiers)
+            how = _arranged(made, visitor, catalog)
     made.items = [made.items[place] for place in how.order]
     made.touched = how.touched
     if plan.request.explain:
         made.rules = how.traces
     if plan.explores:
         made.propensities = how.propensities
+
+
+def _arranged(made: MadeSlate, visitor: VisitorReading, catalog: Catalog) -> Arrangement:
+    """The arrangement of a slate's candidates so far."""
+    plan, candidates = made.plan, made.items
+    if plan.model is not None and isinstance(candidates, RankedList):
+        known = catalog.numbered(plan.model, candidates.items, visited(visitor))
+    else:
+        both = [*(each.item_id for each in candidates), *visited(visitor)]
+        known = catalog.listed(list(dict.fromkeys(both)))
+    return arranged(plan, visitor, known, candidates, made.tiers)
 
 
 def _taken(made: MadeSlate, wanted: Wanted) -> set[str]:

@@ -147,7 +147,7 @@ class Steps:
 
             def with_new(
                 found: Sequence[stages.Recommendation], lenders: Sequence[stages.Recommendation]
-            ) -> list[stages.Recommendation]:
+            ) -> Sequence[stages.Recommendation]:
                 """The list, of the model's best items and new ones."""
                 of = (lenders, history, model.bundle, space, allowed)
                 return merged(found, borrowing(*of, wanted.exclude, wanted.n), wanted.n)
@@ -162,7 +162,7 @@ class Steps:
                 listed = with_new(listed, lenders)
             except Exception:  # perhaps another's question is at fault: now each is asked alone
 
-                def alone(bundle: Bundle) -> list[stages.Recommendation]:
+                def alone(bundle: Bundle) -> Sequence[stages.Recommendation]:
                     found = stages.answers(bundle, [asked(bundle)])[0]
                     return with_new(found, found)
 

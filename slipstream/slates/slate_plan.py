@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from operator import attrgetter
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from slipstream.contracts.vocabulary import PURCHASE, signal_weight
 from slipstream.filters.conditions import All, Condition, Own
 from slipstream.models.base import Indices
 from slipstream.recommender.bundle import Bundle
-from slipstream.recommender.stages import ListQuestion, Recommendation
+from slipstream.recommender.stages import ListQuestion, RankedList, Recommendation
 from slipstream.slates.arranging.arrangement import Arrangement, arrange
 from slipstream.slates.arranging.policies import CompiledPolicy
 from slipstream.slates.arranging.pool import Pool, Visitor
@@ -35,15 +35,6 @@ POOL: Final = 200
 # A slate's items are made of the candidates that it keeps: there are many more candidates.
 Candidate = Item | Recommendation
 _ITEM: Final = attrgetter("item_id")
-
-
-class AttributeSource(Protocol):
-    """The attributes of items: the catalogue, or what one request says of some."""
-
-    @property
-    def columns(self) -> Columns: ...
-
-    def listed(self, item_ids: Sequence[str]) -> Items: ...
 
 
 @dataclass(slots=True)
@@ -168,8 +159,8 @@ def own_items(visitor: VisitorReading) -> dict[Own, set[str]]:
 def arranged(
     plan: SlatePlan,
     visitor: VisitorReading,
-    source: AttributeSource,
-    items: Sequence[Candidate],
+    known: Items,
+    candidates: Sequence[Candidate],
     tiers: Sequence[int],
 ) -> Arrangement:
     """The arrangement of candidates by a plan's policy.
@@ -177,20 +168,20 @@ def arranged(
     Args:
         plan: The plan.
         visitor: The visitor.
-        source: Attributes of items.
-        items: The candidates.
+        known: Attributes of the candidates, in their order, then of the visitor's other items.
+        candidates: The candidates; a list of the model is not named for it.
         tiers: The place of each one's step among the steps.
     """
-    ids = [item.item_id for item in items]
-    history = [event.item_id for event in reversed(visitor.history)]
-    policy = plan.policy.policy
+    policy, history = plan.policy.policy, visited(visitor)
     pool = Pool(
-        ids,
-        np.array([item.score for item in items], np.float64),
+        lambda place: candidates[place].item_id,
+        candidates.scores.astype(np.float64)
+        if isinstance(candidates, RankedList)
+        else np.array([each.score for each in candidates], np.float64),
         np.array(tiers, np.int64),
-        source.listed(list(dict.fromkeys([*ids, *history]))),
-        _cold(plan.model, items) if plan.explores else None,
-        _vectors(plan.model, source.columns, ids) if policy.diversity else None,
+        known,
+        _cold(plan.model, candidates) if plan.explores else None,
+        _vectors(plan.model, known.columns, candidates) if policy.diversity else None,
     )
     past = Visitor(
         history,
@@ -212,13 +203,18 @@ def arranged(
     )
 
 
+def visited(visitor: VisitorReading) -> list[str]:
+    """The items of a visitor's history, latest first; perhaps several times."""
+    return [event.item_id for event in reversed(visitor.history)]
+
+
 def _cold(model: Model | None, items: Sequence[Candidate]) -> NDArray[np.bool_]:
     known: Collection[str] = model.bundle.index if model is not None else ()
     return np.array([item.item_id not in known for item in items], np.bool_)
 
 
 def _vectors(
-    model: Model | None, columns: Columns, ids: Sequence[str]
+    model: Model | None, columns: Columns, items: Sequence[Candidate]
 ) -> NDArray[np.float32] | None:
     """The network's vectors of the items, zeros for those that it does not know.
 
@@ -226,7 +222,7 @@ def _vectors(
     """
     if model is None or columns.categories or columns.lists:
         return None
-    return vectors_of(model.bundle, ids)
+    return vectors_of(model.bundle, [item.item_id for item in items])
 
 
 def vectors_of(bundle: Bundle, ids: Sequence[str]) -> NDArray[np.float32] | None:
@@ -284,7 +280,7 @@ class MadeSlate:
 
     Attributes:
         plan: The plan that it was made by.
-        items: The items; while it is made, the candidates so far.
+        items: The items; while it is made, the candidates so far, perhaps the model's own list.
         tiers: The place of each candidate's step among the steps.
         answered_by: The step that gave the first items.
         model_version: The version of the model that did.
@@ -307,7 +303,7 @@ class MadeSlate:
     """
 
     plan: SlatePlan
-    items: list[Candidate] = field(default_factory=list)
+    items: Sequence[Candidate] = ()
     tiers: list[int] = field(default_factory=list)
     answered_by: Step = Step.NONE
     model_version: str | None = None

@@ -28,11 +28,10 @@ from services.serving.request.store_reads import Budget
 from services.serving.request.trending import DemandSource
 from services.serving.state.filter_masks import FilterMasks
 from slipstream.contracts.circumstances import RecordedHistory
-from slipstream.contracts.events import SlateItems
 from slipstream.features.visitor import SequenceEvent
 from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle
-from slipstream.recommender.stages import ListQuestion, Recommendation
+from slipstream.recommender.stages import ListQuestion, RankedList
 from slipstream.slates import given_items, making
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
@@ -46,7 +45,7 @@ from slipstream.slates.slate_plan import (
     SlatePlan,
     WorkAsked,
 )
-from slipstream.slates.slate_request import Item, Step, VisitorReading
+from slipstream.slates.slate_request import Step, VisitorReading
 
 # Lists of one call. The first one waits for the last.
 MOST_LISTS: Final = 8
@@ -57,7 +56,7 @@ CALLS: Final = 2
 class _Waiting(NamedTuple):
     bundle: Bundle
     question: ListQuestion
-    answer: asyncio.Future[list[Recommendation]]
+    answer: asyncio.Future[RankedList]
 
     def shares_call(self, other: "_Waiting") -> bool:
         mine, theirs = self.question.request, other.question.request
@@ -85,7 +84,7 @@ class GatheredLists:
 
     def recommend(
         self, bundle: Bundle, question: ListQuestion
-    ) -> asyncio.Future[list[Recommendation]]:
+    ) -> asyncio.Future[RankedList]:
         """The answer to a question. It raises what the kernels raise."""
         loop = asyncio.get_running_loop()
         waiting = _Waiting(bundle, question, loop.create_future())
@@ -118,7 +117,7 @@ class GatheredLists:
         """Make lists in the thread, until it is told to end."""
         while (asked := self._groups.get()) is not None:
             loop, group = asked
-            answers: list[list[Recommendation]] | Exception
+            answers: list[RankedList] | Exception
             try:
                 answers = stages.answers(group[0].bundle, [each.question for each in group])
             except Exception as error:
@@ -139,14 +138,14 @@ class GatheredLists:
         self,
         loop: asyncio.AbstractEventLoop,
         group: Sequence[_Waiting],
-        answers: list[list[Recommendation]] | Exception,
+        answers: list[RankedList] | Exception,
     ) -> None:
         self._calls -= 1
         _settle(group, answers)
         self._ask(loop)
 
 
-def _settle(group: Sequence[_Waiting], answers: list[list[Recommendation]] | Exception) -> None:
+def _settle(group: Sequence[_Waiting], answers: list[RankedList] | Exception) -> None:
     if isinstance(answers, Exception):
         for waiting in group:
             if not waiting.answer.done():
@@ -176,7 +175,7 @@ class KeptList(NamedTuple):
     """A list of the model, and the visitor whom it was made for, whose features are of then."""
 
     visitor: VisitorReading
-    listed: SlateItems
+    listed: Sequence[Candidate]
 
     @classmethod
     def of(cls, visitor: VisitorReading, listed: Sequence[Candidate]) -> "KeptList":
@@ -186,8 +185,6 @@ class KeptList(NamedTuple):
             state = replace(state, merged={}, applied={})
         if visitor.columns is None:
             visitor.columns = RecordedHistory.columns(visitor.history)
-        if not isinstance(listed, SlateItems):
-            listed = SlateItems(Item(each.item_id, each.score, each.source) for each in listed)
         return cls(replace(visitor, state=state), listed)
 
 

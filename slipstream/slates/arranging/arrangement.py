@@ -113,7 +113,7 @@ def arrange(
         _kept_out(limits, filled, placed, ranking) if traced else {},
     )
     touched = touched_by(matches, outcome)
-    traces = traces_of(in_force, matches, pool.item_ids, outcome) if traced else []
+    traces = traces_of(in_force, matches, pool.item_id, outcome) if traced else []
     return Arrangement(
         list(outcome.listed),
         filled.propensities.tolist(),

@@ -50,7 +50,7 @@ def tiers_by_fatigue(pool: Pool, visitor: Visitor, limit: int) -> NDArray[np.int
         visitor: How often each item was shown without a response.
         limit: Times from which an item is worn out; 0 for never.
     """
-    tiers, size = pool.tiers.astype(np.int64), len(pool.item_ids)
+    tiers, size = pool.tiers.astype(np.int64), len(pool.scores)
     if not limit or not visitor.impressions or not size:
         return tiers
     shown = (

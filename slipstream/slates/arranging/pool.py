@@ -1,6 +1,6 @@
 """Candidates of a slate, the visitor that it is for, and the rules with what they match."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ class Pool(NamedTuple):
     """The candidates of a slate, each once.
 
     Attributes:
-        item_ids: Their ids.
+        item_id: Returns the id of a candidate by its place; only accounts of rules name them.
         scores: Their scores, finite; those of one tier compare.
         tiers: The step of the fallback chain that each is from, from 0. Candidates of a later
             tier stand after all of an earlier one, unless they are pinned.
@@ -29,7 +29,7 @@ class Pool(NamedTuple):
             None for no vectors.
     """
 
-    item_ids: Sequence[str]
+    item_id: Callable[[int], str]
     scores: NDArray[np.float64]
     tiers: NDArray[np.int64]
     items: Items
@@ -76,7 +76,7 @@ class Match(NamedTuple):
 
 def matched(rules: Sequence[CompiledRule], pool: Pool, visitor: Visitor) -> list[Match]:
     """The candidates that each rule is about."""
-    size = len(pool.item_ids)
+    size = len(pool.scores)
     return [
         Match(
             rule,

@@ -1,6 +1,6 @@
 """Traces: an account of each rule that counted, and of the rules that touched each item."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -42,7 +42,7 @@ def touched_by(matches: Sequence[Match], outcome: Outcome) -> list[list[str]]:
 def traces_of(
     in_force: Sequence[CompiledRule],
     matches: Sequence[Match],
-    item_ids: Sequence[str],
+    item_id: Callable[[int], str],
     outcome: Outcome,
 ) -> list[RuleTrace]:
     """A trace of each rule that counted, in their order.
@@ -54,7 +54,7 @@ def traces_of(
     Args:
         in_force: The rules that counted.
         matches: Those of them that were applied to candidates, in the same order.
-        item_ids: The candidates' ids.
+        item_id: Returns the id of a candidate by its place.
         outcome: The slate.
     """
     traces, number = [], 0
@@ -66,7 +66,7 @@ def traces_of(
             matched = int(np.count_nonzero(match.about))
             note = note if matched else "no candidate meets the filter"
             number += 1
-        items = [item_ids[place] for place in places]
+        items = [item_id(place) for place in places]
         traces.append(
             RuleTrace(rule=rule.name, action=rule.action, matched=matched, items=items, note=note)
         )

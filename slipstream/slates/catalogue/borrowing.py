@@ -123,8 +123,8 @@ def lent(
 
 def merged(
     recommended: Sequence[Recommendation], new: Sequence[Recommendation], n: int
-) -> list[Recommendation]:
+) -> Sequence[Recommendation]:
     """The `n` best of two lists that are in descending order of score; of equals, the model's."""
     if not new:
-        return list(recommended[:n])
+        return recommended[:n]
     return list(islice(merge(recommended, new, key=lambda each: -each.score), n))

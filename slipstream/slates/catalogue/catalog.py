@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.item_patches import patched
 from slipstream.contracts.positions import CatalogPlace, StreamCatalogRecord, split_source
-from slipstream.models.base import Mask
+from slipstream.models.base import Indices, Mask
 from slipstream.slates.catalogue.alike import votes
 from slipstream.slates.catalogue.columns import (
     Columns,
@@ -370,6 +370,23 @@ class Catalog:
         rows = self._item_ids.rows(item_ids)
         places = dict(zip(item_ids, range(len(item_ids)), strict=True))
         return Items(self.columns, rows, places.get)
+
+    def numbered(self, model: Model, numbers: Indices, others: Sequence[str]) -> Items:
+        """Items of a model's space, each once, then those others that are not among them.
+
+        As `listed` gives them for the same ids, without a look-up for each of the model's.
+        """
+        space = self.space(model)
+        places = dict(zip(numbers.tolist(), range(len(numbers)), strict=True))
+        further = [each for each in dict.fromkeys(others) if space.number(each) not in places]
+        rest = dict(zip(further, range(len(numbers), len(numbers) + len(further)), strict=True))
+
+        def place(item_id: str) -> int | None:
+            found = places.get(space.number(item_id))
+            return rest.get(item_id) if found is None else found
+
+        rows = np.concatenate((space.rows[numbers], self._item_ids.rows(further)))
+        return Items(self.columns, rows, place)
 
     def _description(self, item_id: str) -> Any:
         return orjson.loads(self.attributes(item_id) or b"{}")

@@ -4,6 +4,8 @@ import pytest
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.stages import (
     Event,
+    answers,
+    list_question,
     recommend,
     similar_items,
 )
@@ -96,3 +98,17 @@ def test_similar_items_finds_neighbours_and_never_the_item_itself(bundle: Bundle
 
 def test_similar_items_of_an_unknown_item_are_none(bundle: Bundle) -> None:
     assert similar_items(bundle, "no-such-item") == []
+
+
+def test_a_list_is_named_as_a_whole_or_item_by_item(bundle: Bundle) -> None:
+    listed = answers(bundle, [list_question(bundle, _events(3), 6)])[0]
+    assert list(listed) == [listed[place] for place in range(6)]
+    assert list(listed[1:3]) == list(listed)[1:3]
+    assert list(listed) == recommend(bundle, _events(3), 6)
+
+
+def test_a_list_ends_where_nothing_more_may_be_shown(bundle: Bundle) -> None:
+    allowed = np.zeros(len(bundle.item_ids), np.bool_)
+    allowed[[5, 6]] = True
+    listed = answers(bundle, [list_question(bundle, _events(3), 6, allowed=allowed)])[0]
+    assert len(listed) == 2 and {each.item_id for each in listed} == {item_name(5), item_name(6)}

@@ -57,7 +57,7 @@ def pool_of(
     catalogue = dict(zip(item_ids, (item for item, _, _ in shop), strict=True))
     others = others or {}
     return Pool(
-        item_ids,
+        item_ids.__getitem__,
         np.array([score for _, score, _ in shop], np.float64),
         np.array([tier for _, _, tier in shop], np.int64),
         items_of({**catalogue, **others}, [*item_ids, *others]),

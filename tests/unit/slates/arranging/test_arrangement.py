@@ -77,7 +77,7 @@ def test_whatever_moves_a_slate_its_limits_hold(
     for place, other in combinations(order, 2):
         assert not _values(shop, place, "item_group_id") & _values(shop, other, "item_group_id")
 
-    place_of = {item_id: place for place, item_id in enumerate(pool.item_ids)}
+    place_of = {pool.item_id(place): place for place in range(len(shop))}
     traces = {trace.rule: trace for trace in arrangement.traces}
     pinned = {
         place_of[item_id]: rule
@@ -107,7 +107,7 @@ def test_whatever_moves_a_slate_its_limits_hold(
             assert not set(kept_out) & set(order)
 
     for names, place in zip(arrangement.touched, order, strict=True):
-        assert all(pool.item_ids[place] in traces[name].items for name in names)
+        assert all(pool.item_id(place) in traces[name].items for name in names)
     assert [trace.rule for trace in arrangement.traces] == [rule["name"] for rule in rules]
 
 

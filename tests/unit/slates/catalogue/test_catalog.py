@@ -2,6 +2,7 @@ import time
 import tracemalloc
 from collections.abc import Iterable
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -234,3 +235,25 @@ def test_a_patch_changes_single_attributes_of_an_item_that_is_there() -> None:
     assert not catalog.apply(item_record("a", 5, entity="item_patch", available=True))
     assert not catalog.apply(item_record("b", 6, entity="item_patch", available=True))
     assert "b" not in catalog
+
+
+@given(
+    st.lists(st.integers(0, len(ITEMS) - 1), unique=True, max_size=6),
+    st.lists(st.sampled_from([*ITEMS, "new", "unknown"]), max_size=6),
+)
+def test_items_by_number_are_what_they_are_by_id(
+    bundle: Bundle, numbers: list[int], others: list[str]
+) -> None:
+    catalog, by_model = Catalog(), model(bundle)
+    for at, item_id in enumerate([ITEMS[3], "new", ITEMS[0]]):
+        catalog.apply(item_record(item_id, attributes={"price": at}))
+    known = by_model.bundle.item_ids
+    ids = list(dict.fromkeys([*(known[number] for number in numbers), *others]))
+
+    by_number = catalog.numbered(by_model, np.array(numbers, np.int32), others)
+    by_id = catalog.listed(ids)
+
+    assert by_number.rows.tolist() == by_id.rows.tolist()
+    assert list(map(by_number.number, [*ids, ITEMS[9]])) == list(
+        map(by_id.number, [*ids, ITEMS[9]])
+    )
