@@ -75,14 +75,19 @@ class RankedList(Sequence[Recommendation]):
             map(list(self.bundle.retrievers).__getitem__, self._sources.tolist()),
         )
 
+    def taken(self, places: slice | Sequence[int]) -> "RankedList":
+        """The items at these places, in this order."""
+        where = places if isinstance(places, slice) else np.array(places, np.intp)
+        columns = (self.items[where], self.scores[where], self._sources[where])
+        return RankedList(self.bundle, *columns)
+
     @overload
     def __getitem__(self, place: int) -> Recommendation: ...
     @overload
     def __getitem__(self, place: slice) -> "RankedList": ...
     def __getitem__(self, place: int | slice) -> "Recommendation | RankedList":
         if isinstance(place, slice):
-            columns = (self.items[place], self.scores[place], self._sources[place])
-            return RankedList(self.bundle, *columns)
+            return self.taken(place)
         return Recommendation(
             self.bundle.item_ids[self.items[place].item()],
             self.scores[place].item(),

@@ -164,7 +164,12 @@ def _fill_and_arrange(
                 made.answered_by, made.model_version = pinned.answered_by, pinned.model_version
         if len(made.items) > before:
             how = _arranged(made, visitor, catalog)
-    made.items = [made.items[place] for place in how.order]
+    listed = made.items
+    made.items = (
+        listed.taken(how.order)
+        if isinstance(listed, RankedList)
+        else [listed[place] for place in how.order]
+    )
     made.touched = how.touched
     if plan.request.explain:
         made.rules = how.traces
@@ -175,10 +180,11 @@ def _fill_and_arrange(
 def _arranged(made: MadeSlate, visitor: VisitorReading, catalog: Catalog) -> Arrangement:
     """The arrangement of a slate's candidates so far."""
     plan, candidates = made.plan, made.items
+    past = visited(visitor) if plan.policy.looks_back else []
     if plan.model is not None and isinstance(candidates, RankedList):
-        known = catalog.numbered(plan.model, candidates.items, visited(visitor))
+        known = catalog.numbered(plan.model, candidates.items, past)
     else:
-        both = [*(each.item_id for each in candidates), *visited(visitor)]
+        both = [*(each.item_id for each in candidates), *past]
         known = catalog.listed(list(dict.fromkeys(both)))
     return arranged(plan, visitor, known, candidates, made.tiers)
 

@@ -168,7 +168,8 @@ def arranged(
     Args:
         plan: The plan.
         visitor: The visitor.
-        known: Attributes of the candidates, in their order, then of the visitor's other items.
+        known: Attributes of the candidates, in their order, then of the visitor's other items
+            where the policy looks back.
         candidates: The candidates; a list of the model is not named for it.
         tiers: The place of each one's step among the steps.
     """

@@ -6,6 +6,7 @@ holds in the request's context.
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final, NamedTuple, Self
 
 from slipstream.contracts.placements import (
@@ -26,6 +27,7 @@ from slipstream.filters.conditions import (
     Own,
     SharedWith,
     attributes_of,
+    depends_on_visitor,
 )
 from slipstream.filters.evaluation import holds_in_context
 from slipstream.filters.expressions import parsed
@@ -122,6 +124,14 @@ class CompiledPolicy:
             if isinstance(rule, CapRule):
                 names.add(rule.attribute)
         return names
+
+    @cached_property
+    def looks_back(self) -> bool:
+        """Whether the arrangement depends on attributes of items that the visitor has met."""
+        return self.policy.calibration > 0 or any(
+            condition is not None and depends_on_visitor(condition)
+            for _, condition, _ in self.rules
+        )
 
     def in_force(self, now_ms: int, context: Mapping[str, Any]) -> list[CompiledRule]:
         """The rules that count, in the policy's order."""

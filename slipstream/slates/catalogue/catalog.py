@@ -372,20 +372,20 @@ class Catalog:
         return Items(self.columns, rows, places.get)
 
     def numbered(self, model: Model, numbers: Indices, others: Sequence[str]) -> Items:
-        """Items of a model's space, each once, then those others that are not among them.
+        """Items that a model knows, by number, each once, then the others that are not among them.
 
         As `listed` gives them for the same ids, without a look-up for each of the model's.
         """
-        space = self.space(model)
+        find = model.bundle.index.get
         places = dict(zip(numbers.tolist(), range(len(numbers)), strict=True))
-        further = [each for each in dict.fromkeys(others) if space.number(each) not in places]
+        further = [each for each in dict.fromkeys(others) if find(each) not in places]
         rest = dict(zip(further, range(len(numbers), len(numbers) + len(further)), strict=True))
 
         def place(item_id: str) -> int | None:
-            found = places.get(space.number(item_id))
+            found = places.get(find(item_id))
             return rest.get(item_id) if found is None else found
 
-        rows = np.concatenate((space.rows[numbers], self._item_ids.rows(further)))
+        rows = np.concatenate((self.space(model).rows[numbers], self._item_ids.rows(further)))
         return Items(self.columns, rows, place)
 
     def _description(self, item_id: str) -> Any:

@@ -104,6 +104,7 @@ def test_a_list_is_named_as_a_whole_or_item_by_item(bundle: Bundle) -> None:
     listed = answers(bundle, [list_question(bundle, _events(3), 6)])[0]
     assert list(listed) == [listed[place] for place in range(6)]
     assert list(listed[1:3]) == list(listed)[1:3]
+    assert list(listed.taken([4, 0])) == [listed[4], listed[0]]
     assert list(listed) == recommend(bundle, _events(3), 6)
 
 
