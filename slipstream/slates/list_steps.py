@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
 from typing import Final
 
 from slipstream.slates.catalogue.catalog import Catalog
-from slipstream.slates.catalogue.masks import Filter, mask
+from slipstream.slates.catalogue.masks import Filter, Items, mask
 from slipstream.slates.catalogue.model import Model
 from slipstream.slates.slate_plan import Candidate
 from slipstream.slates.slate_request import Item, Step, VisitorReading
@@ -15,6 +15,19 @@ from slipstream.slates.slate_request import Item, Step, VisitorReading
 OF_STORE: Final = (Step.TRENDING, Step.POPULAR)
 
 Entries = Sequence[tuple[str, float]]
+
+
+class DemandEntries(list[tuple[str, float]]):
+    """A list of demand, which many requests filter. It is not changed."""
+
+    _known: tuple[int, Items] | None = None
+
+    def known(self, catalog: Catalog) -> Items:
+        """The items as filters see them, looked up again once the catalogue has further ones."""
+        size, kept = len(catalog), self._known
+        if kept is None or kept[0] != size or kept[1].columns is not catalog.columns:
+            kept = self._known = size, catalog.listed([item_id for item_id, _ in self])
+        return kept[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +56,13 @@ def selected(catalog: Catalog, wanted: Wanted, entries: Entries, source: str) ->
     """
     passing: Iterable[tuple[str, float]] = entries
     if wanted.filter is not None:
-        listed = catalog.listed([item_id for item_id, _ in entries])
+        listed = (
+            entries.known(catalog)
+            if isinstance(entries, DemandEntries)
+            else catalog.listed([item_id for item_id, _ in entries])
+        )
         passes = mask(wanted.filter.condition, listed, wanted.filter.own)
-        passing = (entry for entry, holds in zip(entries, passes, strict=True) if holds)
+        passing = compress(entries, passes.tolist())
     allowed = (
         Item(item_id, score, source)
         for item_id, score in passing

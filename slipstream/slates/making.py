@@ -135,18 +135,20 @@ def _fill_and_arrange(
                 break
     if plan.explores:
         # Of the first step, whose places explore; behind its own items, since they have score 0.
-        new = unproven(catalog, plan.model, _taken(made, wanted), wanted.filter, UNPROVEN)
+        taken = wanted.exclude.union(item.item_id for item in made.items)
+        new = unproven(catalog, plan.model, taken, wanted.filter, UNPROVEN)
         made.items = [*made.items, *new]
         made.tiers += [0] * len(new)
         how = None
     if how is None:
         how = _arranged(made, visitor, catalog)
     if how.needs:
-        before, taken, own = len(made.items), _taken(made, wanted), own_items(visitor)
+        found, own = list[Candidate](), own_items(visitor)
         for need in how.needs:
             condition = need.condition
             if wanted.filter is not None:
                 condition = All((wanted.filter.condition, condition))
+            taken = wanted.exclude.union(item.item_id for item in found)
             for_pin = Wanted(1, taken, Filter(condition, own))
             # Demand alone may know items that neither the catalogue nor the model has.
             may_have = yield from steps.may_have(for_pin)
@@ -154,15 +156,17 @@ def _fill_and_arrange(
             for tier, step in enumerate(plan.steps if may_have else _BY_DEMAND):
                 if (yield from _fill(steps, pinned, tier, step, for_pin, 1)):
                     break
-            # After all others, so that it stands nowhere but where it is pinned.
-            last = (Item(item.item_id, 0.0, item.source) for item in pinned.items)
-            made.items = [*made.items, *last]
-            made.tiers += [len(plan.steps)] * len(pinned.items)
-            taken = taken | {item.item_id for item in pinned.items}
+            found += [Item(item.item_id, 0.0, item.source) for item in pinned.items]
             made.failed |= pinned.failed
             if made.answered_by is Step.NONE:
                 made.answered_by, made.model_version = pinned.answered_by, pinned.model_version
-        if len(made.items) > before:
+        if found:
+            # No candidate meets these pins, but the mask of a filter may be a second older.
+            candidates = {item.item_id for item in made.items}
+            found = [item for item in found if item.item_id not in candidates]
+            # After all others, so that they stand nowhere but where they are pinned.
+            made.items = [*made.items, *found]
+            made.tiers += [len(plan.steps)] * len(found)
             how = _arranged(made, visitor, catalog)
     listed = made.items
     made.items = (
@@ -187,10 +191,6 @@ def _arranged(made: MadeSlate, visitor: VisitorReading, catalog: Catalog) -> Arr
         both = [*(each.item_id for each in candidates), *past]
         known = catalog.listed(list(dict.fromkeys(both)))
     return arranged(plan, visitor, known, candidates, made.tiers)
-
-
-def _taken(made: MadeSlate, wanted: Wanted) -> set[str]:
-    return wanted.exclude | {item.item_id for item in made.items}
 
 
 def _unknown(catalog: Catalog, wanted: Filter) -> str:

@@ -82,9 +82,7 @@ class GatheredLists:
         self._thread.start()
         self._calls, self._due = 0, False
 
-    def recommend(
-        self, bundle: Bundle, question: ListQuestion
-    ) -> asyncio.Future[RankedList]:
+    def recommend(self, bundle: Bundle, question: ListQuestion) -> asyncio.Future[RankedList]:
         """The answer to a question. It raises what the kernels raise."""
         loop = asyncio.get_running_loop()
         waiting = _Waiting(bundle, question, loop.create_future())

@@ -12,6 +12,7 @@ from slipstream.features.demand import POPULAR_WINDOWS
 from slipstream.recommender import stages
 from slipstream.recommender.sound import answer_without_failed_parts
 from slipstream.slates.catalogue.model import Model
+from slipstream.slates.list_steps import DemandEntries
 from slipstream.slates.slate_plan import Demand, DemandAsked
 from slipstream.slates.slate_request import Step
 from slipstream.stores.online import StoreUnavailableError
@@ -69,7 +70,8 @@ class Trending:
 
     async def _refresh(self) -> None:
         try:
-            self.last = await self._store.trending(self._depth, self._store.budget(), self._window)
+            wanted = self._depth, self._store.budget(), self._window
+            self.last = DemandEntries(await self._store.trending(*wanted))
             self._failure = None
         except StoreUnavailableError as error:
             self._failure = error
@@ -146,5 +148,6 @@ class PopularItems:
             except Exception as error:  # visitors still get what trends
                 self._measured.failed(Step.MODEL, error)
                 return ()
-            popular = self._kept[model] = [(each.item_id, each.score) for each in recommended]
+            entries = ((each.item_id, each.score) for each in recommended)
+            popular = self._kept[model] = DemandEntries(entries)
         return popular

@@ -144,3 +144,13 @@ async def test_companions_of_a_cart_are_of_its_baskets_and_then_similar(
     without = await setting.line.answer(wanted)
     assert without.answered_by == Step.SIMILAR
     assert "no basket with a named item and another one is known" in without.reason
+
+
+async def test_a_kept_list_is_filtered_by_what_the_catalogue_knows_by_now() -> None:
+    setting = Setting(FakeOnline(popular={"week": [("a", 3.0), ("b", 2.0), ("c", 1.0)]}))
+    setting.catalog.apply(item_record("a", attributes={"category": "shoes"}))
+    assert ids(await popular(setting, filter=SHOES)) == ["a"]
+    setting.catalog.apply(item_record("c", 2, attributes={"category": "shoes"}))
+    assert ids(await popular(setting, filter=SHOES)) == ["a", "c"]
+    setting.catalog.apply(item_record("a", 3, attributes={"category": "hats"}))
+    assert ids(await popular(setting, filter=SHOES)) == ["c"]
