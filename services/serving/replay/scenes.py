@@ -100,7 +100,7 @@ def reasons_of(circumstances: Circumstances, slate: SlateRecord) -> list[str]:
             "of an attribute's value that more than 1,000 items have, each process compares those "
             "that it met last"
         )
-    return reasons or ["the cause is not known: please report it as a fault"]
+    return reasons or ["the cause is not known: please report it as a bug"]
 
 
 def notes_of(
