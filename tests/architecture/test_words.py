@@ -24,7 +24,7 @@ LIMITS = {
     "beside": (8, 24),
     "nobody": (6, 29),
     "anew": (2, 5),
-    "is told": (2, 1),
+    "is told": (1, 1),
     "are told": (0, 1),
     "told of": (0, 0),
     "whose": (21, 23),
