@@ -31,7 +31,7 @@ _TOLD = 5_000
     type=click.IntRange(1, 100),
     default=10,
     show_default=True,
-    help="Items of a list; fewer where no more may be shown.",
+    help="Items in each list; fewer if no more may be shown.",
 )
 @click.option(
     "--interactions",
