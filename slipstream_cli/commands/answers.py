@@ -204,4 +204,4 @@ def _read(policy: Path) -> Any:
     try:
         return json.loads(policy.read_text("utf-8"))
     except ValueError as error:
-        raise click.ClickException(f"{policy} is no JSON: {error}") from error
+        raise click.ClickException(f"{policy} is not JSON: {error}") from error
