@@ -1,6 +1,6 @@
 # The five images for amd64 and arm64, with bills of materials and provenance, into a registry:
 #
-#   REGISTRY=registry.example.com/slipstream TAG=0.1.0 CODE_COMMIT=$(git rev-parse HEAD) \
+#   REGISTRY=registry.example.com/slipstream TAG=0.3.0 CODE_COMMIT=$(git rev-parse HEAD) \
 #     docker buildx bake -f deploy/docker-bake.hcl --push
 #
 # From the repository's root, with a builder that has both platforms (docker buildx create --use; QEMU, or a node of each kind).

@@ -158,7 +158,7 @@ def _zone(name: str) -> str:
         return ZoneInfo(name).key if name else ""
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise click.BadParameter(
-            f"{name!r} is no time zone such as Europe/Berlin", param_hint="--timezone"
+            f"{name!r} is not a time zone such as Europe/Berlin", param_hint="--timezone"
         ) from error
 
 

@@ -91,7 +91,7 @@ class RecordCommands:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise click.ClickException(f"{file} is no JSON: {error}") from error
+            raise click.ClickException(f"{file} is not JSON: {error}") from error
         with monitoring_peer(url, data_dir) as peer:
             put = peer.put(self._path_of(name or file.stem), content, _if_match(revision))
         if as_json:

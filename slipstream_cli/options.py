@@ -31,7 +31,7 @@ class Duration(click.ParamType[int]):
             return 0
         span_ms = _span_ms(str(value))
         if span_ms is None:
-            self.fail(f"{value!r} is no time span such as 90s, 30m, 24h or 7d", param, ctx)
+            self.fail(f"{value!r} is not a time span such as 90s, 30m, 24h or 7d", param, ctx)
         return span_ms
 
 

@@ -6,7 +6,7 @@ Consumes: model-events.v1, catalog.v1, placements.v1, experiments.v1 and access-
     group: each replica reads them from the start.
 Produces: recommendations.v1, a record for each slate.
 Calls: training, for the champion's version and the files of its bundle. For replays of answers:
-    features, for a slate and the catalogue of then; training, for the files of any version;
+    features, for a slate and the catalogue of that time; training, for the files of any version;
     monitoring, for revisions of placements.
 Stores: a cache on disk, of bundles and of the last known catalogue, placements, experiments and
     keys; it reads the online store (Redis).

@@ -48,7 +48,7 @@ from slipstream.stores.online import OnlineReader, OnlineStore
 
 DESCRIPTION = "Recommendations for a visitor at this moment, from everything up to the last click."
 # Longest wait of a slate for others to be sent with it. Every request to the broker costs time of
-# the event loop, and nobody waits for a slate.
+# the event loop, and no request waits for a slate.
 SLATE_LINGER_MS = 100
 # Greatest delay of a change of the catalogue, a placement or an experiment, or of a promotion.
 # Every fetch costs time of the event loop, full or empty.

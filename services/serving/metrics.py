@@ -1,4 +1,4 @@
-"""The metrics of serving, beside those of the chassis."""
+"""The metrics of serving, in addition to those of the chassis."""
 
 from collections.abc import Callable, Iterable
 from time import monotonic

@@ -20,8 +20,8 @@ class ServingSection(Section):
     cache_dir: Path = Field(
         Path(".slipstream/serving"),
         description="folder of downloaded model bundles; {hostname} as its last part stands for "
-        "the machine's name, so that replicas may share a volume; folders beside it whose replica "
-        "is gone are deleted",
+        "the machine's name, so that replicas may share a volume, and the folders of replicas "
+        "that are gone are deleted",
     )
     redis_timeout_s: float = Field(
         0.1,
@@ -50,7 +50,8 @@ class ServingSection(Section):
     champion_poll_s: float = Field(
         30.0,
         gt=0,
-        description="interval at which training is asked for the champion, beside its events",
+        description="interval at which serving polls training for the champion, in addition to its "
+        "events",
     )
     circumstances_bytes: int = Field(
         16_384,
@@ -62,8 +63,8 @@ class ServingSection(Section):
         2,
         ge=0,
         le=16,
-        description="models held beside the champion for variants of experiments; a variant whose "
-        "model is one too many is answered by the champion",
+        description="models held for variants of experiments, in addition to the champion; the "
+        "champion answers for a variant with a model beyond these",
     )
     require_model: bool = Field(
         True,

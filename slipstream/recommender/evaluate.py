@@ -223,8 +223,8 @@ def evaluate(
         `without`: For each part that was left out and each cohort, the means of the same queries,
         and by how much each changed, paired on the queries, with the interval.
         `ablation`: The same means for each retriever `alone`, and for the blend `without` each,
-        whose other exponents stay; and how far the served lists are `ahead` of each retriever
-        alone, in NDCG at the first k, paired on the queries, with the interval.
+        with the other exponents as they are; and how far the served lists are `ahead` of each
+        retriever alone, in NDCG at the first k, paired on the queries, with the interval.
         `parameters`: Parameters that were chosen; `curve`: how the network learned, by epoch;
         `search`: trials of the search.
         `data`, `repeats`, `seconds`, `peak_memory_mb`, `queries`: Circumstances. Of more than

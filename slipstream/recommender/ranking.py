@@ -136,7 +136,8 @@ def importance(
 
 
 # How many items of each retriever compete for a validation query's place. In serving five times as
-# many do, which makes no better list (docs/performance.md) and would take half a gigabyte more.
+# many do. That many make no better list here (docs/measurements/quality.md), and would take half a
+# gigabyte more.
 _CANDIDATES = 50
 # Retrievers that stay however little validation weighs them: for newcomers, for unseen items, for
 # similar items.

@@ -88,9 +88,9 @@ def arrays_of(item_ids: Iterable[str]) -> Arrays:
     """The arrays of any ids. Raises UnicodeEncodeError for an id that UTF-8 can't hold.
 
     Returns:
-        `texts` and `ends`; the CRC-32 of each id (`hashes`), whose first bits give its bucket; the
-        numbers by bucket (`order`), and where each bucket begins and the last one ends (`buckets`).
-        There are one to two times as many buckets as ids.
+        `texts` and `ends`; the CRC-32 of each id (`hashes`), with its bucket in the first
+        bits; the numbers by bucket (`order`), and where each bucket begins and the last one ends
+        (`buckets`). There are one to two times as many buckets as ids.
     """
     encoded = [item_id.encode() for item_id in item_ids]
     size = len(encoded)

@@ -21,7 +21,7 @@ _NONE: Final = Interest(0.0, None)
 
 
 class ActiveUser(NamedTuple):
-    """A user whom an item may interest: the id, the events and the time of the newest one (ms)."""
+    """A user in a possible audience: the id, the events and the time of the newest one (ms)."""
 
     user_id: str
     history: Sequence[SequenceEvent]
@@ -54,7 +54,7 @@ def item_in_model(item_id: str, model: Model, catalog: Catalog) -> ItemInModel |
 def scored(
     item: ItemInModel, users: Sequence[ActiveUser], catalog: Catalog
 ) -> list[tuple[ActiveUser, Interest]]:
-    """The interest of those of these users of whose history the model knows something."""
+    """The interest of each user with a history of which the model knows something."""
     bundle = item.model.bundle
     asked: list[ActiveUser] = []
     histories: list[Sequence[SequenceEvent]] = []

@@ -32,7 +32,7 @@ from slipstream.slates.slate_request import Item, Step, VisitorReading, why_not_
 
 # Given features that nothing asks for are named up to this number.
 _NAMED: Final = 5
-# Items from which a list is arranged beside the event loop, which would stand still for long.
+# Items from which a list is arranged in a thread, since the event loop would stand still for long.
 MANY: Final = 200
 
 
@@ -45,7 +45,7 @@ class GivenItems:
         catalog: The catalogue.
         features: What the caller says of items, by id.
         item_ids: The items, each once.
-        names: Attributes that are asked for; None for all.
+        names: Requested attributes; None for all.
 
     Attributes:
         columns: The attributes, by row.
@@ -91,7 +91,7 @@ def ranking(plan: SlatePlan, visitor: VisitorReading, catalog: Catalog) -> Makin
     steps = Steps(made, visitor, catalog)
     made.answered_by, found = yield from _ordered(steps, made, visitor, catalog, given)
     placed = {item.item_id for item in found.items}
-    # Boosts multiply: the scores of items that nobody knows are all the same, and not 0.
+    # Boosts multiply: the scores of unknown items are all the same, and not 0.
     rest = [Item(item_id, 1.0, Step.NONE) for item_id in given if item_id not in placed]
     made.items = [*found.items, *rest]
     made.tiers = [0] * len(found.items) + [1] * len(rest)

@@ -1,4 +1,4 @@
-"""The steps whose lists are at hand, in order: each chooses those items that the slate may have."""
+"""The steps with ready lists, in order: each chooses those items that the slate may have."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from slipstream.slates.catalogue.model import Model
 from slipstream.slates.slate_plan import Candidate
 from slipstream.slates.slate_request import Item, Step, VisitorReading
 
-# Steps whose lists come from the online store, which keeps no former ones.
+# Steps with lists from the online store, which keeps no former ones.
 OF_STORE: Final = (Step.TRENDING, Step.POPULAR)
 
 Entries = Sequence[tuple[str, float]]

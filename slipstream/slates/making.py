@@ -27,7 +27,7 @@ from slipstream.slates.slate_request import Item, Step, VisitorReading
 
 # Most items that the model does not know among the candidates of a slate that explores.
 UNPROVEN: Final = 50
-# The steps that are asked for a pin which no item of the catalogue and the model meets.
+# The steps that look for a pin which no item of the catalogue and the model meets.
 _BY_DEMAND: Final = (Step.TRENDING,)
 
 
@@ -86,12 +86,12 @@ def _fill(
         made: The slate. Each item comes once, and those of later steps have score 0.
         tier: The step's place.
         step: The step.
-        wanted: What the first step is asked; its `n` is the most items that all are asked for.
+        wanted: The request to the first step; its `n` is the most items of all steps.
         n: Length of the slate.
     """
     if made.items:
         rest = wanted.n - len(made.items)
-        if rest <= 0:  # as many as were asked for, and the rules leave too few of them
+        if rest <= 0:  # as many as were requested, and the rules leave too few of them
             if step is Step.SIMILAR:
                 return False  # what it knows is among the model's candidates
             rest = wanted.n
@@ -124,7 +124,7 @@ def _fill_and_arrange(
 ) -> Generator[Asked, Any, None]:
     """Fill a pool until it can be arranged to a whole slate, and arrange it.
 
-    Where no candidate meets a pin, the steps are asked for one that does.
+    Where no candidate meets a pin, the steps look for one that does.
     """
     plan, how = made.plan, None
     n = plan.request.n
@@ -134,7 +134,7 @@ def _fill_and_arrange(
             if len(how.order) >= n:
                 break
     if plan.explores:
-        # Of the first step, whose places explore; behind its own items, since they have score 0.
+        # They explore in places of the first step, behind its own items, since they have score 0.
         taken = wanted.exclude.union(item.item_id for item in made.items)
         new = unproven(catalog, plan.model, taken, wanted.filter, UNPROVEN)
         made.items = [*made.items, *new]

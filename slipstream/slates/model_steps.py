@@ -30,7 +30,7 @@ from slipstream.slates.slate_plan import (
 )
 from slipstream.slates.slate_request import Item, Step, VisitorReading, why_not_model
 
-# The number of latest items of a history whose neighbours the similar step looks up.
+# The number of latest items of a history that the similar step looks up neighbours of.
 _SEEDS: Final = 5
 # Neighbours that are ordered for a visitor.
 _REORDERED: Final = 50

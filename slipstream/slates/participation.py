@@ -52,7 +52,7 @@ class PlacementPolicies:
         return placement.revision if placement is not None else 0
 
     def revisions(self, name: str, makers: Sequence[Variant | None]) -> dict[str, int]:
-        """The placements whose policies apply to the slates of variants, with their revisions."""
+        """The placements that apply to the slates of variants, with their revisions."""
         applied = [self.applied(name, variant) for variant in makers]
         return {each: self.revision(each) for each in applied}
 
@@ -76,7 +76,7 @@ class PlacementPolicies:
         return policy.asked(request.boosts, diversity, exploration)
 
     def applied(self, name: str, variant: Variant | None) -> str:
-        """The placement whose policy applies to slates of placement `name`.
+        """The placement that provides the policy for slates of placement `name`.
 
         The variant's, unless that was deleted: without any rules an item could be shown that the
         placement excludes.
@@ -130,7 +130,7 @@ class Participation(NamedTuple):
     """The experiment's name, what the slate is recorded as, and the variants that make it.
 
     A variant of None is the placement's own policy. Two variants are interleaved. Shadows make
-    slates that nobody sees.
+    slates that no visitor sees.
     """
 
     experiment: str

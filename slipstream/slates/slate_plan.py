@@ -49,7 +49,7 @@ class SlatePlan:
         seed: The recommendation's id.
         steps: The steps that may answer, in this order.
         given: Takes the items that steps of the online store give, with the step; None where
-            nobody records them.
+            they are not recorded.
         repeats: Whether items of the history may come again; None leaves it to the model.
         condition: What every item must meet; None lets all.
         is_plain: Whether the candidates' own order is the slate.
@@ -331,7 +331,7 @@ class MadeSlate:
 
     @property
     def user_id(self) -> str:
-        """The visitor; empty for nobody in particular."""
+        """The visitor; empty for no particular one."""
         return self.plan.request.user_id
 
     @property

@@ -46,14 +46,14 @@ Item = SlateItem
 
 @dataclass(slots=True)
 class SlateRequest:
-    """A request for a slate, which nobody changes. A frozen one takes four times as long to make.
+    """A request for a slate, which is never changed. A frozen one takes four times as long to make.
 
     Attributes:
         n: Length of the slate.
-        user_id: The visitor; empty for nobody in particular.
+        user_id: The visitor; empty for no particular one.
         history: Events, oldest first, instead of those that the online store holds.
         events: Events that come after those of the online store.
-        similar_to: Items whose neighbours are wanted, whoever asks.
+        similar_to: Items to find neighbours of, for any visitor.
         given: Items to be put in order, each of which counts once; None for a slate of any items.
         features: What the caller says of given items, by id; it counts instead of the catalogue's
             attributes of the same names.
@@ -61,13 +61,13 @@ class SlateRequest:
         before: Items of the pages before this one.
         repeats: Whether items of the history may come again; None leaves it to the placement, and
             then to the model.
-        placement: The place on the page, whose rules apply, and which is kept with the slate.
+        placement: The place on the page. Its rules apply, and the slate keeps its name.
         with_rules: Whether the placement's rules apply.
         context: Fields of the request that rules may ask for.
         steps: The steps that may answer, in this order.
-        fresh: Whether the model makes the list anew, though it may have been kept.
+        fresh: Whether the model makes a new list, though an old one may have been kept.
         filter: Expression that every item of the slate must meet; empty for all.
-        boosts: Boosts beside those of the placement.
+        boosts: Boosts in addition to those of the placement.
         diversity: From 0, the best items, to 1, the most varied ones; None leaves it to the
             placement.
         exploration: Share of places for items of which little is known; likewise.

@@ -74,7 +74,7 @@ def verified(folder: Path, on_file: Callable[[str], None]) -> BackupManifest:
     try:
         lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise BackupError(f"{folder} is no complete backup: it has no {CHECKSUMS}") from error
+        raise BackupError(f"{folder} is not a complete backup: it has no {CHECKSUMS}") from error
     wanted = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     present = {path.relative_to(folder).as_posix() for path in _files(folder)}
     if strange := sorted(wanted.keys() ^ present):

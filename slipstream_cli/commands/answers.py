@@ -16,12 +16,12 @@ _id_argument = click.argument("recommendation_id")
 _serving_options = options_of("serving")
 
 
-@click.group(short_help="Make answers again, as they were or otherwise.")
+@click.group(short_help="Recompute past answers, as they were or with changes.")
 def answers() -> None:
-    """Make answers again, as they were or otherwise, over serving's REST API.
+    """Recompute past answers, as they were or with changes, over serving's REST API.
 
-    RECOMMENDATION_ID is that of any answer of the last 30 days (docs/replay.md). Serving makes the
-    list again from the history, model and rules that the answer was made from. The key needs the
+    RECOMMENDATION_ID is that of any answer of the last 30 days (docs/replay.md). Serving recomputes
+    the list from the history, model and rules that the answer was made from. The key needs the
     scope operate.
 
     \b
@@ -30,12 +30,12 @@ def answers() -> None:
     """
 
 
-@answers.command("show", short_help="Make an answer again as it was.")
+@answers.command("show", short_help="Recompute an answer as it was.")
 @_id_argument
 @json_flag
 @_serving_options
 def show_answer(recommendation_id: str, as_json: bool, url: str | None, data_dir: Path) -> None:
-    """Make an answer again as it was, and compare it with its record.
+    """Recompute an answer as it was, and compare it with its record.
 
     \b
     Example:  slipstream answers show 01a21f9578e177d5bab21d15c92fda95
@@ -67,7 +67,7 @@ def show_answer(recommendation_id: str, as_json: bool, url: str | None, data_dir
         click.echo(f"Perhaps because {reason}.")
 
 
-@answers.command("what-if", short_help="Make an answer again with something else in its place.")
+@answers.command("what-if", short_help="Recompute an answer with changes.")
 @_id_argument
 @click.option("--model", "model_version", help="Another model version. Default: the original's.")
 @click.option(
@@ -84,7 +84,7 @@ def show_answer(recommendation_id: str, as_json: bool, url: str | None, data_dir
     "--without-rule",
     "without_rules",
     multiple=True,
-    help="Rule that does not count; repeatable. Default: all count.",
+    help="Rule to leave out; repeatable. Default: none.",
 )
 @click.option(
     "--diversity", type=click.FloatRange(0, 1), help="Another diversity. Default: the original's."
@@ -118,9 +118,9 @@ def what_if(
     data_dir: Path,
     **numbers: Any,
 ) -> None:
-    """Make an answer again with another model, other rules or other shares, and show the changes.
+    """Recompute an answer with another model, other rules or other shares, and show the changes.
 
-    All else stays as it was: history, catalogue, time and chance.
+    Everything else stays as it was: history, catalogue, time and chance.
 
     \b
     Example:  slipstream answers what-if $ID --model 20261128-004003-ce697b
@@ -204,4 +204,4 @@ def _read(policy: Path) -> Any:
     try:
         return json.loads(policy.read_text("utf-8"))
     except ValueError as error:
-        raise click.ClickException(f"{policy} is no JSON: {error}") from error
+        raise click.ClickException(f"{policy} is not JSON: {error}") from error

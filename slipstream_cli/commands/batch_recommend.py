@@ -31,7 +31,7 @@ _TOLD = 5_000
     type=click.IntRange(1, 100),
     default=10,
     show_default=True,
-    help="Items of a list; fewer where no more may be shown.",
+    help="Items in each list; fewer if no more may be shown.",
 )
 @click.option(
     "--interactions",
@@ -73,9 +73,9 @@ def batch_recommend(
     """Write the best items of every visitor to a file, for newsletters and other channels.
 
     The file has user_id, rank, item_id, score, source and model_version, ordered by rank for each
-    visitor. Histories are those that serving would read: the latest 100 events. A visitor whose
-    items the model does not know gets popular items. Items that are deleted, unavailable or expired
-    by the lake's catalogue are left out. No list counts as an impression.
+    visitor. Histories are those that serving would read: the latest 100 events. A visitor gets
+    popular items if the model knows none of the items in the history. Items that are deleted,
+    unavailable or expired by the lake's catalogue are left out. No list counts as an impression.
 
     \b
     Example:  slipstream batch-recommend --out lists.parquet

@@ -32,7 +32,7 @@ def docs(check: bool, directory: Path) -> None:
     try:
         generated = pages(directory)
     except FileNotFoundError as error:
-        raise click.ClickException(f"{directory} is no checkout: {error}") from error
+        raise click.ClickException(f"{directory} is not a checkout: {error}") from error
     for name, text in generated.items():
         path = directory / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:

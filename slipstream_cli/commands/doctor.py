@@ -18,28 +18,28 @@ class _NoStackError(click.ClickException):
     exit_code = 2
 
 
-@click.command(short_help="Look at a running stack and its data, and say what to mend.")
+@click.command(short_help="Examine a running stack and its data, and say what to repair.")
 @click.option(
     "--events",
     type=click.IntRange(1_000, 5_000_000),
     default=200_000,
     show_default=True,
-    help="Newest events of the lake that are looked at, at most.",
+    help="Most events of the lake to examine, newest first.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON instead of text.")
 @data_dir_option(
     "Data folder of the running stack. Without one there, the environment says where the parts are."
 )
 def doctor(events: int, as_json: bool, data_dir: Path) -> None:
-    """Look at a running stack and its data, and say what to mend, heaviest first.
+    """Examine a running stack and its data, and say what to repair, most serious first.
 
     Each finding has its figure, why it matters, and the command or page that helps
     (docs/doctor.md). Nothing is changed. What is read is bounded: the newest events, 20,000 items,
     20,000 dead letters, ten seconds for each.
 
     \b
-    The exit status is that of the heaviest finding:
-      0  none, or notes alone
+    The exit status is that of the most serious finding:
+      0  none, or only notes
       1  a warning: recommendations are worse than they could be
       2  critical: a part is down, or data are or will be missing; also where no stack is found
 

@@ -91,7 +91,7 @@ def set_experiment(
     url: str | None,
     data_dir: Path,
 ) -> None:
-    """Create an experiment, or replace its design by that in FILE, whole.
+    """Create an experiment, or replace its whole design with that in FILE.
 
     The same design again changes nothing. FILE is JSON, for example:
 

@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     "--replaces",
     multiple=True,
     metavar="FILE",
-    help="File that was imported before and that the FILEs correct: what they leave out or say"
-    " otherwise is withdrawn; repeatable. Needs the stack's lake, Redis and broker. Default: none.",
+    help="File that was imported before and that the FILEs correct: rows that they omit or change"
+    " are withdrawn; repeatable. Needs the stack's lake, Redis and broker. Default: none.",
 )
 @file_options
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
-@click.option("--yes", is_flag=True, help="Send without asking whether the preview is right.")
+@click.option("--yes", is_flag=True, help="Send without asking you to confirm the preview.")
 @click.option(
     "--rejected",
     "rejected_path",
@@ -66,11 +66,12 @@ def import_files(
     json_path: Path | None,
     **choices: Any,
 ) -> None:
-    """Send export files of a shop through ingestion: events, and items.
+    """Send a shop's export files, events and items, through ingestion.
 
     A FILE is CSV with any delimiter, JSON lines or Parquet, plain or compressed; a folder of such
-    files; or a URL such as s3://bucket/folder. Columns are known by their usual names. A preview
-    says what was understood and, on a terminal, asks; elsewhere an open question is an error.
+    files; or a URL such as s3://bucket/folder. Columns are recognised by their usual names. A
+    preview shows how each file is read, and asks about what is unclear. Without a terminal, that is
+    an error.
 
     The same file again adds nothing. The exit status is 1 when a row was rejected.
 

@@ -48,7 +48,7 @@ def keys() -> None:
     type=click.Choice([scope.value for scope in Scope]),
     help="Right that the key grants; repeatable. Default: with --browser events and identify.",
 )
-@click.option("--browser", is_flag=True, help="The key stands in web pages, for everyone to see.")
+@click.option("--browser", is_flag=True, help="Key for web pages, where everyone can see it.")
 @click.option(
     "--origin",
     "origins",
@@ -133,7 +133,7 @@ def list_keys(as_json: bool, url: str | None, data_dir: Path) -> None:
     type=Duration(),
     default="24h",
     show_default=True,
-    help="Time for which the older keys go on to count, such as 30m, 24h or 7d; 0 ends them now.",
+    help="Time for which older keys stay valid, such as 30m, 24h or 7d; 0 ends them now.",
 )
 @monitoring_options
 def rotate(name: str, grace: int, url: str | None, data_dir: Path) -> None:
@@ -173,8 +173,8 @@ def revoke(name: str, url: str | None, data_dir: Path) -> None:
     envvar="SLIPSTREAM_WRITE_KEY",
     required=True,
     show_envvar=True,
-    help="Write key of a server, with the scope identify; as a variable it is in no list of"
-    " processes.",
+    help="Write key of a server, with the scope identify. Set the variable to keep the key out of"
+    " the list of processes.",
 )
 @click.option(
     "--for",
@@ -182,7 +182,7 @@ def revoke(name: str, url: str | None, data_dir: Path) -> None:
     type=Duration(),
     default="10m",
     show_default=True,
-    help="Time for which the token holds, 10m at most.",
+    help="Validity of the token, 10m at most.",
 )
 def sign_user(user_id: str, anonymous_id: str, key: str, duration: int) -> None:
     """Make a token by which a page proves that its visitor is USER_ID (docs/tracker.md).

@@ -75,7 +75,7 @@ def set_placement(
     url: str | None,
     data_dir: Path,
 ) -> None:
-    """Create a placement, or replace its policy by that in FILE, whole.
+    """Create a placement, or replace its whole policy with that in FILE.
 
     The same policy again changes nothing. FILE is JSON, for example:
 

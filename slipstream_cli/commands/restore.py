@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.option(
     "--overwrite",
     is_flag=True,
-    help="Replace the rows and bundles that are there. Default: refuse where there are any.",
+    help="Replace existing rows and bundles. Default: refuse if there are any.",
 )
 @click.option(
     "--check", is_flag=True, help="Only check the backup's files and the lake; change nothing."
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--without-broker",
     is_flag=True,
-    help="Restore where the broker can't tell all erasures since the backup."
+    help="Restore even if the broker does not have all erasures since the backup."
     " Default: refuse, since erased visitors could come back.",
 )
 @data_dir_option(
@@ -44,12 +44,12 @@ def restore(
     Stop training and monitoring first: a restore takes their leases, and refuses while they run.
     Each database changes in one transaction, which also deletes erased visitors again. people.v1
     and the lake list erasures, including those after the backup, so the broker must answer.
-    Access keys, placements, experiments, audit records and erasure receipts that are there stay,
-    and what access-keys.v1, placements.v1 and experiments.v1 know is taken in: no revoked key
-    counts again, and rules stay as they are now.
+    Existing access keys, placements, experiments, audit records and erasure receipts stay. The
+    newest records of access-keys.v1, placements.v1 and experiments.v1 are applied, so no revoked
+    key works again, and rules stay as they are now.
 
-    The lake stays as it is, and is checked: can the versions of the backup still be read? Redis is
-    rebuilt from the lake afterwards, by `slipstream backfill`.
+    The lake is not changed. The restore checks that the backup's versions of it can still be read.
+    Rebuild Redis from the lake afterwards, with `slipstream backfill`.
 
     \b
     Example:  slipstream restore backups/2026-11-26 --check

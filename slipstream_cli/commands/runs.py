@@ -131,7 +131,7 @@ def report(
         click.echo("No browser could be started: open the file yourself.", err=True)
 
 
-@runs.command("start", short_help="Ask for a run.")
+@runs.command("start", short_help="Request a run.")
 @click.option(
     "--profile",
     type=click.Choice(["fast", "best"]),
@@ -148,7 +148,7 @@ def report(
 def start(
     profile: str, reason: str, following: bool, as_json: bool, url: str | None, data_dir: Path
 ) -> None:
-    """Ask for a run.
+    """Request a run.
 
     If one of the same profile is queued already, that one is returned: it will see the same data.
 

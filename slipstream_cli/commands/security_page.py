@@ -21,9 +21,9 @@ _SCOPES: Final = {
     Scope.READ: "read recommendations, features, runs, models, reports, placements, experiments",
     Scope.WRITE: "push rows to features; a row that deletes a user needs `admin`, too",
     Scope.OPERATE: "start and cancel runs, promote, roll back, change placements and experiments,"
-    " replay answers",
+    " recompute answers",
     Scope.ADMIN: "manage keys, read audit records, export what is kept of a user",
-    Scope.SERVICE: "read a slate with its history, for serving's replays; in services' tokens",
+    Scope.SERVICE: "read a slate with its history, as serving does; in services' tokens",
 }
 _PARAGRAPHS: Final = (
     "Every request to an endpoint below shows a credential that has the endpoint's scope, unless"

@@ -177,9 +177,10 @@ def configuration_page(chapters: list[Chapter]) -> str:
         "",
         *paragraph(
             "Every setting is an environment variable. `slipstream up` and `slipstream demo` choose"
-            " the ports. They choose folders and embedded servers where no setting names them, and"
-            " pass on everything else. A wrong value stops a service at its start; the error names"
-            " the variable. `.env.example` has the same variables, to be copied."
+            " the ports. If no setting names a folder or a server, they choose a folder or start an"
+            " embedded server. They pass on all other settings. A wrong value stops a service at"
+            " its start; the error names the variable. `.env.example` has the same variables, to"
+            " be copied."
         ),
         "",
         "## Settings to start with",

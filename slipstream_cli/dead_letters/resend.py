@@ -68,7 +68,7 @@ def replay_entry(letter: Letter, now_ms: int) -> ReplayEntry:
         return _from_record(_parsed(original), letter, now_ms)
     if not isinstance(original, dict):
         raise NotReplayableError(
-            "the original is no JSON object, or was too large or nested too deeply to be kept"
+            "the original is not a JSON object, or was too large or nested too deeply to be kept"
         )
     # Ingestion writes `type` into messages; entries of the catalogue have none.
     if original.get("type") == ITEM_PATCH:

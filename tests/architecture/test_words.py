@@ -21,18 +21,18 @@ FILES = (
 UNCOUNTED = ("docs/adr/", "docs/upstream/", "tests/architecture/test_words.py")
 # Most occurrences of each word, in the product with its pages and in the tests.
 LIMITS = {
-    "beside": (57, 25),
-    "nobody": (32, 30),
-    "anew": (12, 5),
-    "is told": (3, 1),
-    "are told": (2, 1),
-    "told of": (1, 0),
-    "whose": (86, 24),
-    "whom": (19, 16),
-    "asked for": (27, 3),
+    "beside": (8, 24),
+    "nobody": (6, 29),
+    "anew": (2, 5),
+    "is told": (1, 1),
+    "are told": (0, 1),
+    "told of": (0, 0),
+    "whose": (21, 23),
+    "whom": (8, 16),
+    "asked for": (4, 3),
     "the like": (0, 0),
-    "so much": (1, 0),
-    "of then": (8, 3),
+    "so much": (0, 0),
+    "of then": (0, 3),
     "everybody": (0, 0),
 }
 

@@ -41,7 +41,7 @@ def next_cursor(before: Collection[str], page: Sequence[str], n: int) -> str | N
     Args:
         before: Items of the pages before.
         page: Items of this page.
-        n: Length that was asked for. A shorter page is the last one.
+        n: Requested length. A shorter page is the last one.
     """
     ids = [*before, *page]
     if len(page) < n or len(ids) > MOST_PAGED:
@@ -144,7 +144,7 @@ class SlateQuery(BaseModel):
         default_factory=list, max_length=MOST_EXCLUDED, description="item ids that are not wanted"
     )
     placement: str = Field(
-        "", max_length=64, description="place on the page, whose rules apply (docs/placements.md)"
+        "", max_length=64, description="place on the page; its rules apply (docs/placements.md)"
     )
     filter: FilterText = ""
     cursor: Annotated[str, AfterValidator(_of_an_answer)] = Field(
@@ -201,7 +201,7 @@ class Boost(BaseModel):
 
 
 class PersonalBody(PersonalQuery):
-    """What a body may have beside the fields of a query."""
+    """The body of a request for a visitor: the fields of a query, and what only a body can hold."""
 
     context: dict[Attribute, ContextValue] = Field(
         default_factory=dict,

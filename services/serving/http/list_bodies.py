@@ -11,7 +11,7 @@ from slipstream.contracts.rest import RecommendationResponse
 from slipstream.filters.expressions import FilterText
 from slipstream.slates.slate_request import MOST_ITEMS
 
-# Most items of a cart whose companions are asked for.
+# Most items of a requested cart.
 MOST_IN_CART = 50
 # Most visitors of a batch, and most items of all its lists together.
 MOST_VISITORS = 1_000
@@ -22,18 +22,18 @@ class PopularQuery(ItemSlateQuery):
     """The query of popular items."""
 
     window: Literal["hour", "day", "week", "month"] = Field(
-        "week", description="time whose demand counts; an event counts half after half of it"
+        "week", description="period of demand; the weight of an event halves in half of it"
     )
 
 
 class CartRequest(ItemSlateQuery):
-    """A cart, or any items, whose companions are wanted."""
+    """A request for the companions of a cart, or of any items."""
 
     items: list[Id] = Field(min_length=1, max_length=MOST_IN_CART)
 
 
 class BatchRequest(BaseModel):
-    """Visitors whose lists are made at once, to be shown later or elsewhere."""
+    """A request for the lists of many visitors, to be shown later or elsewhere."""
 
     user_ids: list[Id] = Field(min_length=1, max_length=MOST_VISITORS)
     n: int = Field(10, ge=1, le=MOST_ITEMS)
@@ -70,7 +70,7 @@ class AudienceQuery(BaseModel):
         1_000,
         ge=1,
         le=MOST_AMONG,
-        description="number of visitors, active last, among whom they are looked for",
+        description="number of visitors to search, those who were active last",
     )
     include_met: bool = Field(
         False, description="also users who have had to do with the item lately"
@@ -78,7 +78,7 @@ class AudienceQuery(BaseModel):
 
 
 class InterestedUser(BaseModel):
-    """A user whom an item would interest.
+    """A user in the likely audience of an item.
 
     Attributes:
         user_id: The user, or a visitor who is none.
@@ -94,7 +94,7 @@ class InterestedUser(BaseModel):
 
 
 class AudienceResponse(BaseModel):
-    """The users whom an item would interest most, best first.
+    """The likely audience of an item, best first.
 
     Attributes:
         item_id: The item.

@@ -111,7 +111,7 @@ async def bought_together(
 @router.post("/bought-together", responses=ANSWER)
 @requires(Scope.READ)
 async def bought_with_cart(request: Request, body: CartRequest) -> Response:
-    """The same for several items, such as a cart. Items that nobody knows have no say."""
+    """The same for several items, such as a cart. Unknown items do not count."""
     wanted = without_history(body, _TOGETHER, similar_to=tuple(dict.fromkeys(body.items)))
     return await answered(request, body, wanted)
 
@@ -121,7 +121,7 @@ async def bought_with_cart(request: Request, body: CartRequest) -> Response:
 async def batch(request: Request, body: BatchRequest) -> Response:
     """The lists of up to 1,000 visitors, as `/v1/recommendations/{user_id}` answers each.
 
-    They are recorded as lists that nobody has seen yet: none counts as an impression.
+    They are recorded as lists that were not shown yet: none counts as an impression.
     """
     opened = parts(request)
     opened.rates.take(principal_of(request).name, len(body.user_ids))
@@ -160,7 +160,7 @@ audience_router = APIRouter(
 async def users_for_item(
     request: Request, item_id: PathId, query: Annotated[AudienceQuery, Query()]
 ) -> Response:
-    """The `n` users whom this item would interest most, of those who were active last.
+    """The likely audience of this item: `n` of the users who were active last.
 
     Each active visitor counts as a list of the key. 404 for an item that neither the model nor the
     catalogue knows.

@@ -58,7 +58,7 @@ async def recommendations(
     """The `n` best items for this visitor now. An unknown visitor gets trending items.
 
     While a visitor does nothing, the model's list is kept for up to five minutes. With
-    `Cache-Control: no-cache` it is made anew.
+    `Cache-Control: no-cache` a new one is made.
     """
     return await answered(request, query, _personal(request, query, user_id=user_id))
 
@@ -97,7 +97,7 @@ async def trending(request: Request, query: Annotated[ItemSlateQuery, Query()]) 
 @router.post("/sessions:recommend", responses=ANSWER)
 @requires(Scope.READ)
 async def recommend_for_session(request: Request, body: SessionRequest) -> Response:
-    """The `n` best items for a visitor of whom only these events are known."""
+    """The `n` best items for a visitor with these events as the only history."""
     wanted = _personal(
         request, body, user_id=body.anonymous_id or "", history=_sequence(body.events)
     )

@@ -178,7 +178,7 @@ def without_history(
     Args:
         query: The query of the route.
         steps: The steps that may answer.
-        similar_to: Items whose neighbours are wanted.
+        similar_to: Items to find neighbours of.
         window: Window of the popular items that are wanted.
     """
     return SlateRequest(

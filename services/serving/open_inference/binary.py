@@ -106,8 +106,8 @@ def joined(answer: dict[str, Any], in_binary: Collection[str]) -> tuple[bytes, i
     """The body of an answer.
 
     Args:
-        answer: The message, whose `outputs` all have `data`.
-        in_binary: Names of the outputs whose data come after the JSON.
+        answer: The message. All its `outputs` have `data`.
+        in_binary: Names of the outputs with their data after the JSON.
 
     Returns:
         The bytes, and the length of the JSON where something follows it.

@@ -189,7 +189,7 @@ class InferenceResponse(BaseModel):
 
 
 def answered_by(model: Any, *statuses: int) -> dict[str, Any]:
-    """Arguments of a route whose answers have this body, with status 200 and with these."""
+    """Arguments of a route that answers with this body, with status 200 and with these."""
     return {"responses": {status: {"model": model} for status in (200, *statuses)}}
 
 

@@ -46,7 +46,7 @@ class Statistics:
         return {"model_stats": [each.described(name) for name, each in wanted.items()]}
 
     def _of(self, version: str) -> "_VersionStatistics":
-        # The version asked for last stands last.
+        # The version requested last stands last.
         kept = self._versions.pop(version, None) or _VersionStatistics()
         while len(self._versions) >= _KEPT:
             del self._versions[next(iter(self._versions))]

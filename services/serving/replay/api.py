@@ -33,7 +33,7 @@ def replays(request: Request) -> Replays:
 async def replayed_answer(request: Request, recommendation_id: RecommendationId) -> AnswerReplay:
     """An answer as it was recorded, and made again from the same history, model and rules.
 
-    It takes seconds where the catalogue or the model of then have to be fetched.
+    It takes seconds where the catalogue or the model of that time has to be fetched.
     """
     return await replays(request).answer(recommendation_id)
 

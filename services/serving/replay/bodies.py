@@ -44,9 +44,8 @@ class AnswerReplay(BaseModel):
 class WhatIf(BaseModel):
     """Circumstances that are to be other ones. At least one is given.
 
-    `placement_revision` and `policy` are about the placement whose rules applied, and exclude each
-    other. `without_rules` takes rules of its policy away. `boosts` come beside those of the
-    request.
+    `placement_revision` and `policy` change the placement that applied, and exclude each other.
+    `without_rules` removes rules from its policy. `boosts` are added to those of the request.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -78,7 +78,7 @@ def first_difference(
 
 
 def diff(before: Sequence[ScoredItem], after: Sequence[ScoredItem]) -> ListDiff:
-    """The changes from one list, whose items are different ones, to another."""
+    """The changes from one list to another. No item stands twice in a list."""
     places = {item.item_id: (place, item.score) for place, item in enumerate(before, 1)}
     places_after = {item.item_id: (place, item.score) for place, item in enumerate(after, 1)}
     left = [item_id for item_id in places if item_id not in places_after]

@@ -27,7 +27,7 @@ _LONGEST_COMPARING_S: Final = 30.0
 
 
 class PastCatalogs:
-    """The catalogue that was asked for last. Used in one thread.
+    """The catalogue that was requested last. Used in one thread.
 
     Args:
         features: The service that is asked.

@@ -1,7 +1,7 @@
 """Replays of answers: made one at a time, in a thread with an event loop of its own.
 
-The functions are those of requests. Catalogue, model and rules of then are fetched over REST, and
-kept for a while, since answers of one time share them.
+Replays call the functions that answer requests. They fetch the catalogue, model and rules of that
+time over REST, and keep them for a while, since answers of one time share them.
 """
 
 import asyncio

@@ -32,7 +32,7 @@ class Scene:
         models: The model of each maker.
         catalog: The catalogue.
         placements: The placements by name.
-        placement_name: The placement whose rules apply; empty for none.
+        placement_name: The placement that applies; empty for none.
         circumstances: The record.
     """
 
@@ -47,7 +47,7 @@ class Scene:
 
     @property
     def placement(self) -> Placement | None:
-        """The placement whose rules apply; None for no rules."""
+        """The placement that applies; None for no rules."""
         return self.placements.get(self.placement_name)
 
 
@@ -59,7 +59,7 @@ def altered(
     Args:
         scene: The scene.
         change: The change.
-        placement: The placement whose rules apply then, before the change's own policy.
+        placement: The placement that applies after it, before the change's own policy.
         model: The model of all makers then; None leaves each its own.
     """
     policy = change.policy or (placement.policy if placement is not None else PlacementPolicy())
@@ -100,7 +100,7 @@ def reasons_of(circumstances: Circumstances, slate: SlateRecord) -> list[str]:
             "of an attribute's value that more than 1,000 items have, each process compares those "
             "that it met last"
         )
-    return reasons or ["the cause is not known: please report it as a fault"]
+    return reasons or ["the cause is not known: please report it as a bug"]
 
 
 def notes_of(
@@ -115,15 +115,15 @@ def notes_of(
         unknown_steps: Steps of the online store that were asked and are not in the record.
     """
     notes = [
-        f"the list of {step} items of then is not recorded: the slate needed none"
+        f"the list of {step} items is not recorded: the slate needed none"
         for step in sorted(unknown_steps)
     ]
     if circumstances.given:
         listed = " and ".join(sorted(circumstances.given))
-        notes.append(f"of the {listed} items of then, those are known that the slate had use for")
+        notes.append(f"of the {listed} items, only those that the slate used are recorded")
     before, after = scene.placement, other.placement
     if after is not None and after.policy.fatigue and not (before and before.policy.fatigue):
-        notes.append("impressions of then are not recorded, since no rule counted them")
+        notes.append("impressions are not recorded, since no rule counted them")
     return notes
 
 
@@ -174,7 +174,7 @@ class RecordedDemand:
 
     Args:
         given: Items of each step of the online store.
-        measured: Metrics, which nobody reads.
+        measured: Metrics, which are not read.
 
     Attributes:
         unknown_steps: Steps that were asked and are not in the record.
@@ -185,7 +185,7 @@ class RecordedDemand:
         self.unknown_steps = set[Step]()
 
     async def demand(self, asked: DemandAsked, budget: Budget) -> Demand:  # noqa: ARG002
-        """The list that is asked for; the model's popular items for one that trends."""
+        """The requested list; the model's popular items for a trending one."""
         entries = self._given.get(asked.step)
         if entries is not None:
             return Demand(entries, "")

@@ -1,4 +1,4 @@
-"""The audience of an item: among the users who were active last, those whom it interests most."""
+"""The likely audience of an item among the users who were active last."""
 
 import asyncio
 import heapq
@@ -25,7 +25,7 @@ LONGEST_S: Final = 10.0
 
 
 class AudienceRequest(NamedTuple):
-    """A request for the `n` users whom an item would interest most.
+    """A request for the `n` users with the most interest in an item.
 
     `among` is the number of visitors, active last, that are looked at. Users who had to do with the
     item are left out unless `include_met`.
@@ -107,7 +107,7 @@ class Audiences:
         item = item_in_model(wanted.item_id, model, self._catalog)
         if item is None:
             return Audience(
-                reasons=["the model knows neither the item nor one whose attributes are like its"]
+                reasons=["the model knows neither the item nor one with similar attributes"]
             )
         audience = Audience(model_version=model.version)
         if not self._catalog.shown(wanted.item_id):
@@ -166,7 +166,7 @@ class Audiences:
         if unscored:
             audience.reasons.append(f"the model knows nothing of the history of {unscored} users")
         if not known:
-            audience.reasons.append("nobody has been active yet")
+            audience.reasons.append("no visitor has been active yet")
         elif active:
             self._visitor_s = (self._clock() - began) / len(known)
 

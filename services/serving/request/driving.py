@@ -112,7 +112,7 @@ class GatheredLists:
             self._groups.put((loop, group))
 
     def _run(self) -> None:
-        """Make lists in the thread, until it is told to end."""
+        """Make lists in the thread, until a None ends it."""
         while (asked := self._groups.get()) is not None:
             loop, group = asked
             answers: list[RankedList] | Exception
@@ -161,16 +161,16 @@ SWEEP_S: Final = 60.0
 _NOTHING: Final = frozenset[str]()
 
 
-# Whose list it is: the revision of a visitor's state, or the events where there is none.
+# The visitor of a list: the revision of the state, or the events where there is none.
 Who = bytes | tuple[SequenceEvent, ...]
-# All that a list depends on beside the model: whose it is, the items left out, of those that the
-# model knows (a client may name others, of any length), its length, whether items of the history
-# may come again, and `Catalog.visibility`, read before the list was made.
+# All that a list depends on besides the model: its visitor; the items left out, of those that the
+# model knows (a client may name others, of any length); its length; whether items of the history
+# may come again; and `Catalog.visibility`, read before the list was made.
 ListKey = tuple[Who, frozenset[str], int, bool | None, int]
 
 
 class KeptList(NamedTuple):
-    """A list of the model, and the visitor whom it was made for, whose features are of then."""
+    """A list of the model, and its visitor with the features of that moment."""
 
     visitor: VisitorReading
     listed: Sequence[Candidate]
@@ -193,7 +193,7 @@ class KeptLists:
     """Store of the lists of each model, which go with the model. Used in one event loop.
 
     Args:
-        most: Most lists of a model, of 10 to 15 KB each; the one not asked for the longest goes.
+        most: Most lists of a model, of 10 to 15 KB each; the least recently used one goes.
         clock: Seconds of a monotonic clock.
     """
 
@@ -202,12 +202,12 @@ class KeptLists:
         self._of_models: WeakKeyDictionary[Model, Any] = WeakKeyDictionary()
 
     def sweep(self) -> None:
-        """Delete the lists whose time is over. The library does so only where a list is added."""
+        """Delete expired lists. The library does so only where a list is added."""
         for kept in self._of_models.values():
             kept.expire()
 
     async def sweep_for_ever(self) -> None:
-        """Delete the lists whose time is over, again and again."""
+        """Delete expired lists, again and again."""
         while True:
             await asyncio.sleep(SWEEP_S)
             self.sweep()

@@ -45,7 +45,7 @@ _AT_ONCE: Final = 64
 
 @dataclass(frozen=True)
 class Shop:
-    """What slates are made from, beside the visitor.
+    """What slates are made from, except the visitor.
 
     Attributes:
         catalog: Availability and attributes of items.
@@ -120,7 +120,7 @@ class Line:
         """The slate of each request, in the order asked.
 
         `_AT_ONCE` visitors are read at once. Then the event loop runs between two answers, so that
-        many visitors in one request keep nobody waiting for all of them. Raises `OverloadedError`.
+        other requests do not wait for all visitors of this one. Raises `OverloadedError`.
         """
         turnstile, slates = Turnstile(), list[MadeSlate]()
         with self._load.taken(len(requests)):

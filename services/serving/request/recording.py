@@ -1,4 +1,4 @@
-"""Recording of a slate's circumstances, beside requests: what the slate is made again from."""
+"""Recording of a slate's circumstances, from which a replay makes the slate again."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -49,8 +49,8 @@ class Moment(NamedTuple):
     """The state of rules and catalogue before a slate is made.
 
     Attributes:
-        makers: Variants whose slates are made.
-        placements: Revision of each placement whose policy applies.
+        makers: Variants that make slates.
+        placements: Revision of each placement that applies.
         fatigue: Whether a policy counts impressions without a response.
         catalog: Positions of the catalogue's records.
     """
@@ -104,7 +104,7 @@ class CircumstancesRecorder:
     ) -> dict[str, Any]:
         """The circumstances of a slate that was made of these, one by each maker.
 
-        Those that are too large are told by their size alone.
+        Of those that are too large, only the size is recorded.
         """
         if not self._most_bytes:
             return {}

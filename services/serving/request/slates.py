@@ -9,7 +9,7 @@ from slipstream.chassis.logging import request_id
 from slipstream.contracts.events import Slate
 from slipstream.contracts.topics import RECOMMENDATIONS
 
-# Longest time that a slate waits for others. Nobody waits for it.
+# Longest time that a slate waits for others. No request waits for it.
 DELAY_S: Final = 0.05
 # Slates that are handed over at once. More would hold up the requests behind them for longer.
 GROUP: Final = 32

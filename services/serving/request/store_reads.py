@@ -69,7 +69,7 @@ class Load:
     def taken(self, lists: int = 1) -> Iterator[None]:
         """Count a request for `lists` lists for as long as the block runs.
 
-        Raises `OverloadedError` where it would wait too long. A request that meets nobody is
+        Raises `OverloadedError` where it would wait too long. A request that is alone is
         always taken.
         """
         if (wait_s := self.wait_s) > self._longest_s:
@@ -83,18 +83,18 @@ class Load:
             self._requests -= 1
             if lists:
                 now = self._clock()
-                # Time with nobody in work says nothing of what a list takes.
+                # Time without a request in work says nothing of what a list takes.
                 took_s, self._since = (now - self._since) / lists, now
                 weight = 1 - (1 - _NEWEST) ** lists
                 self._list_s += weight * (min(took_s, self._longest_s) - self._list_s)
 
 
-# Most keys whose rates are known. The one that asked longest ago may ask for a whole second again.
+# Most keys with a known rate. The least recent one may ask for a whole second again.
 _MOST_KEYS: Final = 10_000
 
 
 class KeyRates:
-    """Token buckets of keys, which hold what may be asked for in a second. Of one event loop.
+    """Token buckets of keys, which hold the lists of one second. Of one event loop.
 
     Args:
         lists_per_s: Lists that a key may ask for in a second; 0 for any number.
@@ -361,10 +361,10 @@ class StoreReads:
             breaker.succeeded()
 
     def _new_breaker(self, node: str) -> CircuitBreaker:
-        """A circuit for a node that is asked for the first time.
+        """A circuit for a node that is read for the first time.
 
-        It may have taken over from one that is away, which nobody asks any more. So circuits that
-        are open begin anew.
+        It may have taken over from an unavailable one, which is read no more. So open circuits
+        start again.
         """
         self._breakers = {name: each for name, each in self._breakers.items() if not each.open}
         self._breakers[node] = CircuitBreaker(partial(self._circuit_changed, node))

@@ -37,7 +37,7 @@ class Trending:
         store: Reads of the online store.
         refresh_s: Greatest age of the list.
         clock: Seconds of a monotonic clock.
-        window: Window of popular items whose list is read instead; empty for the trending list.
+        window: Window of the popular list that is read instead; empty for the trending list.
         depth: Length of the list that is read.
     """
 
@@ -84,7 +84,7 @@ class DemandSource(Protocol):
     """The lists of demand, of now or of the record of a slate."""
 
     async def demand(self, asked: DemandAsked, budget: Budget) -> Demand:
-        """The list that is asked for; it never fails."""
+        """The requested list; it never fails."""
 
 
 class DemandLists:
@@ -107,7 +107,7 @@ class DemandLists:
         }
 
     async def demand(self, asked: DemandAsked, budget: Budget) -> Demand:
-        """The list that is asked for.
+        """The requested list.
 
         While the store is away or empty, the model's popular items stand in for trending ones, else
         the last list. For a window, the last list does.

@@ -200,7 +200,7 @@ class ShadowSlates:
         Args:
             experiment: The experiment.
             variant: The shadow.
-            plan: That of the answer, whose id is the shadow's seed, too.
+            plan: That of the answer. The answer's id is also the shadow's seed.
             visitor: The visitor.
             read_s: Time that the read of the visitor took, which counts as the shadow's, too.
         """

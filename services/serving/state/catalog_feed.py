@@ -30,7 +30,7 @@ log = get_logger(__name__)
 PATIENCE_S = 30.0
 # Longest time between two looks at the topic that new items are compared with known ones.
 COMPARING_S = 0.05
-# Records behind the snapshot on disk, beyond twice the catalogue, from which it is made anew.
+# Records behind the snapshot on disk, beyond twice the catalogue, at which it is made again.
 SURPLUS = 100_000
 
 

@@ -55,14 +55,14 @@ class CatalogJournal:
         self._lock, self._rewriting = threading.Lock(), threading.Lock()
         self._file: BinaryIO | None = None
         self._fresh: BinaryIO | None = None
-        # Records that were appended in this process, since the last attempt to make the file anew.
+        # Records that were appended in this process, since the last attempt to make a new file.
         self.appended = 0
 
     @contextmanager
     def turn(self, stop: threading.Event | None = None) -> Iterator[bool]:
-        """Wait until no other process makes these files, or `stop` is set; None waits for nobody.
+        """Wait until no other process makes these files, or `stop` is set; None does not wait.
 
-        Gives whether it is this one's turn. Without a disk, nobody waits.
+        Gives whether it is this one's turn. Without a disk, there is no wait.
         """
         try:
             self._turns.parent.mkdir(parents=True, exist_ok=True)

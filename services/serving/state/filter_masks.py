@@ -20,8 +20,8 @@ from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.masks import Filter, ItemMask, mask
 from slipstream.slates.catalogue.model import Model
 
-# Most bytes of a model's masks; each has a byte for each item, twice. The one not asked for the
-# longest goes.
+# Most bytes of a model's masks; each has a byte for each item, twice. The least recently used one
+# goes.
 _MOST_BYTES: Final = 64 * 2**20
 # Longest time that a mask is used after a change of the catalogue, so that one that changes all
 # the time costs a mask a second, not one a request.

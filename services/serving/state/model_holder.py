@@ -54,7 +54,7 @@ class ModelHolder:
     training service.
 
     Args:
-        training: The service that is asked for the champion.
+        training: The service that names the champion.
         cache: The bundles on disk.
         measured: Metrics.
         warm_up: Called with a new model before it takes over; an error keeps the model out.

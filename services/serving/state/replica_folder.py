@@ -71,7 +71,7 @@ def _hold(folder: Path) -> int:
 
 
 def _drop_abandoned(own: Path) -> None:
-    """Delete the folders beside ours that no process holds."""
+    """Delete the folders next to ours that no process holds."""
     for path in own.parent.glob(f"*/{_LOCK}"):
         if path.parent == own:
             continue
@@ -81,7 +81,7 @@ def _drop_abandoned(own: Path) -> None:
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The lock goes last: until then others see whose folder it is.
+            # The lock goes last: until then others see that the folder is held.
             for entry in path.parent.iterdir():
                 if entry != path:
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

@@ -37,7 +37,7 @@ class StateBook(Generic[StateT]):
     Attributes:
         states: The states by name; a change puts another mapping here.
         revision: Number of changes until now. A reader that keeps what it made of states makes it
-            anew when this number has grown.
+            again when this number has grown.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""The models of variants of experiments, beside the champion.
+"""The models of variants of experiments, in addition to the champion.
 
 Each is downloaded, verified and warmed up as the champion is, and let go when no experiment names
-it. A variant whose model is not held is answered by the champion.
+it. The champion answers for a variant with a model that is not held.
 """
 
 import threading
@@ -47,13 +47,13 @@ class VariantModels:
     in memory; there are never more of one name.
 
     Args:
-        training: The service that is asked for aliases.
+        training: The service that resolves aliases.
         cache: The bundles on disk.
-        champion: The holder of the champion, whose models are shared.
+        champion: The holder of the champion. Its models are shared.
         measured: Metrics.
         warm_up: Called with a new model before it takes over; an error keeps the model out.
         wanted: Returns the names that experiments give; None while it is unknown.
-        most: Most models beside the champion.
+        most: Most models in addition to the champion.
 
     Attributes:
         held: The models at hand, by name.
@@ -158,7 +158,7 @@ class VariantModels:
             log.warning("a cached model can't be used", name=name, reason=str(error))
 
     def _entries(self) -> dict[str, dict[str, str]]:
-        """The entries of the list by the name that a variant gives, which they have beside."""
+        """The entries of the list, by the name that a variant gives and that each entry holds."""
         return {entry.pop("name", ""): entry for entry in self._cache.listed(VARIANTS)}
 
     def follow(self) -> bool:
@@ -231,7 +231,7 @@ class VariantModels:
                 return model
         if len(others - of_champion) >= self._most:
             raise TooManyModelsError(
-                f"{self._most} models are held beside the champion, and more may not be "
+                f"{self._most} models are held in addition to the champion, which is the limit "
                 "(SLIPSTREAM_SERVING__VARIANT_MODELS)"
             )
         own = self.held.get(name)

@@ -53,10 +53,10 @@ def is_missing(value: Any) -> bool:
 def read_id(value: Any) -> str:
     """An id as a string; whole numbers are taken as their digits."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
-        raise CellError("is no text")
+        raise CellError("is not a text")
     if isinstance(value, float | Decimal):
         if value != int(value):
-            raise CellError(f"{value} is no whole number")
+            raise CellError(f"{value} is not a whole number")
         value = int(value)
     text = str(value).strip()
     if len(text.encode(errors="replace")) > MAX_ID_BYTES:
@@ -97,10 +97,10 @@ def read_amount(value: Any, mark: str = ".") -> Amount:
         CellError: It is no such number.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
-        raise CellError("is no number")
+        raise CellError("is not a number")
     if not isinstance(value, str):
         if not math.isfinite(number := float(value)):
-            raise CellError("is no finite number")
+            raise CellError("is not a finite number")
         return Amount(number)
     if _CLEAR_NUMBER.fullmatch(value):
         return Amount(float(value))
@@ -112,12 +112,12 @@ def read_amount(value: Any, mark: str = ".") -> Amount:
     if parts is None:
         if plain is not None and math.isfinite(plain):  # 1e-3
             return Amount(plain)
-        raise CellError(f"{value[:60]!r} is no number")
+        raise CellError(f"{value[:60]!r} is not a number")
     digits = re.sub(r"['’\s]", "", parts["number"]).rstrip(".,")
     own = decimal_mark(digits) or mark
     digits = digits.replace("," if own == "." else ".", "").replace(",", ".")
     if (plain := _plain(digits)) is None:
-        raise CellError(f"{value[:60]!r} is no number")
+        raise CellError(f"{value[:60]!r} is not a number")
     negative = parts["sign"] in ("-", "−") if parts["sign"] else False
     negative = negative or bool(parts["minus"]) or bool(parts["open"])
     name = (parts["before"] or parts["before2"] or parts["after"]).strip()
@@ -149,11 +149,11 @@ def read_list(value: Any) -> list[str]:
             try:
                 value = orjson.loads(value)
             except orjson.JSONDecodeError as error:
-                raise CellError(f"{value[:60]!r} is no JSON array") from error
+                raise CellError(f"{value[:60]!r} is not a JSON array") from error
         else:
             value = value.split("|")
     if not isinstance(value, list | tuple):
-        raise CellError("is no list")
+        raise CellError("is not a list")
     if any(isinstance(entry, list | dict) for entry in value):
         raise CellError("is a list of something else than texts")
     parts = (part for entry in value if entry is not None for part in _PATH.split(str(entry)))
@@ -251,9 +251,9 @@ def read_time(value: Any, form: TimeForm = TimeForm()) -> int:
     try:
         millis = _millis(value, form)
     except (ValueError, OverflowError) as error:
-        raise CellError(f"{str(value)[:60]!r} is no time") from error
+        raise CellError(f"{str(value)[:60]!r} is not a time") from error
     if not 0 <= millis < _LAST_MS:
-        raise CellError(f"{str(value)[:60]!r} is no time between 1970 and 9999")
+        raise CellError(f"{str(value)[:60]!r} is not a time between 1970 and 9999")
     return millis
 
 

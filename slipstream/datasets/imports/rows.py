@@ -39,9 +39,9 @@ def json_row(number: int, line: str) -> Row:
     try:
         value = orjson.loads(line.rstrip().rstrip(",") if line.endswith(",\n") else line)
     except orjson.JSONDecodeError as error:
-        return Row(number, {"line": line.strip()[:1_000]}, f"is no JSON: {error}")
+        return Row(number, {"line": line.strip()[:1_000]}, f"is not JSON: {error}")
     if not isinstance(value, dict):
-        return Row(number, {"line": line.strip()[:1_000]}, "is no JSON object")
+        return Row(number, {"line": line.strip()[:1_000]}, "is not a JSON object")
     return Row(number, _flat(value))
 
 
@@ -73,7 +73,7 @@ def _products(text: Iterator[str], name: str) -> Iterator[Any]:
         try:
             yield from products(orjson.loads(line) if line.strip() else None)
         except orjson.JSONDecodeError as error:
-            raise ImportFileError(f"{name}: line {number} is no JSON: {error}") from error
+            raise ImportFileError(f"{name}: line {number} is not JSON: {error}") from error
 
 
 def array_rows(text: Iterator[str], name: str) -> Iterator[Row]:
@@ -86,7 +86,7 @@ def array_rows(text: Iterator[str], name: str) -> Iterator[Row]:
         if isinstance(entry, dict):
             yield Row(number, _flat(entry))
         else:
-            yield Row(number, {"entry": entry}, "is no JSON object")
+            yield Row(number, {"entry": entry}, "is not a JSON object")
 
 
 def _whole(text: Iterator[str], name: str) -> Any:
@@ -103,7 +103,7 @@ def _whole(text: Iterator[str], name: str) -> Any:
     try:
         return orjson.loads("".join(parts))
     except (orjson.JSONDecodeError, UnicodeError) as error:
-        raise ImportFileError(f"{name}: is no JSON: {error}") from error
+        raise ImportFileError(f"{name}: is not JSON: {error}") from error
 
 
 _SAMPLE_LINES: Final = 50

@@ -153,7 +153,7 @@ def _form_notes(form: FileForm) -> Iterator[str]:
     if form.format in FEEDS:
         yield "the file is a product feed" + (" of schema.org" if form.format == "json-ld" else "")
     if form.format == "csv" and form.delimiter != ",":
-        yield f"cells are parted by {DELIMITER_NAMES.get(form.delimiter, repr(form.delimiter))}"
+        yield f"cells are separated by {DELIMITER_NAMES.get(form.delimiter, repr(form.delimiter))}"
 
 
 def _time_form(

@@ -21,7 +21,7 @@ _MOST_VALUES: Final = 100
 class Entries(NamedTuple):
     """Values of items: the item at `places[e]` has the value `keys[e]`, or none if that is `NONE`.
 
-    `ends` divides them into parts, whose keys do not compare.
+    `ends` divides them into parts. Keys of different parts do not compare.
     """
 
     places: NDArray[np.int64]
@@ -58,7 +58,7 @@ def values(columns: Columns, name: str, rows: Rows) -> Part:
     found, column = categories(columns, name, rows), columns.numbers.get(name)
     if column is not None:
         numbers = column.at(rows) + 0.0  # -0 is 0
-        # The bits of numbers, moved so that 0 is no code; codes are then numbers that nobody has.
+        # The bits of numbers, moved so that 0 is no code; codes are then numbers that no item has.
         keys = np.where(np.isnan(numbers), NONE, numbers.view(np.int64) - 2)
         found.append((np.arange(len(rows)), keys))
     return found

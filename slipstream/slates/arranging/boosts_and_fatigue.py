@@ -42,8 +42,8 @@ _AFTER_ALL: Final = 1_000
 def tiers_by_fatigue(pool: Pool, visitor: Visitor, limit: int) -> NDArray[np.int64]:
     """The candidates' tiers, with tiers of their own at the end for items that are worn out.
 
-    They fill a list that would be short without them, since an empty place serves nobody. Until
-    then they are left out.
+    They fill a list that would be short without them, since an empty place is useless. Until then
+    they are left out.
 
     Args:
         pool: The candidates.

@@ -98,7 +98,7 @@ class CompiledPolicy:
         """The policy for one request, which brings further boosts or wants other shares.
 
         Args:
-            boosts: Boosts beside those of the placement. Their names come into the trace.
+            boosts: Boosts in addition to those of the placement. Their names come into the trace.
             diversity: Diversity instead of the placement's; None leaves it.
             exploration: Exploration instead of the placement's; None leaves it.
 

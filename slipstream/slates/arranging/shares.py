@@ -8,7 +8,7 @@ that to the most similar item of the slate, pinned ones included. Relevance fall
 from 1 for the best candidate of a tier to nearly 0 for its last, so that the share means the same
 for every model, whatever its scores are like.
 
-Calibration: a slate whose shares of an attribute follow the visitor's history.
+Calibration: the shares of an attribute in the slate follow the visitor's history.
 
 Steck, "Calibrated Recommendations" (RecSys 2018): each place gets the candidate with the greatest
 (1 - calibration) * relevance - calibration * KL(history's shares || slate's shares), the divergence

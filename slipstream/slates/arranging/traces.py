@@ -14,12 +14,12 @@ _KEPT_OUT: Final = 10
 
 
 class Outcome(NamedTuple):
-    """A slate, as rules are told of it. Candidates are places in the pool, rules those of matches.
+    """A slate for its trace. Candidates are places in the pool, rules those of matches.
 
     Attributes:
         listed: The slate.
-        best: As many candidates as were asked for, in the order that they had without boosts; empty
-            where nothing is buried.
+        best: As many candidates as were requested, in the order that they had without boosts;
+            empty where nothing is buried.
         pinned: For each pin its candidate, -1 for none, and why it has none or not its position.
         kept_out: For each cap the candidates that it kept out, best first.
     """

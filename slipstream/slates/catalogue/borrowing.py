@@ -106,7 +106,7 @@ def lent(
     Args:
         items: The model's best items, best first, at least one.
         scores: Their scores.
-        history: The history that they were recommended for, whose latest items lend, too.
+        history: The history that they were recommended for. Its latest items lend, too.
         bundle: The model's bundle.
 
     Returns:

@@ -119,15 +119,15 @@ class ItemPlaces:
         return CatalogPlace(self._names[source], *rest)
 
 
-# Items whose patches are kept, of some hundred bytes each.
+# Most items with kept patches, of some hundred bytes each.
 MOST_ITEMS: Final = 100_000
 
 
 class EarlyPatches:
     """Patches that wait for their items' whole records, in the order of the log.
 
-    The topic is read beside the store's snapshot, and a topic that was made anew begins with
-    patches of items which only the store has. Once both were read, a patch without an item changes
+    The topic is read in parallel to the store's snapshot, and a recreated topic begins with patches
+    of items that only the store has. Once both were read, a patch without an item changes
     nothing, and none is kept.
     """
 
@@ -157,7 +157,7 @@ class EarlyPatches:
         self._waiting.clear()
 
 
-# Time for comparing new items before a model takes over; the rest comes beside requests.
+# Time for comparing new items before a model takes over; the rest comes while requests run.
 _FIRST_COMPARING_S = 1.0
 
 

@@ -130,7 +130,7 @@ def wall_clock() -> float:
     return time.time() * 1000
 
 
-# Outdated moments that may lie in the heap beside twice the items that expire.
+# Outdated moments that the heap may hold beyond twice the items that expire.
 SURPLUS: Final = 1_000
 
 
@@ -199,7 +199,7 @@ class Vocabulary:
 
     @classmethod
     def restore(cls, rooms: Rooms) -> Self:
-        """A vocabulary whose rows stay in the array until a code gets or loses one."""
+        """A vocabulary from arrays. Its rows stay there until a code gets or loses one."""
         restored = cls()
         restored.texts, restored._counts, begins = from_room(rooms["values"])
         restored._stored = rooms["rows"].array, begins
@@ -377,7 +377,7 @@ class ListColumn:
 
 
 class Columns:
-    """The columns by attribute. An attribute whose values differ in kind has several columns.
+    """The columns by attribute. An attribute with values of different kinds has several columns.
 
     `most` is the number of columns of a kind; further attributes have none.
     """

@@ -22,7 +22,7 @@ class ItemSpace:
 
     An item that the model knows has its place in the bundle as its number. Further ones follow in
     the order in which the catalogue met them, and keep their numbers for as long as the space
-    lives. Made beside running requests: nothing is parsed, and the catalogue's lock is not needed
+    lives. Made while requests run: nothing is parsed, and the catalogue's lock is not needed
     until `catch_up`.
 
     Args:

@@ -24,7 +24,7 @@ def write(path: Path, rooms: Rooms, made_by: str) -> None:
     Raises OSError, and leaves the file as it was.
 
     Args:
-        path: The file. Another one beside it is written first, by one process at a time.
+        path: The file. Another one next to it is written first, by one process at a time.
         rooms: The arrays.
         made_by: Who makes it, which `read` returns.
     """

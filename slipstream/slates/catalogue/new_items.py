@@ -14,7 +14,7 @@ from slipstream.models.content_index import ContentIndex
 
 # Most new items of a model; the newest stay.
 MOST_NEW_ITEMS: Final = 20_000
-# Known items whose scores a new item borrows from.
+# Known items that lend their scores to a new item.
 NEIGHBOURS: Final = 10
 
 

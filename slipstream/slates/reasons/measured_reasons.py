@@ -116,9 +116,9 @@ def _item_reason(
 
 
 def past_items(bundle: Bundle, history: Iterable[AnyEvent]) -> list[PastItem]:
-    """The items of a history, oldest event first, that the model hears of; the latest item first.
+    """The items of a history, oldest event first, that the model uses; the latest item first.
 
-    An item that the model does not know, or whose events have no weight, changes no list.
+    An item that the model does not know, or that only has events without weight, changes no list.
     """
     index, weight_of = bundle.index, bundle.event_weights.weight
     found: dict[str, PastItem] = {}

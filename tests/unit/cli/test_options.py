@@ -17,7 +17,7 @@ def test_duration_is_in_milliseconds(text: str, millis: int) -> None:
 
 @pytest.mark.parametrize("text", ["90", "soon", "-1h", "1.5h", ""])
 def test_duration_without_a_unit_is_refused(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="is no time span"):
+    with pytest.raises(click.BadParameter, match="is not a time span"):
         Duration().convert(text, None, None)
 
 

@@ -95,7 +95,7 @@ def test_what_can_not_be_made_again_is_one_clear_line(answers: Answers, tmp_path
     assert invoke("show", "r1").output == "Error: the slate has no circumstances\n"
     torn = tmp_path / "torn.json"
     torn.write_text("{")
-    assert "is no JSON" in invoke("what-if", "r1", "--policy", str(torn)).output
+    assert "is not JSON" in invoke("what-if", "r1", "--policy", str(torn)).output
 
 
 @pytest.mark.parametrize(

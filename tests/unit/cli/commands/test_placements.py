@@ -74,7 +74,7 @@ def test_a_file_that_is_no_json_is_one_clear_line(
     file = tmp_path / "home.json"
     file.write_bytes(content)
     refused = invoke("set", str(file))
-    assert refused.exit_code == 1 and "home.json is no JSON" in refused.output
+    assert refused.exit_code == 1 and "home.json is not JSON" in refused.output
     assert answers.heard == []
 
 

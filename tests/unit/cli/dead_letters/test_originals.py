@@ -133,9 +133,9 @@ def test_entries_of_the_catalogue_are_known_by_their_shape(
 @pytest.mark.parametrize(
     ("original", "why"),
     [
-        ([1], "no JSON object"),
+        ([1], "not a JSON object"),
         ('{"a":{"a":…', "nested too deeply"),
-        (None, "no JSON object"),
+        (None, "not a JSON object"),
         ({"userId": "ada"}, "no field of the original shows which call"),
         ({"item_id": "x" * 300, "deleted": True}, "delete it again"),
         ({"item_id": "a", "price": "5", "type": "item_patch"}, "patch it again"),

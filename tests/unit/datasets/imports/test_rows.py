@@ -120,8 +120,8 @@ def test_json_lines_and_arrays(tmp_path: Path) -> None:
     rows = rows_of(tmp_path / "lines")
     assert [row.cells for row in rows if not row.fault] == events
     assert [(row.line, row.fault.partition(":")[0]) for row in rows if row.fault] == [
-        (2, "is no JSON"),
-        (3, "is no JSON object"),
+        (2, "is not JSON"),
+        (3, "is not a JSON object"),
     ]
     (tmp_path / "array").write_text(json.dumps(events, indent=2))
     assert [row.cells for row in rows_of(tmp_path / "array")] == events

@@ -194,7 +194,7 @@ def test_a_bad_cell_costs_its_row_and_not_its_column(tmp_path: Path) -> None:
     assert [event.call["properties"]["weight"] for event in events[:2]] == [0, 1]
     assert events[2].call["properties"]["code"] == "002", "digits would be lost"
     (bad,) = rejected
-    assert (bad.line, bad.field, bad.reason) == (9, "weight", "'many' is no number")
+    assert (bad.line, bad.field, bad.reason) == (9, "weight", "'many' is not a number")
     as_text = export_of(
         tmp_path, (tmp_path / "export.csv").read_text(), None, Choices(texts=frozenset({"weight"}))
     )

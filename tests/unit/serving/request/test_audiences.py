@@ -94,14 +94,14 @@ async def test_new_item_has_the_audience_of_those_that_it_is_like() -> None:
     assert audience.users[0][1].score > 0
     nobody = await of(setting, "odd")
     assert (nobody.users, nobody.looked_at) == ((), 0)
-    assert "nor one whose attributes are like its" in nobody.reasons[0]
+    assert "nor one with similar attributes" in nobody.reasons[0]
 
 
 async def test_reasons_say_why_nobody_is_in_it(bundle: Bundle) -> None:
     without_model = Setting(FakeOnline({"ada": visitor("a")}))
     assert (await of(without_model)).reasons == ["no model is loaded yet"]
     nobody = Setting(FakeOnline(), model(bundle))
-    assert (await of(nobody)).reasons == ["nobody has been active yet"]
+    assert (await of(nobody)).reasons == ["no visitor has been active yet"]
     away = a_shop(bundle)
     away.online.away = True
     assert (await of(away)).reasons == ["the online store does not answer"]

@@ -129,7 +129,7 @@ def test_one_too_many_is_refused_and_says_so(scene: Scene) -> None:
     scene.wanted = ["4", "3", "2"]
     scene.models.refresh()
     assert scene.held == {"4": "4", "3": "3"}
-    assert "2 models are held beside the champion" in scene.models.problems["2"]
+    assert "2 models are held in addition to the champion" in scene.models.problems["2"]
     scene.wanted = ["2", "3", "4"]
     scene.models.refresh()
     assert set(scene.held) == {"3", "4"}, "none is let go for another"
