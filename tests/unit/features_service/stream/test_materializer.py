@@ -46,14 +46,14 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_redis_is_waited_for_and_stays_noted_until_a_write_succeeds() -> None:
     stores = Stores(refusals=3)
     waiting = StoreOutages(stores, stores, stores)
-    assert waiting.wait_for_redis(StoreUnavailableError("full"), threading.Event())
+    assert waiting.wait(StoreUnavailableError("full"), threading.Event())
     assert (waiting.redis, waiting.lake, stores.looks) == ("full", None, 4)
 
 
 def test_the_lake_is_waited_for() -> None:
     stores = Stores(refusals=1)
     waiting = StoreOutages(stores, stores, stores)
-    assert waiting.wait_for_lake(LakeUnavailableError("gone"), threading.Event())
+    assert waiting.wait(LakeUnavailableError("gone"), threading.Event())
     assert (waiting.redis, waiting.lake, stores.looks) == (None, "gone", 2)
 
 
@@ -61,9 +61,7 @@ def test_a_stop_ends_the_wait() -> None:
     stop = threading.Event()
     stores = Stores(refusals=10**9)
     threading.Timer(0.05, stop.set).start()
-    assert not StoreOutages(stores, stores, stores).wait_for_redis(
-        StoreUnavailableError("away"), stop
-    )
+    assert not StoreOutages(stores, stores, stores).wait(StoreUnavailableError("away"), stop)
 
 
 class Surroundings:
