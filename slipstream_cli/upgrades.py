@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.features.stream.materializer import GROUP
-from slipstream.broker.batch import Message
 from slipstream.broker.log_ends import committed_offsets
 from slipstream.broker.loop import read_to_end
 from slipstream.broker.producer import OutgoingRecord, Producer
+from slipstream.broker.records import Message
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.contracts.topics import CATALOG, topic_of

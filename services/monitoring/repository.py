@@ -36,9 +36,25 @@ from services.monitoring.attribution import (
     outcome,
 )
 from services.monitoring.people.repository import keep_requests, keep_visitors
-from services.monitoring.slate_tables import model_events, quality, responses, shadow_row, shadows, slates, watermarks
+from services.monitoring.slate_tables import (
+    model_events,
+    quality,
+    responses,
+    shadow_row,
+    shadows,
+    slates,
+    watermarks,
+)
 from slipstream.contracts.events import ModelEvent
-from slipstream.stores.metadata import adding, database_time, insert_new, insert_rows, keeping_greater, replacing, upsert
+from slipstream.stores.metadata import (
+    adding,
+    database_time,
+    insert_new,
+    insert_rows,
+    keeping_greater,
+    replacing,
+    upsert,
+)
 
 # Bound parameters of one statement; SQLite allows 32,766.
 _IDS_AT_ONCE = 1_000

@@ -14,11 +14,11 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.loop import consume
 from slipstream.broker.producer import Producer
+from slipstream.broker.records import Batch
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.access.keys import KeyRing
 from slipstream.chassis.logging import get_logger

@@ -1,22 +1,16 @@
 """The loops of consumers: poll, handle, commit without end; or read once, up to the present end."""
 
-import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Generator
 from typing import Final
 
-from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.records import Batch, observe
 from slipstream.broker.watch import ConsumerWatch
-from slipstream.chassis.logging import get_logger
-from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import Topic
-
-log = get_logger(__name__)
 
 # After a batch of this many records, more are likely to wait.
 _BACKLOG: Final = 1_000
@@ -95,30 +89,3 @@ def read_to_end(
                 yield batch
     finally:
         consumer.close()
-
-
-def observe(batch: Batch, metrics: Metrics) -> None:
-    """Count a batch, and log malformed records; at debug level log each record.
-
-    So a request id can be followed through the services.
-    """
-    for topic, records in Counter(message.source.topic for message in batch.messages).items():
-        metrics.consumed.labels(topic).inc(records)
-    if log.is_enabled_for(logging.DEBUG):
-        for message in batch.messages:
-            log.debug(
-                "consumed",
-                topic=message.source.topic,
-                partition=message.source.partition,
-                offset=message.offset,
-                request_id=message.request_id,
-            )
-    for malformed in batch.malformed:
-        metrics.malformed.labels(malformed.source.topic).inc()
-        log.warning(
-            "malformed record",
-            topic=malformed.source.topic,
-            offset=malformed.offset,
-            reason=malformed.reason,
-            request_id=malformed.request_id,
-        )

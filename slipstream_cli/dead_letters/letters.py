@@ -5,8 +5,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
-from slipstream.broker.batch import Message
 from slipstream.broker.loop import read_to_end
+from slipstream.broker.records import Message
 from slipstream.broker.topics import physical, topic_ids
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import DeadLetter

@@ -15,9 +15,9 @@ from functools import partial
 from operator import attrgetter
 from typing import Final
 
+from services.features.history.archive import Archive
 from services.features.metrics import FeaturesMetrics
 from services.features.settings import FeaturesSettings
-from services.features.stream.archive import Archive
 from services.features.stream.commits import (
     DurableCommits,
     LogLineages,
@@ -31,11 +31,10 @@ from services.features.stream.online_effects import (
     placed,
 )
 from services.features.stream.screening import Limits, Repeats, missed_patches, screen
-from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.log_ends import log_ends
-from slipstream.broker.loop import observe
 from slipstream.broker.producer import Producer
+from slipstream.broker.records import Batch, observe
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
@@ -43,8 +42,7 @@ from slipstream.contracts.late_records import without_late
 from slipstream.contracts.positions import Source
 from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.contracts.topics import HISTORY, RECOMMENDATIONS
-from slipstream.stores.lake import INTERACTIONS, Lake, LakeUnavailableError
-from slipstream.stores.lake_lease import LakeLease
+from slipstream.stores.lake import INTERACTIONS, Lake, LakeLease, LakeUnavailableError
 from slipstream.stores.online import OnlineStore, StoreTooNewError, StoreUnavailableError
 
 log = get_logger(__name__)

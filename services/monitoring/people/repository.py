@@ -28,7 +28,14 @@ from slipstream.contracts.events import CatalogRecord, ErasedVisitors
 from slipstream.contracts.late_records import ErasureMark, visitor_digest
 from slipstream.contracts.positions import Cut
 from slipstream.contracts.rest import AuditRecord
-from slipstream.stores.metadata import insert_audit, insert_new, keeping_greater, new_metadata, overwrite_deleted, upsert
+from slipstream.stores.metadata import (
+    insert_audit,
+    insert_new,
+    keeping_greater,
+    new_metadata,
+    overwrite_deleted,
+    upsert,
+)
 
 TABLES: Final = new_metadata()
 

@@ -12,10 +12,10 @@ from itertools import chain
 
 from services.serving.metrics import ServingMetrics
 from services.serving.state.catalog_journal import CatalogJournal
-from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.loop import consume
+from slipstream.broker.records import Batch
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from services.features.metrics import FeaturesMetrics
 from services.features.stream import materializer
+from services.features.stream.commits import StoreRolledBackError
 from services.features.stream.materializer import (
     StoreOutages,
     StreamProgress,
@@ -55,6 +56,13 @@ def test_the_lake_is_waited_for() -> None:
     waiting = StoreOutages(stores, stores, stores)
     assert waiting.wait(LakeUnavailableError("gone"), threading.Event())
     assert (waiting.redis, waiting.lake, stores.looks) == (None, "gone", 2)
+
+
+def test_a_redis_that_has_lost_writes_is_not_waited_for() -> None:
+    stores = Stores(refusals=10**9)
+    waiting = StoreOutages(stores, stores, stores)
+    assert waiting.wait(StoreRolledBackError("lost"), threading.Event())
+    assert (waiting.redis, stores.looks) == (None, 0)
 
 
 def test_a_stop_ends_the_wait() -> None:
