@@ -15,8 +15,7 @@ from slipstream.broker.log_ends import committed_offsets, log_ends
 from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.contracts.topics import INTERACTIONS
 from slipstream.stores.admission_store import forget_interactions
-from slipstream.stores.lake import Lake
-from slipstream.stores.lake_lease import LakeLease
+from slipstream.stores.lake import Lake, LakeLease
 
 if TYPE_CHECKING:
     from services.features.settings import FeaturesSettings

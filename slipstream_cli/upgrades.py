@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.features.stream.materializer import GROUP
-from slipstream.broker.batch import Message
 from slipstream.broker.log_ends import committed_offsets
+from slipstream.broker.loop import read_to_end
 from slipstream.broker.producer import OutgoingRecord, Producer
+from slipstream.broker.records import Message
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.contracts.topics import CATALOG, topic_of
-from slipstream_cli.backups.topic_records import batches_of
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ def _people(
     kafka: KafkaSettings, namespace: str, progress: Progress
 ) -> Iterator[list[Message[Any]]]:
     read = 0
-    for batch in batches_of(kafka, namespace, CATALOG):
+    for batch in read_to_end(kafka, namespace, CATALOG):
         yield [each for each in batch.messages if topic_of(each.record) != CATALOG]
         read += len(batch.messages)
         progress(ProgressStep("records", read, None))

@@ -38,8 +38,7 @@ from slipstream.contracts.late_records import MARKED_MS
 from slipstream.contracts.times import DAY_MS, now_ms
 from slipstream.contracts.topics import PERSONAL
 from slipstream.features.views import declare
-from slipstream.stores.lake import RECOMMENDATIONS, SCHEMAS, Lake, LakeUnavailableError
-from slipstream.stores.lake_lease import LakeLease
+from slipstream.stores.lake import RECOMMENDATIONS, SCHEMAS, Lake, LakeLease, LakeUnavailableError
 from slipstream.stores.online import OnlineReader, OnlineStore, StoreUnavailableError
 from slipstream.stores.redis_server import RedisFiles
 

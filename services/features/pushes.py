@@ -14,7 +14,7 @@ import orjson
 from pydantic import ValidationError
 
 from slipstream.broker.producer import OutgoingRecord
-from slipstream.chassis.slices import in_slices
+from slipstream.chassis.bodies import in_slices
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.late_records import new_erasure_id
 from slipstream.contracts.topics import INTERACTIONS, topic_of

@@ -9,15 +9,14 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-from services.ingestion.admission import Admission
-from services.ingestion.api import CORS, events, router
+from services.ingestion.api import CORS, PageOrigins, Parts, events, router
 from services.ingestion.carrier import SpooledCarrier
 from services.ingestion.documentation import COMPONENTS
 from services.ingestion.erasures import ErasureCuts, ErasureReceipts
 from services.ingestion.intake import Intake
 from services.ingestion.intake_rules import IntakeRules, follow
+from services.ingestion.outcomes import Admission
 from services.ingestion.publisher import OutcomePublisher
-from services.ingestion.request_reading import PageOrigins, Parts
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.spool import Spool
 from slipstream.broker.follower import AccessKeyFeed
@@ -94,8 +93,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             settings.redis,
             settings.namespace,
             window_ms=section.window_ms(),
-            # Kept with each id, so shortened: the end tells incarnations apart as well.
-            log_id=lambda: producer.topic_id(INTERACTIONS)[-8:],
+            log_id=partial(producer.topic_id, INTERACTIONS),
         )
         stack.push_async_callback(store.aclose)
         await store.refuse_server()

@@ -18,8 +18,8 @@ from typing import Any, Final
 
 import orjson
 
-from services.ingestion.verdicts import Acceptance, Outcome, Rejection
-from slipstream.broker import codec
+from services.ingestion.outcomes import Acceptance, Outcome, Rejection
+from slipstream.broker.records import encode
 from slipstream.chassis.addresses import network_of
 from slipstream.chassis.errors import TooLargeError, TooManyRequestsError
 from slipstream.contracts.vocabulary import MAX_ID_BYTES
@@ -112,7 +112,7 @@ class Budgets:
         size = 0
         for outcome in outcomes:
             if isinstance(outcome, Acceptance):
-                size += sum(len(codec.encode(record)) for record in outcome.records)
+                size += sum(len(encode(record)) for record in outcome.records)
             elif isinstance(outcome, Rejection):
                 with suppress(orjson.JSONEncodeError):  # too deep to be kept in a dead letter
                     size += len(orjson.dumps(outcome.original))

@@ -10,9 +10,9 @@ from typing import Protocol, TypeVar
 from prometheus_client import CollectorRegistry, Gauge
 
 from services.ingestion.spool import Entry, Spool, SpoolFullError
-from slipstream.broker import codec
 from slipstream.broker.kafka import BrokerUnavailableError, NotAcknowledgedError, RecordRefusedError
 from slipstream.broker.producer import Failure, OutgoingRecord
+from slipstream.broker.records import encoded
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, INTERACTIONS, PEOPLE
@@ -237,7 +237,7 @@ def _may_be_kept(failure: Failure) -> bool:
 
 
 def _entry(record: OutgoingRecord, failure: Failure) -> Entry:
-    value = codec.encoded(record.record) or b""
+    value = encoded(record.record) or b""
     return Entry(
         record.topic.name,
         record.key,

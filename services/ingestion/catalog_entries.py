@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from services.ingestion.intake_rules import IntakeRules
-from services.ingestion.verdicts import Acceptance, Origin, Outcome, Rejection
+from services.ingestion.outcomes import Acceptance, Origin, Outcome, Rejection
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import Cut
 from slipstream.contracts.spellings import item_field

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.ingestion.verdicts import Verdicts
+from services.ingestion.outcomes import Verdicts
 from slipstream.chassis.bodies import body_schema
 from slipstream.contracts.rest import PROBLEM_JSON, ErasureReceipt, Problem
 

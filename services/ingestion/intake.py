@@ -1,7 +1,9 @@
 """Intake: authenticates a body, reads its messages, publishes them and answers. Knows no HTTP."""
 
+import base64
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -9,13 +11,12 @@ from services.ingestion import catalog_entries
 from services.ingestion.budgets import AddressBudget, setting
 from services.ingestion.erasures import ErasureCuts
 from services.ingestion.intake_rules import IntakeRules
+from services.ingestion.outcomes import Origin, Outcome, answer
 from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.segment import read_message
 from services.ingestion.settings import IngestionSection
-from services.ingestion.verdicts import Origin, Outcome, answer
-from services.ingestion.write_keys import key_in_header
 from slipstream.chassis.access.verifier import Verifier
-from slipstream.chassis.bodies import refuse_many_values
+from slipstream.chassis.bodies import LARGE_BYTES, LargeRequests, in_slices, refuse_many_values
 from slipstream.chassis.errors import (
     ForbiddenError,
     InvalidRequestError,
@@ -24,7 +25,6 @@ from slipstream.chassis.errors import (
     UnauthorizedError,
 )
 from slipstream.chassis.logging import request_id
-from slipstream.chassis.slices import LARGE_BYTES, LargeRequests, in_slices
 from slipstream.contracts.access import BROWSER_SCOPES, Principal, Scope
 from slipstream.contracts.late_records import new_erasure_id
 from slipstream.contracts.times import now_ms
@@ -257,6 +257,26 @@ class Intake:
                 code="scope_missing",
             )
         return holder
+
+
+# Headers that are remembered with the key in them: a server sends the same one with each event.
+_REMEMBERED: Final = 256
+
+
+@lru_cache(_REMEMBERED)
+def key_in_header(authorization: str) -> str | None:
+    """The key in an `Authorization` header: a bearer token, or the user name of Basic
+    authentication, as Segment's SDKs send it.
+    """
+    scheme, _, credentials = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return credentials or None
+    if scheme.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[0] or None
+    except ValueError:  # no Base64, not even ASCII, or no text
+        return None
 
 
 def _list(body: Body, name: str, most: int, variable: str) -> list[Any]:

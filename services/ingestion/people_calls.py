@@ -7,7 +7,7 @@ apart without (docs/adr/0065).
 from typing import Any, Final
 
 from services.ingestion.intake_rules import IntakeRules
-from services.ingestion.verdicts import Origin
+from services.ingestion.outcomes import Origin
 from slipstream.chassis.access.page_tokens import Unproven
 from slipstream.contracts.events import CatalogRecord, NewInteraction
 from slipstream.contracts.page_visitors import MAX_PAGE_ID_BYTES, apart_id

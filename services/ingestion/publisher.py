@@ -13,9 +13,17 @@ from typing import Any, Final
 import orjson
 from prometheus_client import CollectorRegistry, Counter
 
-from services.ingestion.admission import Admission, AdmissionQuestion
 from services.ingestion.carrier import Carrier
-from services.ingestion.verdicts import NOT_KEPT, Acceptance, Duplicate, Origin, Outcome, Rejection
+from services.ingestion.outcomes import (
+    NOT_KEPT,
+    Acceptance,
+    Admission,
+    AdmissionQuestion,
+    Duplicate,
+    Origin,
+    Outcome,
+    Rejection,
+)
 from slipstream.broker.kafka import BrokerUnavailableError, RecordRefusedError
 from slipstream.broker.producer import Failure, OutgoingRecord
 from slipstream.chassis.errors import ServiceError, UnavailableError
@@ -25,7 +33,7 @@ from slipstream.contracts.item_patches import patch_key
 from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS, topic_of
 from slipstream.ingress import fields
 from slipstream.ingress.fields import Code, RejectionError
-from slipstream.stores.admission_protocol import AdmissionVerdict
+from slipstream.stores.admission_store import AdmissionVerdict
 
 # Most bytes of a rejected message in its dead letter. As a text it has at most twice as many, and
 # the client of the broker refuses records of 1 MiB.

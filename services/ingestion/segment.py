@@ -17,6 +17,7 @@ from typing import Any, Final
 from services.ingestion.budgets import SHARED, SHARED_LENGTH, Budgets
 from services.ingestion.event_names import EventName
 from services.ingestion.intake_rules import IntakeRules
+from services.ingestion.outcomes import NOT_KEPT, Acceptance, Origin, Outcome, Rejection
 from services.ingestion.people_calls import (
     Message,
     Records,
@@ -26,7 +27,6 @@ from services.ingestion.people_calls import (
     taken_token,
     visitor_apart,
 )
-from services.ingestion.verdicts import NOT_KEPT, Acceptance, Origin, Outcome, Rejection
 from slipstream.chassis.access.page_tokens import Unproven
 from slipstream.contracts.access import Scope
 from slipstream.contracts.events import NewInteraction

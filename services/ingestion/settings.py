@@ -11,7 +11,7 @@ from slipstream.chassis.settings import Section
 from slipstream.contracts.times import HOUR_MS
 from slipstream.ingress.fields import MAX_DEPTH, MAX_EVENT_BYTES
 from slipstream.ingress.settings import IngressSettings
-from slipstream.stores.admission_protocol import Rate, Rates
+from slipstream.stores.admission_store import Rate, Rates
 
 
 class IngestionSection(Section):

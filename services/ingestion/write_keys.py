@@ -1,7 +1,5 @@
-"""Write keys: how settings and requests carry them. A key's name becomes its events' source."""
+"""Write keys in settings. A key's name becomes its events' source."""
 
-import base64
-from functools import lru_cache
 from typing import Final
 
 from slipstream.chassis.access.keys import KnownKey, digest_of
@@ -11,8 +9,6 @@ from slipstream.ingress.settings import listed
 
 WRITE_KEYS: Final = "SLIPSTREAM_INGESTION__WRITE_KEYS"
 BROWSER_KEYS: Final = "SLIPSTREAM_INGESTION__BROWSER_KEYS"
-# Headers that are remembered with the key in them: a server sends the same one with each event.
-_REMEMBERED: Final = 256
 
 
 def configured_keys(servers: str, browsers: str, pages: str) -> dict[str, KnownKey]:
@@ -54,19 +50,3 @@ def configured_keys(servers: str, browsers: str, pages: str) -> dict[str, KnownK
         if not keys:
             raise ValueError(f"{WRITE_KEYS} is not set: give at least one name:key")
     return keys
-
-
-@lru_cache(_REMEMBERED)
-def key_in_header(authorization: str) -> str | None:
-    """The key in an `Authorization` header: a bearer token, or the user name of Basic
-    authentication, as Segment's SDKs send it.
-    """
-    scheme, _, credentials = authorization.partition(" ")
-    if scheme.lower() == "bearer":
-        return credentials or None
-    if scheme.lower() != "basic":
-        return None
-    try:
-        return base64.b64decode(credentials, validate=True).decode().partition(":")[0] or None
-    except ValueError:  # no Base64, not even ASCII, or no text
-        return None

@@ -21,9 +21,8 @@ from sqlalchemy import (
 )
 
 from services.monitoring.alert_rules import Alert, Streak
-from services.monitoring.slate_tables import replacing, upsert
 from slipstream.contracts.events import Severity
-from slipstream.stores.metadata import new_metadata
+from slipstream.stores.metadata import new_metadata, replacing, upsert
 
 TABLES: Final = new_metadata()
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from slipstream.broker.batch import Message
+from slipstream.broker.records import Message
 from slipstream.contracts.events import (
     CatalogRecord,
     ErasedVisitors,

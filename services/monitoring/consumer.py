@@ -8,9 +8,9 @@ from services.monitoring.attribution import arrivals
 from services.monitoring.people.repository import ErasureLedger
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSettings
-from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.loop import consume
+from slipstream.broker.records import Batch
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.contracts.late_records import without_late
 from slipstream.contracts.times import HOUR_MS

@@ -37,22 +37,24 @@ from services.monitoring.attribution import (
 )
 from services.monitoring.people.repository import keep_requests, keep_visitors
 from services.monitoring.slate_tables import (
-    adding,
-    insert_new,
-    insert_rows,
-    keeping_greater,
     model_events,
     quality,
-    replacing,
     responses,
     shadow_row,
     shadows,
     slates,
-    upsert,
     watermarks,
 )
 from slipstream.contracts.events import ModelEvent
-from slipstream.stores.metadata import database_time
+from slipstream.stores.metadata import (
+    adding,
+    database_time,
+    insert_new,
+    insert_rows,
+    keeping_greater,
+    replacing,
+    upsert,
+)
 
 # Bound parameters of one statement; SQLite allows 32,766.
 _IDS_AT_ONCE = 1_000

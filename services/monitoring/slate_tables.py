@@ -1,6 +1,5 @@
-"""The SQL tables of slates, responses, counts, watermarks, model events and audit; their upsert."""
+"""The SQL tables of slates, responses, counts, watermarks, model events and audit."""
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
@@ -9,17 +8,13 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    ColumnElement,
-    Connection,
     Float,
     Index,
     Integer,
     String,
     Table,
     Text,
-    case,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from services.monitoring.attribution import Counts
 from slipstream.contracts.slates import RecordedSlate
@@ -102,60 +97,6 @@ model_events = Table(
     Column("timestamp", BigInteger, primary_key=True),
     Column("body", Text, nullable=False),
 )
-
-Merge = Callable[[Column[Any], ColumnElement[Any]], ColumnElement[Any]]
-
-
-def adding(stored: Column[Any], given: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Merge by addition."""
-    return stored + given
-
-
-def keeping_greater(stored: Column[Any], given: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Merge by keeping the greater value."""
-    return case((given > stored, given), else_=stored)
-
-
-def replacing(_stored: Column[Any], given: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Merge by taking the new value."""
-    return given
-
-
-def insert_rows(db: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows, each in the order of the table's columns, by the driver's `executemany`.
-
-    SQLAlchemy's own would make a dictionary and a list of each row before.
-    """
-    if not rows:
-        return
-    value = "?" if db.dialect.paramstyle == "qmark" else "%s"
-    quote = db.dialect.identifier_preparer.quote
-    names, values = ", ".join(map(quote, table.columns.keys())), ", ".join([value] * len(rows[0]))
-    db.exec_driver_sql(f"INSERT INTO {quote(table.name)} ({names}) VALUES ({values})", list(rows))  # noqa: S608
-
-
-def insert_new(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows; a row with a present primary key changes nothing."""
-    if rows:
-        db.execute(_insert(db, table).on_conflict_do_nothing(), list(rows))
-
-
-def _insert(db: Connection, table: Table) -> Any:
-    return postgresql.insert(table) if db.dialect.name == "postgresql" else sqlite.insert(table)
-
-
-def upsert(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]], merge: Merge) -> None:
-    """Insert rows; merge each other column into a row with the same primary key."""
-    if not rows:
-        return
-    statement = _insert(db, table)
-    merged = {
-        c.name: merge(c, statement.excluded[c.name]) for c in table.columns if not c.primary_key
-    }
-    db.execute(
-        statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=merged),
-        list(rows),
-    )
 
 
 def shadow_row(slate: RecordedSlate) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from services.training.repository import Repository
 from services.training.runs import Runs
 from services.training.settings import TrainingSection
 from services.training.waiting_alert_repository import WaitingAlert, WaitingAlerts
-from slipstream.broker.batch import Batch
+from slipstream.broker.records import Batch
 from slipstream.chassis.logging import carrying, get_logger
 from slipstream.contracts.events import AlertEvent
 from slipstream.contracts.rest import RunRequest

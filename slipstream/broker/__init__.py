@@ -1,11 +1,10 @@
 """Kafka: produce with acknowledgement, and consume at least once.
 
-`producer` and `consumer` are the entrances, and `loop` and `watch` run a consumer inside a service.
-Behind them, `delivery` hands records over, `incarnations` notices topics that were recreated,
-`assignment` knows the topics' partitions, `standing` measures lag, and `codec` and `batch` turn
-bytes into records. `topics` and `groups` ask the broker about both, in an `admin` session. `kafka`
-holds the connection, the handshake and the errors; `arguments` and `partitioning` configure the
-library's clients, and `record_batch` encodes records for its producer.
+`producer` and `consumer` are the entrances. `loop` and `watch` run a consumer inside a service, and
+`follower` keeps the newest states of a compacted topic. Behind them, `delivery` hands records over,
+`records` turns bytes into records and back, `log_changes` notices recreated topics, new leaders and
+records that are gone, and `standing` measures lag. `topics` and `log_ends` ask the broker. `kafka`
+holds the connection, the handshake, the errors and the arguments of the library's clients.
 
 Only this package imports kafka-python (and the benchmarks' ceiling, which measures it). Only
 `client` and `consumer_client` use the library's private parts.

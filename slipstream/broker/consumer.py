@@ -20,14 +20,12 @@ from kafka.errors import (
     RebalanceInProgressError,
 )
 
-from slipstream.broker.arguments import consumer_arguments
-from slipstream.broker.batch import Batch
 from slipstream.broker.client import admin_session
 from slipstream.broker.consumer_client import ConsumerClient, Membership
-from slipstream.broker.epochs import Epochs
-from slipstream.broker.incarnations import Incarnations
-from slipstream.broker.kafka import BrokerUnavailableError, translated
-from slipstream.broker.standing import ANSWER_MS, LogFault, LogFaults, Standing, standing_of
+from slipstream.broker.kafka import BrokerUnavailableError, consumer_arguments, translated
+from slipstream.broker.log_changes import Epochs, Incarnations, LogFault, LogFaults
+from slipstream.broker.records import Batch
+from slipstream.broker.standing import ANSWER_MS, Standing, standing_of
 from slipstream.broker.topics import physical, topic_ids
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import KafkaSettings

@@ -19,10 +19,14 @@ from kafka.errors import (
     RecordListTooLargeError,
 )
 
-from slipstream.broker import codec
-from slipstream.broker.arguments import partition_of
 from slipstream.broker.client import ProducerClient, encoded_headers
-from slipstream.broker.kafka import BrokerUnavailableError, NotAcknowledgedError, RecordRefusedError
+from slipstream.broker.kafka import (
+    BrokerUnavailableError,
+    NotAcknowledgedError,
+    RecordRefusedError,
+    partition_of,
+)
+from slipstream.broker.records import encoded, headers_of
 from slipstream.contracts.events import NewInteraction, Record
 from slipstream.contracts.topics import Topic
 
@@ -212,8 +216,8 @@ class Delivery:
                 topic = record.topic
             if record.request_id != request_id:
                 request_id = record.request_id
-                headers = encoded_headers(codec.headers(request_id))
-            value = codec.encoded(record.record)
+                headers = encoded_headers(headers_of(request_id))
+            value = encoded(record.record)
             key = record.key.encode()
             at = name, partition_of(key, partitions)
             place = self._places.get(at)

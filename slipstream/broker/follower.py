@@ -16,8 +16,9 @@ from pydantic import ValidationError
 
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.broker.loop import observe
+from slipstream.broker.loop import consume
 from slipstream.broker.producer import Producer
+from slipstream.broker.records import Batch
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.access.keys import KeyRing
 from slipstream.chassis.logging import get_logger
@@ -73,9 +74,11 @@ class Follower:
             each_turn: Called after each look at the topic, at least every `DELAY_MS`.
         """
         self._topic, self._consumer, self._take = topic, consumer, take
-        self._metrics, self.watch = metrics, ConsumerWatch(metrics)
+        self.watch = ConsumerWatch(metrics)
         self._kept_in, self._renewed, self._each_turn = kept_in, renewed, each_turn
         self._known = dict[str, Record]()
+        # Records that were read and not yet taken; whether the topic's end was reached in this run.
+        self._newest, self._at_end = dict[str, Record](), False
         self._topic_id, self._look_due = "", 0.0
         self.caught_up = self.restored = self.broker_was_away = False
 
@@ -87,32 +90,40 @@ class Follower:
         """
         if not self._known:
             self._restore()
+        self._newest, self._at_end = {}, False
         try:
-            self._follow(stop)
+            consumer = self._consumer()
+            consume(
+                consumer,
+                self._read,
+                stop,
+                self.watch,
+                poll_s=DELAY_MS / 1000,
+                at_end=self._reach_end,
+                each_turn=lambda: self._turn(consumer),
+            )
         except BrokerUnavailableError:
             self.broker_was_away = True
             raise
 
-    def _follow(self, stop: threading.Event) -> None:
-        consumer = self._consumer()
-        self.watch.begin(consumer)
-        try:
-            ends, at_end, newest = consumer.ends(), False, dict[str, Record]()
-            while not stop.is_set():
-                batch = consumer.poll(DELAY_MS / 1000)
-                newest |= {self._key(each.record): each.record for each in batch.messages}
-                if batch:
-                    observe(batch, self._metrics)
-                at_end = at_end or consumer.has_reached(ends)
-                if at_end and (newest or not self.caught_up):
-                    self._apply(newest)
-                    self._keep()
-                    self.caught_up, newest = True, {}
-                self._notice_renewal(consumer)
-                self._each_turn()
-                self.watch.update()
-        finally:
-            consumer.close()
+    def _read(self, batch: Batch) -> None:
+        self._newest |= {self._key(each.record): each.record for each in batch.messages}
+        if self._at_end:
+            self._take_newest()
+
+    def _reach_end(self) -> None:
+        self._at_end = True
+        self._take_newest()
+
+    def _take_newest(self) -> None:
+        if self._newest or not self.caught_up:
+            self._apply(self._newest)
+            self._keep()
+            self.caught_up, self._newest = True, {}
+
+    def _turn(self, consumer: Consumer) -> None:
+        self._notice_renewal(consumer)
+        self._each_turn()
 
     def _key(self, record: Record) -> str:
         key: str = getattr(record, self._topic.key)

@@ -8,9 +8,8 @@ from typing import Final
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
-from slipstream.broker.arguments import consumer_arguments
 from slipstream.broker.consumer_client import ConsumerClient
-from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.kafka import BrokerUnavailableError, consumer_arguments
 from slipstream.broker.standing import ANSWER_MS
 from slipstream.broker.topics import physical
 from slipstream.chassis.settings import KafkaSettings

@@ -1,18 +1,16 @@
-"""The loop of a consumer: poll, handle, commit."""
+"""The loops of consumers: poll, handle, commit without end; or read once, up to the present end."""
 
-import logging
 import threading
-from collections import Counter
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator
 from typing import Final
 
-from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
+from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.records import Batch, observe
 from slipstream.broker.watch import ConsumerWatch
-from slipstream.chassis.logging import get_logger
-from slipstream.chassis.metrics import Metrics
-
-log = get_logger(__name__)
+from slipstream.chassis.settings import KafkaSettings
+from slipstream.contracts.topics import Topic
 
 # After a batch of this many records, more are likely to wait.
 _BACKLOG: Final = 1_000
@@ -26,6 +24,8 @@ def consume(
     *,
     poll_s: float = 0.5,
     rest_s: float = 0.0,
+    at_end: Callable[[], None] | None = None,
+    each_turn: Callable[[], None] = lambda: None,
 ) -> None:
     """Poll, handle and commit until `stop` is set; then leave the group.
 
@@ -40,15 +40,25 @@ def consume(
         poll_s: Longest wait for records, in seconds.
         rest_s: Pause after a batch in seconds, unless more records are likely to wait. Many small
             batches cost more than a few large ones.
+        at_end: Called once, when all that the topics held at the start is handled.
+        each_turn: Called after each poll, when its records are handled.
+
+    Raises:
+        BrokerUnavailableError: The broker is unavailable, or the consumer does not read.
     """
     watch.begin(consumer)
     try:
+        ends = consumer.ends() if at_end is not None else {}
         while not stop.is_set():
             batch = consumer.poll(poll_s)
             if batch:
                 handle(batch)
                 consumer.commit(batch.next_offsets)
                 observe(batch, watch.metrics)
+            if at_end is not None and consumer.has_reached(ends):
+                at_end()
+                at_end = None
+            each_turn()
             watch.update()
             if batch and len(batch.messages) < _BACKLOG:
                 stop.wait(rest_s)
@@ -56,28 +66,26 @@ def consume(
         consumer.close()
 
 
-def observe(batch: Batch, metrics: Metrics) -> None:
-    """Count a batch, and log malformed records; at debug level log each record.
+def read_to_end(
+    settings: KafkaSettings, namespace: str, topic: Topic, patience_s: float = 120.0
+) -> Generator[Batch, None, None]:
+    """The records of a topic up to its present end, in the order of each partition.
 
-    So a request id can be followed through the services.
+    Raises:
+        BrokerUnavailableError: The broker does not answer, or sends nothing for `patience_s`.
     """
-    for topic, records in Counter(message.source.topic for message in batch.messages).items():
-        metrics.consumed.labels(topic).inc(records)
-    if log.is_enabled_for(logging.DEBUG):
-        for message in batch.messages:
-            log.debug(
-                "consumed",
-                topic=message.source.topic,
-                partition=message.source.partition,
-                offset=message.offset,
-                request_id=message.request_id,
-            )
-    for malformed in batch.malformed:
-        metrics.malformed.labels(malformed.source.topic).inc()
-        log.warning(
-            "malformed record",
-            topic=malformed.source.topic,
-            offset=malformed.offset,
-            reason=malformed.reason,
-            request_id=malformed.request_id,
-        )
+    consumer = Consumer(settings, namespace, [topic], group=None)
+    deadline = time.monotonic() + patience_s
+    try:
+        ends = consumer.ends()
+        # The embedded broker tells too low an end until a client has read there.
+        while not (consumer.has_reached(ends) and consumer.remaining() == 0):
+            if time.monotonic() > deadline:
+                raise BrokerUnavailableError(
+                    f"the broker at {settings.bootstrap_servers} does not send {topic.name}"
+                )
+            if batch := consumer.poll(0.5):
+                deadline = time.monotonic() + patience_s
+                yield batch
+    finally:
+        consumer.close()

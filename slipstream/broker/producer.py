@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 from kafka.errors import KafkaError
 
-from slipstream.broker.arguments import producer_arguments
 from slipstream.broker.client import ProducerClient
 from slipstream.broker.delivery import OF_THE_RECORD, Delivery, UnattendedDelivery
 from slipstream.broker.delivery import Failure as Failure
 from slipstream.broker.delivery import OutgoingRecord as OutgoingRecord
-from slipstream.broker.kafka import BrokerUnavailableError, reachable
+from slipstream.broker.kafka import BrokerUnavailableError, producer_arguments, reachable
 from slipstream.broker.topics import ensure_topics, physical, topic_differences
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import KafkaSettings

@@ -7,7 +7,8 @@ from typing import Any, Final, NamedTuple
 
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.broker.standing import FaultKind, Standing
+from slipstream.broker.log_changes import FaultKind
+from slipstream.broker.standing import Standing
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
 

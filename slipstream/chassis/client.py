@@ -10,6 +10,7 @@ import httpx
 from pydantic import ValidationError
 
 from slipstream.chassis.logging import request_id
+from slipstream.chassis.pauses import pause_after
 from slipstream.contracts.rest import Problem
 
 
@@ -135,7 +136,7 @@ class Peer:
                         response.status_code,
                         _detail(response),
                     )
-            time.sleep(0.1 * 2**attempt)
+            time.sleep(pause_after(attempt + 1, 0.1, 10.0))
         raise AssertionError("the last attempt returns or raises")
 
 

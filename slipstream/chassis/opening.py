@@ -22,6 +22,7 @@ from slipstream.chassis.ending import Ending
 from slipstream.chassis.errors import UnavailableError
 from slipstream.chassis.health import Health
 from slipstream.chassis.logging import get_logger
+from slipstream.chassis.pauses import pause_after
 from slipstream.chassis.standby import OBSERVED, RETRY_AFTER_S, Standby, StandingByError
 
 log = get_logger(__name__)
@@ -83,7 +84,7 @@ class _Attempts:
         self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
-        pause = FIRST_PAUSE_S
+        failures = 0
         while not self.stop.is_set():
             try:
                 failure = await self._open()
@@ -101,11 +102,12 @@ class _Attempts:
                 return
             self._wait_for(failure.dependency, failure)
             self._log(failure)
+            failures += 1
+            pause = pause_after(failures, FIRST_PAUSE_S, LONGEST_PAUSE_S)
             if isinstance(failure, StandbyError):
                 pause = STANDBY_PAUSE_S
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.stop.wait(), pause)
-            pause = min(pause * 2, LONGEST_PAUSE_S)
 
     async def _open(self) -> DependencyUnavailableError | None:
         """Enter the lifespan and leave it on `stop`; returns the error of a server that is down."""

@@ -10,6 +10,7 @@ from prometheus_client import Counter
 from slipstream.chassis.dependencies import DependencyUnavailableError, RefusedSettingsError
 from slipstream.chassis.health import Health
 from slipstream.chassis.logging import get_logger
+from slipstream.chassis.pauses import pause_after
 
 log = get_logger(__name__)
 
@@ -63,7 +64,7 @@ class Worker:
             raise RuntimeError("not running")
 
     def _run(self) -> None:
-        pause = 0.5
+        failures = 0
         while not self._stop.is_set():
             started = time.monotonic()
             try:
@@ -75,11 +76,12 @@ class Worker:
                 return
             except Exception as error:
                 if time.monotonic() - started > 60:
-                    pause = 0.5
+                    failures = 0
+                failures += 1
+                pause = pause_after(failures, 0.5, 15.0)
                 self._failure = f"{type(error).__name__}: {error}"
                 self._log(error, pause)
             self._stop.wait(pause)
-            pause = min(pause * 2, 15.0)
             self._failure = None
 
     def _log(self, error: Exception, pause: float) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import httpx
 import orjson
 
+from slipstream.chassis.pauses import pause_after
+
 # Below the size that ingestion takes in one body.
 MAX_BODY_BYTES = 400_000
 ATTEMPTS = 10
@@ -41,7 +43,6 @@ def bodies(encoded: Iterator[bytes], name: str, most: int) -> Iterator[tuple[byt
 
 async def post(client: httpx.AsyncClient, path: str, body: bytes) -> dict[str, Any]:
     """The verdicts on a body, after as many attempts as it takes."""
-    pause = FIRST_PAUSE_S
     for attempt in range(1, ATTEMPTS + 1):
         try:
             response = await client.post(
@@ -62,6 +63,6 @@ async def post(client: httpx.AsyncClient, path: str, body: bytes) -> dict[str, A
             given = response.headers.get("retry-after", "")
             wait = float(given) if given.isdigit() else None
         if attempt < ATTEMPTS:
-            await asyncio.sleep(min(pause if wait is None else wait, LONGEST_PAUSE_S))
-            pause = min(pause * 2, LONGEST_PAUSE_S)
+            pause = pause_after(attempt, FIRST_PAUSE_S, LONGEST_PAUSE_S)
+            await asyncio.sleep(pause if wait is None else min(wait, LONGEST_PAUSE_S))
     raise ReplayError(f"{complaint} (after {ATTEMPTS} attempts)")

@@ -8,13 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from slipstream.contracts.positions import StreamInteraction
+from slipstream.contracts.positions import StreamInteraction, newest_topics
 from slipstream.features import item, visitor
-from slipstream.features.applied import newest_topics
-from slipstream.features.covisits import Covisit, pairs
 from slipstream.features.identity import MERGED_KEPT, Link
 from slipstream.features.item import ItemState
-from slipstream.features.visitor import VisitorState
+from slipstream.features.visitor import Covisit, VisitorState, pairs
 
 
 class StreamCovisit(NamedTuple):

@@ -2,7 +2,8 @@
 
 A link says that a visitor is a user. A visitor's first link counts; a later one to somebody else
 does not, nor one that would close a circle. The stream applies links as they come
-(`slipstream.stores.merges`); readers of history resolve ids by the same rule with `Identities`.
+(`slipstream.stores.visitor_values`); readers of history resolve ids by the same rule with
+`Identities`.
 A page's key is known to everyone, so it may link a visitor only who has not been a user. The stream
 judges that when it applies the link, and keeps a refused one out of history.
 
@@ -17,9 +18,9 @@ from typing import Any, Final, NamedTuple
 
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.page_visitors import apart_id, has_apart
+from slipstream.contracts.positions import furthest
 from slipstream.contracts.vocabulary import MAX_ID_BYTES, MERGED_INTO
 from slipstream.features import visitor
-from slipstream.features.applied import furthest
 from slipstream.features.visitor import VisitorState
 
 # Most merged visitors with offsets that a user keeps; the first ones go.

@@ -21,8 +21,8 @@ from slipstream.contracts.vocabulary import (
 )
 from slipstream.features import decay
 from slipstream.features import tiles as tiling
-from slipstream.features.covisits import Covisit
 from slipstream.features.tiles import ALL_BUT_IMPRESSIONS, GROUP_OF, OF_TYPE, OTHER, Tiles, TileSize
+from slipstream.features.visitor import Covisit
 
 
 class Prior(NamedTuple):
@@ -68,10 +68,10 @@ class ItemState:
             their types, half-life `POPULARITY_HALF_LIFE_MS`; None before the first.
         hours, days: events with signal and impressions, in tiles.
         first_seen, last_seen: event times in ms.
-        applied: last offset by source, see `slipstream.features.applied`.
-        neighbours: the decayed mass of the pairs with each other item (see `covisits`), half-life
-            `NEIGHBOUR_HALF_LIFE_MS`; the heaviest `NEIGHBOURS_KEPT`. Masses are in millionths of
-            those of `decay`, as integers, which take less space.
+        applied: last offset by source, see `slipstream.contracts.positions`.
+        neighbours: the decayed mass of the pairs with each other item (see `visitor.pairs`),
+            half-life `NEIGHBOUR_HALF_LIFE_MS`; the heaviest `NEIGHBOURS_KEPT`. Masses are in
+            millionths of those of `decay`, as integers, which take less space.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -89,7 +89,7 @@ def fold_all(
 ) -> ItemState:
     """The state after these events and pairs of this item, in whatever order they come.
 
-    The given state is not changed. `covisits` are those of `covisits.pairs` with this `item_id`.
+    The given state is not changed. `covisits` are those of `visitor.pairs` with this `item_id`.
     The caller counts a record once by its source and offset, so a record's event and pairs belong
     into one call. The neighbours do not depend on the order while no more come than are kept.
     """

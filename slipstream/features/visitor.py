@@ -1,4 +1,4 @@
-"""State of a visitor, and its features: recent sequence, counts and windows, impressions, fatigue.
+"""State of a visitor, its features, and the pairs of items that the visitor visited together.
 
 The sequence has the newest events one by one, and windows count them to the millisecond. Events
 that have left the sequence, or never enter it (searches, impressions), are counted in tiles. So a
@@ -11,10 +11,14 @@ made of the lists of both.
 Fatigue is that of items which were shown and brought no response. A response is an event with
 signal on the item. It answers the impressions up to its own moment, so it ends the item's fatigue,
 and later impressions count again.
+
+A pair is made when the second of its two events arrives and the first is in the visitor's sequence,
+at most `WINDOW_MS` away in event time. A record's pairs depend only on the state before it, so
+reading a log again makes the same pairs.
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
@@ -68,7 +72,7 @@ class VisitorState:
             of one millisecond stand by item id, type and value, so arrival does not matter.
         counts: all events by type.
         first_seen, last_seen: event times in ms.
-        applied: last offset by source, see `slipstream.features.applied`.
+        applied: last offset by source, see `slipstream.contracts.positions`.
         recent: the time of the newest event by type, in ms.
         tiles: the events outside the sequence, by `TILE_SIZES`; empty when there are none.
         merged: the visitors merged into this one, each with its last offset by source.
@@ -359,3 +363,91 @@ def fruitless_impressions(
 def _between(events: Sequence[E], since: int, until: int) -> Sequence[E]:
     """The events after `since`, up to `until`."""
     return events[bisect_right(events, since, key=_time) : bisect_right(events, until, key=_time)]
+
+
+WINDOW_MS: Final = HOUR_MS // 2
+# Most items that an event pairs with, those nearest in time: each is a state to be written.
+PARTNERS: Final = 3
+
+
+class Covisit(NamedTuple):
+    """One side of a pair: `item_id` gains `neighbour`, at the time of the later event (ms)."""
+
+    item_id: str
+    neighbour: str
+    timestamp: int
+
+
+def pairs(before: VisitorState | None, fresh: Sequence[Interaction]) -> list[list[Covisit]]:
+    """The pairs of each of these events of a visitor, in order of arrival, both sides of each.
+
+    `before` is the visitor's state before the first of them. An item that comes again within the
+    window makes no second pair: viewing and then buying it are one visit. Beyond `SEQUENCE_LENGTH`
+    events within a window the oldest make no pairs.
+    """
+    sequence = before.sequence.copy() if before else []
+    made: list[list[Covisit]] = []
+    for event in fresh:
+        if event.item_id is None or event.event_type in WITHOUT_SIGNAL:
+            made.append([])
+            continue
+        entry = SequenceEvent(event.item_id, event.event_type, event.timestamp, event.value)
+        made.append(_pairs(sequence, entry))
+        enter(sequence, entry)
+    return made
+
+
+def _pairs(sequence: list[SequenceEvent], new: SequenceEvent) -> list[Covisit]:
+    if not sequence or sequence[-1].timestamp < new.timestamp - WINDOW_MS:
+        return []
+    visits = [
+        event.timestamp
+        for event in _spanning(
+            sequence, new.timestamp - 2 * WINDOW_MS, new.timestamp + 2 * WINDOW_MS
+        )
+        if event.item_id == new.item_id
+    ]
+    made: list[Covisit] = []
+    partners = {new.item_id}
+    for event in _nearest(sequence, new.timestamp):
+        if event.item_id in partners:
+            continue
+        partners.add(event.item_id)
+        if not any(abs(event.timestamp - visit) <= WINDOW_MS for visit in visits):
+            later = max(event.timestamp, new.timestamp)
+            made += (
+                Covisit(new.item_id, event.item_id, later),
+                Covisit(event.item_id, new.item_id, later),
+            )
+        if len(partners) > PARTNERS:
+            break
+    return made
+
+
+def _spanning(sequence: list[SequenceEvent], first: int, last: int) -> list[SequenceEvent]:
+    return sequence[
+        bisect_left(sequence, first, key=_time) : bisect_right(sequence, last, key=_time)
+    ]
+
+
+def _nearest(sequence: list[SequenceEvent], timestamp: int) -> Iterable[SequenceEvent]:
+    """The events within the window, nearest first; of two as near, the earlier."""
+    window = _spanning(sequence, timestamp - WINDOW_MS, timestamp + WINDOW_MS)
+    if window and window[-1].timestamp > timestamp:
+        return _outwards(window, timestamp)
+    return reversed(window)
+
+
+def _outwards(window: list[SequenceEvent], timestamp: int) -> Iterator[SequenceEvent]:
+    after = bisect_right(window, timestamp, key=_time)
+    before = after - 1
+    while before >= 0 or after < len(window):
+        if after == len(window) or (
+            before >= 0
+            and timestamp - window[before].timestamp <= window[after].timestamp - timestamp
+        ):
+            yield window[before]
+            before -= 1
+        else:
+            yield window[after]
+            after += 1

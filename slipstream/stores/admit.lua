@@ -9,7 +9,7 @@
 -- Returns a code for each request and message of the plan, as one string, then the ms to wait of
 -- each refused request.
 
--- The codes are explained in admission_protocol.py, under the same names.
+-- The codes are explained in admission_store.py, under the same names.
 local REQUEST = 'R'
 local RATED_REQUEST = 'K'
 local NOTHING = 'n'

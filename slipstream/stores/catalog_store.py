@@ -12,7 +12,7 @@ from slipstream.contracts.positions import Position, StreamCatalogRecord
 from slipstream.contracts.times import DAY_MS
 from slipstream.stores import layout
 from slipstream.stores.connection import Call, Scripts
-from slipstream.stores.keys import Keys
+from slipstream.stores.layout import Keys
 
 # Time that a deletion is kept, so that reading an older upsert again does not bring the entry back.
 TOMBSTONE_TTL_MS: Final = 30 * DAY_MS

@@ -33,7 +33,7 @@ from slipstream.stores.connection import (
     server_facts,
     translated,
 )
-from slipstream.stores.keys import Keys
+from slipstream.stores.layout import Keys
 
 log = get_logger(__name__)
 

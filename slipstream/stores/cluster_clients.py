@@ -35,7 +35,7 @@ from redis.retry import Retry
 
 from slipstream.chassis.dependencies import RefusedSettingsError
 from slipstream.chassis.logging import get_logger
-from slipstream.stores.keys import Keys
+from slipstream.stores.layout import Keys
 
 # Times that a command is tried again, after a refresh of which node has its slot.
 _RETRIES: Final = 3

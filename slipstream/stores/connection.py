@@ -12,7 +12,7 @@ from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.settings import RedisSettings
 from slipstream.stores import layout
 from slipstream.stores.cluster_clients import BlockingCluster, Command, Settlement
-from slipstream.stores.keys import Keys
+from slipstream.stores.layout import Keys
 from slipstream.stores.redis_clients import blocking_client
 
 _T = TypeVar("_T")

@@ -14,17 +14,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from slipstream.chassis.logging import get_logger
-from slipstream.contracts.positions import Cut, Position, StreamCatalogRecord
+from slipstream.contracts.positions import Cut, Position, StreamCatalogRecord, furthest
 from slipstream.contracts.topics import RECOMMENDATIONS
-from slipstream.features.applied import furthest
 from slipstream.features.identity import emptied, visitors_apart
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.catalog_store import CatalogEntries
 from slipstream.stores.connection import translated
+from slipstream.stores.folding import TrendingList
 from slipstream.stores.layout import LayoutError, MergeMarker
-from slipstream.stores.merges import Merges
-from slipstream.stores.trending_list import TrendingList
-from slipstream.stores.visitor_values import VisitorValues
+from slipstream.stores.visitor_values import Merges, VisitorValues
 
 log = get_logger(__name__)
 

@@ -9,8 +9,13 @@ therefore claimed by a commit of its own first, and Delta refuses the later of t
 
 Tables are partitioned by the day of arrival (docs/adr/0005-delta-lake.md). Their columns are in
 `tables`, reads in `lake_reader`, operations on one open table in `delta`.
+
+The lease on erasing from the lake, and the hold of its writers, are in Redis. Both end by
+themselves, should the process die that took them. Neither is needed for correctness: two erasers at
+once do the same work, and a writer that does not see the hold makes a deletion try again.
 """
 
+import contextlib
 import os
 import secrets
 import threading
@@ -30,18 +35,20 @@ from deltalake import (
 )
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from slipstream.chassis.settings import LakeSettings
+from slipstream.chassis.settings import LakeSettings, RedisSettings
 from slipstream.contracts.positions import Source
-from slipstream.stores import delta, row_erasure, table_making
+from slipstream.stores import connection, delta, row_erasure, tables
+from slipstream.stores.connection import StoreUnavailableError, connect
 from slipstream.stores.lake_reader import LakeReader, day_of, translated
 from slipstream.stores.lake_reader import LakeUnavailableError as LakeUnavailableError
+from slipstream.stores.layout import Keys
 from slipstream.stores.row_erasure import FoundRows, Hold, RowErasure
-from slipstream.stores.table_making import with_timestamps
 from slipstream.stores.tables import CATALOG as CATALOG
 from slipstream.stores.tables import ERASURES as ERASURES
 from slipstream.stores.tables import INTERACTIONS as INTERACTIONS
 from slipstream.stores.tables import RECOMMENDATIONS as RECOMMENDATIONS
 from slipstream.stores.tables import SCHEMAS as SCHEMAS
+from slipstream.stores.tables import with_timestamps
 
 # Name of the claim among the table's transactions, and its value when it is free.
 _CLAIM: Final = "compaction"
@@ -342,6 +349,50 @@ class Lake(LakeReader):
             with translated(table):
                 if self._local:
                     os.makedirs(self._uri(table), exist_ok=True)  # noqa: PTH103
-                opened = table_making.make(self._uri(table), table, self._options)
+                opened = tables.make(self._uri(table), table, self._options)
             self._tables[table] = opened
         return opened
+
+
+_HOLD_MS: Final = 10_000
+_LEASE_MS: Final = 60_000
+
+
+class LakeLease:
+    """The lease and the hold, as one process sees them. Threads may share it."""
+
+    def __init__(self, settings: RedisSettings, namespace: str) -> None:
+        self._redis, self._keys = connect(settings), Keys(namespace)
+        self._name = secrets.token_hex(8)
+
+    def take(self) -> bool:
+        """Take the lease for a minute, or renew it; whether it is this process's now.
+
+        Raises `StoreUnavailableError`.
+        """
+        with connection.translated():
+            if self._redis.set(self._keys.erasing, self._name, px=_LEASE_MS, nx=True):
+                return True
+            if self._redis.get(self._keys.erasing) != self._name.encode():
+                return False
+            return bool(self._redis.pexpire(self._keys.erasing, _LEASE_MS))
+
+    def hold(self) -> None:
+        """Ask all writers of the lake to wait, for 10 s from now. A lost Redis is passed over."""
+        with contextlib.suppress(StoreUnavailableError), connection.translated():
+            self._redis.set(self._keys.lake_hold, b"", px=_HOLD_MS)
+
+    def release(self) -> None:
+        """Let the writers go on. A lost Redis is passed over: the hold ends by itself."""
+        with contextlib.suppress(StoreUnavailableError), connection.translated():
+            self._redis.delete(self._keys.lake_hold)
+
+    def held(self) -> bool:
+        """Whether writers are to wait; False while Redis is unavailable."""
+        with contextlib.suppress(StoreUnavailableError), connection.translated():
+            return bool(self._redis.exists(self._keys.lake_hold))
+        return False
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._redis.close()

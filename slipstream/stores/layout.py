@@ -1,9 +1,9 @@
-"""Layout of states in Redis: the bytes of a value, and a cache of values that are decoded already.
+"""Layout of Redis: the keys, the bytes of a value, and a cache of values that are decoded already.
 
 A state is one string value: an 8-byte revision, a byte for the format, then deflated JSON arrays
 without field names (times as gaps, types by their number in the list of counts). Redis keeps a
 hash with a field over 64 bytes in a table, which costs 230 bytes more a visitor than a string
-value (measured in docs/adr/0004-exactly-once-effect.md). The keys are in `keys`.
+value (measured in docs/adr/0004-exactly-once-effect.md).
 """
 
 import random
@@ -21,10 +21,94 @@ from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import source_name, split_source
 from slipstream.features import decay
 from slipstream.features import tiles as tiling
-from slipstream.features.demand import POPULAR_HALF_LIVES
+from slipstream.features.decay import POPULAR_HALF_LIVES
 from slipstream.features.item import DAYS, HOURS, ItemState
 from slipstream.features.tiles import OTHER, Tiles, TileSize
 from slipstream.features.visitor import Impression, SequenceEvent, VisitorState
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one namespace.
+
+    Keys that are changed together share a hash tag, which puts them into one slot of a cluster:
+    the lists of demand and active visitors with their state, and the checkpoints with the lineages.
+    """
+
+    namespace: str
+
+    def visitor(self, user_id: str) -> str:
+        return f"{self.namespace}:visitor:{user_id}"
+
+    def item(self, item_id: str) -> str:
+        return f"{self.namespace}:item:{item_id}"
+
+    def catalog(self, entity: str, entity_id: str) -> str:
+        return f"{self.namespace}:catalog:{entity}:{entity_id}"
+
+    def catalog_index(self, entity: str) -> str:
+        return f"{self.namespace}:catalog-ids:{entity}"
+
+    def checkpoint(self, source: str) -> str:
+        return f"{{{self.namespace}:checkpoint}}:{source}"
+
+    def lineage(self, source: str) -> str:
+        return f"{{{self.namespace}:checkpoint}}:lineage:{source}"
+
+    def settled(self, tag: int) -> str:
+        """A key with a tag for a slot of the counting node: see `cluster_clients`."""
+        return f"{self.namespace}:settled:{{{tag}}}"
+
+    def erased(self, kind: str) -> str:
+        """Digests of erased visitors, by the time up to which their records are left out."""
+        return f"{{{self.namespace}:erased}}:{kind}"
+
+    @property
+    def hold(self) -> str:
+        """Exists while consumers are to apply nothing (see `slipstream.stores.rebuild`)."""
+        return f"{self.namespace}:hold"
+
+    @property
+    def lake_hold(self) -> str:
+        """Exists while nothing is to be appended to the lake (see `lake.LakeLease`)."""
+        return f"{self.namespace}:lake-hold"
+
+    @property
+    def erasing(self) -> str:
+        """The replica that erases from the lake now."""
+        return f"{self.namespace}:erasing"
+
+    def files_begun(self, node: str) -> str:
+        """The server that began to rewrite its files, and when (see `redis_server`).
+
+        `node` is its address in a cluster, else empty.
+        """
+        return f"{self.namespace}:files-begun{node and f':{node}'}"
+
+    def files_written(self, node: str) -> str:
+        """When the server began to write the files that it has now."""
+        return f"{self.namespace}:files-written{node and f':{node}'}"
+
+    @property
+    def trending(self) -> str:
+        return f"{{{self.namespace}:trending}}:state"
+
+    @property
+    def trending_scores(self) -> str:
+        return f"{{{self.namespace}:trending}}:scores"
+
+    @property
+    def active_visitors(self) -> str:
+        """The visitors who were active last, by the time of their newest event (ms)."""
+        return f"{{{self.namespace}:trending}}:active"
+
+    def popular_scores(self, window: str) -> str:
+        return f"{{{self.namespace}:trending}}:popular:{window}"
+
+    def demand_scores(self, window: str) -> str:
+        """The scores of a window's popular items; with an empty window those of trending items."""
+        return self.popular_scores(window) if window else self.trending_scores
+
 
 REVISION_BYTES: Final = 8
 # States without tiles and neighbours. They are still read, and written again in the second format.
@@ -133,7 +217,7 @@ _impression = partial(tuple.__new__, Impression)
 class TrendingState:
     """State of the trending list and of popular items, without their scores.
 
-    `applied`: last offset by source (see `slipstream.features.applied`). `newest`: newest event
+    `applied`: last offset by source (see `slipstream.contracts.positions`). `newest`: newest event
     time in ms. `half_life_ms`: the half-life that the trending scores were made with.
     """
 

@@ -11,7 +11,7 @@ when the database can't be reached.
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from sqlalchemy import (
     URL,
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     Engine,
     Integer,
@@ -29,12 +30,14 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
+    case,
     create_engine,
     event,
     insert,
     select,
     text,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -207,6 +210,61 @@ def _begin_immediate(connection: Connection) -> None:
 
 
 PAGE_LIMIT: Final = 500
+
+
+Merge = Callable[[Column[Any], ColumnElement[Any]], ColumnElement[Any]]
+
+
+def adding(stored: Column[Any], given: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Merge by addition."""
+    return stored + given
+
+
+def keeping_greater(stored: Column[Any], given: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Merge by keeping the greater value."""
+    return case((given > stored, given), else_=stored)
+
+
+def replacing(_stored: Column[Any], given: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Merge by taking the new value."""
+    return given
+
+
+def insert_rows(db: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows, each in the order of the table's columns, by the driver's `executemany`.
+
+    SQLAlchemy's own would make a dictionary and a list of each row before.
+    """
+    if not rows:
+        return
+    value = "?" if db.dialect.paramstyle == "qmark" else "%s"
+    quote = db.dialect.identifier_preparer.quote
+    names, values = ", ".join(map(quote, table.columns.keys())), ", ".join([value] * len(rows[0]))
+    db.exec_driver_sql(f"INSERT INTO {quote(table.name)} ({names}) VALUES ({values})", list(rows))  # noqa: S608
+
+
+def insert_new(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows; a row with a present primary key changes nothing."""
+    if rows:
+        db.execute(_insert(db, table).on_conflict_do_nothing(), list(rows))
+
+
+def _insert(db: Connection, table: Table) -> Any:
+    return postgresql.insert(table) if db.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def upsert(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]], merge: Merge) -> None:
+    """Insert rows; merge each other column into a row with the same primary key."""
+    if not rows:
+        return
+    statement = _insert(db, table)
+    merged = {
+        c.name: merge(c, statement.excluded[c.name]) for c in table.columns if not c.primary_key
+    }
+    db.execute(
+        statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=merged),
+        list(rows),
+    )
 
 
 def audit_table(name: str, tables: MetaData) -> Table:

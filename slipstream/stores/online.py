@@ -33,22 +33,21 @@ from slipstream.stores.connection import Scripts, connect, on_servers, server_fa
 from slipstream.stores.connection import StoreTooNewError as StoreTooNewError
 from slipstream.stores.connection import StoreUnavailableError as StoreUnavailableError
 from slipstream.stores.erasing import VisitorErasures
-from slipstream.stores.items import Items, contributions
-from slipstream.stores.keys import Keys
-from slipstream.stores.merges import WITHOUT_EFFECT, Merges
+from slipstream.stores.folding import TRENDING_KEPT as TRENDING_KEPT
+from slipstream.stores.folding import Items, TrendingList, Visitors, contributions
+from slipstream.stores.layout import Keys
 from slipstream.stores.online_reader import OnlineReader as OnlineReader
 from slipstream.stores.online_reader import VisitorValue as VisitorValue
 from slipstream.stores.redis_server import RedisMemory, redis_memory, refuse_cluster
-from slipstream.stores.trending_list import TRENDING_KEPT as TRENDING_KEPT
-from slipstream.stores.trending_list import TrendingList
 from slipstream.stores.visitor_values import (
     MOST_HOPS,
+    WITHOUT_EFFECT,
     Content,
+    Merges,
     VisitorValues,
     state_to_read,
     to_read,
 )
-from slipstream.stores.visitors import Visitors
 
 _CHUNK: Final = 500
 
@@ -199,6 +198,8 @@ class OnlineStore:
 
         Patches are merged into their items.
         """
+        if not records:
+            return CatalogPut()
         with translated():
             return self._catalog.put(records)
 

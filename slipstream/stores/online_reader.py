@@ -16,8 +16,7 @@ from slipstream.stores import layout
 from slipstream.stores.connection import FAILURES, translated
 from slipstream.stores.gathered_reads import ClusterReads, GatheredReads
 from slipstream.stores.key_connection import KeyConnection
-from slipstream.stores.keys import Keys
-from slipstream.stores.layout import MergeMarker, StateCache, trending_items
+from slipstream.stores.layout import Keys, MergeMarker, StateCache, trending_items
 from slipstream.stores.redis_clients import waiting_client
 from slipstream.stores.redis_server import refuse_cluster
 from slipstream.stores.visitor_values import (

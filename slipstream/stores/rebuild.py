@@ -12,20 +12,19 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from slipstream.chassis.settings import RedisSettings
+from slipstream.contracts.positions import furthest
 from slipstream.contracts.times import now_ms
 from slipstream.features import history
-from slipstream.features.applied import furthest
-from slipstream.features.demand import POPULAR_WINDOWS
+from slipstream.features.decay import POPULAR_WINDOWS
 from slipstream.features.history import StreamCovisit
 from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
 from slipstream.stores.connection import Call, Scripts, connect, translated
 from slipstream.stores.erasing import LastOffset as LastOffset
-from slipstream.stores.keys import Keys
-from slipstream.stores.layout import MergeMarker, TrendingState
+from slipstream.stores.folding import trending_call
+from slipstream.stores.layout import Keys, MergeMarker, TrendingState
 from slipstream.stores.online import Retention
-from slipstream.stores.trending_list import trending_call
 from slipstream.stores.visitor_values import Content
 
 _CHUNK: Final = 200

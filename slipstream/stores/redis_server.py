@@ -14,7 +14,7 @@ from slipstream.chassis.dependencies import RefusedSettingsError
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import RedisSettings
 from slipstream.stores.connection import connect, on_servers, server_facts, translated
-from slipstream.stores.keys import Keys
+from slipstream.stores.layout import Keys
 
 _KEEPS: Final = "noeviction"
 _CLUSTER: Final = (

@@ -1,13 +1,24 @@
-"""Tables of the lake and their columns.
+"""Tables of the lake: their columns, and how they are made and evolve.
 
 A column may be added at any time if it can be null: an older table gains it at the next write, and
-reads as nulls before that. Another type or another meaning needs another column. What a column
-holds is said in `table_making`, which adds timestamps for the engines of others.
+reads as nulls before that. Another type or another meaning needs another column. Tables and columns
+carry their descriptions for whoever reads them.
+
+For the engines of others, a column of milliseconds has a companion of the same name and `_utc`,
+as Delta's timestamp. It is made when rows are appended, and nothing here reads it. It is null in
+rows that were appended before there were such columns, or by an older version of this program
+(docs/adr/0062).
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake import Schema as DeltaSchema
+from deltalake.exceptions import CommitFailedError
+
+from slipstream.stores.delta import RECEIVED_DATE, pause
 
 INTERACTIONS: Final = "interactions"
 CATALOG: Final = "catalog"
@@ -98,3 +109,191 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
         ]
     ),
 }
+
+
+SUFFIX: Final = "_utc"
+# Columns of milliseconds by table.
+_MILLIS: Final = {
+    INTERACTIONS: ("timestamp", "received_at"),
+    CATALOG: ("timestamp",),
+    RECOMMENDATIONS: ("timestamp",),
+    ERASURES: ("erased_at",),
+}
+_READ: Final = pa.timestamp("ms", "UTC")
+# Delta has no other timestamps.
+_STORED: Final = pa.timestamp("us", "UTC")
+
+
+def stored_schema(table: str) -> pa.Schema:
+    """The columns of a table as it is stored: those of `SCHEMAS`, and the timestamps."""
+    schema = SCHEMAS[table]
+    for column in _MILLIS[table]:
+        schema = schema.append(pa.field(column + SUFFIX, _STORED))
+    return schema
+
+
+def with_timestamps(table: str, rows: pa.Table) -> pa.Table:
+    """The rows, which have the columns of `SCHEMAS`, with their timestamps."""
+    for column in _MILLIS[table]:
+        rows = rows.append_column(column + SUFFIX, rows[column].cast(_READ).cast(_STORED))
+    return rows
+
+
+TABLES: Final[Mapping[str, str]] = {
+    INTERACTIONS: "Interactions of visitors with items, each accepted event once",
+    CATALOG: "Records of items, users and merges of visitors: every state, the newest counts",
+    RECOMMENDATIONS: "Slates: the lists of recommendations that visitors were given",
+    ERASURES: "Erasures of users that are done, without names",
+}
+_COMMON: Final[Mapping[str, str]] = {
+    "topic_id": "Kafka's id of the topic that the row came by",
+    "partition": "partition of that topic",
+    "offset": "offset in that partition; with topic_id and partition it names the row",
+    "received_date": "day of arrival (UTC), YYYY-MM-DD; the partitions, so filter on it first",
+    "timestamp_utc": "timestamp as a timestamp; null in rows of versions before it",
+}
+_COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
+    INTERACTIONS: {
+        "event_id": "the client's messageId, unique",
+        "event_type": "view, click, cart, purchase, impression, search, …; see docs/events.md",
+        "user_id": "the user's id, or the anonymous id of a visitor who is not known",
+        "item_id": "the item; null for events on none",
+        "timestamp": "time of the event, ms since the epoch",
+        "received_at": "time of arrival, ms since the epoch",
+        "anonymous_id": "the anonymous id that was sent with user_id",
+        "session_id": "the client's session",
+        "value": "price, rating or amount, as the event type has it",
+        "recommendation_id": "slate that the interaction follows from",
+        "position": "place in that slate, the first is 0",
+        "source": "name of the write key",
+        "properties": "the event's other properties, a JSON object as text",
+        "maybe_repeat": "whether the event was accepted while repeats could not be recognised",
+        "received_at_utc": "received_at as a timestamp; null in rows of versions before it",
+    },
+    CATALOG: {
+        "entity": "item, user or identity (a merge of two visitors)",
+        "entity_id": "id of the item or user",
+        "attributes": "attributes or traits, a JSON object as text",
+        "available": "whether the item may be recommended",
+        "deleted": "whether the record deletes the entity",
+        "timestamp": "time of the change, ms since the epoch",
+        "source": "name of the write key",
+        "by_browser": "whether a key for browsers sent it",
+        "client_time": "whether the client named the time",
+        "erasure_id": "id of the erasure that the record asks for",
+        "cut": "last offsets that the erasure takes, a JSON object as text",
+        "proven": "whether a token of the shop's server came with a page's link",
+    },
+    RECOMMENDATIONS: {
+        "recommendation_id": "id of the slate, which interactions refer to",
+        "user_id": "the visitor",
+        "timestamp": "time of the answer, ms since the epoch",
+        "items": "the items in their order, with score and the retriever behind it",
+        "answered_by": "step that gave the first items, such as model or trending",
+        "model_version": "version of the model; null without one",
+        "variant": "the visitor's share of an experiment, champion outside of one",
+        "placement": "place on the page that asked",
+        "features": "features of the visitor at the answer, a JSON object as text",
+        "latency_ms": "time that the answer took, ms",
+        "purpose": "shown lists count as impressions; ranked, batch and shadow ones do not",
+        "experiment": "the experiment that the visitor was in",
+        "teams": "the variant of each item, where lists of two were interleaved",
+        "placement_revision": "revision of the placement's policy",
+        "circumstances": "what the list was made from, a JSON object as text; null after a while",
+        "substituted": "why the champion made the list of a variant: absent, failed or resting",
+        "shadow_of": "slate that this one, which was never shown, shadows",
+    },
+    ERASURES: {
+        "erasure_id": "id of the erasure",
+        "erased_at": "time, ms since the epoch",
+        "rows": "rows deleted by table, a JSON object as text",
+        "version": "version of the interactions without them",
+        "ends": "last offsets of the topics at that time, a JSON object as text",
+        "visitors": "digests of the visitors, a JSON list as text; null after 31 days",
+        "asked_at": "time up to which events of theirs are left out, ms since the epoch",
+        "slates_until": "time up to which slates of theirs are left out, ms since the epoch",
+        "erased_at_utc": "erased_at as a timestamp; null in rows of versions before it",
+    },
+}
+
+
+def column_comments(table: str) -> dict[str, str]:
+    """The comment of each column that the table has, by name."""
+    known = {**_COMMON, **_COLUMNS[table]}
+    return {name: known[name] for name in stored_schema(table).names if name in known}
+
+
+# The log remembers the files that no version needs any more for as long as it is kept itself: a
+# forgotten file is not vacuumed as a deleted one.
+_PROPERTIES: Final = {
+    "delta.checkpointInterval": "50",
+    "delta.logRetentionDuration": "interval 30 days",
+    "delta.deletedFileRetentionDuration": "interval 30 days",
+    # The log holds the smallest and largest value of these columns and outlives the rows, so no
+    # column with ids is among them.
+    "delta.dataSkippingStatsColumns": "timestamp,timestamp_utc",
+    # Erased rows must be gone from the files, not marked in another file.
+    "delta.enableDeletionVectors": "false",
+}
+# Earlier values of these, which are replaced.
+_OLDER_PROPERTIES: Final = {("delta.dataSkippingStatsColumns", "timestamp")}
+_ATTEMPTS: Final = 60
+
+
+def make(uri: str, table: str, options: dict[str, str]) -> DeltaTable:
+    """The table at its newest version, with all columns and comments known here; made when it does
+    not exist.
+    """
+    comments = column_comments(table)
+    schema = pa.schema(
+        [
+            field.with_metadata({"comment": comments[field.name]})
+            if field.name in comments
+            else field
+            for field in stored_schema(table)
+        ]
+    )
+    opened = DeltaTable.create(
+        uri,
+        schema,
+        mode="ignore",
+        partition_by=[RECEIVED_DATE] if RECEIVED_DATE in schema.names else None,
+        description=TABLES[table],
+        configuration=_PROPERTIES,
+        storage_options=options,
+    )
+    for attempt in range(_ATTEMPTS):
+        try:
+            return _evolved(opened, schema, TABLES[table])
+        except CommitFailedError:  # another process does the same, or writes
+            if attempt == _ATTEMPTS - 1:
+                raise
+            pause(attempt)
+            opened = DeltaTable(uri, storage_options=options)
+    raise AssertionError("unreachable")
+
+
+def _evolved(opened: DeltaTable, schema: pa.Schema, description: str) -> DeltaTable:
+    """The table with these columns, with comments and properties where it has none.
+
+    A comment that is there stays: different versions of this program would take turns.
+    """
+    present = {field.name: field for field in opened.schema().fields}
+    missing = [field for field in schema if field.name not in present]
+    if missing:
+        opened.alter.add_columns(DeltaSchema.from_arrow(pa.schema(missing)).fields)
+    for field in schema:
+        if field.name in present and field.metadata and not present[field.name].metadata:
+            comment = field.metadata[b"comment"].decode()
+            opened.alter.set_column_metadata(field.name, {"comment": comment})
+    held = opened.metadata()
+    if not held.description:
+        opened.alter.set_table_description(description)
+    lacking = {
+        name: value
+        for name, value in _PROPERTIES.items()
+        if name not in held.configuration or (name, held.configuration[name]) in _OLDER_PROPERTIES
+    }
+    if lacking:
+        opened.alter.set_table_properties(lacking)
+    return opened

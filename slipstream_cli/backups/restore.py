@@ -15,6 +15,8 @@ from services.monitoring.people.repository import ErasureLedger
 from services.training.mlflow_connection import MlflowConnection
 from services.training.settings import TrainingSettings
 from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.loop import read_to_end
+from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.access import AccessKey
 from slipstream.contracts.events import CatalogRecord, ErasedVisitors
 from slipstream.contracts.experiments import Experiment
@@ -26,6 +28,7 @@ from slipstream.contracts.topics import (
     EXPERIMENTS,
     PEOPLE,
     PLACEMENTS,
+    Topic,
 )
 from slipstream.stores import metadata, sql_rows
 from slipstream.stores.lake_reader import LakeReader
@@ -42,7 +45,6 @@ from slipstream_cli.backups.places import (
     databases_of,
     mlflow_uri,
 )
-from slipstream_cli.backups.topic_records import records_of
 
 Progress = Callable[[str], None]
 
@@ -165,13 +167,18 @@ class TopicRecords(NamedTuple):
     notices: list[ErasedVisitors]
 
 
+def _records(kafka: KafkaSettings, namespace: str, topic: Topic) -> list[Any]:
+    batches = read_to_end(kafka, namespace, topic)
+    return [message.record for batch in batches for message in batch.messages]
+
+
 def _topics(
     settings: TrainingSettings, manifest: BackupManifest, without_broker: bool
 ) -> TopicRecords:
     kept_ms = PEOPLE.retention_ms or 0
     try:
         keys, placements, experiments, people, notices = (
-            records_of(settings.kafka, settings.namespace, topic)
+            _records(settings.kafka, settings.namespace, topic)
             for topic in (ACCESS_KEYS, PLACEMENTS, EXPERIMENTS, PEOPLE, ERASED_VISITORS)
         )
         if now_ms() - manifest.taken_at < kept_ms or without_broker:

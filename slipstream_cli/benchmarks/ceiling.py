@@ -8,8 +8,7 @@ from typing import NamedTuple
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.partitioner import DefaultPartitioner
 
-from slipstream.broker.arguments import consumer_arguments, producer_arguments
-from slipstream.broker.kafka import connection
+from slipstream.broker.kafka import connection, consumer_arguments, producer_arguments
 from slipstream.broker.log_ends import log_ends
 from slipstream.broker.topics import ensure_topics, physical
 from slipstream.chassis.settings import KafkaSettings

@@ -27,11 +27,10 @@ from slipstream.contracts.events import Interaction
 from slipstream.contracts.times import DAY_MS
 from slipstream.contracts.topics import INTERACTIONS
 from slipstream.features import item, visitor
-from slipstream.features.covisits import Covisit
 from slipstream.features.item import ItemState
-from slipstream.features.visitor import SequenceEvent, VisitorState
+from slipstream.features.visitor import Covisit, SequenceEvent, VisitorState
 from slipstream.stores import layout
-from slipstream.stores.keys import Keys
+from slipstream.stores.layout import Keys
 from slipstream.stores.online import OnlineStore
 from slipstream_cli.benchmarks import feature_reads
 from slipstream_cli.benchmarks.ceiling import raw_consumer_rate

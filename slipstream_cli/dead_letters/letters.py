@@ -1,13 +1,12 @@
 """Dead letters on the topic, and a filter of them."""
 
-import time
 from collections.abc import Container, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
-from slipstream.broker.batch import Message
-from slipstream.broker.consumer import Consumer
-from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.loop import read_to_end
+from slipstream.broker.records import Message
 from slipstream.broker.topics import physical, topic_ids
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import DeadLetter
@@ -94,21 +93,8 @@ def stored_letters(kafka: KafkaSettings, namespace: str) -> Generator[Letter, No
     Raises:
         BrokerUnavailableError: The broker does not answer.
     """
-    consumer = Consumer(kafka, namespace, [DEAD_LETTERS], None)
-    try:
-        if not topic_ids(kafka, [physical(namespace, DEAD_LETTERS)]):
-            return  # no service has run in this namespace yet
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            batch = consumer.poll(0.5)
+    if not topic_ids(kafka, [physical(namespace, DEAD_LETTERS)]):
+        return  # no service has run in this namespace yet
+    with closing(read_to_end(kafka, namespace, DEAD_LETTERS, PATIENCE_S)) as batches:
+        for batch in batches:
             yield from map(Letter.of, batch.messages)
-            if batch:
-                deadline = time.monotonic() + PATIENCE_S
-            elif consumer.remaining() == 0:
-                return
-            elif time.monotonic() > deadline:
-                raise BrokerUnavailableError(
-                    f"the broker at {kafka.bootstrap_servers} sends no dead letters"
-                )
-    finally:
-        consumer.close()

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import orjson
 
-from services.ingestion.verdicts import NOT_KEPT
+from services.ingestion.outcomes import NOT_KEPT
 from slipstream.contracts.events import DeadLetter
 from slipstream.contracts.page_visitors import apart_id
 from slipstream.contracts.progress import Progress, ProgressStep

@@ -2,6 +2,8 @@
 
 from collections import deque
 
+from slipstream.chassis.pauses import pause_after
+
 # Number of deaths within `WINDOW_S` after which the shortest pause follows; each further death
 # doubles it.
 AT_ONCE, WINDOW_S = 5, 60.0
@@ -25,4 +27,5 @@ class Restarts:
         self._deaths.append(now)
         while self._deaths[0] <= now - WINDOW_S:
             self._deaths.popleft()
-        return min(FIRST_PAUSE_S * 2.0 ** max(0, len(self._deaths) - AT_ONCE), LONGEST_PAUSE_S)
+        failures = max(0, len(self._deaths) - AT_ONCE) + 1
+        return pause_after(failures, FIRST_PAUSE_S, LONGEST_PAUSE_S)

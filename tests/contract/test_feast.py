@@ -22,10 +22,9 @@ from slipstream.chassis.app import create_service
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.times import now_ms
 from slipstream.features import item, visitor
-from slipstream.features.covisits import Covisit
 from slipstream.features.item import ItemState
 from slipstream.features.views import declare
-from slipstream.features.visitor import VisitorState
+from slipstream.features.visitor import Covisit, VisitorState
 
 SAMPLES = {
     path.stem: json.loads(path.read_text())

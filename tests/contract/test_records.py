@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from slipstream.broker import codec
+from slipstream.broker.records import decode, encode
 from slipstream.contracts.topics import TOPICS, Topic
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -15,11 +15,11 @@ SAMPLES = Path(__file__).parent / "samples"
 @pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
 def test_recorded_sample_still_parses_to_the_same_record(topic: Topic) -> None:
     sample = (SAMPLES / f"{topic.name}.json").read_bytes()
-    record = codec.decode(topic, sample)
-    encoded = codec.encode(record)
+    record = decode(topic, sample)
+    encoded = encode(record)
     assert holds(json.loads(encoded), json.loads(sample))
     assert json.loads(encoded).keys() == json.loads(sample).keys()
-    assert codec.decode(topic, encoded) == record
+    assert decode(topic, encoded) == record
 
 
 def holds(whole: Any, part: Any) -> bool:

@@ -18,13 +18,13 @@ from slipstream.contracts.page_visitors import apart_id
 from slipstream.contracts.times import DAY_MS
 from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS
 from slipstream.contracts.vocabulary import WITHOUT_SIGNAL, signal_weight
-from slipstream.features import covisits, decay, item, visitor
-from slipstream.features.demand import POPULAR_HALF_LIVES
+from slipstream.features import decay, item, visitor
+from slipstream.features.decay import POPULAR_HALF_LIVES
 from slipstream.features.visitor import SEQUENCE_LENGTH, SequenceEvent
 from slipstream.stores import lake, layout
 from slipstream.stores.connection import connect
-from slipstream.stores.keys import Keys
 from slipstream.stores.lake import Lake
+from slipstream.stores.layout import Keys
 from slipstream.stores.online import OnlineStore
 from tests.faults.traffic import Event, Sent
 
@@ -234,7 +234,7 @@ def _items(
     found.figures |= {"items": len(on)}
 
 
-def _pairs(rows: pa.Table, visitors: set[str]) -> dict[str, list[covisits.Covisit]]:
+def _pairs(rows: pa.Table, visitors: set[str]) -> dict[str, list[visitor.Covisit]]:
     """The pairs of items that these visitors make, by item. Which they are depends on the order of
     arrival, as the lake tells.
     """
@@ -244,9 +244,9 @@ def _pairs(rows: pa.Table, visitors: set[str]) -> dict[str, list[covisits.Covisi
             arrived[row["user_id"]].append(
                 (row["offset"], Event(**{name: row[name] for name in _FIELDS}))
             )
-    gained: dict[str, list[covisits.Covisit]] = defaultdict(list)
+    gained: dict[str, list[visitor.Covisit]] = defaultdict(list)
     for events in arrived.values():
-        for told in covisits.pairs(None, [_interaction(event) for _, event in sorted(events)]):
+        for told in visitor.pairs(None, [_interaction(event) for _, event in sorted(events)]):
             for pair in told:
                 gained[pair.item_id].append(pair)
     return gained

@@ -6,20 +6,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from services.features.history.backfill import BackfillReport, BackfillRequest, backfill
-from services.features.history.rows import (
+from services.features.history.archive import (
     FOLDED_COLUMNS,
     as_table,
     catalog_row,
     interaction_row,
     stream_interactions,
 )
+from services.features.history.backfill import BackfillReport, BackfillRequest, backfill
 from services.features.settings import FeaturesSettings
-from slipstream.broker.batch import Message
+from slipstream.broker.records import Message
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.positions import Source, StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.times import now_ms
-from slipstream.features.demand import POPULAR_WINDOWS
+from slipstream.features.decay import POPULAR_WINDOWS
 from slipstream.features.item import ItemState
 from slipstream.features.visitor import VisitorState
 from slipstream.stores.connection import connect

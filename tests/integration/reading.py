@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
-from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
+from slipstream.broker.records import Batch
 from slipstream.broker.standing import Standing
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.metrics import Metrics

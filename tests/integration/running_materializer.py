@@ -11,17 +11,16 @@ from services.features.settings import FeaturesSection, FeaturesSettings
 from services.features.stream.erasure_notices import tell
 from services.features.stream.erasures import LakeErasures
 from services.features.stream.materializer import GROUP, TOPICS, Materializer
-from slipstream.broker.batch import Message
 from slipstream.broker.consumer import Consumer, describe_group
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.log_ends import committed_offsets, log_ends
 from slipstream.broker.producer import Producer
+from slipstream.broker.records import Message
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.worker import Worker
 from slipstream.contracts.topics import PERSONAL, Topic
-from slipstream.stores.lake import Lake
-from slipstream.stores.lake_lease import LakeLease
+from slipstream.stores.lake import Lake, LakeLease
 from slipstream.stores.online import OnlineStore
 
 # Settings under which effects are soon in the lake, and commits soon made.

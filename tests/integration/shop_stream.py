@@ -10,7 +10,7 @@ from slipstream.contracts.times import DAY_MS, now_ms
 from slipstream.contracts.topics import INTERACTIONS, topic_of
 from slipstream.contracts.vocabulary import MERGED_INTO, signal_weight
 from slipstream.features import decay, item, visitor
-from slipstream.features.demand import POPULAR_HALF_LIVES
+from slipstream.features.decay import POPULAR_HALF_LIVES
 from slipstream.stores import lake
 from slipstream.stores.lake import Lake
 from slipstream.stores.online import OnlineStore

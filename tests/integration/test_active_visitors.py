@@ -9,7 +9,7 @@ from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.times import DAY_MS
 from slipstream.contracts.topics import INTERACTIONS, PEOPLE
-from slipstream.stores import trending_list
+from slipstream.stores import folding
 from slipstream.stores.online import OnlineReader, OnlineStore, Retention
 from tests.integration.merge_stories import NOW, link
 from tests.integration.merge_stories import view as view_of
@@ -60,7 +60,7 @@ async def test_latest_visitors_come_first_whatever_the_order_and_however_often(
 async def test_list_keeps_the_latest_and_nobody_longer_than_their_state(
     store: OnlineStore, reader: OnlineReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trending_list, "TRENDING_KEPT", 20)
+    monkeypatch.setattr(folding, "TRENDING_KEPT", 20)
     store.apply([view(f"v{place:02}", place, NOW + place) for place in range(50)])
     assert [name for name, _ in await reader.active_visitors(100)] == [
         f"v{place}" for place in range(49, 29, -1)

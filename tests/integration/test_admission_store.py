@@ -10,17 +10,18 @@ import pytest
 
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.times import HOUR_MS
-from slipstream.stores.admission_protocol import (
+from slipstream.stores.admission_store import (
     DONE,
     FIRST,
     LIMITED,
     PENDING,
     UNCHECKED,
     AdmissionQuery,
+    AdmissionStore,
     Rate,
     Rates,
+    forget_interactions,
 )
-from slipstream.stores.admission_store import AdmissionStore, forget_interactions
 from slipstream_cli.local.processes import Child
 from tests.conftest import OwnRedis
 

@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.loop import consume
 from slipstream.broker.producer import OutgoingRecord, Producer
+from slipstream.broker.records import Batch
 from slipstream.broker.topics import ensure_topics, physical, topic_ids
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.metrics import Metrics

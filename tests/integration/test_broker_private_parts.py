@@ -20,9 +20,9 @@ from kafka.record.default_records import DefaultRecordBatchBuilder
 from kafka.record.memory_records import MemoryRecordsBuilder
 
 from slipstream.broker import client, consumer_client
-from slipstream.broker.arguments import consumer_arguments, producer_arguments
 from slipstream.broker.client import ProducerClient, RecordBatchBuilder, encoded_headers
 from slipstream.broker.consumer_client import ConsumerClient
+from slipstream.broker.kafka import consumer_arguments, producer_arguments
 from slipstream.chassis.settings import KafkaSettings
 
 PLACE = TopicPartition("t", 0)

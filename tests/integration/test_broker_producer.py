@@ -6,10 +6,10 @@ import uuid
 
 import pytest
 
-from slipstream.broker import codec
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import BrokerUnavailableError, RecordRefusedError
 from slipstream.broker.producer import OutgoingRecord, Producer, open_producer
+from slipstream.broker.records import encode, headers_of
 from slipstream.broker.topics import ensure_topics, physical
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
@@ -67,15 +67,15 @@ async def test_records_handed_over_together_lie_where_the_library_puts_them(
     for topic, key, record, request_id in records:
         producer._producer.send(
             physical(namespace, topic),
-            codec.encode(record),
+            encode(record),
             key.encode(),
-            codec.headers(request_id),
+            headers_of(request_id),
         )
     producer.flush()
     producer.send_all(records)
     producer.flush()
     await published(producer, records)
-    await published(producer, [o._replace(record=codec.encode(o.record)) for o in records])
+    await published(producer, [o._replace(record=encode(o.record)) for o in records])
     consumer = Consumer(broker, namespace, [INTERACTIONS], None)
     batches = await asyncio.to_thread(read_until, consumer, lambda b: count(b) >= 800)
     consumer.close()

@@ -199,7 +199,7 @@ async def test_records_of_a_topic_that_is_missing_for_a_moment_come_again(
     consumer = await asyncio.to_thread(Consumer, patient(broker), namespace, [INTERACTIONS], "g")
     answers = iter([{}, {}])  # the broker's metadata leave the topic out, twice
     monkeypatch.setattr(
-        "slipstream.broker.incarnations.topic_ids",
+        "slipstream.broker.log_changes.topic_ids",
         lambda settings, names: next(answers, None) or topic_ids(settings, names),
     )
     ids: list[str] = []

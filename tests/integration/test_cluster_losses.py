@@ -16,7 +16,7 @@ from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.vocabulary import MERGED_INTO
-from slipstream.stores.keys import Keys
+from slipstream.stores.layout import Keys
 from slipstream.stores.online import (
     CheckpointMove,
     OnlineStore,

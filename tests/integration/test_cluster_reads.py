@@ -14,11 +14,17 @@ from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import StreamCatalogRecord
 from slipstream.contracts.times import HOUR_MS
-from slipstream.stores.admission_protocol import DONE, FIRST, PENDING, AdmissionQuery
-from slipstream.stores.admission_store import AdmissionStore, forget_interactions
+from slipstream.stores.admission_store import (
+    DONE,
+    FIRST,
+    PENDING,
+    AdmissionQuery,
+    AdmissionStore,
+    forget_interactions,
+)
 from slipstream.stores.connection import StoreUnavailableError, connect
 from slipstream.stores.gathered_reads import ClusterReads, Values
-from slipstream.stores.keys import Keys
+from slipstream.stores.layout import Keys
 from slipstream.stores.online import OnlineReader, OnlineStore
 from slipstream.stores.redis_clients import waiting_client
 from slipstream_cli.local.processes import Child

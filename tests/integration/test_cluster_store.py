@@ -14,7 +14,7 @@ from slipstream.chassis.dependencies import RefusedSettingsError
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import StreamCatalogRecord, StreamInteraction
-from slipstream.stores.lake_lease import LakeLease
+from slipstream.stores.lake import LakeLease
 from slipstream.stores.online import (
     CheckpointMove,
     Durability,

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from services.features.history.rows import TABLES, as_table
+from services.features.history.archive import TABLES, as_table
 from services.features.stream.erasures import LakeErasures
-from slipstream.broker.batch import Message
+from slipstream.broker.records import Message
 from slipstream.chassis.settings import LakeSettings, RedisSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.late_records import made_at, without_late
@@ -28,9 +28,8 @@ from slipstream.contracts.topics import INTERACTIONS, PEOPLE
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.features import visitor
 from slipstream.features.identity import Identities, Link
-from slipstream.stores.keys import Keys
-from slipstream.stores.lake import CATALOG, Lake
-from slipstream.stores.lake_lease import LakeLease
+from slipstream.stores.lake import CATALOG, Lake, LakeLease
+from slipstream.stores.layout import Keys
 from slipstream.stores.online import OnlineStore
 from tests.integration.merge_stories import contents, link, view
 

@@ -6,8 +6,8 @@ import pytest
 
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.times import DAY_MS, HOUR_MS
-from slipstream.features.demand import POPULAR_WINDOWS
-from slipstream.stores import trending_list
+from slipstream.features.decay import POPULAR_WINDOWS
+from slipstream.stores import folding
 from slipstream.stores.online import OnlineStore, Retention
 from tests.integration.test_features_online_store import NOW, placed, view
 
@@ -70,7 +70,7 @@ def test_popular_items_are_those_of_the_window(
 def test_trending_keeps_only_the_highest(
     store: OnlineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trending_list, "TRENDING_KEPT", 20)
+    monkeypatch.setattr(folding, "TRENDING_KEPT", 20)
     store.apply(placed([view(f"i{number:03}", NOW + number * 1000) for number in range(100)]))
     assert {item for item, _ in store.trending(1_000)} == {
         f"i{number:03}" for number in range(80, 100)

@@ -5,9 +5,9 @@ from kafka import KafkaProducer
 
 from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import GROUP, TOPICS
-from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import Producer
+from slipstream.broker.records import Batch
 from slipstream.broker.topics import physical, topic_ids
 from slipstream.chassis.settings import LakeSettings, RedisSettings
 from slipstream.contracts.events import (

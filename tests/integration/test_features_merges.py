@@ -12,8 +12,7 @@ from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.features.identity import Identities, Link
 from slipstream.features.visitor import VisitorState
 from slipstream.stores import layout
-from slipstream.stores.keys import Keys
-from slipstream.stores.layout import MergeMarker
+from slipstream.stores.layout import Keys, MergeMarker
 from slipstream.stores.online import OnlineReader, OnlineStore
 from tests.integration.merge_stories import (
     NOW,

@@ -10,7 +10,7 @@ from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.positions import StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.features.visitor import SequenceEvent
-from slipstream.stores.keys import Keys
+from slipstream.stores.layout import Keys
 from slipstream.stores.online import (
     OnlineReader,
     OnlineStore,

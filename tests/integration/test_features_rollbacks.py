@@ -16,7 +16,7 @@ from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettin
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.topics import INTERACTIONS
 from slipstream.stores.connection import Scripts
-from slipstream.stores.keys import Keys
+from slipstream.stores.layout import Keys
 from tests.conftest import OwnRedis
 from tests.integration.cluster_losses import Losses
 from tests.integration.redis_failures import (

@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from services.ingestion.app import create_app
 from services.ingestion.settings import IngestionSection, IngestionSettings
-from slipstream.broker.batch import Message
 from slipstream.broker.consumer import Consumer
+from slipstream.broker.records import Message
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import CatalogRecord, DeadLetter, Interaction
 from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS, PEOPLE, Topic

@@ -14,14 +14,13 @@ from pydantic import SecretStr
 
 from services.ingestion.app import create_app
 from services.ingestion.settings import IngestionSection, IngestionSettings
-from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
+from slipstream.broker.records import Batch
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.topics import INTERACTIONS
-from slipstream.stores.admission_protocol import AdmissionQuery
-from slipstream.stores.admission_store import AdmissionStore
+from slipstream.stores.admission_store import AdmissionQuery, AdmissionStore
 from tests.conftest import OwnBroker, OwnRedis
 from tests.integration.reading import read_until
 from tests.integration.test_ingestion import AUTH, records, track

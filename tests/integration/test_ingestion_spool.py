@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from slipstream.broker.batch import Message
 from slipstream.broker.consumer import Consumer
+from slipstream.broker.records import Message
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.topics import INTERACTIONS

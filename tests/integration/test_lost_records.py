@@ -8,8 +8,8 @@ from kafka import TopicPartition
 
 from services.features.settings import FeaturesSettings
 from slipstream.broker.consumer import Consumer
+from slipstream.broker.log_changes import FaultKind, LogFault
 from slipstream.broker.producer import Producer
-from slipstream.broker.standing import FaultKind, LogFault
 from slipstream.chassis.settings import LakeSettings, RedisSettings
 from slipstream.contracts.topics import INTERACTIONS
 from tests.integration.brokers import LIMIT_S, Cluster, administration, until

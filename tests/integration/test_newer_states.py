@@ -7,7 +7,7 @@ from services.features.settings import FeaturesSettings
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import StreamCatalogRecord
-from slipstream.stores.keys import Keys
+from slipstream.stores.layout import Keys
 from slipstream.stores.online import OnlineStore, StoreTooNewError
 from tests.integration.running_materializer import QUICK, failure, members, running, until
 from tests.integration.shop_stream import assert_exactly, events, link, send

@@ -10,8 +10,7 @@ from pydantic import SecretStr
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.times import HOUR_MS
 from slipstream.features.visitor import VisitorState
-from slipstream.stores.admission_protocol import FIRST, PENDING, AdmissionQuery
-from slipstream.stores.admission_store import AdmissionStore
+from slipstream.stores.admission_store import FIRST, PENDING, AdmissionQuery, AdmissionStore
 from slipstream.stores.connection import connect
 from slipstream.stores.online import (
     CheckpointMove,

@@ -10,10 +10,9 @@ from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.times import DAY_MS
 from slipstream.features import item, visitor
-from slipstream.features.covisits import Covisit
-from slipstream.features.visitor import IMPRESSIONS_KEPT
+from slipstream.features.visitor import IMPRESSIONS_KEPT, Covisit
 from slipstream.stores import layout
-from slipstream.stores.keys import Keys
+from slipstream.stores.layout import Keys
 
 NOW = 1_790_000_000_000
 TYPES = ("view",) * 10 + ("click",) * 5 + ("cart",) * 2 + ("purchase",)

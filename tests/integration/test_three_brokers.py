@@ -11,10 +11,10 @@ from contextlib import suppress
 import pytest
 from kafka.admin import NewTopic
 
-from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Producer
+from slipstream.broker.records import Batch
 from slipstream.broker.topics import ensure_topics, physical, topic_differences, topic_ids
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.metrics import Metrics

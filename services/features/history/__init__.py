@@ -1,1 +1,1 @@
-"""History from the lake: backfill of the online store, and training rows."""
+"""History: the stream's rows on their way to the lake, and from there backfills and training."""

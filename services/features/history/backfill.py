@@ -17,16 +17,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from services.features.history.archive import FOLDED_COLUMNS, stream_interactions
 from services.features.history.lake_snapshot import CatalogHistory, LakeSnapshot
 from services.features.history.local_engine import LocalEngine
 from services.features.history.people import erase_waiting
-from services.features.history.rows import FOLDED_COLUMNS, stream_interactions
 from services.features.history.sinks import HeaviestItems, Sinks, chunks
 from services.features.history.training_files import TrainingFiles, row_schema
 from services.features.settings import FeaturesSettings
 from slipstream.contracts.positions import StreamInteraction
 from slipstream.contracts.progress import Progress, ProgressStep
-from slipstream.features import covisits, history, visitor
+from slipstream.features import history, visitor
 from slipstream.features.history import StreamCovisit
 from slipstream.features.identity import emptied, taken_in
 from slipstream.features.training_rows import rows_between
@@ -220,7 +220,7 @@ def _stream_pairs(
     before: VisitorState | None, records: Sequence[StreamInteraction]
 ) -> list[StreamCovisit]:
     """The pairs that these records make after a state of their visitor."""
-    made = covisits.pairs(before, [record.interaction for record in records])
+    made = visitor.pairs(before, [record.interaction for record in records])
     return [
         StreamCovisit(record.source, record.offset, pair)
         for record, pairs in zip(records, made, strict=True)

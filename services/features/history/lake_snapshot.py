@@ -14,8 +14,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from services.features.history.archive import FOLDED_COLUMNS
 from services.features.history.people import is_request, links_in, stream_entry, without_erased
-from services.features.history.rows import FOLDED_COLUMNS
 from slipstream.contracts.positions import (
     CatalogPlace,
     Position,

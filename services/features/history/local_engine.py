@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from services.features.history.archive import FOLDED_COLUMNS, stream_interactions
 from services.features.history.lake_snapshot import HISTORY_SCHEMA, LakeSnapshot
-from services.features.history.rows import FOLDED_COLUMNS, stream_interactions
 from services.features.history.sinks import (
     Sinks,
     chunks,

@@ -12,10 +12,9 @@ from typing import Any, TypeVar
 
 from services.features.history.lake_snapshot import CatalogHistory
 from slipstream.contracts.positions import StreamInteraction
-from slipstream.features import decay, demand, history
-from slipstream.features.covisits import Covisit
+from slipstream.features import decay, history
 from slipstream.features.history import StreamCovisit
-from slipstream.features.visitor import VisitorState
+from slipstream.features.visitor import Covisit, VisitorState
 from slipstream.stores.layout import TrendingState
 from slipstream.stores.rebuild import RebuiltItem, RebuiltVisitor
 
@@ -31,7 +30,7 @@ class HeaviestItems:
     heaps: list[list[tuple[float, str]]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.half_lives = demand.half_lives(self.state.half_life_ms)
+        self.half_lives = decay.half_lives(self.state.half_life_ms)
         self.heaps = [[] for _ in self.half_lives]
 
     def by_item(self) -> dict[str, list[float | None]]:
@@ -81,7 +80,7 @@ def demand_masses(
     """The mass of an item's events in each list; None when they have no signal."""
     masses: Sequence[float] | None = None
     for record in history.in_order_of_time(records):
-        masses = demand.add(masses, record.interaction, half_lives_ms)
+        masses = decay.add_event(masses, record.interaction, half_lives_ms)
     return masses
 
 

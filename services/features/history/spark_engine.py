@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from services.features.history.archive import FOLDED_COLUMNS, stream_interactions
 from services.features.history.lake_snapshot import HISTORY_SCHEMA, CatalogHistory, LakeSnapshot
-from services.features.history.rows import FOLDED_COLUMNS, stream_interactions
 from services.features.history.sinks import (
     Sinks,
     chunks,
@@ -39,7 +39,7 @@ from services.features.history.training_files import (
 )
 from slipstream.contracts.positions import StreamInteraction
 from slipstream.contracts.progress import Progress, ProgressStep
-from slipstream.features import demand, training_rows
+from slipstream.features import decay, training_rows
 from slipstream.stores import layout
 from slipstream.stores.lake import INTERACTIONS
 from slipstream.stores.rebuild import RebuiltItem, RebuiltVisitor
@@ -216,7 +216,7 @@ class SparkEngine:
             events.where("item_id is not null").groupBy("item_id").cogroup(pairs.groupBy("item_id"))
         )
         states = on_items.applyInPandas(
-            partial(item_state, demand.half_lives(self._half_life_ms)), ITEMS
+            partial(item_state, decay.half_lives(self._half_life_ms)), ITEMS
         )
         for rows in _row_chunks(states):
             if sinks.items is not None:

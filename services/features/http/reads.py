@@ -18,11 +18,10 @@ from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import Materializer
 from slipstream.broker.producer import Producer
 from slipstream.chassis.access.guard import open_to_all, requires
-from slipstream.chassis.bodies import body_schema, refuse_many_values
+from slipstream.chassis.bodies import LARGE_BYTES, LargeRequests, body_schema, refuse_many_values
 from slipstream.chassis.errors import InvalidRequestError, UnavailableError
 from slipstream.chassis.hot_routes import HotRoute
 from slipstream.chassis.logging import request_id
-from slipstream.chassis.slices import LARGE_BYTES, LargeRequests
 from slipstream.contracts.access import Scope
 from slipstream.contracts.rest import Problem
 from slipstream.contracts.times import now_ms

@@ -17,10 +17,10 @@ from services.features.http.reads import (
 from services.features.pushes import Frame
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.access.guard import principal_of, requires
+from slipstream.chassis.bodies import LARGE_BYTES
 from slipstream.chassis.errors import InvalidRequestError, UnavailableError, problem
 from slipstream.chassis.hot_routes import HotRoute
 from slipstream.chassis.logging import request_id
-from slipstream.chassis.slices import LARGE_BYTES
 from slipstream.contracts.access import Scope
 from slipstream.contracts.rest import Problem
 from slipstream.contracts.times import HOUR_MS, now_ms

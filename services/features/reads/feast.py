@@ -21,7 +21,7 @@ from services.features.reads.view_reads import (
     ViewRead,
     view_reads,
 )
-from slipstream.chassis.slices import in_slices
+from slipstream.chassis.bodies import in_slices
 from slipstream.features.views import FeatureRegistry
 
 PRESENT: Final = "PRESENT"

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from services.features.metrics import FeaturesMetrics
-from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
-from slipstream.broker.epochs import EpochSpan
+from slipstream.broker.log_changes import EpochSpan
+from slipstream.broker.records import Batch
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.positions import Source

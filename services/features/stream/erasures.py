@@ -20,6 +20,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from services.features.history.archive import FOLDED_COLUMNS, stream_interactions
 from services.features.history.people import (
     ErasedPerson,
     delete_rows,
@@ -31,7 +32,6 @@ from services.features.history.people import (
     names_of,
     stream_entry,
 )
-from services.features.history.rows import FOLDED_COLUMNS, stream_interactions
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.late_records import (
@@ -59,9 +59,9 @@ from slipstream.stores.lake import (
     INTERACTIONS,
     SCHEMAS,
     Lake,
+    LakeLease,
     LakeUnavailableError,
 )
-from slipstream.stores.lake_lease import LakeLease
 from slipstream.stores.online import OnlineStore, StoreUnavailableError
 
 

@@ -8,16 +8,16 @@ for a rebuild of the online store. It answers questions about its progress along
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
 from typing import Final
 
+from services.features.history.archive import Archive
 from services.features.metrics import FeaturesMetrics
 from services.features.settings import FeaturesSettings
-from services.features.stream.archive import Archive
 from services.features.stream.commits import (
     DurableCommits,
     LogLineages,
@@ -31,11 +31,10 @@ from services.features.stream.online_effects import (
     placed,
 )
 from services.features.stream.screening import Limits, Repeats, missed_patches, screen
-from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.log_ends import log_ends
-from slipstream.broker.loop import observe
 from slipstream.broker.producer import Producer
+from slipstream.broker.records import Batch, observe
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
@@ -43,8 +42,7 @@ from slipstream.contracts.late_records import without_late
 from slipstream.contracts.positions import Source
 from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.contracts.topics import HISTORY, RECOMMENDATIONS
-from slipstream.stores.lake import INTERACTIONS, Lake, LakeUnavailableError
-from slipstream.stores.lake_lease import LakeLease
+from slipstream.stores.lake import INTERACTIONS, Lake, LakeLease, LakeUnavailableError
 from slipstream.stores.online import OnlineStore, StoreTooNewError, StoreUnavailableError
 
 log = get_logger(__name__)
@@ -64,17 +62,22 @@ class StoreOutages:
         self.redis: str | None = None
         self.lake: str | None = None
 
-    def wait_for_redis(self, error: StoreUnavailableError, stop: threading.Event) -> bool:
-        """Wait until Redis answers; False when `stop` was set before that."""
+    def wait(
+        self, error: StoreUnavailableError | LakeUnavailableError, stop: threading.Event
+    ) -> bool:
+        """Wait until the store that failed answers; False when `stop` was set before that.
+
+        A Redis that has lost writes answers already.
+        """
+        if isinstance(error, StoreRolledBackError):
+            return True
+        if isinstance(error, LakeUnavailableError):
+            self.lake = str(error)
+            log.error("the lake can't be searched for repeats; reading waits", reason=str(error))
+            return self._wait(lambda: self._lake.version(INTERACTIONS), stop)
         self.redis = str(error)
         log.error("the online store can't be written; reading waits", reason=str(error))
         return self._wait(self._store.ping, stop)
-
-    def wait_for_lake(self, error: LakeUnavailableError, stop: threading.Event) -> bool:
-        """Wait until the lake answers; False when `stop` was set before that."""
-        self.lake = str(error)
-        log.error("the lake can't be searched for repeats; reading waits", reason=str(error))
-        return self._wait(lambda: self._lake.version(INTERACTIONS), stop)
 
     def _wait(self, question: Callable[[], object], stop: threading.Event) -> bool:
         while not stop.wait(_ASK_EVERY_S):
@@ -297,20 +300,10 @@ class Materializer:
         """
         try:
             batch = self._lineages.named(batch, consumer)
-        except StoreUnavailableError as error:
-            if self._outages.wait_for_redis(error, stop):
-                self._read_again(consumer)
-            return
-        if not batch:
-            # Offsets of records without a value may have moved; they have no other effect.
-            with contextlib.suppress(StoreUnavailableError):
-                if batch.first_offsets:
-                    self._rollbacks.verify(batch.first_offsets)
-                self._rollbacks.advance(batch.next_offsets)
-                self._archive.add(batch)
-            return
-        observe(batch, self._metrics)
-        try:
+            if not batch:
+                self._pass_over(batch)
+                return
+            observe(batch, self._metrics)
             self._rollbacks.verify(batch.first_offsets)
             # Before anything is made of a late record, a dead letter too.
             timely = without_late(batch.messages, attrgetter("record"), self._store.marks.of)
@@ -322,17 +315,10 @@ class Materializer:
             changes = self._online.apply(messages)
             self._rollbacks.advance(batch.next_offsets)
             self._outages.redis = None
-        except LakeUnavailableError as error:
-            if self._outages.wait_for_lake(error, stop):
-                self._read_again(consumer)
-            return
-        except StoreRolledBackError:
-            self._read_again(consumer)
-            return
         except StoreTooNewError:
             raise
-        except StoreUnavailableError as error:
-            if self._outages.wait_for_redis(error, stop):
+        except (StoreUnavailableError, LakeUnavailableError) as error:
+            if self._outages.wait(error, stop):
                 self._read_again(consumer)
             return
         # Sent only now: a batch that is read again before this point gives no letter each time.
@@ -340,16 +326,26 @@ class Materializer:
         # History reads the lake, so what had no right to an effect must not come there.
         self._archive.add(replace(accepted, messages=changes.as_history(messages)))
         self._progress.advance(len(messages), changes.newest)
-        for hours, events in late.items():
-            self._measured.late.labels(str(hours)).inc(events)
-        self._measured.repeats.inc(repeats)
-        self._measured.of_erased.inc(len(batch.messages) - len(timely))
-        self._count_people(changes.people)
+        self._count(late, repeats, len(batch.messages) - len(timely), changes.people)
         self._announcer.send_updates(
             changes.visitors, changes.request_ids, self._progress.watermark
         )
 
-    def _count_people(self, people: PeopleChanges) -> None:
+    def _pass_over(self, batch: Batch) -> None:
+        """Move on over records without a value: their offsets may have moved, and no more."""
+        with contextlib.suppress(StoreUnavailableError):
+            if batch.first_offsets:
+                self._rollbacks.verify(batch.first_offsets)
+            self._rollbacks.advance(batch.next_offsets)
+            self._archive.add(batch)
+
+    def _count(
+        self, late: Mapping[int, int], repeats: int, of_erased: int, people: PeopleChanges
+    ) -> None:
+        for hours, events in late.items():
+            self._measured.late.labels(str(hours)).inc(events)
+        self._measured.repeats.inc(repeats)
+        self._measured.of_erased.inc(of_erased)
         for outcome, links in people.links.items():
             self._measured.links.labels(outcome).inc(links)
         self._measured.erasures.inc(people.erasures)

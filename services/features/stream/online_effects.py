@@ -15,8 +15,8 @@ from functools import cache
 from typing import Any, Final
 
 from services.features.metrics import FeaturesMetrics
-from slipstream.broker.batch import Message
 from slipstream.broker.producer import OutgoingRecord, Producer
+from slipstream.broker.records import Message
 from slipstream.contracts.events import CatalogRecord, DeadLetter, FeatureUpdate
 from slipstream.contracts.positions import Cut, Position, StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.times import now_ms

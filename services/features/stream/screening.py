@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from services.features.metrics import LATE_OVER_H
-from slipstream.broker.batch import Batch, MalformedMessage, Message
+from slipstream.broker.records import Batch, MalformedMessage, Message
 from slipstream.contracts.events import DeadLetter, Interaction
 from slipstream.contracts.item_patches import MAX_PATCHED_BYTES
 from slipstream.contracts.positions import Position

@@ -25,12 +25,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from services.monitoring.slate_tables import AUDIT, adding, upsert
+from services.monitoring.slate_tables import AUDIT
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.access import AccessKey
 from slipstream.contracts.rest import AuditRecord
 from slipstream.contracts.topics import ACCESS_KEYS
-from slipstream.stores.metadata import insert_audit, new_metadata
+from slipstream.stores.metadata import adding, insert_audit, new_metadata, upsert
 
 log = get_logger(__name__)
 

@@ -25,11 +25,18 @@ from sqlalchemy import (
     update,
 )
 
-from services.monitoring.slate_tables import AUDIT, insert_new, replacing, upsert
+from services.monitoring.slate_tables import AUDIT
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.placements import Placement, PlacementPolicy
 from slipstream.contracts.rest import AuditRecord
-from slipstream.stores.metadata import insert_audit, new_metadata, take_turn
+from slipstream.stores.metadata import (
+    insert_audit,
+    insert_new,
+    new_metadata,
+    replacing,
+    take_turn,
+    upsert,
+)
 
 
 class Tables(NamedTuple):

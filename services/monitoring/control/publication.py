@@ -10,11 +10,11 @@ from typing import Any, Final, Protocol
 
 from services.monitoring.control.access_repository import AccessKeyBook
 from services.monitoring.settings import MonitoringSettings
-from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.follower import DELAY_MS
 from slipstream.broker.loop import consume
 from slipstream.broker.producer import OutgoingRecord
+from slipstream.broker.records import Batch
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics

@@ -23,20 +23,19 @@ from sqlalchemy import (
     update,
 )
 
-from services.monitoring.slate_tables import (
-    AUDIT,
-    insert_new,
-    keeping_greater,
-    responses,
-    shadows,
-    slates,
-    upsert,
-)
+from services.monitoring.slate_tables import AUDIT, responses, shadows, slates
 from slipstream.contracts.events import CatalogRecord, ErasedVisitors
 from slipstream.contracts.late_records import ErasureMark, visitor_digest
 from slipstream.contracts.positions import Cut
 from slipstream.contracts.rest import AuditRecord
-from slipstream.stores.metadata import insert_audit, new_metadata, overwrite_deleted
+from slipstream.stores.metadata import (
+    insert_audit,
+    insert_new,
+    keeping_greater,
+    new_metadata,
+    overwrite_deleted,
+    upsert,
+)
 
 TABLES: Final = new_metadata()
 

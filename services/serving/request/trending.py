@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from services.serving.metrics import ServingMetrics
 from services.serving.request.store_reads import Budget, StoreReads, TrendingItem
-from slipstream.features.demand import POPULAR_WINDOWS
+from slipstream.features.decay import POPULAR_WINDOWS
 from slipstream.recommender import stages
 from slipstream.recommender.sound import answer_without_failed_parts
 from slipstream.slates.catalogue.model import Model

@@ -12,10 +12,10 @@ from itertools import chain
 
 from services.serving.metrics import ServingMetrics
 from services.serving.state.catalog_journal import CatalogJournal
-from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.broker.loop import observe
+from slipstream.broker.loop import consume
+from slipstream.broker.records import Batch
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
@@ -57,7 +57,7 @@ class CatalogFeed:
             measured: Metrics of serving.
         """
         self._catalog, self._snapshot, self._consumer = catalog, snapshot, consumer
-        self._journal, self._chassis, self._measured = journal, chassis, measured
+        self._journal, self._measured = journal, measured
         self.watch = ConsumerWatch(chassis)
         self._caught_up, self._loaded = threading.Event(), threading.Event()
         # The broker was looked for in vain, now or before: readiness does not wait for it.
@@ -117,24 +117,17 @@ class CatalogFeed:
     def tail(self, stop: threading.Event) -> None:
         """Read `catalog.v1` from its beginning until `stop` is set."""
         try:
-            self._follow(stop)
+            consume(
+                self._consumer(),
+                self._take,
+                stop,
+                self.watch,
+                at_end=self._caught_up.set,
+                each_turn=lambda: self._catalog.compare_new_items(COMPARING_S),
+            )
         except BrokerUnavailableError:
             self.broker_was_away = True
             raise
-
-    def _follow(self, stop: threading.Event) -> None:
-        consumer = self._consumer()
-        self.watch.begin(consumer)
-        try:
-            ends = consumer.ends()
-            while not stop.is_set():
-                self._take(consumer.poll(0.5))
-                self._catalog.compare_new_items(COMPARING_S)
-                if not self._caught_up.is_set() and consumer.has_reached(ends):
-                    self._caught_up.set()
-                self.watch.update()
-        finally:
-            consumer.close()
 
     def _load_from_disk(self) -> None:
         if self._loaded.is_set() or not self._journal.load(self._catalog):
@@ -149,13 +142,11 @@ class CatalogFeed:
         ]
         if news := [entry for entry in entries if self._catalog.apply(entry)]:
             self._journal.append(news)
-        if batch:
-            if self._journal.appended > 2 * len(self._catalog) + SURPLUS:
-                with self._journal.turn() as mine:
-                    if mine:
-                        self._journal.rewrite(self._catalog)
-            observe(batch, self._chassis)
-            self._measured.catalog_items.set(len(self._catalog))
+        if self._journal.appended > 2 * len(self._catalog) + SURPLUS:
+            with self._journal.turn() as mine:
+                if mine:
+                    self._journal.rewrite(self._catalog)
+        self._measured.catalog_items.set(len(self._catalog))
 
     async def check(self) -> None:
         """Readiness: raises until the catalogue is known as it is, or was last.

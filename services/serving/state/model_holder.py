@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from services.serving.metrics import ServingMetrics
 from services.serving.state.model_cache import ModelCache, is_deleted
-from slipstream.broker.batch import Batch
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.loop import consume
+from slipstream.broker.records import Batch
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.chassis.logging import carrying, get_logger

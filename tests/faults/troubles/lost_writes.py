@@ -16,7 +16,7 @@ from pathlib import Path
 
 import redis
 
-from slipstream.broker.arguments import partition_of
+from slipstream.broker.kafka import partition_of
 from slipstream.broker.topics import physical
 from slipstream.contracts.topics import INTERACTIONS
 from slipstream_cli.local.processes import Child

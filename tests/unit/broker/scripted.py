@@ -4,9 +4,10 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from slipstream.broker.batch import Batch
 from slipstream.broker.consumer_client import Membership
-from slipstream.broker.standing import LogFault, Standing
+from slipstream.broker.log_changes import LogFault
+from slipstream.broker.records import Batch
+from slipstream.broker.standing import Standing
 from slipstream.contracts.positions import Source
 
 SOURCE = Source("interactions.v1", "t", 0)
@@ -55,6 +56,9 @@ class ScriptedConsumer:
 
     def has_reached(self, ends: Mapping[Source, int]) -> bool:
         return self.position >= ends[SOURCE]
+
+    def remaining(self) -> int | None:
+        return self.end - self.position if self.answers else None
 
     def may_be_spare(self) -> bool:
         self.questions += 1

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipstream.broker import follower
-from slipstream.broker.batch import Batch, Message
 from slipstream.broker.follower import AccessKeyFeed, Follower
 from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.records import Batch, Message
 from slipstream.chassis.access.keys import KeyRing, digest_of
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import ServiceSettings

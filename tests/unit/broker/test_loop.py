@@ -3,12 +3,15 @@
 import pytest
 
 from slipstream.broker import loop as module
-from slipstream.broker.batch import Batch, MalformedMessage, Message
-from slipstream.broker.loop import consume
+from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.loop import consume, read_to_end
+from slipstream.broker.records import Batch, MalformedMessage, Message
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.logging import carrying, request_id
 from slipstream.chassis.metrics import Metrics
+from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.topics import INTERACTIONS
 from tests.unit.broker.scripted import SOURCE, ScriptedConsumer
 
 
@@ -82,6 +85,44 @@ def test_consume_rests_after_a_batch_unless_more_is_likely_to_wait(
     assert rests == [(7.0, 1), (7.0, 3)], (
         "after the first and the last batch, and after their commits"
     )
+
+
+def test_consume_tells_once_that_what_the_topic_held_at_the_start_is_handled(
+    metrics: Metrics,
+) -> None:
+    consumer = ScriptedConsumer(Batch([a_message(0)]), Batch([a_message(1)]), Batch())
+    consumer.end = 1
+    told: list[str] = []
+
+    def handle(batch: Batch) -> None:
+        consumer.position += len(batch.messages)
+        told.append("batch")
+
+    consume(
+        consumer,
+        handle,
+        consumer.stop,
+        ConsumerWatch(metrics),
+        at_end=lambda: told.append("end"),
+        each_turn=lambda: told.append("turn"),
+    )  # type: ignore[arg-type]
+    assert told == ["batch", "end", "turn", "batch", "turn", "turn"]
+
+
+def test_a_topic_is_read_up_to_its_end_and_a_silent_broker_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    consumer = ScriptedConsumer(Batch([a_message(0)]), Batch(), Batch([a_message(1)]))
+    consumer.end = 2
+    monkeypatch.setattr(module, "Consumer", lambda *_, **__: consumer)
+    read = []
+    for batch in read_to_end(KafkaSettings(), "shop", INTERACTIONS):
+        consumer.position += len(batch.messages)
+        read += [message.offset for message in batch.messages]
+    assert (read, consumer.closed) == ([0, 1], True)
+    consumer.end = 3
+    with pytest.raises(BrokerUnavailableError, match=r"does not send interactions\.v1"):
+        next(read_to_end(KafkaSettings(), "shop", INTERACTIONS, patience_s=0.01))
 
 
 def test_carrying_ends_with_its_block_whatever_happens() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from slipstream.broker.consumer_client import Membership
 from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.broker.standing import FaultKind, LogFault
+from slipstream.broker.log_changes import FaultKind, LogFault
 from slipstream.broker.watch import ConsumerStalledError, ConsumerWatch, SymptomKind
 from slipstream.chassis.metrics import Metrics
 from tests.unit.broker.scripted import SOURCE, ScriptedConsumer

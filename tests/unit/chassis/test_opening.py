@@ -189,6 +189,7 @@ async def test_a_service_that_opens_at_once_is_ready_when_its_start_has_complete
 
 async def test_a_stop_while_it_waits_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "FIRST_PAUSE_S", 3600.0)
+    monkeypatch.setattr(opening, "LONGEST_PAUSE_S", 3600.0)
     scene = Scene(ShopClosedError("closed"))
     async with asyncio.timeout(60):
         async with running(scene.app):

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from slipstream.chassis.slices import LargeRequests, in_slices
+from slipstream.chassis.bodies import LargeRequests, in_slices
 
 
 async def turns_during(items: Iterable[int], slice_s: float) -> int:

@@ -5,7 +5,7 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from slipstream.broker import codec
+from slipstream.broker.records import decode, encode
 from slipstream.contracts.events import Interaction, NewInteraction
 from slipstream.contracts.topics import INTERACTIONS
 
@@ -59,6 +59,6 @@ def test_a_new_interaction_has_the_fields_and_defaults_of_the_record() -> None:
 
 def test_a_new_interaction_is_written_as_the_record_is() -> None:
     values = VALID | {"item_id": "Ä\u2028\x1f", "value": 1e15, "properties": {"a": [1, None, -0.0]}}
-    written = codec.encode(NewInteraction(**values))
-    assert orjson.loads(written) == orjson.loads(codec.encode(Interaction(**values)))
-    assert codec.decode(INTERACTIONS, written) == Interaction(**values)
+    written = encode(NewInteraction(**values))
+    assert orjson.loads(written) == orjson.loads(encode(Interaction(**values)))
+    assert decode(INTERACTIONS, written) == Interaction(**values)

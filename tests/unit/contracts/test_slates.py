@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from slipstream.broker.codec import MalformedRecordError, decode, encode, read
+from slipstream.broker.records import MalformedRecordError, decode, encode, read
 from slipstream.contracts import slates as module
 from slipstream.contracts.events import Slate, SlateItem
 from slipstream.contracts.slates import RecordedSlate, given_at, new_recommendation_id, read_slate

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipstream.contracts.events import Interaction
-from slipstream.features.covisits import PARTNERS, WINDOW_MS, Covisit, pairs
-from slipstream.features.visitor import fold_all
+from slipstream.features.visitor import PARTNERS, WINDOW_MS, Covisit, fold_all, pairs
 from tests.unit.features.strategies import START, event
 
 

@@ -11,12 +11,12 @@ from slipstream.contracts.events import Interaction
 from slipstream.contracts.positions import StreamInteraction
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.contracts.vocabulary import signal_weight
-from slipstream.features import decay, demand
-from slipstream.features.demand import POPULAR_WINDOWS
+from slipstream.features import decay
+from slipstream.features.decay import POPULAR_WINDOWS
 from slipstream.stores.layout import TrendingState
 
 NOW = 1_790_000_000_000
-HALF_LIVES = demand.half_lives(float(DAY_MS))
+HALF_LIVES = decay.half_lives(float(DAY_MS))
 
 events = st.lists(
     st.tuples(
@@ -40,7 +40,7 @@ def event(kind: str, at: int, number: int = 0) -> Interaction:
 
 def test_half_of_a_window_ago_an_event_counts_half() -> None:
     for window, (name, length) in enumerate(POPULAR_WINDOWS.items(), 1):
-        masses = demand.add(None, event("view", NOW - length // 2), HALF_LIVES)
+        masses = decay.add_event(None, event("view", NOW - length // 2), HALF_LIVES)
         assert masses is not None
         assert decay.value(masses[window], NOW, HALF_LIVES[window]) == pytest.approx(0.5), name
 
@@ -53,7 +53,7 @@ def test_masses_are_those_of_each_half_life_in_any_order(
     chosen.shuffle(shuffled)
     masses = None
     for kind, at in shuffled:
-        masses = demand.add(masses, event(kind, at), HALF_LIVES)
+        masses = decay.add_event(masses, event(kind, at), HALF_LIVES)
     for place, half_life in enumerate(HALF_LIVES):
         due = None
         for kind, at in made:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from slipstream.contracts.positions import StreamInteraction
 from slipstream.contracts.times import DAY_MS
-from slipstream.features import covisits, history, item, visitor
+from slipstream.features import history, item, visitor
 from slipstream.features.history import StreamCovisit
 from slipstream.features.identity import Link, taken_in
 from slipstream.features.visitor import VisitorState
@@ -24,7 +24,7 @@ def test_rebuilt_states_are_what_the_stream_left(
     streamed_states: dict[str, VisitorState] = {}
     for record in arrived:
         user_id = record.interaction.user_id
-        [made] = covisits.pairs(streamed_states.get(user_id), [record.interaction])
+        [made] = visitor.pairs(streamed_states.get(user_id), [record.interaction])
         streamed += [StreamCovisit(record.source, record.offset, pair) for pair in made]
         state = visitor.fold_all(streamed_states.get(user_id), [record.interaction])
         state.applied = {**state.applied, record.source: record.offset}
@@ -63,7 +63,7 @@ def test_a_merged_visitor_is_rebuilt_as_the_stream_merged_it(
     streamed: list[StreamCovisit] = []
 
     def take(record: StreamInteraction, into: str) -> None:
-        [made] = covisits.pairs(states.get(into), [record.interaction])
+        [made] = visitor.pairs(states.get(into), [record.interaction])
         streamed.extend(StreamCovisit(record.source, record.offset, pair) for pair in made)
         states[into] = visitor.fold_all(states.get(into), [record.interaction])
 

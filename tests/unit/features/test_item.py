@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.times import DAY_MS, HOUR_MS
-from slipstream.features.covisits import Covisit
 from slipstream.features.item import (
     CLICK_THROUGH,
     CONVERSION,
@@ -24,6 +23,7 @@ from slipstream.features.item import (
     smoothed,
 )
 from slipstream.features.views import ITEM
+from slipstream.features.visitor import Covisit
 from tests.unit.features.strategies import START, interactions
 
 

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipstream.contracts.events import Interaction
-from slipstream.features.covisits import pairs
 from slipstream.features.item import fold_all as fold_item
 from slipstream.features.item import item_features, neighbour_features
 from slipstream.features.request import (
@@ -17,7 +16,7 @@ from slipstream.features.request import (
     session_features,
 )
 from slipstream.features.views import VISITOR
-from slipstream.features.visitor import VisitorState, fold_all, visitor_view
+from slipstream.features.visitor import VisitorState, fold_all, pairs, visitor_view
 from slipstream.stores import layout
 from tests.unit.features.strategies import interactions
 

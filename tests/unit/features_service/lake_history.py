@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from services.features.history.rows import as_table, interaction_row
-from slipstream.broker.batch import Message
+from services.features.history.archive import as_table, interaction_row
+from slipstream.broker.records import Message
 from slipstream.contracts.positions import Source, StreamInteraction
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.stores.lake import CATALOG, INTERACTIONS, SCHEMAS, Lake

@@ -19,8 +19,8 @@ from services.features.reads.feast import Planner
 from services.features.settings import FeaturesSection, FeaturesSettings
 from slipstream.broker.producer import OutgoingRecord
 from slipstream.chassis.access.verifier import ANYBODY
+from slipstream.chassis.bodies import LARGE_BYTES, LargeRequests
 from slipstream.chassis.errors import install_error_handlers
-from slipstream.chassis.slices import LARGE_BYTES, LargeRequests
 from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.features.views import VISITOR, declare
 from slipstream.ingress.settings import PrivacySettings

@@ -10,15 +10,15 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
+from services.ingestion.api import Parts
 from services.ingestion.app import create_app
 from services.ingestion.erasures import ErasureCuts, ErasureReceipts
 from services.ingestion.intake import Intake
 from services.ingestion.publisher import OutcomePublisher
-from services.ingestion.request_reading import Parts
 from services.ingestion.settings import IngestionSection, IngestionSettings
-from slipstream.broker import codec
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Failure, OutgoingRecord
+from slipstream.broker.records import decode, encode
 from slipstream.chassis.client import Peer
 from slipstream.contracts.events import (
     CatalogRecord,
@@ -54,7 +54,7 @@ class Acknowledging:
                 self.tombstones.append(record.key)
                 continue
             assert isinstance(record.record, Record | NewInteraction)
-            decoded = codec.decode(record.topic, codec.encode(record.record))
+            decoded = decode(record.topic, encode(record.record))
             assert isinstance(record.record, NewInteraction) or decoded == record.record
             self.published.append(record._replace(record=decoded))
         return [None] * len(lists)

@@ -6,8 +6,8 @@ import msgspec
 from hypothesis import strategies as st
 
 from services.ingestion.intake_rules import IntakeRules
+from services.ingestion.outcomes import Acceptance, Origin, Outcome, Rejection
 from services.ingestion.segment import read_message
-from services.ingestion.verdicts import Acceptance, Origin, Outcome, Rejection
 from slipstream.contracts.events import Interaction, NewInteraction
 from slipstream.ingress.fields import Code
 

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from fastapi.testclient import TestClient
 
-from slipstream.broker import codec
+from slipstream.broker.records import encode
 from slipstream.contracts.events import DeadLetter, Interaction
 from tests.unit.ingestion.collector import AUTH, KEY, Acknowledging, collecting
 from tests.unit.ingestion.payloads import track
@@ -60,7 +60,7 @@ def test_write_key_in_the_body_counts_and_does_not_reach_the_dead_letters(
 ) -> None:
     answer = client.post("/v1/track", json=track(userId=None, writeKey="s3cret"))
     assert (answer.status_code, answer.json()["rejected"]) == (200, 1)
-    assert b"s3cret" not in codec.encode(producer.published[0].record)
+    assert b"s3cret" not in encode(producer.published[0].record)
 
 
 @pytest.mark.parametrize("key", [None, "wrong", 7])
@@ -200,7 +200,7 @@ def test_beacon_is_plain_text_with_the_key_in_the_body(
         "/v1/batch", content=body, headers={"Content-Type": "text/plain;charset=UTF-8"}
     )
     assert (answer.json()["accepted"], answer.json()["rejected"]) == (1, 1)
-    assert KEY.encode() not in b"".join(codec.encode(o.record) for o in producer.published)
+    assert KEY.encode() not in b"".join(encode(o.record) for o in producer.published)
 
 
 def test_short_addresses_of_the_browser_library_are_the_same_calls(

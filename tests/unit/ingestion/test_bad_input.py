@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipstream.broker import codec
+from slipstream.broker.records import encode
 from slipstream.contracts.events import DeadLetter
 from slipstream.ingress.fields import Code
 from tests import fuzzing
@@ -87,7 +87,7 @@ class Session:
         published = self.producer.published.copy()
         self.producer.published.clear()
         assert len(published) <= MOST_RECORDS
-        assert sum(len(codec.encode(outgoing.record)) for outgoing in published) <= MOST_BYTES
+        assert sum(len(encode(outgoing.record)) for outgoing in published) <= MOST_BYTES
         for outgoing in published:
             if isinstance(outgoing.record, DeadLetter):
                 assert (

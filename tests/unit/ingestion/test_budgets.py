@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from services.ingestion import segment
 from services.ingestion.budgets import MOST_ADDRESSES, SHARED, AddressBudget, Budgets
-from slipstream.broker import codec
+from slipstream.broker.records import encode
 from slipstream.chassis.errors import TooLargeError
 from slipstream.contracts.events import Record
 from slipstream.ingress.settings import PrivacySettings
@@ -175,7 +175,7 @@ def test_a_request_never_becomes_more_than_was_counted(
     raw = orjson.dumps(body)
     client.post("/v1/batch", content=raw, auth=AUTH)
     records = [outgoing.record for outgoing in producer.published]
-    sizes = [len(codec.encode(record)) for record in records if isinstance(record, Record)]
+    sizes = [len(encode(record)) for record in records if isinstance(record, Record)]
     with pytest.raises(TooLargeError) as counted:
         Budgets(request_records=-1).refuse_request(batch, len(raw), body.get("context"))
     assert len(records) <= int(counted.value.detail.split("up to ")[1].split()[0])

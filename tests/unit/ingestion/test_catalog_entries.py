@@ -4,7 +4,7 @@ import pytest
 
 from services.ingestion.catalog_entries import deletion, read_entry, read_patch_of
 from services.ingestion.intake_rules import IntakeRules
-from services.ingestion.verdicts import Acceptance, Origin, Rejection, answer
+from services.ingestion.outcomes import Acceptance, Origin, Rejection, answer
 from slipstream.contracts.events import CatalogRecord
 from slipstream.ingress.fields import Code
 

@@ -12,11 +12,11 @@ from services.ingestion import intake as intake_module
 from services.ingestion.app import create_app
 from services.ingestion.erasures import ErasureCuts
 from services.ingestion.intake import Intake, IntakeHeaders
+from services.ingestion.outcomes import Rejection
 from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.segment import read_message
-from services.ingestion.verdicts import Rejection
+from slipstream.chassis.bodies import LARGE_BYTES
 from slipstream.chassis.errors import TooManyRequestsError
-from slipstream.chassis.slices import LARGE_BYTES
 from slipstream_cli.benchmarks.load import basic_auth
 from tests.unit.ingestion.collector import AUTH, KEY, Acknowledging, collecting, settings_with
 

@@ -3,7 +3,7 @@
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from slipstream.broker import codec
+from slipstream.broker.records import encode
 from slipstream.ingress.settings import PrivacySettings
 from tests.unit.ingestion.collector import AUTH, KEY, Acknowledging, collecting
 from tests.unit.ingestion.payloads import track
@@ -46,7 +46,7 @@ def test_personal_fields_reach_no_topic() -> None:
             json={"users": [{"user_id": "ada", **fields}, {"user_id": "", **fields}]},
             auth=AUTH,
         )
-    kept = b"".join(codec.encode(outgoing.record) for outgoing in producer.published)
+    kept = b"".join(encode(outgoing.record) for outgoing in producer.published)
     assert secret.encode() not in kept and b"203.0.113.77" not in kept and b"203.0.113.0" in kept
     published = producer.interactions[0].properties
     assert len(published["email"]) == 64
@@ -78,7 +78,7 @@ def test_no_write_key_and_no_address_reaches_a_topic_without_rules() -> None:
             "/v1/items", json={"items": [{"item_id": "a", "attributes": fields}]}, auth=AUTH
         )
         client.post("/v1/users", json={"users": [{"user_id": "ada", **fields}]}, auth=AUTH)
-    published = [codec.encode(outgoing.record) for outgoing in producer.published]
+    published = [encode(outgoing.record) for outgoing in producer.published]
     assert len(published) == 8
     assert not any(KEY.encode() in record or b"writeKey" in record for record in published)
     whole = [entry.entity for entry in producer.entries if "203.0.113.77" in str(entry.attributes)]

@@ -8,12 +8,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.ingestion import publisher as publisher_module
-from services.ingestion.admission import Admission
+from services.ingestion.outcomes import Acceptance, Admission, Origin, Outcome
 from services.ingestion.publisher import ENOUGH, OutcomePublisher
-from services.ingestion.verdicts import Acceptance, Origin, Outcome
 from slipstream.broker.producer import Failure, OutgoingRecord
 from slipstream.contracts.events import NewInteraction
-from slipstream.stores.admission_protocol import (
+from slipstream.stores.admission_store import (
     FIRST,
     PENDING,
     AdmissionQuery,

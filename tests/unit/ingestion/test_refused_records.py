@@ -6,11 +6,11 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
+from services.ingestion.outcomes import Acceptance, Duplicate, Origin, Outcome, Rejection
 from services.ingestion.publisher import MAX_ORIGINAL_BYTES, OutcomePublisher, records_of
-from services.ingestion.verdicts import Acceptance, Duplicate, Origin, Outcome, Rejection
-from slipstream.broker import codec
 from slipstream.broker.kafka import BrokerUnavailableError, RecordRefusedError
 from slipstream.broker.producer import Failure, OutgoingRecord
+from slipstream.broker.records import encode
 from slipstream.chassis.errors import UnavailableError
 from slipstream.contracts.events import DeadLetter, NewInteraction
 from slipstream.ingress.fields import Code, RejectionError
@@ -107,7 +107,7 @@ def test_the_letter_of_a_large_message_has_its_beginning(original: object) -> No
     assert isinstance(letter, DeadLetter) and isinstance(letter.original, str)
     assert orjson.dumps(original).decode().startswith(letter.original)
     assert MAX_ORIGINAL_BYTES - 4 < len(letter.original.encode()) <= MAX_ORIGINAL_BYTES
-    assert len(codec.encode(letter)) < REQUEST_BYTES // 2 + 1_000
+    assert len(encode(letter)) < REQUEST_BYTES // 2 + 1_000
 
 
 def test_an_event_that_grows_by_its_numbers_is_rejected_alone() -> None:
@@ -121,4 +121,4 @@ def test_an_event_that_grows_by_its_numbers_is_rejected_alone() -> None:
     assert [each["status"] for each in answer["results"]] == ["accepted", "rejected"]
     assert answer["results"][1]["code"] == "event_too_large"
     (letter,) = producer.letters
-    assert len(codec.encode(letter)) < REQUEST_BYTES // 2
+    assert len(encode(letter)) < REQUEST_BYTES // 2

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from services.ingestion.event_names import EventNames
 from services.ingestion.intake_rules import IntakeRules, TrackingPlan
+from services.ingestion.outcomes import Acceptance, Rejection
 from services.ingestion.segment import is_bot
-from services.ingestion.verdicts import Acceptance, Rejection
-from slipstream.broker import codec
+from slipstream.broker.records import decode, encode
 from slipstream.contracts.events import CatalogRecord, Interaction, NewInteraction
 from slipstream.contracts.topics import INTERACTIONS, topic_of
 from slipstream.contracts.vocabulary import MERGED_INTO
@@ -263,10 +263,10 @@ def test_any_json_is_taken_whole_or_rejected_with_a_reason(
         return
     for record in outcome.records:
         if isinstance(record, NewInteraction):
-            decoded = codec.decode(INTERACTIONS, codec.encode(record))
+            decoded = decode(INTERACTIONS, encode(record))
             assert decoded == Interaction(**msgspec.structs.asdict(record))
         else:
-            assert codec.decode(topic_of(record), codec.encode(record)) == record
+            assert decode(topic_of(record), encode(record)) == record
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from services.ingestion.intake_rules import IntakeRules
-from services.ingestion.verdicts import Origin
+from services.ingestion.outcomes import Origin
 from slipstream.ingress.fields import Code
 from tests.unit.ingestion.payloads import (
     DAY,

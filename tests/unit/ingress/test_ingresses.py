@@ -15,8 +15,8 @@ from services.features import pushes
 from services.features.pushes import PushRules, RefusedRowsError
 from services.ingestion.catalog_entries import read_entry
 from services.ingestion.intake_rules import IntakeRules
+from services.ingestion.outcomes import Acceptance, Origin, Rejection
 from services.ingestion.segment import read_message
-from services.ingestion.verdicts import Acceptance, Origin, Rejection
 from slipstream.contracts.events import CatalogRecord, Interaction, NewInteraction
 from slipstream.contracts.times import DAY_MS
 from slipstream.ingress.fields import MAX_DEPTH, MAX_EVENT_BYTES, Code

@@ -20,7 +20,7 @@ from services.monitoring.snapshot import (
     Snapshot,
     Thresholds,
 )
-from slipstream.broker.codec import encode
+from slipstream.broker.records import encode
 from slipstream.chassis.settings import DatabaseSettings
 from slipstream.contracts.events import Slate
 from slipstream.contracts.rest import ModelVersion

@@ -19,7 +19,7 @@ from services.monitoring.attribution import (
     join,
     outcome,
 )
-from slipstream.broker.batch import Message
+from slipstream.broker.records import Message
 from slipstream.contracts.events import (
     FeatureUpdate,
     Interaction,

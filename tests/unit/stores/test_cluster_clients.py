@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from slipstream.stores.cluster_clients import BlockingCluster, ClusterPipeline, Command, Settlement
 from slipstream.stores.connection import Scripts
-from slipstream.stores.keys import Keys
+from slipstream.stores.layout import Keys
 
 
 class Echoes:

@@ -11,8 +11,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from slipstream.stores.lake import LEFT_BEHIND_S, ROWS_OF_A_GROUP, Compaction, _put
-from slipstream.stores.table_making import make, stored_schema
-from slipstream.stores.tables import CATALOG
+from slipstream.stores.tables import CATALOG, make, stored_schema
 
 FILES = 8
 MERGE = (2, 2**27)

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.positions import Source
-from slipstream.stores import delta, table_making, tables
+from slipstream.stores import delta, tables
 from slipstream.stores import lake as lake_module
 from slipstream.stores.lake import CATALOG, INTERACTIONS, Lake
-from slipstream.stores.table_making import TABLES, stored_schema, with_timestamps
+from slipstream.stores.tables import TABLES, stored_schema, with_timestamps
 from tests.unit.stores.lake_rows import catalog_rows, rows
 
 SOURCE = Source("interactions.v1", "topic-1", 3)
@@ -223,7 +223,7 @@ def older_program(patch: pytest.MonkeyPatch) -> None:
             storage_options=options,
         )
 
-    patch.setattr(table_making, "make", make)
+    patch.setattr(tables, "make", make)
     patch.setattr(lake_module, "with_timestamps", lambda _, rows: rows)
 
 

@@ -7,13 +7,12 @@ from hypothesis import strategies as st
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.times import HOUR_MS
 from slipstream.features import item, visitor
-from slipstream.features.covisits import Covisit
 from slipstream.features.item import item_features
-from slipstream.features.visitor import SequenceEvent, VisitorState
+from slipstream.features.visitor import Covisit, SequenceEvent, VisitorState
 from slipstream.stores import layout
-from slipstream.stores.keys import Keys
 from slipstream.stores.layout import (
     REVISION_BYTES,
+    Keys,
     LayoutError,
     MergeMarker,
     NewerLayoutError,

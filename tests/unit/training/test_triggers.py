@@ -23,7 +23,7 @@ from services.training.triggers import (
     overdue,
 )
 from services.training.waiting_alert_repository import WaitingAlert, WaitingAlerts
-from slipstream.broker.batch import Batch, Message
+from slipstream.broker.records import Batch, Message
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import AlertEvent, Severity
 from slipstream.contracts.positions import Source

@@ -9,8 +9,8 @@ from fastapi.testclient import TestClient
 
 from services.features.app import create_app
 from services.features.settings import FeaturesSettings
+from slipstream.chassis.bodies import LargeRequests
 from slipstream.chassis.settings import LakeSettings
-from slipstream.chassis.slices import LargeRequests
 from slipstream.contracts.positions import Source
 from slipstream.contracts.slates import new_recommendation_id
 from slipstream.contracts.times import now_ms

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from services.features.stream.archive import PORTIONS_HELD, Archive
-from slipstream.broker.batch import Batch, Message
+from services.features.history.archive import PORTIONS_HELD, Archive
+from slipstream.broker.records import Batch, Message
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.positions import Source

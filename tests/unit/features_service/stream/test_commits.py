@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry
 
 from services.features.metrics import FeaturesMetrics
 from services.features.stream.commits import PATIENCE_S, DurableCommits, LogLineages
-from slipstream.broker.batch import Batch, MalformedMessage, Message
-from slipstream.broker.epochs import EpochSpan
+from slipstream.broker.log_changes import EpochSpan
+from slipstream.broker.records import Batch, MalformedMessage, Message
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.positions import Source
 from slipstream.stores.checkpoints import Lineage, Span

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from services.features.metrics import FeaturesMetrics
 from services.features.stream import materializer
+from services.features.stream.commits import StoreRolledBackError
 from services.features.stream.materializer import (
     StoreOutages,
     StreamProgress,
@@ -46,24 +47,29 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_redis_is_waited_for_and_stays_noted_until_a_write_succeeds() -> None:
     stores = Stores(refusals=3)
     waiting = StoreOutages(stores, stores, stores)
-    assert waiting.wait_for_redis(StoreUnavailableError("full"), threading.Event())
+    assert waiting.wait(StoreUnavailableError("full"), threading.Event())
     assert (waiting.redis, waiting.lake, stores.looks) == ("full", None, 4)
 
 
 def test_the_lake_is_waited_for() -> None:
     stores = Stores(refusals=1)
     waiting = StoreOutages(stores, stores, stores)
-    assert waiting.wait_for_lake(LakeUnavailableError("gone"), threading.Event())
+    assert waiting.wait(LakeUnavailableError("gone"), threading.Event())
     assert (waiting.redis, waiting.lake, stores.looks) == (None, "gone", 2)
+
+
+def test_a_redis_that_has_lost_writes_is_not_waited_for() -> None:
+    stores = Stores(refusals=10**9)
+    waiting = StoreOutages(stores, stores, stores)
+    assert waiting.wait(StoreRolledBackError("lost"), threading.Event())
+    assert (waiting.redis, stores.looks) == (None, 0)
 
 
 def test_a_stop_ends_the_wait() -> None:
     stop = threading.Event()
     stores = Stores(refusals=10**9)
     threading.Timer(0.05, stop.set).start()
-    assert not StoreOutages(stores, stores, stores).wait_for_redis(
-        StoreUnavailableError("away"), stop
-    )
+    assert not StoreOutages(stores, stores, stores).wait(StoreUnavailableError("away"), stop)
 
 
 class Surroundings:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from services.features.stream.archive import Archive
+from services.features.history.archive import Archive
 from services.features.stream.screening import OVERTAKEN_MS, OVERTAKEN_OFFSETS, Repeats
-from slipstream.broker.batch import Batch, Message
+from slipstream.broker.records import Batch, Message
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.positions import Source

@@ -3,7 +3,7 @@
 import pytest
 
 from services.features.stream.screening import Limits, screen
-from slipstream.broker.batch import Batch, MalformedMessage, Message
+from slipstream.broker.records import Batch, MalformedMessage, Message
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.positions import Source
 from slipstream.contracts.times import HOUR_MS

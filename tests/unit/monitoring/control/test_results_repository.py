@@ -11,7 +11,7 @@ from services.monitoring.control.experiments_repository import ExperimentTable
 from services.monitoring.control.named_records_repository import NoRecordError
 from services.monitoring.migrations import MIGRATIONS
 from services.monitoring.repository import SlateLog
-from slipstream.broker.batch import Message
+from slipstream.broker.records import Message
 from slipstream.chassis.settings import DatabaseSettings
 from slipstream.contracts.events import Interaction, Slate, SlateItem
 from slipstream.contracts.rest import AuditRecord

@@ -21,7 +21,7 @@ from services.serving.app import create_app
 from services.serving.http.responses import Parts
 from services.serving.settings import ServingSettings
 from services.serving.state.model_holder import ModelHolder
-from slipstream.broker import codec
+from slipstream.broker.records import decode, encode
 from slipstream.contracts.topics import RECOMMENDATIONS
 from slipstream.recommender.bundle import Bundle
 from tests import fuzzing
@@ -89,7 +89,7 @@ class Session:
             assert body["code"] and body["detail"], body
         # They are made without validation.
         for slate in self.setting.slates:
-            assert codec.decode(RECOMMENDATIONS, codec.encode(slate)) == slate
+            assert decode(RECOMMENDATIONS, encode(slate)) == slate
         self.setting.slates.clear()
 
 

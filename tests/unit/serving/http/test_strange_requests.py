@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.serving.open_inference import binary
-from slipstream.broker import codec
+from slipstream.broker.records import decode, encode
 from slipstream.chassis.errors import UnavailableError
 from slipstream.contracts.topics import RECOMMENDATIONS
 from slipstream.recommender.bundle import Bundle
@@ -72,7 +72,7 @@ class Session:
 
     def _judge(self, answer: httpx.Response, path: str) -> None:
         for slate in self.setting.slates:
-            assert codec.decode(RECOMMENDATIONS, codec.encode(slate)) == slate
+            assert decode(RECOMMENDATIONS, encode(slate)) == slate
         self.setting.slates.clear()
         not_ready = answer.status_code == UnavailableError.status and path.endswith("/ready")
         assert answer.status_code < 500 or not_ready, answer.text

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from uvicorn.server import ServerState
 
 from services.serving.request import explaining
-from slipstream.broker.codec import encode
+from slipstream.broker.records import encode
 from slipstream.chassis.server import server_config
 from slipstream.chassis.settings import ServiceSettings
 from slipstream.contracts import slates

@@ -10,7 +10,7 @@ import httpx
 import orjson
 
 from services.serving.replay.replays import Replays
-from slipstream.broker.codec import decode, encode
+from slipstream.broker.records import decode, encode
 from slipstream.chassis.client import Peer
 from slipstream.contracts.events import Slate
 from slipstream.contracts.experiments import Experiment

@@ -5,8 +5,8 @@ import orjson
 
 from services.serving.request import slates
 from services.serving.request.slates import GROUP, SlateOutbox
-from slipstream.broker import codec
 from slipstream.broker.producer import OutgoingRecord
+from slipstream.broker.records import encode
 from slipstream.chassis.logging import carrying
 from slipstream.contracts.events import Slate
 from slipstream.contracts.topics import RECOMMENDATIONS
@@ -82,6 +82,6 @@ async def test_a_sender_that_raises_is_told_of_and_the_next_group_goes_out() -> 
 
 def test_a_checked_slate_is_the_bytes_of_a_validated_one() -> None:
     made = a_slate()
-    validated = Slate.model_validate(orjson.loads(codec.encode(made)))
+    validated = Slate.model_validate(orjson.loads(encode(made)))
     assert validated == made
-    assert codec.encode(validated) == codec.encode(made)
+    assert encode(validated) == encode(made)

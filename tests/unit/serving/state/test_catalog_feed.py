@@ -14,8 +14,8 @@ from services.serving.metrics import ServingMetrics
 from services.serving.state import catalog_feed
 from services.serving.state.catalog_feed import CatalogFeed
 from services.serving.state.catalog_journal import CatalogJournal
-from slipstream.broker.batch import Batch, Message
 from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.records import Batch, Message
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.positions import Source, StreamCatalogRecord
 from slipstream.slates.catalogue.catalog import Catalog

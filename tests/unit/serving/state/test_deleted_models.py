@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from slipstream.broker.batch import Batch, Message
+from slipstream.broker.records import Batch, Message
 from slipstream.contracts.events import ModelEvent, ModelEventType
 from slipstream.contracts.positions import Source
 from slipstream.recommender.bundle import Bundle

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from services.serving.state.topic_states import StateBook, StateFeed
-from slipstream.broker.batch import Batch, Message
 from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.records import Batch, Message
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.placements import Placement
 from slipstream.contracts.topics import PLACEMENTS

@@ -9,8 +9,9 @@ from prometheus_client import CollectorRegistry
 from services.serving.metrics import ServingMetrics
 from services.serving.state.model_cache import ModelCache
 from services.serving.state.model_holder import ModelHolder
-from slipstream.broker.batch import Batch, MalformedMessage, Message
-from slipstream.broker.standing import LogFault, Standing
+from slipstream.broker.log_changes import LogFault
+from slipstream.broker.records import Batch, MalformedMessage, Message
+from slipstream.broker.standing import Standing
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.client import Peer
 from slipstream.chassis.metrics import Metrics

@@ -2,7 +2,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipstream.broker import codec
+from slipstream.broker.records import (
+    MalformedRecordError,
+    decode,
+    encode,
+    headers_of,
+    request_id_of,
+)
 from slipstream.contracts.events import Interaction, Slate, SlateItem, SlateItems
 from slipstream.contracts.topics import CATALOG, INTERACTIONS, RECOMMENDATIONS
 
@@ -30,7 +36,7 @@ interactions = st.builds(
 
 @given(interactions)
 def test_record_survives_the_wire(interaction: Interaction) -> None:
-    assert codec.decode(INTERACTIONS, codec.encode(interaction)) == interaction
+    assert decode(INTERACTIONS, encode(interaction)) == interaction
 
 
 @given(st.lists(st.tuples(ids, st.floats(-1e6, 1e6), st.sampled_from(["ease", "ümlaut"]))))
@@ -44,22 +50,22 @@ def test_items_that_know_their_json_are_the_bytes_of_any_others(
         )
         for each in (items, SlateItems(items))
     )
-    assert codec.encode(sharing) == codec.encode(plain)
-    assert codec.decode(RECOMMENDATIONS, codec.encode(sharing)) == plain
+    assert encode(sharing) == encode(plain)
+    assert decode(RECOMMENDATIONS, encode(sharing)) == plain
 
 
 @pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b'{"event_id": "1"}', b"\xff\xfe"])
 def test_bytes_that_are_no_record_are_malformed_with_a_reason(value: bytes | None) -> None:
-    with pytest.raises(codec.MalformedRecordError) as caught:
-        codec.decode(INTERACTIONS, value)
+    with pytest.raises(MalformedRecordError) as caught:
+        decode(INTERACTIONS, value)
     assert str(caught.value)
 
 
 def test_reason_names_the_field() -> None:
-    with pytest.raises(codec.MalformedRecordError, match="entity_id"):
-        codec.decode(CATALOG, b'{"entity": "item", "timestamp": 1}')
+    with pytest.raises(MalformedRecordError, match="entity_id"):
+        decode(CATALOG, b'{"entity": "item", "timestamp": 1}')
 
 
 def test_request_id_travels_in_a_header() -> None:
-    assert codec.request_id_of(codec.headers("r-1")) == "r-1"
-    assert codec.request_id_of(codec.headers("")) == ""
+    assert request_id_of(headers_of("r-1")) == "r-1"
+    assert request_id_of(headers_of("")) == ""

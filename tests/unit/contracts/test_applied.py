@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipstream.contracts.events import Interaction
-from slipstream.contracts.positions import StreamInteraction
-from slipstream.features.applied import TOPICS_KEPT, advance
+from slipstream.contracts.positions import TOPICS_KEPT, StreamInteraction, advance
 
 
 def record(source: str, offset: int) -> StreamInteraction:

@@ -1,4 +1,4 @@
-"""Leader epochs of what a consumer has read."""
+"""Recreated topics, and leader epochs, of what a consumer has read."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka import TopicPartition
 
-from slipstream.broker.epochs import UNKNOWN, Epochs, EpochSpan, spans_of
+from slipstream.broker.log_changes import UNKNOWN, Epochs, EpochSpan, Incarnations, spans_of
+from slipstream.chassis.settings import KafkaSettings
+from slipstream.contracts.positions import Source
+from slipstream.contracts.topics import INTERACTIONS
+
+PLACE = Source(INTERACTIONS.name, "id", 3)
+
+
+def test_offsets_of_lost_records_are_left_out_once_the_log_has_parted_from_them() -> None:
+    incarnations = Incarnations(KafkaSettings(), None, {"t": INTERACTIONS})  # type: ignore[arg-type]
+    incarnations.ids = {"t": "id"}
+    after = PLACE.since(5)
+    assert list(incarnations.by_partition({PLACE: 20}).values()) == [20]
+    assert list(incarnations.by_partition({after: 12, PLACE: 20}).values()) == [12]
+    assert incarnations.by_partition({PLACE: 25}) == {}
+    assert list(incarnations.by_partition({after.since(8): 9, after: 30}).values()) == [9]
+    assert incarnations.by_partition({Source(INTERACTIONS.name, "other", 3): 1}) == {}
+
 
 AT = TopicPartition("t", 0)
 

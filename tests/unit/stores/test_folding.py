@@ -1,6 +1,6 @@
 from slipstream.contracts.positions import StreamInteraction
-from slipstream.features.covisits import Covisit
-from slipstream.stores.items import ItemContribution, contributions
+from slipstream.features.visitor import Covisit
+from slipstream.stores.folding import ItemContribution, contributions
 from tests.unit.features.strategies import START, event
 
 
