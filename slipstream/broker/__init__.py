@@ -7,6 +7,6 @@ bytes into records. `topics` and `groups` ask the broker about both, in an `admi
 holds the connection, the handshake and the errors; `arguments` and `partitioning` configure the
 library's clients, and `record_batch` encodes records for its producer.
 
-Only this package imports kafka-python (and the benchmarks' ceiling, which measures it). Only
-`client` and `consumer_client` use the library's private parts.
+Only this package imports kafka-python (and `bench`, which measures it). Only `client` and
+`consumer_client` use the library's private parts.
 """

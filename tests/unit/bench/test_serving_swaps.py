@@ -8,10 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from slipstream_cli.benchmarks import serving_swaps
-from slipstream_cli.benchmarks.load import Load, request
-from slipstream_cli.benchmarks.measurements import BenchmarkError
-from slipstream_cli.benchmarks.serving_swaps import Swap
+from bench import serving_swaps
+from bench.load import Load, request
+from bench.measurements import BenchmarkError
+from bench.serving_swaps import Swap
 
 
 class Shop(ThreadingHTTPServer):

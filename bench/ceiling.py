@@ -1,22 +1,66 @@
-"""Ceilings of ingestion and features: the rates of a bare kafka-python producer and consumer."""
+"""Ceilings: a bare kafka-python producer and consumer, and an empty FastAPI route.
 
+The route is served under the services' server settings. `python -m bench.ceiling PORT` serves it
+until it is stopped.
+"""
+
+import os
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
+from fastapi import FastAPI
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.partitioner import DefaultPartitioner
 
+from bench.load import answering
+from bench.measurements import BenchmarkError
 from slipstream.broker.arguments import consumer_arguments, producer_arguments
 from slipstream.broker.kafka import connection
 from slipstream.broker.log_ends import log_ends
 from slipstream.broker.topics import ensure_topics, physical
-from slipstream.chassis.settings import KafkaSettings
+from slipstream.chassis.server import serve
+from slipstream.chassis.settings import HttpSettings, KafkaSettings, ServiceSettings
 from slipstream.contracts.topics import INTERACTIONS, Topic
-from slipstream_cli.benchmarks.measurements import BenchmarkError
+from slipstream_cli.local.processes import Child, free_port
 
 _CONSUMER_TIMEOUT_S = 120.0
+
+
+def create_app() -> FastAPI:
+    """Build an app with one route, GET and POST /, that answers `{}`."""
+    app = FastAPI()
+
+    @app.get("/")
+    @app.post("/")
+    async def empty() -> dict[str, str]:
+        return {}
+
+    return app
+
+
+@contextmanager
+def running_empty_route() -> Iterator[str]:
+    """Serve the route from a separate process for the block; yield its URL."""
+    port = free_port()
+    server = Child(
+        "empty route",
+        port,
+        [sys.executable, "-m", "bench.ceiling", str(port)],
+        answering("/"),
+        grace_s=2.0,
+        # The folder with this package, which is not installed.
+        environment={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    server.start(timeout_s=30)
+    try:
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        server.kill()
 
 
 class RawMessage(NamedTuple):
@@ -127,3 +171,7 @@ def raw_consumer_rate(
     took = time.perf_counter() - started
     consumer.close(autocommit=False)
     return count / took
+
+
+if __name__ == "__main__":
+    serve(create_app(), ServiceSettings(http=HttpSettings(port=int(sys.argv[1]))), "ingestion")

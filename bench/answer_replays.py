@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import httpx
 
-from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement, percentile
-from slipstream_cli.benchmarks.serving_rules import PLACEMENT, policy, with_rules
+from bench.measurements import BenchmarkError, Measurement, percentile
+from bench.serving_rules import PLACEMENT, policy, with_rules
 
 ANSWERS: Final = 1_000
 # Answers between two changes of an item, and pauses in which the catalogue settles.

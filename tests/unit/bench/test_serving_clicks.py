@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from slipstream_cli.benchmarks import serving_clicks
-from slipstream_cli.benchmarks.load import Load
-from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
-from slipstream_cli.benchmarks.serving_clicks import Clicks
+from bench import serving_clicks
+from bench.load import Load
+from bench.measurements import BenchmarkError, Measurement
+from bench.serving_clicks import Clicks
 
 TEXT = """
 slipstream_recommendations_total{{step="model"}} {answers}

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
+from bench.measurements import Measurement
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.datasets.movielens import EventFiles
-from slipstream_cli.benchmarks.measurements import Measurement
 from slipstream_cli.demo.preparation import Preparation, movielens_files
 from slipstream_cli.local.plan import Plan
 from slipstream_cli.local.terminal import Terminal
 
 if TYPE_CHECKING:
-    from slipstream_cli.benchmarks.serving import ServingLoad
+    from bench.serving import ServingLoad
 
 # Number of items that the benchmarks' visitors click on.
 POPULAR = 100
@@ -94,11 +94,11 @@ def measure(name: str, target: Target, load: "ServingLoad | None" = None) -> lis
     """Run the benchmark `name` on a running stack, with the given load where it is serving's."""
     urls, key = target.urls, target.write_key
     if name == "ingestion":
-        from slipstream_cli.benchmarks import ingestion
+        from bench import ingestion
 
         return ingestion.run(urls["ingestion"], key, target.kafka, target.namespace)
     if name == "freshness":
-        from slipstream_cli.benchmarks import freshness
+        from bench import freshness
 
         return freshness.run(
             urls["ingestion"],
@@ -109,7 +109,7 @@ def measure(name: str, target: Target, load: "ServingLoad | None" = None) -> lis
             items=target.items,
             token=target.token,
         )
-    from slipstream_cli.benchmarks import answer_replays, serving, serving_clicks
+    from bench import answer_replays, serving, serving_clicks
 
     visitors = serving.known_visitors(
         urls["serving"], urls["ingestion"], key, target.items, token=target.token
@@ -148,15 +148,15 @@ def measure_temporary(
         load: The loads of serving.
     """
     if name == "features":
-        from slipstream_cli.benchmarks import features
+        from bench import features
 
         return features.run(plan, data_dir / "feast", terminal)
     if name == "scaling":
-        from slipstream_cli.benchmarks import scaling
+        from bench import scaling
 
         return scaling.run(plan, terminal)
     if name == "ingestion":
-        from slipstream_cli.benchmarks import ingestion
+        from bench import ingestion
 
         return ingestion.run_alone(plan)
     return measure(name, prepare(plan, terminal, start, model or ServedModel()), load)

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from bench import catalogue
+from bench.catalogue_worker import BUNDLE, HISTORIES, measure
+from bench.load import in_own_process
+from bench.measurements import table
 from slipstream.recommender.bundle import save_bundle
 from slipstream_cli.__main__ import cli
-from slipstream_cli.benchmarks import catalogue, simulated_models
-from slipstream_cli.benchmarks.catalogue_worker import BUNDLE, HISTORIES, measure
-from slipstream_cli.benchmarks.load import in_own_process
-from slipstream_cli.benchmarks.measurements import table
 from tests.unit.serving.fakes import ITEMS, small_bundle
 
 
@@ -32,7 +32,7 @@ def test_each_size_has_times_with_and_without_a_filter_recall_and_memory(
     assert figures.recall == (1.0, 1.0)
     assert figures.private_mb > figures.further_mb > 0
     monkeypatch.setattr(catalogue, "in_own_process", lambda function, *_: function(*_))
-    monkeypatch.setattr(simulated_models, "simulated_model", lambda *_: made)
+    monkeypatch.setattr(catalogue, "simulated_model", lambda *_: made)
     monkeypatch.setattr(catalogue, "measure", lambda *_: figures)
     rows = catalogue.run(made, (len(ITEMS), 2 * len(ITEMS)))
     assert len(rows) == 10

@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 import httpx
 
+from bench.load import Load, closed_loop, in_own_process
+from bench.measurements import BenchmarkError, Measurement
 from slipstream.contracts.times import now_ms
-from slipstream_cli.benchmarks.load import Load, closed_loop, in_own_process
-from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
 
 PLACEMENT: Final = "bench"
 DIVERSITY: Final = 0.3

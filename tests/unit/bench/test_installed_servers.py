@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from slipstream_cli.local import apache_kafka, installed_servers
+from bench import apache_kafka, installed_servers
 from slipstream_cli.local.processes import StartError, free_port
 
 

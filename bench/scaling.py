@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from slipstream_cli.benchmarks.features_processes import (
+from bench.features import (
     event_servers,
     features_processes,
     produce,
     status,
     visits,
 )
-from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
+from bench.measurements import BenchmarkError, Measurement
 from slipstream_cli.local.plan import Plan
 from slipstream_cli.local.processes import Child, free_port
 from slipstream_cli.local.terminal import Terminal

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from slipstream_cli.benchmarks import measurements
-from slipstream_cli.benchmarks.measurements import Measurement
+from bench import measurements
+from bench.measurements import Measurement
 
 
 def test_json_says_on_what_machine_and_servers_it_was_measured(tmp_path: Path) -> None:

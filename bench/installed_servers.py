@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
-from slipstream_cli.local import apache_kafka, postgresql
+from bench import apache_kafka, postgresql
 from slipstream_cli.local.plan import EXTERNAL
 from slipstream_cli.local.processes import Child, StartError, free_port
 from slipstream_cli.local.servers import START_S, redis_answers, redis_arguments, version_of

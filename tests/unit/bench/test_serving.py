@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from slipstream_cli.benchmarks import serving
-from slipstream_cli.benchmarks.load import Load
+from bench import serving
+from bench.load import Load
 
 BEFORE = """
 process_cpu_seconds_total 2.0

@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 import httpx
 
-from slipstream_cli.benchmarks.load import Load, closed_loop, in_own_process
-from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement, percentile
+from bench.load import Load, closed_loop, in_own_process
+from bench.measurements import BenchmarkError, Measurement, percentile
 
 # Time from one promotion to the next, and longest time that one may take.
 EVERY_S: Final = 4.0

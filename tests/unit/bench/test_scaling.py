@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from slipstream_cli.benchmarks.measurements import BenchmarkError
-from slipstream_cli.benchmarks.scaling import processor_s, run
+from bench.measurements import BenchmarkError
+from bench.scaling import processor_s, run
 from slipstream_cli.local.plan import EXTERNAL, make_plan
 from slipstream_cli.local.processes import Child
 from slipstream_cli.local.terminal import Terminal

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from slipstream_cli.benchmarks import freshness, runner
+from bench import freshness, runner
 
 
 @pytest.mark.parametrize("name", ["freshness", "serving"])

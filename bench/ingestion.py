@@ -24,16 +24,16 @@ from collections.abc import Iterator
 import httpx
 import orjson
 
-from slipstream.chassis.settings import KafkaSettings
-from slipstream.contracts.topics import INTERACTIONS
-from slipstream_cli.benchmarks.ceiling import (
+from bench.ceiling import (
     newest_messages,
     raw_producer_rate,
+    running_empty_route,
     scratch_namespace,
 )
-from slipstream_cli.benchmarks.empty_route import running_empty_route
-from slipstream_cli.benchmarks.load import Load, basic_auth, closed_loop, in_own_process, request
-from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
+from bench.load import Load, basic_auth, closed_loop, in_own_process, request
+from bench.measurements import BenchmarkError, Measurement
+from slipstream.chassis.settings import KafkaSettings
+from slipstream.contracts.topics import INTERACTIONS
 from slipstream_cli.local import servers
 from slipstream_cli.local.plan import Plan
 from slipstream_cli.local.processes import Child

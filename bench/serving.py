@@ -21,11 +21,11 @@ from urllib.parse import quote
 import httpx
 import orjson
 
+from bench import serving_clicks, serving_rules, serving_swaps
+from bench.ceiling import running_empty_route
+from bench.load import Load, closed_loop, in_own_process, open_loop, request
+from bench.measurements import BenchmarkError, Measurement
 from slipstream.contracts.services import SERVICES
-from slipstream_cli.benchmarks import serving_clicks, serving_rules, serving_swaps
-from slipstream_cli.benchmarks.empty_route import running_empty_route
-from slipstream_cli.benchmarks.load import Load, closed_loop, in_own_process, open_loop, request
-from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
 
 SECONDS: Final = 4.0
 _STAGE: Final = re.compile(

@@ -12,8 +12,8 @@ from typing import Final
 import httpx
 import orjson
 
-from slipstream_cli.benchmarks.load import closed_loop, in_own_process
-from slipstream_cli.benchmarks.measurements import BenchmarkError, Measurement
+from bench.load import closed_loop, in_own_process
+from bench.measurements import BenchmarkError, Measurement
 
 # Clicks for each request that the service answers without kept lists: one of five.
 CLICKS_A_REQUEST: Final = 0.2

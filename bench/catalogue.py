@@ -1,4 +1,7 @@
-"""Models of simulated catalogues, fitted briefly: their size is that of real ones, not their skill.
+"""Benchmark of the stages in catalogues of several sizes, in one thread and without servers.
+
+The models are those of simulated catalogues, fitted briefly: they have the size of real ones, not
+their skill. Each size is measured in a process of its own, as a worker of serving loads a bundle.
 
 The events are those of `slipstream simulate`. Parameters are not tuned, EASE is solved for few
 items, and the network reads each of some events once. Its vectors are clustered nevertheless, since
@@ -7,11 +10,21 @@ items of one category or brand share the vectors of these terms.
 
 import json
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from bench.catalogue_worker import (
+    BUNDLE,
+    HISTORIES,
+    RECALLED,
+    CatalogueFigures,
+    measure,
+)
+from bench.load import in_own_process
+from bench.measurements import Measurement
 from slipstream.datasets.interactions import read_interactions, read_items
 from slipstream.datasets.simulator import Simulation, simulate
 from slipstream.evaluation.splits import time_split
@@ -27,8 +40,8 @@ from slipstream.recommender.network import NETWORK
 from slipstream.recommender.ranking import fit_ranking
 from slipstream.recommender.ranking_features import item_table
 from slipstream.recommender.refit import describe, item_terms, new_manifest
+from slipstream.recommender.stages import CANDIDATES
 from slipstream.recommender.tuning import RetrieverParameters, fit_retrievers
-from slipstream_cli.benchmarks.catalogue_worker import BUNDLE, HISTORIES
 
 _ASKED, _HISTORY = 300, 20
 # Events of the simulation: some for each item, between these limits.
@@ -100,3 +113,80 @@ def _fitted(
     rows = sample(split.test, _RANKING_QUERIES, seed)
     table = item_table(training, item_ids, attributes)
     return fit_ranking(bundle, encoding.queries(log, rows), log.user[rows], table, seed)[0]
+
+
+SIZES = (10_000, 100_000, 1_000_000)
+
+
+def run(
+    folder: Path,
+    sizes: Sequence[int] = SIZES,
+    seed: int = 0,
+    tell: Callable[[str], None] = lambda _: None,
+) -> list[Measurement]:
+    """Measure catalogues of these sizes, which are made in the folder unless they are there.
+
+    Args:
+        folder: Folder of the models, which are kept.
+        sizes: Numbers of items, ascending.
+        seed: Seed of the simulations, of the fits and of the filter.
+        tell: Gets what is done at present.
+    """
+    rows: list[Measurement] = []
+    first = 0.0
+    for size in sizes:
+        tell(f"making a model of {size:,} items, unless it is there")
+        made = in_own_process(simulated_model, folder, size, seed)
+        tell(f"measuring {size:,} items")
+        figures = in_own_process(measure, made, seed)
+        first = first or float(np.median(figures.plain))
+        rows += _rows(size, figures, first)
+    return rows
+
+
+def _rows(size: int, figures: CatalogueFigures, first: float) -> list[Measurement]:
+    plain, filtered = float(np.median(figures.plain)), float(np.median(figures.filtered))
+    few, many = figures.recall
+    return [
+        Measurement(
+            name=f"stages, {size:,} items",
+            value=plain,
+            unit="ms of CPU",
+            ceiling=first,
+            ratio=plain / first,
+            p50_ms=plain,
+            p99_ms=float(np.percentile(figures.plain, 99)),
+            note="set against the median of the smallest catalogue",
+        ),
+        Measurement(
+            name="  with a filter that keeps 0.1 %",
+            value=filtered,
+            unit="ms of CPU",
+            ceiling=plain,
+            ratio=filtered / plain,
+            p50_ms=filtered,
+            p99_ms=float(np.percentile(figures.filtered, 99)),
+            note=f"set against the unfiltered median; {figures.short} of {len(figures.filtered)}"
+            " lists are not full",
+        ),
+        Measurement(
+            name="  recall of the network's search",
+            value=many,
+            unit=f"of the best {CANDIDATES}",
+            note=f"{few:.4f} of the best {RECALLED}; {figures.kept:.3f} of a list's items are those"
+            " of a search through all",
+        ),
+        Measurement(
+            name="  memory of a worker",
+            value=figures.private_mb,
+            unit="MB",
+            note=f"and {figures.mapped_mb:,.0f} MB of mapped files that workers share; the"
+            f" catalogue's items and attributes add {figures.catalogue_mb:,.0f} MB",
+        ),
+        Measurement(
+            name="  memory of a further worker",
+            value=figures.further_mb,
+            unit="MB",
+            note="of its own, with the catalogue; the rest is files and code that workers share",
+        ),
+    ]

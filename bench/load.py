@@ -23,7 +23,7 @@ import httptools
 import httpx
 import uvloop
 
-from slipstream_cli.benchmarks.measurements import percentile
+from bench.measurements import percentile
 
 T = TypeVar("T")
 
