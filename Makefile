@@ -82,7 +82,7 @@ test: $(STAMP) ## Run every test (TEST_ARGS="-k word" for some, TEST_WORKERS=0 i
 	@$(PYTEST) $(TEST_ARGS)
 
 test-servers: $(STAMP) servers ## Run the tests that need servers on Apache Kafka, Redis and PostgreSQL (TEST_ARGS="-k word" for some)
-	@TEST_SERVERS=real $(PYTEST) tests/integration tests/e2e tests/faults tests/restarts --durations=15 $(TEST_ARGS)
+	@TEST_SERVERS=real $(PYTEST) tests/integration tests/e2e tests/faults --durations=15 $(TEST_ARGS)
 
 # Those of PYTHONS that are installed and can make environments.
 INSTALLED = $(strip $(foreach p,$(PYTHONS),$(if $(shell python$(p) -c 'import ensurepip, venv' >/dev/null 2>&1 || echo no),,$(p))))
@@ -154,7 +154,7 @@ hostile: $(STAMP) ## Attack a stack under its manifests' memory limits, while ho
 	@$(VENV)/bin/python -m tests.hostile $(HOSTILE_ARGS)
 
 restarts: $(STAMP) servers ## Kill each consuming service 36 times and see it read again (TEST_SERVERS=embedded: not on real ones)
-	@TEST_SERVERS=$${TEST_SERVERS:-real} $(VENV)/bin/python -m tests.restarts $(RESTARTS_ARGS)
+	@TEST_SERVERS=$${TEST_SERVERS:-real} $(VENV)/bin/python -m tests.faults.restarts $(RESTARTS_ARGS)
 
 erasure-check: $(STAMP) ## Erase people from a stack under load, and search every byte for them (ERASURE_ARGS=--help)
 	@$(VENV)/bin/python -m tests.erasure_check $(ERASURE_ARGS)

@@ -1,9 +1,13 @@
-"""One restart test: four services on servers of their own, killed side by side, and the time until
-each reads again.
+"""`make restarts`: services that are killed and started again must read again by themselves, also
+where joining their groups takes long.
+
+Four services run on servers of their own, each killed over and over. The time is taken until each
+has read a new record.
 """
 
 import os
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -11,26 +15,129 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
+import click
+import httpx
 from pydantic import SecretStr
+from sqlalchemy import Engine, exists, select
 
-from slipstream.broker.producer import Producer
+from services.monitoring.slate_tables import slates
+from services.training.migrations import MIGRATIONS
+from services.training.repository import Repository
+from services.training.waiting_alert_repository import WaitingAlerts
+from slipstream.broker.producer import OutgoingRecord, Producer
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import DatabaseSettings, KafkaSettings
+from slipstream.contracts.events import AlertEvent, CatalogRecord, Interaction, Severity, Slate
+from slipstream.contracts.topics import ALERTS, CATALOG, INTERACTIONS, RECOMMENDATIONS
 from slipstream.stores import metadata
+from slipstream.stores.migrations import migrate
 from slipstream_cli.local.processes import Child, free_port
 from slipstream_cli.local.readiness import is_ready
 from tests.kafka_proxy import Api, KafkaProxy, Rule, proxied
-from tests.restarts import readers
-from tests.restarts.readers import Reader
-from tests.servers import Servers, database, kafka_settings, redis_settings
+from tests.servers import Servers, chosen, database, kafka_settings, redis_settings
 
 NAMES: Final = ("features", "training", "monitoring", "serving")
 _START_S: Final = 90.0
 # Long enough to outlive the time of any poll, as an answer that comes late by a garbage collection
 # or a retransmission does.
 _HELD_S: Final = 0.3
+
+
+class Reader(NamedTuple):
+    """A service that reads.
+
+    `record` makes a record of an unused name; `has_read` says whether it had effect.
+    """
+
+    service: str
+    record: Callable[[str], OutgoingRecord]
+    has_read: Callable[[str], bool]
+
+
+def _features(url: str) -> Reader:
+    """The visitor of a new event has features."""
+
+    def record(name: str) -> OutgoingRecord:
+        event = Interaction(
+            event_id=name,
+            event_type="view",
+            user_id=name,
+            item_id="i",
+            timestamp=_now(),
+            received_at=_now(),
+        )
+        return OutgoingRecord(INTERACTIONS, name, event)
+
+    return Reader("features", record, lambda name: _found(f"{url}/v1/features/visitor/{name}"))
+
+
+def _serving(url: str) -> Reader:
+    """A new item of the catalogue is known. Its reader has no group, and starts over each time."""
+
+    def record(name: str) -> OutgoingRecord:
+        return OutgoingRecord(
+            CATALOG, f"item:{name}", CatalogRecord(entity="item", entity_id=name, timestamp=_now())
+        )
+
+    return Reader("serving", record, lambda name: _found(f"{url}/v1/similar/{name}"))
+
+
+def _monitoring(engine: Engine) -> Reader:
+    """A new slate is in the log."""
+
+    def record(name: str) -> OutgoingRecord:
+        slate = Slate(
+            recommendation_id=name, user_id=name, timestamp=_now(), items=[], answered_by="none"
+        )
+        return OutgoingRecord(RECOMMENDATIONS, name, slate)
+
+    def has_read(name: str) -> bool:
+        with engine.connect() as connection:
+            return bool(
+                connection.scalar(select(exists().where(slates.c.recommendation_id == name)))
+            )
+
+    return Reader("monitoring", record, has_read)
+
+
+def _training(engine: Engine) -> Reader:
+    """A new alert waits for its run. A run has ended just now, so that no alert starts one within
+    the cooldown.
+    """
+    migrate(engine, MIGRATIONS)
+    alerts, runs = WaitingAlerts(engine), Repository(engine)
+    runs.add("before", "request", "the run before", "fast")
+    runs.start("before")
+    runs.finish("before", "failed", error="made for the test")
+
+    def record(name: str) -> OutgoingRecord:
+        alert = AlertEvent(
+            alert_id=name,
+            rule=name,
+            severity=Severity.WARNING,
+            state="opened",
+            summary="",
+            action="retrain",
+            timestamp=_now(),
+        )
+        return OutgoingRecord(ALERTS, name, alert)
+
+    return Reader(
+        "training", record, lambda name: any(alert.rule == name for alert in alerts.all())
+    )
+
+
+def _found(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True)
@@ -177,10 +284,10 @@ def _bed(servers: Servers, directory: Path, case: Case) -> Iterator[tuple[_Bed, 
         )
         children = {name: _service(name, environment, directory) for name in NAMES}
         followed = {
-            "features": readers.features(f"http://{children['features'].address}"),
-            "serving": readers.serving(f"http://{children['serving'].address}"),
-            "monitoring": readers.monitoring(engine),
-            "training": readers.training(engine),
+            "features": _features(f"http://{children['features'].address}"),
+            "serving": _serving(f"http://{children['serving'].address}"),
+            "monitoring": _monitoring(engine),
+            "training": _training(engine),
         }
         for child in children.values():
             child.launch()
@@ -244,3 +351,46 @@ def _await_ready(children: Mapping[str, Child]) -> None:
     while waiting := [name for name, child in children.items() if not child.answers()]:
         assert time.monotonic() < deadline, f"not ready: {waiting}"
         time.sleep(0.2)
+
+
+@click.command()
+@click.option(
+    "--plain",
+    type=int,
+    default=30,
+    show_default=True,
+    help="Restarts of each service, half at once, half later.",
+)
+@click.option(
+    "--held",
+    type=int,
+    default=6,
+    show_default=True,
+    help="Restarts more with late answers to SyncGroup.",
+)
+@click.option(
+    "--instance-ids", is_flag=True, help="Make the services static members of their groups."
+)
+def main(plain: int, held: int, instance_ids: bool) -> None:
+    """Kill each service that reads from the broker, start it again, and wait until it has read a
+    new record.
+
+    The servers are those that TEST_SERVERS names: embedded, or real.
+
+    \b
+    Example:  make restarts RESTARTS_ARGS="--plain 4 --held 0"
+    """
+    servers = chosen()
+    click.echo(f"{plain + held} restarts of each of {', '.join(NAMES)}, on {servers.versions}")
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="slipstream-restarts-") as directory:
+        result = run(Case(plain, held, instance_ids), Path(directory), servers, click.echo)
+    click.echo(result.table())
+    click.echo(f"{'all in all':<12} {time.monotonic() - start:.0f} s")
+    if faults := result.faults:
+        raise click.ClickException("\n".join(faults))
+    click.echo("Every service read again after every restart.")
+
+
+if __name__ == "__main__":
+    main()

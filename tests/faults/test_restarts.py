@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.restarts.run import Case, run
+from tests.faults.restarts import Case, run
 from tests.servers import Servers
 
 
