@@ -226,8 +226,8 @@ def _measure_temporary(
         The names and versions of its servers, and the measurements.
     """
     from bench import installed_servers, runner
-    from slipstream_cli.local.foreground import ForegroundStack
     from slipstream_cli.local.plan import make_plan
+    from slipstream_cli.local.supervisor import ForegroundStack
     from slipstream_cli.local.terminal import Terminal
 
     terminal, sql = Terminal(), name not in _WITHOUT_SQL

@@ -1,10 +1,21 @@
-"""NetworkPolicies that allow the connections of the table of services, and nothing else."""
+"""Kubernetes manifests that are generated from the code's tables.
+
+NetworkPolicies allow the connections of the table of services, and nothing else. Strimzi gets a
+KafkaTopic for each topic, and a KafkaUser for each service. Prometheus' rules become a
+PrometheusRule.
+"""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+from textwrap import indent
 from typing import Final
 
+from slipstream.broker.topics import physical, topic_configuration
 from slipstream.contracts.services import SERVICES, Service
+from slipstream.contracts.topics import TOPICS, Topic
 
+_COMPONENTS: Final = "deploy/kubernetes/components"
+_ALERTS: Final = "deploy/observability/alerts.yml"
 # Label of client pods, or of namespaces of clients: a shop's backend, an ingress controller.
 CLIENT: Final = "slipstream/client"
 # Servers that are reached over the network: the label `app.kubernetes.io/component` of their pods,
@@ -16,6 +27,46 @@ PODS_OF_SERVERS: Final = {
 }
 # Jobs that run next to the services, with the servers that they use.
 JOBS: Final = {"migrations": ("database",), "training-run": ()}
+# As in the settings of the base.
+NAMESPACE: Final = "slipstream"
+REPLICAS: Final = 3
+# Services that consume in a group of their own name.
+GROUPS: Final = ("features", "training", "monitoring")
+
+
+def manifest_pages(repository: Path) -> dict[str, str]:
+    """Generate the manifests; return their texts by path in the repository.
+
+    Raises `FileNotFoundError` where `repository` has no file of alerts.
+    """
+    alerts = (repository / _ALERTS).read_text(encoding="utf-8")
+    return {
+        f"{_COMPONENTS}/network-policies/connections.yaml": _generated(
+            "slipstream/contracts/services.py", network_policies()
+        ),
+        f"{_COMPONENTS}/strimzi/topics.yaml": _generated(
+            "slipstream/contracts/topics.py", kafka_topics()
+        ),
+        f"{_COMPONENTS}/strimzi/users.yaml": _generated(
+            "slipstream/contracts/topics.py", kafka_users()
+        ),
+        f"{_COMPONENTS}/monitoring-operator/rules.yaml": _generated(
+            _ALERTS, _prometheus_rule(alerts)
+        ),
+    }
+
+
+def _generated(source: str, text: str) -> str:
+    return f"# Written by `slipstream docs` from {source}; change it there.\n{text}"
+
+
+def _prometheus_rule(alerts: str) -> str:
+    """A PrometheusRule with the groups of Prometheus' own file, which begin at `groups:`."""
+    groups = alerts[alerts.index("groups:\n") :]
+    return (
+        "apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n"
+        f"  name: slipstream\nspec:\n{indent(groups, '  ')}"
+    )
 
 
 def network_policies() -> str:
@@ -127,3 +178,65 @@ def _rule(side: str, peers: Iterable[str], port: int | None = None) -> str:
     if port is not None:
         lines += ["      ports:", f"        - port: {port}"]
     return "\n".join(lines)
+
+
+def kafka_topics() -> str:
+    """Generate a KafkaTopic for each topic, as YAML documents."""
+    return "---\n".join(map(_topic, TOPICS))
+
+
+def kafka_users() -> str:
+    """Generate a KafkaUser for each service, as YAML documents."""
+    return "---\n".join(map(_user, SERVICES))
+
+
+def _topic(topic: Topic) -> str:
+    configuration = topic_configuration(topic, REPLICAS)
+    lines = [
+        *_head("KafkaTopic", physical(NAMESPACE, topic)),
+        f"  partitions: {topic.partitions}",
+        f"  replicas: {REPLICAS}",
+        "  config:",
+        *(f'    {key}: "{value}"' for key, value in configuration.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _user(service: str) -> str:
+    lines = [
+        *_head("KafkaUser", f"slipstream-{service}"),
+        "  authentication:",
+        "    type: scram-sha-512",
+        "  authorization:",
+        "    type: simple",
+        "    acls:",
+        *_acl("topic", f"{NAMESPACE}.", "prefix", "Describe, DescribeConfigs"),
+    ]
+    for topic in TOPICS:
+        rights = [
+            right
+            for right, services in (("Read", topic.consumers), ("Write", topic.producers))
+            if service in services
+        ]
+        if rights:
+            lines += _acl("topic", physical(NAMESPACE, topic), "literal", ", ".join(rights))
+    if service in GROUPS:
+        lines += _acl("group", f"{NAMESPACE}.{service}", "literal", "Read")
+    return "\n".join(lines) + "\n"
+
+
+def _head(kind: str, name: str) -> tuple[str, ...]:
+    return (
+        "apiVersion: kafka.strimzi.io/v1",
+        f"kind: {kind}",
+        "metadata:",
+        f"  name: {name}",
+        "  labels:",
+        "    strimzi.io/cluster: kafka",
+        "spec:",
+    )
+
+
+def _acl(kind: str, name: str, pattern: str, operations: str) -> Iterator[str]:
+    yield f"      - resource: {{type: {kind}, name: {name}, patternType: {pattern}}}"
+    yield f"        operations: [{operations}]"

@@ -4,12 +4,20 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from slipstream_cli import capacity
 from slipstream_cli.__main__ import cli
-from slipstream_cli.capacity import ROOM, Prices, Shop, lake_gb, monthly_cost, page_rows, sizes
+from slipstream_cli.commands import capacity
+from slipstream_cli.commands.capacity import (
+    ROOM,
+    Prices,
+    Shop,
+    lake_gb,
+    monthly_cost,
+    page_rows,
+    sizes,
+)
 
 SHOPS = (1_000, 100_000, 10_000_000)
-PAGE = Path(__file__).parents[3] / "docs" / "capacity.md"
+PAGE = Path(__file__).parents[4] / "docs" / "capacity.md"
 
 
 def test_processes_carry_the_peak_with_room() -> None:
