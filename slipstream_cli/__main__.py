@@ -11,7 +11,7 @@ from slipstream_cli.commands.answers import answers
 from slipstream_cli.commands.backfill import backfill
 from slipstream_cli.commands.backup import backup
 from slipstream_cli.commands.batch_recommend import batch_recommend
-from slipstream_cli.commands.bench import bench
+from slipstream_cli.commands.bench import bench_command
 from slipstream_cli.commands.capacity import capacity
 from slipstream_cli.commands.dead_letters import dead_letters
 from slipstream_cli.commands.demo import demo
@@ -53,7 +53,7 @@ COMMANDS = (
     batch_recommend,
     simulate,
     evaluate,
-    bench,
+    bench_command(),
     capacity,
     docs,
 )

@@ -228,7 +228,7 @@ def target_url(
 
 
 def _refuse_absent_stack(data_dir: Path, otherwise: str) -> None:
-    from slipstream_cli.local.running_stacks import running_stacks
+    from slipstream_cli.local.data_folder import running_stacks
 
     context = click.get_current_context(silent=True)
     source = context and context.get_parameter_source("data_dir")

@@ -20,9 +20,9 @@ from hypothesis import settings as property_settings
 from kafka.errors import KafkaError
 from pydantic import SecretStr
 
+from bench import postgresql
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import DatabaseSettings, KafkaSettings, LakeSettings, RedisSettings
-from slipstream_cli.local import postgresql
 from slipstream_cli.local.processes import Child, StartError, free_port
 from tests.kafka_proxy import KafkaProxy, proxied
 from tests.servers import Servers, chosen, kafka_settings

@@ -14,8 +14,9 @@ from typing import Final, Protocol
 
 from pydantic import SecretStr
 
+from bench import apache_kafka, installed_servers, postgresql
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
-from slipstream_cli.local import apache_kafka, installed_servers, postgresql, servers
+from slipstream_cli.local import servers
 from slipstream_cli.local.plan import EXTERNAL
 from slipstream_cli.local.processes import Child, StartError, free_port, start_together
 from tests.redis_clusters import cluster_children, cluster_url, join

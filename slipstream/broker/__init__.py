@@ -6,6 +6,6 @@
 records that are gone, and `standing` measures lag. `topics` and `log_ends` ask the broker. `kafka`
 holds the connection, the handshake, the errors and the arguments of the library's clients.
 
-Only this package imports kafka-python (and the benchmarks' ceiling, which measures it). Only
-`client` and `consumer_client` use the library's private parts.
+Only this package imports kafka-python (and `bench`, which measures it). Only `client` and
+`consumer_client` use the library's private parts.
 """

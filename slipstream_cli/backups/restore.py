@@ -1,10 +1,16 @@
-"""Restoring of a backup into databases and the folder of models."""
+"""Restoring of a backup into databases and the folder of models.
 
+A restored database follows the erasures since the backup. The lake is not restored: it is checked
+whether the versions that the backup names can still be read.
+"""
+
+import gzip
+import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -16,7 +22,7 @@ from services.training.mlflow_connection import MlflowConnection
 from services.training.settings import TrainingSettings
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.loop import read_to_end
-from slipstream.chassis.settings import KafkaSettings
+from slipstream.chassis.settings import KafkaSettings, LakeSettings
 from slipstream.contracts.access import AccessKey
 from slipstream.contracts.events import CatalogRecord, ErasedVisitors
 from slipstream.contracts.experiments import Experiment
@@ -30,13 +36,13 @@ from slipstream.contracts.topics import (
     PLACEMENTS,
     Topic,
 )
+from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.stores import metadata, sql_rows
-from slipstream.stores.lake_reader import LakeReader
+from slipstream.stores.lake_reader import LakeReader, LakeUnavailableError
 from slipstream.stores.lease import Lease, LeaseHeldError
 from slipstream.stores.migrations import migrate
-from slipstream.stores.tables import CATALOG
-from slipstream_cli.backups.erased import done_erasures, erased_visitors, followed_erasures
-from slipstream_cli.backups.manifest import BackupError, BackupManifest
+from slipstream.stores.tables import CATALOG, ERASURES
+from slipstream_cli.backups.manifest import BackupError, BackupManifest, LakePointer
 from slipstream_cli.backups.places import (
     MIGRATIONS,
     MLFLOW,
@@ -46,6 +52,10 @@ from slipstream_cli.backups.places import (
     mlflow_uri,
 )
 
+# Later than any time: every row of the visitor goes.
+EVER: Final = 2**63 - 1
+_LEDGER: Final = "monitoring_erasures"
+_COLUMNS: Final = ("entity", "entity_id", "attributes", "deleted", "timestamp", "erasure_id")
 Progress = Callable[[str], None]
 
 # MLflow's columns with addresses of files.
@@ -167,7 +177,7 @@ class TopicRecords(NamedTuple):
     notices: list[ErasedVisitors]
 
 
-def _records(kafka: KafkaSettings, namespace: str, topic: Topic) -> list[Any]:
+def records_of(kafka: KafkaSettings, namespace: str, topic: Topic) -> list[Any]:
     batches = read_to_end(kafka, namespace, topic)
     return [message.record for batch in batches for message in batch.messages]
 
@@ -178,7 +188,7 @@ def _topics(
     kept_ms = PEOPLE.retention_ms or 0
     try:
         keys, placements, experiments, people, notices = (
-            _records(settings.kafka, settings.namespace, topic)
+            records_of(settings.kafka, settings.namespace, topic)
             for topic in (ACCESS_KEYS, PLACEMENTS, EXPERIMENTS, PEOPLE, ERASED_VISITORS)
         )
         if now_ms() - manifest.taken_at < kept_ms or without_broker:
@@ -303,3 +313,132 @@ def _restore_models(source: Path, root: Path, overwrite: bool, progress: Progres
             partial.replace(target / entry.name)
             copied += name == "bundles"
     return copied
+
+
+class _Entry(NamedTuple):
+    entity: str
+    entity_id: str
+    attributes: dict[str, str]
+    deleted: bool
+    timestamp: int
+    erasure_id: str
+
+
+def erased_visitors(
+    people: Iterable[CatalogRecord],
+    notices: Iterable[ErasedVisitors],
+    lake: LakeReader,
+    version: int | None,
+    followed: Collection[str],
+) -> dict[str, int]:
+    """The time (ms) up to which rows go, by erased user and visitor merged into it.
+
+    A backup's rows stood before the cut of every erasure that its ledger has not followed, whatever
+    clocks say. So they go whole (`EVER`). Only an erasure without an id, by an older program, goes
+    by its time.
+
+    Args:
+        people: The records of `people.v1`, which keeps requests to erase for 30 days.
+        notices: The records of `erased-visitors.v1`.
+        lake: The lake, which keeps a request until it is done.
+        version: The version of its catalogue at the backup, with links that are erased by now;
+            None for none. It is left out where it can't be read any more.
+        followed: The ids of the erasures that the backup's rows follow already.
+    """
+    entries = [
+        _Entry(it.entity, it.entity_id, it.attributes, it.deleted, it.timestamp, it.erasure_id)
+        for it in people
+    ]
+    entries += _rows(lake, None)
+    if version is not None:
+        with suppress(LakeUnavailableError):
+            entries += _rows(lake, version)
+    erased: dict[str, int] = {}
+    for entry in entries:
+        if entry.entity == "user" and entry.deleted and entry.erasure_id not in followed:
+            until = EVER if entry.erasure_id else entry.timestamp
+            erased[entry.entity_id] = max(until, erased.get(entry.entity_id, 0))
+    links = {
+        (entry.entity_id, entry.attributes.get(MERGED_INTO, ""))
+        for entry in entries
+        if entry.entity == "identity" and not entry.deleted
+    }
+    users = dict(erased)
+    for visitor, user in links:
+        if user in users:
+            erased[visitor] = max(users[user], erased.get(visitor, 0))
+    for notice in notices:
+        if notice.erasure_id not in followed:
+            erased |= dict.fromkeys(notice.visitor_ids, EVER)
+    return erased
+
+
+def followed_erasures(folder: Path, manifest: BackupManifest) -> set[str]:
+    """The erasures that the backup's rows follow: its ledger says that their rows were deleted.
+
+    None in a backup of a program without that ledger.
+    """
+    found: set[str] = set()
+    for database in manifest.databases:
+        for copy in database.tables:
+            if copy.table == _LEDGER:
+                with gzip.open(folder / database.folder / copy.file, "rt") as lines:
+                    rows = [json.loads(line) for line in lines]
+                found |= {row["erasure_id"] for row in rows if row["deleted_at"] is not None}
+    return found
+
+
+def done_erasures(lake: LakeReader) -> set[str]:
+    """The erasures that the lake has done."""
+    return {
+        erasure_id
+        for batch in lake.scan(ERASURES, None, ("erasure_id",))
+        for erasure_id in batch["erasure_id"].to_pylist()
+    }
+
+
+def _rows(lake: LakeReader, version: int | None) -> list[_Entry]:
+    return [
+        _Entry(
+            entity, entity_id, json.loads(attributes or "{}"), deleted, timestamp, erasure_id or ""
+        )
+        for batch in lake.scan(CATALOG, version, _COLUMNS)
+        for entity, entity_id, attributes, deleted, timestamp, erasure_id in zip(
+            *(batch[name].to_pylist() for name in _COLUMNS), strict=True
+        )
+        if entity != "item"
+    ]
+
+
+class LakeStanding(NamedTuple):
+    """A table's version at the backup, whether it can be read, and the version now (None: no
+    table).
+    """
+
+    pointer: LakePointer
+    readable: bool
+    reason: str
+    newest: int | None
+
+
+def lake_standings(settings: LakeSettings, manifest: BackupManifest) -> list[LakeStanding]:
+    """The standing of each table of the lake that the backup names.
+
+    Raises:
+        LakeUnavailableError: Storage does not answer.
+    """
+    lake = LakeReader(settings, manifest.namespace)
+    standings = []
+    for pointer in manifest.lake:
+        newest, reason = lake.version(pointer.table), ""
+        if newest is None or newest < pointer.version:
+            reason = "the lake has no such version: it is another lake, or an older copy of it"
+        else:
+            try:
+                missing = lake.missing_files(pointer.table, pointer.version)
+                if missing:
+                    reason = f"{missing:,} of its files are gone, as VACUUM deletes them in time"
+            except LakeUnavailableError as error:
+                reason = str(error)
+        standings.append(LakeStanding(pointer, not reason, reason, newest))
+    return standings

@@ -36,7 +36,7 @@ def demo(
     Example:  slipstream demo --exit
     """
     from slipstream_cli.demo.story import Demo, DemoError
-    from slipstream_cli.local.foreground import ForegroundStack
+    from slipstream_cli.local.supervisor import ForegroundStack
     from slipstream_cli.local.terminal import Terminal
 
     terminal = Terminal()

@@ -48,9 +48,8 @@ def doctor(events: int, as_json: bool, data_dir: Path) -> None:
               slipstream doctor --json | jq -r '.findings[] | .check'
     """
     from slipstream.chassis.logging import log_to_stderr
-    from slipstream_cli.doctor.examination import examine
+    from slipstream_cli.doctor.examination import examine, places_of
     from slipstream_cli.doctor.findings import Limits, exit_status
-    from slipstream_cli.doctor.places import places_of
     from slipstream_cli.local.terminal import Terminal
 
     log_to_stderr()

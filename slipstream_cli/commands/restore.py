@@ -8,7 +8,7 @@ import click
 from slipstream_cli.options import data_dir_option, json_out, write_json
 
 if TYPE_CHECKING:
-    from slipstream_cli.backups.lake_check import LakeStanding
+    from slipstream_cli.backups.restore import LakeStanding
 
 
 @click.command(short_help="Restore a backup, and apply the erasures since.")
@@ -58,9 +58,9 @@ def restore(
     """
     from slipstream.chassis.dependencies import DependencyUnavailableError
     from slipstream.contracts.times import format_time
-    from slipstream_cli.backups.lake_check import lake_standings
     from slipstream_cli.backups.manifest import BackupError, verified
     from slipstream_cli.backups.places import settings_of
+    from slipstream_cli.backups.restore import lake_standings
     from slipstream_cli.backups.restore import restore as run
     from slipstream_cli.local.terminal import Terminal
     from slipstream_cli.output import show_facts

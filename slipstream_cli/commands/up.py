@@ -21,7 +21,7 @@ def up(data_dir: Path, ports: tuple[str, ...], any_ports: bool) -> None:
     \b
     Example:  slipstream up --port serving=9004
     """
-    from slipstream_cli.local.foreground import ForegroundStack
+    from slipstream_cli.local.supervisor import ForegroundStack
     from slipstream_cli.local.terminal import Terminal
 
     terminal = Terminal()

@@ -1,15 +1,22 @@
-"""The examination of a stack: figures are read, checked, and the findings put in order."""
+"""The examination of a stack: its places are found, figures are read and checked, and the findings
+put in order.
+"""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pydantic import SecretStr
 
 from services.monitoring.probes import Probes, ServiceState, Training
 from slipstream.chassis.client import PeerError
 from slipstream.chassis.dependencies import DependencyUnavailableError, RefusedSettingsError
+from slipstream.contracts.services import SERVICES
 from slipstream.contracts.times import now_ms
 from slipstream.stores.lake_reader import LakeReader
+from slipstream_cli.backups.places import settings_of
 from slipstream_cli.doctor import stack
 from slipstream_cli.doctor.catalogue import (
     check_catalogue,
@@ -19,8 +26,46 @@ from slipstream_cli.doctor.catalogue import (
 )
 from slipstream_cli.doctor.events import EventFigures, check_events, read_events
 from slipstream_cli.doctor.findings import Finding, Limits, Weight, by_weight
-from slipstream_cli.doctor.places import Places
-from slipstream_cli.peers import every_item, peer_at
+from slipstream_cli.peers import every_item, peer_at, stack_on, target_url
+
+if TYPE_CHECKING:
+    from services.training.settings import TrainingSettings
+
+_ELSEWHERE = "the variables SLIPSTREAM_PEERS__…_URL (docs/configuration.md)"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The places of a stack.
+
+    Attributes:
+        settings: Settings of broker, Redis, lake, database and artifacts.
+        urls: URLs of the five services, by name.
+    """
+
+    settings: "TrainingSettings"
+    urls: Mapping[str, str]
+
+
+def places_of(data_dir: Path) -> Places:
+    """Find the stack on a data folder, or the one that the environment names.
+
+    Raises:
+        click.ClickException: No stack runs on the folder, and another one or none is named.
+    """
+    urls = {name: target_url(name, None, data_dir, otherwise=_ELSEWHERE)[0] for name in SERVICES}
+    settings, running = settings_of(data_dir), stack_on(data_dir)
+    if running:
+        kafka = settings.kafka.model_copy(update={"bootstrap_servers": running["kafka"]})
+        redis = settings.redis.model_copy(update={"url": SecretStr(running["redis"])})
+        # A stack that an older version started does not tell the last two.
+        address = running.get("database", settings.database.url.get_secret_value())
+        database = settings.database.model_copy(update={"url": SecretStr(address)})
+        lake = settings.lake.model_copy(update={"uri": running.get("lake", settings.lake.uri)})
+        servers = {"kafka": kafka, "redis": redis, "database": database, "lake": lake}
+        settings = settings.model_copy(update=servers | {"namespace": running["namespace"]})
+    return Places(settings, urls)
+
 
 _PROBE_S: Final = 5.0
 _PAGE: Final = 200

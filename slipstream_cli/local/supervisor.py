@@ -1,20 +1,55 @@
-"""The supervisor of a local stack: ordered start, restarts, and a stop that loses no event."""
+"""The supervisor of a local stack: ordered start, restarts, and a stop that loses no event.
 
+A command runs it as a `ForegroundStack`, which stops on signals.
+"""
+
+import signal
 import sys
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from http.client import HTTPException
+from types import FrameType
 
+import click
+
+from slipstream.chassis.pauses import pause_after
 from slipstream.contracts.services import SERVICES
-from slipstream_cli.local import running_stacks, servers
-from slipstream_cli.local.data_folder import data_folder_lock
+from slipstream_cli.local import servers
+from slipstream_cli.local.data_folder import data_folder_lock, note
 from slipstream_cli.local.logs import Log, error_in
 from slipstream_cli.local.plan import API_TOKEN, TOKEN_SECRET, Plan
-from slipstream_cli.local.processes import Child, StartError
+from slipstream_cli.local.processes import INTERRUPTED, Child, StartError
 from slipstream_cli.local.readiness import get_json, is_ready, why_unready
-from slipstream_cli.local.restarts import Restarts
 from slipstream_cli.local.terminal import Terminal
+
+# Number of deaths within `WINDOW_S` after which the shortest pause follows; each further death
+# doubles it.
+AT_ONCE, WINDOW_S = 5, 60.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 15.0
+
+
+class Restarts:
+    """The recent deaths of one child.
+
+    There is no last attempt: the cause may pass, and pauses keep the attempts cheap.
+    """
+
+    def __init__(self) -> None:
+        self._deaths: deque[float] = deque(maxlen=100)
+
+    def pause_after(self, now: float) -> float:
+        """Record a death, and return the seconds to wait before the next start.
+
+        `now` is in seconds of a monotonic clock.
+        """
+        self._deaths.append(now)
+        while self._deaths[0] <= now - WINDOW_S:
+            self._deaths.popleft()
+        failures = max(0, len(self._deaths) - AT_ONCE) + 1
+        return pause_after(failures, FIRST_PAUSE_S, LONGEST_PAUSE_S)
+
 
 START_LIMIT_S = 180.0
 DRAIN_LIMIT_S = 10.0
@@ -95,7 +130,7 @@ class Supervisor:
     def _run(self) -> None:
         try:
             with data_folder_lock(self.plan):
-                running_stacks.note(self.plan.directory)
+                note(self.plan.directory)
                 try:
                     self._start_all()
                     if not self._stop.is_set():
@@ -290,3 +325,58 @@ class Supervisor:
 
 def _ending(status: int | None) -> str:
     return f"signal {-status}" if status is not None and status < 0 else f"exit status {status}"
+
+
+class ForegroundStack:
+    """A local stack for the block of a command.
+
+    The first SIGINT, SIGTERM or SIGHUP stops it in order, a second one at once.
+
+    Args:
+        plan: The stack.
+        terminal: Where it tells of itself.
+        endless: Whether the command has nothing to do but to run the stack. Then a signal is no
+            failure once the stack is ready.
+    """
+
+    def __init__(self, plan: Plan, terminal: Terminal, *, endless: bool = False) -> None:
+        self._supervisor = Supervisor(plan, terminal)
+        self._endless = endless
+        self._signals = 0
+
+    def __enter__(self) -> "ForegroundStack":
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> bool:
+        self._signals += 1  # it is stopping: the next signal counts as the second
+        self._supervisor.stop()
+        if not isinstance(error, KeyboardInterrupt):
+            return False
+        if self._endless and self._supervisor.was_ready:
+            return True
+        raise SystemExit(INTERRUPTED)
+
+    def start(self) -> None:
+        """Start the stack, and wait until it is ready; a failure ends the command."""
+        try:
+            self._supervisor.start()
+        except StartError as error:
+            raise click.ClickException(str(error)) from error
+
+    def wait(self) -> None:
+        """Wait for a signal, and stop the stack; that is no failure of the command."""
+        try:
+            self._supervisor.wait()
+        except KeyboardInterrupt:
+            self._supervisor.stop()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self._signals += 1
+        if self._signals == 1:
+            raise KeyboardInterrupt
+        self._supervisor.kill()

@@ -4,6 +4,7 @@ for each service.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ import httpx
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.services import SERVICES
 from slipstream.stores.lake import Lake
+from slipstream_cli.local.processes import is_free
 
 ROOT = Path(__file__).parents[2]
 # Another than the file's, so that the volumes of whoever uses it stay as they are.
@@ -33,11 +35,9 @@ ENVIRONMENT = {
     "SLIPSTREAM_HTTP__API_TOKEN": "",
     "SLIPSTREAM_NAMESPACE": NAMESPACE,
 }
-NEEDED = (
-    "a Docker engine that `docker info` reaches and Docker Compose 2.24 or newer are needed "
-    "(docs.docker.com/engine/install); "
-    "they pull the images that docker-compose.yml and the Dockerfile name"
-)
+# Ports of this machine that the file publishes: the services', and Prometheus'.
+PORTS = (*(service.port for service in SERVICES.values()), 9090)
+OLDEST_COMPOSE = (2, 24)
 
 
 class ComposeError(RuntimeError):
@@ -80,12 +80,8 @@ class Project:
 
     def __init__(self) -> None:
         self._files = FILES
-        if (
-            shutil.which("docker") is None
-            or not _succeeds("docker", "info")
-            or not _succeeds("docker", "compose", "version")
-        ):
-            raise ComposeError(NEEDED)
+        if found := lacking_programs():
+            raise ComposeError(f"this is lacking: {'; '.join(found)}")
         self.clients = {
             name: httpx.Client(base_url=f"http://127.0.0.1:{service.port}", timeout=10)
             for name, service in SERVICES.items()
@@ -198,6 +194,8 @@ def from_nothing(*, keep: bool) -> Iterator[Project]:
     """
     project = Project()
     project.down()
+    if used := [str(port) for port in PORTS if not is_free(port)]:
+        raise ComposeError(f"other programs listen on the ports {', '.join(used)}: end them first")
     try:
         yield project
     except Exception:
@@ -210,11 +208,24 @@ def from_nothing(*, keep: bool) -> Iterator[Project]:
             project.down()
 
 
-def _succeeds(*command: str) -> bool:
-    return (
-        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
-        == 0
-    )
+def lacking_programs() -> list[str]:
+    """Name the programs that the demo lacks on this machine, each with the way to get it."""
+    found = []
+    if _answer("docker", "info") is None:
+        found.append("a Docker engine that `docker info` reaches (docs.docker.com/engine/install)")
+    version = _answer("docker", "compose", "version", "--short") or ""
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST_COMPOSE:
+        oldest = ".".join(map(str, OLDEST_COMPOSE))
+        found.append(f"Docker Compose {oldest} or newer (docs.docker.com/compose/install)")
+    return found
+
+
+def _answer(*command: str) -> str | None:
+    """The output of a command; None where it fails, or there is no such program."""
+    if shutil.which(command[0]) is None:
+        return None
+    done = subprocess.run(command, capture_output=True, text=True)
+    return None if done.returncode else done.stdout
 
 
 def _goes_on(described: dict[str, Any]) -> bool:

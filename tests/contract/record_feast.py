@@ -1,11 +1,11 @@
 """Records what Feast's own feature server answers, for `test_feast.py`: `python -m
 tests.contract.record_feast`.
 
-Feast is installed into a virtual environment (see `slipstream_cli.benchmarks.feast_server`). Its
+Feast is installed into a virtual environment (see `bench/feature_reads.py`). Its
 online store is SQLite here, since with Redis it marks an entity that it never saw as PRESENT, with
 SQLite as NOT_FOUND. The repository has the views `visitor` and `item`, with made-up values for
 v0..v4 and i0..i4; v0's row is rewritten with a null, i4's with an old timestamp. Run it again
-when `feast_server.RELEASE` changes, and look at what changed.
+when `feature_reads.FEAST_RELEASE` changes, and look at what changed.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from slipstream_cli.benchmarks import feast_server
+from bench import feature_reads
 
 SAMPLES = Path(__file__).parent / "samples" / "feast"
 TWO = {"user_id": ["v1", "nobody"]}
@@ -106,7 +106,7 @@ REQUESTS: dict[str, tuple[str, Any]] = {
                 "event_timestamp": ["2026-11-24 12:00:00"],
                 "recent_items": [["i1"]],
                 "recent_times": [[1]],
-                **{name: [1] for name in feast_server.VISITOR_FEATURES},
+                **{name: [1] for name in feature_reads.VISITOR_FEATURES},
             },
             "to": "online",
         },
@@ -135,7 +135,7 @@ _PREPARE = {
             "event_timestamp": ["2026-11-24 12:00:00"],
             "recent_items": [["i1"]],
             "recent_times": [[1]],
-            **{name: [1 if name != "carts" else None] for name in feast_server.VISITOR_FEATURES},
+            **{name: [1 if name != "carts" else None] for name in feature_reads.VISITOR_FEATURES},
         },
     },
     "old": {
@@ -143,7 +143,7 @@ _PREPARE = {
         "df": {
             "item_id": ["i4"],
             "event_timestamp": ["2001-09-09 01:46:40"],
-            **{name: [1] for name in feast_server.ITEM_FEATURES},
+            **{name: [1] for name in feature_reads.ITEM_FEATURES},
         },
     },
 }
@@ -153,11 +153,11 @@ def main(environment: Path) -> None:
     """Install, start, ask; one file a request: {"request": {path, body}, "response": {status,
     content_type, body}}.
     """
-    python = feast_server.installed(environment, print)
+    python = feature_reads.installed_feast(environment, print)
     SAMPLES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as directory:
-        feast_server.make_repository(python, Path(directory), "", "slipstream", 5, 5)
-        with feast_server.running_feast(python, Path(directory)) as url:
+        feature_reads.make_repository(python, Path(directory), "", "slipstream", 5, 5)
+        with feature_reads.running_feast(python, Path(directory)) as url:
             for name, (path, body) in REQUESTS.items():
                 if name in _PREPARE:
                     answer = httpx.post(

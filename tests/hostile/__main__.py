@@ -12,9 +12,9 @@ import click
 import httpx
 import orjson
 
+from bench.ceiling import running_empty_route
+from bench.load import basic_auth
 from slipstream.chassis.access.verifier import MOST_WRONG
-from slipstream_cli.benchmarks.empty_route import running_empty_route
-from slipstream_cli.benchmarks.load import basic_auth
 from slipstream_cli.local.processes import StartError
 from tests.hostile.attacks import WRONG_CREDENTIALS
 from tests.hostile.bed import API_TOKEN, SERVER_KEY, Bed, opened

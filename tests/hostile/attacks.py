@@ -9,10 +9,10 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from bench.load import basic_auth
 from slipstream.chassis.access.page_tokens import signed_user
 from slipstream.contracts.services import SERVICES
 from slipstream.features.views import ITEM, ITEM_NEIGHBOURS, SESSION, VISITOR
-from slipstream_cli.benchmarks.load import basic_auth
 from tests.hostile.bed import API_TOKEN, BROWSER_KEY, SERVER_KEY
 
 # Stands for a number in prepared requests: another one each time, so that no event is a repeat.

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from slipstream_cli.benchmarks.load import basic_auth
+from bench.load import basic_auth
 from tests.hostile.attacks import PLANTED, THIEF, VICTIM
 from tests.hostile.bed import API_TOKEN, SERVER_KEY
 

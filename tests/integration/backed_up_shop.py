@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from pydantic import SecretStr
 from sqlalchemy import select
 
+from bench import postgresql
 from services.monitoring.attribution import Arrivals, ShownSlate
 from services.monitoring.migrations import MIGRATIONS as MONITORING
 from services.monitoring.repository import SlateLog
@@ -22,7 +23,6 @@ from slipstream.chassis.settings import DatabaseSettings, LakeSettings
 from slipstream.stores.metadata import engine
 from slipstream.stores.migrations import migrate
 from slipstream_cli.__main__ import cli
-from slipstream_cli.local import postgresql
 from tests.unit.training.registries import mlflow_template
 
 __all__ = ["mlflow_template"]

@@ -13,11 +13,11 @@ from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 from kafka.errors import KafkaError
 
+from bench import apache_kafka
 from slipstream.broker.kafka import connection
 from slipstream.broker.topics import ensure_topics, physical
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import Topic
-from slipstream_cli.local import apache_kafka
 from slipstream_cli.local.processes import Child, free_port, start_together
 
 # Brokers of three on a busy machine are slow to start and to elect.

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from bench import postgresql
 from slipstream.chassis.settings import DatabaseSettings
 from slipstream.contracts.times import now_ms
-from slipstream_cli.local import postgresql
 from slipstream_cli.local.processes import Child, free_port
 from tests.integration.byte_search import files_with
 from tests.servers import Servers

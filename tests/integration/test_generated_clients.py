@@ -17,7 +17,7 @@ from services.features.app import create_app as create_features
 from services.features.settings import FeaturesSection, FeaturesSettings
 from slipstream.chassis.settings import HttpSettings, KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.services import SERVICES
-from slipstream_cli.commands.security_page import app_of
+from slipstream_cli.commands.reference_pages import app_of
 from tests.integration import test_protocol_clients
 from tests.integration.client_environments import FOLDER, needs_environment, python_of
 from tests.integration.ingestion_process import KEY, ingestion_process

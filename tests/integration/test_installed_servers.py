@@ -12,11 +12,11 @@ import psycopg
 import pytest
 import redis
 
+from bench import apache_kafka, installed_servers, postgresql
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.topics import ensure_topics, physical, topic_ids
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import TOPICS
-from slipstream_cli.local import apache_kafka, installed_servers, postgresql
 from slipstream_cli.local.processes import Child, StartError, free_port, is_free, start_together
 
 pytestmark = pytest.mark.servers("real")

@@ -16,13 +16,13 @@ from pydantic import SecretStr
 from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 
+from bench import postgresql
 from services.monitoring.alert_repository import streaks_table
 from slipstream.broker.consumer import Consumer
 from slipstream.chassis.settings import DatabaseSettings, KafkaSettings
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.topics import ALERTS
 from slipstream.stores.metadata import engine
-from slipstream_cli.local import postgresql
 from slipstream_cli.local.processes import Child
 from tests.integration.launched_services import PATIENCE_S, Launch, answer, launch, lines, until
 from tests.integration.test_lost_lease import Instance

@@ -12,7 +12,7 @@ from functools import partial
 
 import redis
 
-from slipstream_cli.local import installed_servers
+from bench import installed_servers
 from slipstream_cli.local.processes import free_port
 from tests.e2e.stack import Stack, wait_for
 from tests.faults.bed import Bed

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
+from bench.load import basic_auth
 from services.ingestion import intake as intake_module
 from services.ingestion.app import create_app
 from services.ingestion.erasures import ErasureCuts
@@ -17,7 +18,6 @@ from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.segment import read_message
 from slipstream.chassis.bodies import LARGE_BYTES
 from slipstream.chassis.errors import TooManyRequestsError
-from slipstream_cli.benchmarks.load import basic_auth
 from tests.unit.ingestion.collector import AUTH, KEY, Acknowledging, collecting, settings_with
 
 EVENT = {

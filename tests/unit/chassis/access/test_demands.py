@@ -18,7 +18,7 @@ from slipstream.chassis.app import create_service
 from slipstream.chassis.settings import HttpSettings, ServiceSettings
 from slipstream.contracts.access import Scope
 from slipstream.contracts.services import SERVICES
-from slipstream_cli.commands.security_page import app_of, security_page
+from slipstream_cli.commands.reference_pages import app_of, security_page
 from tests.unit.chassis.access.key_records import key_record
 
 # Routes that anybody may ask; whoever adds one says here why.

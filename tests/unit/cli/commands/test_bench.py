@@ -1,37 +1,26 @@
-"""`slipstream bench`."""
+"""`slipstream bench` where there is no checkout. The benchmarks' tests are in tests/unit/bench."""
 
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from slipstream_cli.__main__ import cli
+from bench.command import bench
+from slipstream_cli.commands.bench import bench_command
 
 
-def test_bench_says_which_real_servers_are_absent_and_how_to_get_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_checkout_has_the_benchmarks() -> None:
+    assert bench_command() is bench
+
+
+@pytest.mark.parametrize("arguments", [[], ["serving", "--rate", "300"], ["--help"]])
+def test_an_installed_package_says_how_to_get_the_benchmarks(
+    arguments: list[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("KAFKA_HOME", raising=False)
-    answer = CliRunner().invoke(cli, ["bench", "ingestion", "--servers", "real"])
-    assert answer.exit_code == 1
-    assert "Apache Kafka: unpack a binary from kafka.apache.org/downloads" in answer.output
-    assert "Redis: Debian, Ubuntu: apt-get install redis-server" in answer.output
-    assert "PostgreSQL" not in answer.output, "no SQL takes part in it"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "reason"),
-    [
-        (["ingestion", "--rate", "300"], "are of the benchmark of serving"),
-        (["freshness", "--swaps", "2"], "are of the benchmark of serving"),
-        (["ingestion", "--data", "."], "are of the benchmarks of serving and replay"),
-        (["serving", "--running", "--profile", "best"], "a running stack has its model and its"),
-    ],
-)
-def test_options_of_serving_are_refused_where_they_say_nothing(
-    arguments: list[str], reason: str
-) -> None:
+    cli = click.Group(commands=[bench_command(tmp_path)])
+    assert "bench  Compare a part's speed" in CliRunner().invoke(cli, ["--help"]).output
     answer = CliRunner().invoke(cli, ["bench", *arguments])
-    assert answer.exit_code == 2
-    assert reason in answer.output
+    assert answer.exit_code == 1
+    assert "Clone the repository, and run in it:\n  make install\n" in answer.output
+    assert f".venv/bin/slipstream bench {' '.join(arguments)}" in answer.output

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from slipstream.chassis.logging import get_logger
 from slipstream_cli.__main__ import cli
-from slipstream_cli.doctor import examination, places
+from slipstream_cli.doctor import examination
 from slipstream_cli.doctor.findings import Finding, Weight
 
 NOTE = Finding("heavy_visitor", Weight.NOTE, "a figure", "a reason", "a command")
@@ -27,7 +27,7 @@ def logging_as_before() -> Iterator[None]:
 def found(monkeypatch: pytest.MonkeyPatch) -> examination.Examination:
     """What the command finds, to be filled by the test."""
     made = examination.Examination(looked_at={"events": "9 of 9"})
-    monkeypatch.setattr(places, "places_of", lambda data_dir: data_dir)
+    monkeypatch.setattr(examination, "places_of", lambda data_dir: data_dir)
     monkeypatch.setattr(examination, "examine", lambda *_: made)
     return made
 

@@ -184,7 +184,7 @@ def test_without_a_stack_on_the_data_folder_nothing_is_sent_elsewhere(
 ) -> None:
     monkeypatch.delenv("SLIPSTREAM_PEERS__INGESTION_URL", raising=False)
     running: list[Path] = []
-    monkeypatch.setattr("slipstream_cli.local.running_stacks.running_stacks", lambda: running)
+    monkeypatch.setattr("slipstream_cli.local.data_folder.running_stacks", lambda: running)
     commands: list[tuple[Any, ...]] = [
         ("import", "orders.csv", "--event-type", "purchase"),
         ("replay", "orders.csv", "--event-type", "purchase"),

@@ -19,7 +19,7 @@ import os, signal, sys, time
 from pathlib import Path
 from slipstream_cli.local import supervisor
 from slipstream_cli.local.plan import make_plan
-from slipstream_cli.local.foreground import ForegroundStack
+from slipstream_cli.local.supervisor import ForegroundStack
 from slipstream_cli.local.terminal import Terminal
 
 class Slow(supervisor.Supervisor):
@@ -32,8 +32,7 @@ class Slow(supervisor.Supervisor):
         print("waiting", flush=True)
         super().wait(timeout_s)
 
-from slipstream_cli.local import foreground
-foreground.Supervisor = Slow
+supervisor.Supervisor = Slow
 plan = make_plan(Path(sys.argv[1]), {}, any_ports=True)
 with ForegroundStack(plan, Terminal(), endless="endless" in sys.argv) as stack:
     stack.start()

@@ -1,4 +1,4 @@
-"""What the supervisor asks features before it stops the broker, and what it says if it can't."""
+"""The question to features before the broker stops, and pauses before a dead child restarts."""
 
 import io
 from collections.abc import Mapping
@@ -11,7 +11,14 @@ from slipstream.chassis.access.tokens import TokenVerifier
 from slipstream.chassis.settings import AccessSettings
 from slipstream_cli.local import supervisor
 from slipstream_cli.local.plan import API_TOKEN, TOKEN_SECRET, make_plan
-from slipstream_cli.local.supervisor import Supervisor
+from slipstream_cli.local.supervisor import (
+    AT_ONCE,
+    FIRST_PAUSE_S,
+    LONGEST_PAUSE_S,
+    WINDOW_S,
+    Restarts,
+    Supervisor,
+)
 from slipstream_cli.local.terminal import Terminal
 
 SECRET = "s" * 32
@@ -77,3 +84,27 @@ def test_that_features_could_not_be_asked_is_said(
     said = drained(tmp_path, {}, Features(7, {"token_secret": SECRET}), monkeypatch)
     (line,) = [line for line in said.splitlines() if "could not be asked" in line]
     assert "HTTP 401" in line and API_TOKEN in line and TOKEN_SECRET in line
+
+
+def test_a_child_that_dies_now_and_then_starts_again_at_once_for_ever() -> None:
+    restarts = Restarts()
+    assert {restarts.pause_after(number * WINDOW_S / AT_ONCE) for number in range(100)} == {
+        FIRST_PAUSE_S
+    }
+
+
+def test_one_that_does_nothing_but_die_is_started_ever_more_slowly_and_never_given_up() -> None:
+    restarts = Restarts()
+    assert [restarts.pause_after(0.0) for _ in range(AT_ONCE + 2)][-3:] == [
+        FIRST_PAUSE_S,
+        2 * FIRST_PAUSE_S,
+        4 * FIRST_PAUSE_S,
+    ]
+    assert [restarts.pause_after(1.0) for _ in range(2_000)][-1] == LONGEST_PAUSE_S
+
+
+def test_what_lies_back_is_forgotten() -> None:
+    restarts = Restarts()
+    for _ in range(20):
+        restarts.pause_after(0.0)
+    assert restarts.pause_after(WINDOW_S) == FIRST_PAUSE_S

@@ -1,1 +1,0 @@
-"""Kubernetes manifests that are generated from the tables of services and topics."""
