@@ -4,7 +4,7 @@ Owns: the REST endpoints for events and catalogue entries, the pixel and the tra
 Consumes: access-keys.v1, without a group.
 Produces: interactions.v1, catalog.v1, people.v1, dead-letters.v1.
 Calls: monitoring, for the receipt of an erasure.
-Stores: message ids and rates in Redis; a spool on disk, where that is switched on.
+Stores: message ids and rates in Redis.
 
-An answer of 200 means that the broker has acknowledged the records, or that the spool is on disk.
+An answer of 200 means that the broker has acknowledged the records.
 """

@@ -4,13 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI
 
 from services.ingestion.api import CORS, PageOrigins, Parts, events, router
-from services.ingestion.carrier import SpooledCarrier
 from services.ingestion.documentation import COMPONENTS
 from services.ingestion.erasures import ErasureCuts, ErasureReceipts
 from services.ingestion.intake import Intake
@@ -18,7 +16,6 @@ from services.ingestion.intake_rules import IntakeRules, follow
 from services.ingestion.outcomes import Admission
 from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.settings import IngestionSettings
-from services.ingestion.spool import Spool
 from slipstream.broker.follower import AccessKeyFeed
 from slipstream.broker.log_ends import log_ends
 from slipstream.broker.producer import open_producer
@@ -43,7 +40,7 @@ _RECEIPT_S: Final = 25.0
 def create_app(settings: IngestionSettings) -> FastAPI:
     """The app of ingestion.
 
-    It opens once a broker answers; with a spool it opens without one. Redis may come later.
+    It opens once a broker answers. Redis may come later.
     """
     rules = IntakeRules.of(settings)
     app = create_service(
@@ -71,24 +68,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     rules: IntakeRules = app.state.rules
     section, registry, health = settings.ingestion, app.state.metrics.registry, app.state.health
     async with AsyncExitStack() as stack:
-        spool = (
-            Spool(Path(section.spool_dir), section.spool_max_mb * 2**20)
-            if section.spool_dir
-            else None
-        )
         producer = await open_producer(
-            settings.kafka,
-            settings.namespace,
-            linger_ms=section.linger_ms,
-            required=spool is None,
+            settings.kafka, settings.namespace, linger_ms=section.linger_ms
         )
         stack.push_async_callback(asyncio.to_thread, producer.close)
-        # With a spool, ingestion goes on without the broker; without Redis it always does.
-        health.add("kafka", producer.check, required=spool is None)
-        spooled = None if spool is None else SpooledCarrier(producer, spool, registry).start()
-        if spooled is not None:
-            stack.push_async_callback(spooled.aclose, limit_s=settings.http.shutdown_grace_s)
-            health.add("spool", spooled.check)
+        health.add("kafka", producer.check)
         store = AdmissionStore(
             settings.redis,
             settings.namespace,
@@ -99,11 +83,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await store.refuse_server()
         health.add("redis", store.ping, required=False)
         admission = Admission(store, section.server_rates(), section.browser_rates())
-        publisher = OutcomePublisher(spooled or producer, registry, admission)
-        cuts = ErasureCuts(
-            partial(log_ends, settings.kafka, settings.namespace, HISTORY),
-            lambda: spooled is not None and spooled.waiting,
-        )
+        publisher = OutcomePublisher(producer, registry, admission)
+        cuts = ErasureCuts(partial(log_ends, settings.kafka, settings.namespace, HISTORY))
         intake = Intake(section, app.state.verifier, publisher, rules, cuts)
         peers, token = settings.peers, service_credential(settings, "ingestion")
         monitoring = Peer(

@@ -25,30 +25,17 @@ class ErasureCuts:
     For use in one event loop.
     """
 
-    def __init__(
-        self, ends: Callable[[], Cut], spooling: Callable[[], bool] = lambda: False
-    ) -> None:
-        """
-        Args:
-            ends: The next offset of every source, by topic; raises `BrokerUnavailableError`.
-            spooling: Whether accepted events are on this disk, and not on their topics yet.
-        """
-        self._ends, self._spooling = ends, spooling
+    def __init__(self, ends: Callable[[], Cut]) -> None:
+        """`ends`: the next offset of every source, by topic; raises `BrokerUnavailableError`."""
+        self._ends = ends
         self._asking = asyncio.Lock()
         self._next: asyncio.Task[Cut] | None = None
 
     async def cut(self) -> Cut:
         """The ends at a moment after this call: what was accepted before stands before them.
 
-        Raises `UnavailableError` while the broker does not tell them, or the spool holds events.
+        Raises `UnavailableError` while the broker does not tell them.
         """
-        if self._spooling():
-            raise UnavailableError(
-                "Accepted events wait on disk for the broker, and would come after the erasure. "
-                "Send it again",
-                code="broker_unavailable",
-                retry_after_s=_CUT_RETRY_AFTER_S,
-            )
         if self._next is None:
             self._next = asyncio.create_task(self._ask())
         try:

@@ -6,14 +6,13 @@ handover to the producer. For a single event each of these costs more than the e
 
 import asyncio
 from collections import Counter as Tally
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 from prometheus_client import CollectorRegistry, Counter
 
-from services.ingestion.carrier import Carrier
 from services.ingestion.outcomes import (
     NOT_KEPT,
     Acceptance,
@@ -119,6 +118,17 @@ RETRY_AFTER_S = 2
 ENOUGH = 64
 # Longest wait of a request for others, while a group is under way.
 GATHER_S = 0.02
+
+
+class Carrier(Protocol):
+    """A way for records to their topics: the broker's producer."""
+
+    async def publish_each(self, lists: Sequence[Sequence[OutgoingRecord]]) -> list[Failure]:
+        """Deliver the records of several callers, and return a failure or None for each caller.
+
+        Records are handed over in the order of calls, before anything is awaited.
+        """
+        ...
 
 
 @dataclass(slots=True)

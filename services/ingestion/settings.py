@@ -1,6 +1,6 @@
 """Ingestion's settings."""
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -136,12 +136,6 @@ class IngestionSection(Section):
     address_burst_kib: int = Field(
         4_096, ge=1, description="KiB that such an address may send at once"
     )
-    spool_dir: str = Field(
-        "",
-        description="folder for records that can't be sent while the broker is down; each replica "
-        "needs a separate one; empty: 503 meanwhile",
-    )
-    spool_max_mb: int = Field(1_024, ge=1, description="largest size of the spool; beyond it 503")
 
     max_late_hours: float = Field(
         24.0,
@@ -163,6 +157,18 @@ class IngestionSection(Section):
         description="origins with pages that may read answers, separated by commas; *: all, "
         "which is safe since no cookie is used",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_spool(cls, values: Any) -> Any:
+        """Refuse the settings of the former spool: its folder may still hold accepted events."""
+        for name in ("spool_dir", "spool_max_mb"):
+            if isinstance(values, dict) and name in values:
+                raise ValueError(
+                    f"SLIPSTREAM_INGESTION__{name.upper()}: there is no spool any more. Empty its "
+                    "folder with the version before, then remove this variable: docs/upgrading.md"
+                )
+        return values
 
     @model_validator(mode="after")
     def _well_formed(self) -> Self:

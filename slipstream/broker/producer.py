@@ -66,11 +66,6 @@ class Producer:
         return self._unattended.failures
 
     @property
-    def away(self) -> bool:
-        """No bootstrap server can be reached; it is looked for."""
-        return self._away
-
-    @property
     def opened(self) -> bool:
         """A broker was reached since the start."""
         return self._producer is not None
@@ -228,17 +223,10 @@ class Producer:
             fresh.abandon()
 
 
-async def open_producer(
-    settings: KafkaSettings, namespace: str, *, linger_ms: int = 1, required: bool = True
-) -> Producer:
+async def open_producer(settings: KafkaSettings, namespace: str, *, linger_ms: int = 1) -> Producer:
     """Make the missing topics, and then a producer; logs where an existing topic differs.
 
-    Args:
-        settings: Where the broker is, and how long a delivery may take.
-        namespace: Prefix of the topics on the broker.
-        linger_ms: Milliseconds for which a record may wait for others of its batch.
-        required: Whether to raise `BrokerUnavailableError` when no broker answers. False returns a
-            producer that goes on looking for one.
+    Raises `BrokerUnavailableError` when no broker answers. See `Producer` for the arguments.
     """
 
     def connect() -> Producer:
@@ -247,10 +235,4 @@ async def open_producer(
             log.warning("a topic is not as it is wanted", difference=difference)
         return Producer(settings, namespace, linger_ms=linger_ms)
 
-    try:
-        return await asyncio.to_thread(connect)
-    except BrokerUnavailableError as error:
-        if required:
-            raise
-        log.warning("going on without the broker", reason=str(error))
-        return Producer(settings, namespace, linger_ms=linger_ms, connect=False)
+    return await asyncio.to_thread(connect)

@@ -1,6 +1,6 @@
 """Late records: made before the erasure of their visitor, and read behind its cut.
 
-A slate waits for others before it is sent, a broker stands still, a spool or a client sends again,
+A slate waits for others before it is sent, a broker stands still, a client sends again,
 a dead letter is replayed. Each brings back what the erasure took, at any delay. So an erasure marks
 its visitors with a time, and readers leave out records that were made before it. The marks hold
 digests and no names. An erasure's id, which is that of its receipt too, holds the time when it was

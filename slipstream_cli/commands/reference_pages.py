@@ -253,7 +253,7 @@ _PARAGRAPHS: Final = (
     " that, since it binds every port to this machine. In the same way it refuses an API token of"
     " fewer than 32 characters; `SLIPSTREAM_ACCESS__TOKEN_SECRET` has 32 or more everywhere.",
     "Commands and services write files for their own user alone (0600, folders 0700): lake,"
-    " databases, models, logs and spools tell of visitors.",
+    " databases, models and logs tell of visitors.",
     "Requests that change something, and all requests to a service that asks for no credentials,"
     " are refused (403) if a page of another origin sent them (`Origin`), or if they name the"
     " service by a name with dots that `SLIPSTREAM_HTTP__HOSTS` does not list (`Host`): pages"

@@ -83,12 +83,10 @@ def _environment(
     plan = make_plan(
         stack.directory, {**stack.outside.environment, **servers, **settings}, any_ports=True
     )
-    spool = settings.get("SLIPSTREAM_INGESTION__SPOOL_DIR")
     return {
         **{key: value for key, value in os.environ.items() if not key.startswith("SLIPSTREAM_")},
         **plan.service_environment(service),
         **{f"SLIPSTREAM_PEERS__{peer.upper()}_URL": stack.urls[peer] for peer in SERVICES},
         "SLIPSTREAM_SERVING__CACHE_DIR": str(own / "cache"),
-        "SLIPSTREAM_INGESTION__SPOOL_DIR": str(own / "spool") if spool else "",
         _INSTANCE: name.replace(" ", "-"),
     }

@@ -33,9 +33,7 @@ class Disks:
 
     @property
     def all(self) -> dict[str, Path]:
-        folders = {
-            name: self.folder / name for name in ("redis-0", "broker", "lake", "models", "spool")
-        }
+        folders = {name: self.folder / name for name in ("redis-0", "broker", "lake", "models")}
         return folders | {"sql": self.postgresql or self.folder / "sql"}
 
     def found(self, *ids: str) -> dict[str, list[str]]:

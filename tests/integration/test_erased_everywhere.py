@@ -170,7 +170,6 @@ def test_no_byte_of_an_erased_user_is_left_in_any_store(
                     peers=peers,
                     ingestion=IngestionSection(
                         write_keys=SecretStr("shop:s3cret"),
-                        spool_dir=str(disks.folder / "spool"),
                     ),
                 )
             )
@@ -191,7 +190,6 @@ def test_no_byte_of_an_erased_user_is_left_in_any_store(
         for client in clients:
             client.start()
         plant(ingestion, slates)
-        _spooled(ingestion, broker_child, disks)
         until(lambda: all(client.sent > 50 for client in clients), "clients do not send")
         sql(disks.database, "ANALYZE")
         until(
@@ -266,21 +264,6 @@ def test_no_byte_of_an_erased_user_is_left_in_any_store(
 
 def _seen(features: httpx.Client) -> bool:
     return bool(features.get("/v1/status").json()["applied"])
-
-
-def _spooled(ingestion: httpx.Client, broker: Child, disks: Disks) -> None:
-    """Events go through the spool, since the broker is away for a moment."""
-    broker.kill()
-    event = {"userId": USER, "event": "Spooled", "messageId": f"{USER}-spooled"}
-    until(
-        lambda: (
-            ingestion.post("/v1/track", json=event, auth=KEY).status_code == 200
-            and "spool" in disks.found(USER)
-        ),
-        "nothing is spooled",
-    )
-    broker.start()
-    until(lambda: "spool" not in disks.found(USER), "the spool keeps what was sent", 400)
 
 
 def _settled(read: Callable[[], Any], wanted: Any, limit_s: float = 60) -> None:
