@@ -21,13 +21,13 @@ FILES = (
 UNCOUNTED = ("docs/adr/", "docs/upstream/", "tests/architecture/test_words.py")
 # Most occurrences of each word, in the product with its pages and in the tests.
 LIMITS = {
-    "beside": (57, 25),
+    "beside": (57, 24),
     "nobody": (32, 30),
     "anew": (12, 5),
     "is told": (3, 1),
     "are told": (2, 1),
     "told of": (1, 0),
-    "whose": (86, 24),
+    "whose": (86, 23),
     "whom": (19, 16),
     "asked for": (27, 3),
     "the like": (0, 0),
