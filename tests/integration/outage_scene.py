@@ -4,10 +4,9 @@ import asyncio
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from fastapi import FastAPI, Response
 
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import OutgoingRecord, Producer
@@ -28,6 +26,7 @@ from tests.conftest import OwnBroker, OwnRedis
 from tests.integration.launched_services import Launch
 from tests.unit.serving.fakes import item_record, small_bundle
 from tests.unit.serving.state.training_stub import TrainingStub
+from tests.waiting import running
 
 GONE = "item-07"
 # Answers of one way in, during an outage.
@@ -42,34 +41,16 @@ class Peer:
         self._running: ExitStack | None = None
 
     def start(self) -> None:
-        app = FastAPI()
-
-        @app.get("/{path:path}")
-        def answer(path: str) -> Response:
-            status, body = self.stub.answer(f"/{path}")
-            return Response(body, status)
-
+        config = uvicorn.Config(
+            self.stub.app(), port=self.port, log_config=None, timeout_graceful_shutdown=1
+        )
         self._running = ExitStack()
-        self._running.enter_context(_serving_from_a_thread(app, self.port))
+        self._running.enter_context(running(uvicorn.Server(config)))
 
     def kill(self) -> None:
         if self._running is not None:
             self._running.close()
             self._running = None
-
-
-@contextmanager
-def _serving_from_a_thread(app: FastAPI, port: int) -> Iterator[None]:
-    config = uvicorn.Config(app, port=port, log_config=None, timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    until(lambda: server.started or not thread.is_alive())
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        thread.join(60)
 
 
 @dataclass

@@ -7,7 +7,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from fastapi import FastAPI, Response
 
 from services.features.history.lake_snapshot import LakeSnapshot
 from services.features.history.people import erase_waiting
@@ -63,17 +62,11 @@ def test_every_visitor_of_the_lake_gets_the_list_that_serving_would_answer(
         for column, wanted in zip(each.history, due.history, strict=True):
             np.testing.assert_array_equal(column, wanted)
 
-    stub, app = TrainingStub(tmp_path / "training"), FastAPI()
+    stub = TrainingStub(tmp_path / "training")
     stub.publish(bundle, "4")
-
-    @app.get("/{path:path}")
-    def answer(path: str) -> Response:
-        status, body = stub.answer(f"/{path}")
-        return Response(body, status)
-
     out = tmp_path / "lists.parquet"
     monkeypatch.setenv("SLIPSTREAM_NAMESPACE", namespace)
-    with running(app) as url:
+    with running(stub.app()) as url:
         words = ["batch-recommend", "--out", str(out), "--n", "3", "--url", url]
         made = CliRunner().invoke(cli, [*words, "--data-dir", str(tmp_path)])
     assert made.exit_code == 0, made.output

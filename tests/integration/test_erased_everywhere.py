@@ -51,11 +51,12 @@ from tests.integration.searched_stores import (
     broker_child,
     disks,
 )
-from tests.integration.training_service import ended, served, until
+from tests.integration.training_service import ended, served
 from tests.servers import Servers, kafka_settings
 from tests.topics import keep_records_for
 from tests.unit.training.histories import chain, write
 from tests.unit.training.registries import mlflow_template
+from tests.waiting import until
 
 __all__ = ["broker_child", "disks", "mlflow_template"]
 

@@ -24,9 +24,9 @@ from slipstream.stores import metadata
 from slipstream.stores.artifacts import Artifacts
 from slipstream.stores.migrations import migrate
 from tests.conftest import OwnBroker
-from tests.integration.training_service import until
 from tests.unit.training.challengers import bundle, result_of
 from tests.unit.training.registries import mlflow_template
+from tests.waiting import until
 
 __all__ = ["mlflow_template"]
 

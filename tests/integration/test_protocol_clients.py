@@ -12,7 +12,8 @@ from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import HttpSettings, KafkaSettings, PeerSettings, RedisSettings
 from tests.integration import test_serving
 from tests.integration.client_environments import needs_environment, run_client
-from tests.integration.test_serving import remember, running, wait_until
+from tests.integration.test_serving import remember, running
+from tests.waiting import until
 
 TOKEN = "a-token-of-this-test"
 
@@ -49,7 +50,7 @@ def address(
     with running(create_app(settings)) as url:
         key = {"Authorization": f"Bearer {TOKEN}"}
         ready = f"{url}/v2/health/ready"
-        wait_until(lambda: httpx.get(ready, headers=key, timeout=30).status_code == 200)
+        until(lambda: httpx.get(ready, headers=key, timeout=30).status_code == 200)
         yield url.removeprefix("http://")
 
 

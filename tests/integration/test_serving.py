@@ -1,7 +1,6 @@
 """Serving on a real broker, a real Valkey and a training service that answers over HTTP."""
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import FastAPI
 
 from services.serving.app import create_app
 from services.serving.settings import ServingSection, ServingSettings
@@ -24,32 +23,20 @@ from slipstream.contracts.positions import StreamInteraction
 from slipstream.contracts.topics import CATALOG, MODEL_EVENTS, RECOMMENDATIONS
 from slipstream.recommender.bundle import Bundle
 from slipstream.stores.online import OnlineStore
+from tests import waiting
 from tests.conftest import OwnBroker, OwnRedis
 from tests.unit.serving.fakes import item_record, small_bundle
 from tests.unit.serving.state.training_stub import TrainingStub
+from tests.waiting import until
 
 
 @contextmanager
 def running(app: FastAPI) -> Iterator[str]:
     """The app on a free port, served from a thread."""
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1)
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    wait_until(lambda: server.started or not thread.is_alive())
-    try:
+    config = uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    with waiting.running(server):
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(60)
-
-
-def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +53,7 @@ def training(tmp_path: Path, bundle: Bundle) -> TrainingStub:
 
 @pytest.fixture
 def training_url(training: TrainingStub) -> Iterator[str]:
-    app = FastAPI()
-
-    @app.get("/{path:path}")
-    def answer(path: str) -> Response:
-        status, body = training.answer(f"/{path}")
-        return Response(body, status)
-
-    with running(app) as url:
+    with running(training.app()) as url:
         yield url
 
 
@@ -100,8 +80,8 @@ def serving(training_url: str, tmp_path: Path, namespace: str) -> Serve:
             ),
         )
         with running(create_app(settings)) as url, httpx.Client(base_url=url, timeout=30) as client:
-            wait_until(lambda: client.get("/health/ready").status_code == 200)
-            wait_until(lambda: client.get("/v1/model").status_code == 200)
+            until(lambda: client.get("/health/ready").status_code == 200)
+            until(lambda: client.get("/v1/model").status_code == 200)
             yield client
 
     return start
@@ -141,7 +121,7 @@ def slates(kafka: KafkaSettings, namespace: str, count: int) -> list[Slate]:
         found.extend(message.record for message in consumer.poll(0.5).messages)
         return len(found) >= count
 
-    wait_until(read)
+    until(read)
     consumer.close()
     return found
 
@@ -196,28 +176,10 @@ def test_promotion_swaps_the_model_under_load_without_a_failed_request(
 
         ask()
         publish(broker, namespace, OutgoingRecord(MODEL_EVENTS, promoted.model, promoted))
-        wait_until(ask)
+        until(ask)
         assert client.get("/v1/model").json()["previous"] == "1"
     assert {status for status, _ in answered} == {200}
     assert answered[0] == (200, "1")
-
-
-def test_damaged_download_leaves_the_present_model_in_service(
-    broker: KafkaSettings,
-    redis_settings: RedisSettings,
-    serving: Serve,
-    namespace: str,
-    training: TrainingStub,
-) -> None:
-    with serving(broker, redis_settings) as client:
-        training.publish(small_bundle("2"), "2")
-        training.spoiled = "recommender.json"
-        promoted = ModelEvent(
-            event=ModelEventType.PROMOTED, version="2", alias="champion", timestamp=1
-        )
-        publish(broker, namespace, OutgoingRecord(MODEL_EVENTS, promoted.model, promoted))
-        wait_until(lambda: "recommender.json" in client.get("/v1/model").json()["problem"])
-        assert client.get("/v1/model").json()["version"] == "1"
 
 
 def test_catalogue_comes_from_the_store_and_from_the_topic(
@@ -234,10 +196,10 @@ def test_catalogue_comes_from_the_store_and_from_the_topic(
             ][0]
             return item
 
-        wait_until(lambda: first()["attributes"] == {"title": "Six"})
+        until(lambda: first()["attributes"] == {"title": "Six"})
         sold_out = item_record("item-06", timestamp=2, available=False).record
         publish(broker, namespace, OutgoingRecord(CATALOG, "item:item-06", sold_out))
-        wait_until(lambda: first()["item_id"] != "item-06")
+        until(lambda: first()["item_id"] != "item-06")
 
 
 def test_redis_killed_and_back(
@@ -252,11 +214,11 @@ def test_redis_killed_and_back(
         assert (answer["answered_by"], len(answer["items"])) == ("trending", 5)
         assert "the online store does not answer" in answer["reason"]
         # Verdicts are given again for a moment.
-        wait_until(lambda: client.get("/health/ready").json()["down"] == ["redis"])
+        until(lambda: client.get("/health/ready").json()["down"] == ["redis"])
         ready = client.get("/health/ready")
         assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
         server.start()
-        wait_until(lambda: client.get("/v1/recommendations/ada").json()["answered_by"] == "model")
+        until(lambda: client.get("/v1/recommendations/ada").json()["answered_by"] == "model")
 
 
 def test_broker_killed_does_not_fail_recommendations(
@@ -269,7 +231,7 @@ def test_broker_killed_does_not_fail_recommendations(
         server.kill()
         for _ in range(20):
             assert client.get("/v1/recommendations/ada").json()["answered_by"] == "model"
-        wait_until(lambda: "slipstream_slate_failures_total 0.0" not in client.get("/metrics").text)
+        until(lambda: "slipstream_slate_failures_total 0.0" not in client.get("/metrics").text)
 
 
 def test_every_route_on_the_wire(
@@ -318,7 +280,7 @@ def test_every_route_on_the_wire(
             f'slipstream_consumer_lag_records{{topic="{topic.name}"}} 0.0'
             for topic in (CATALOG, MODEL_EVENTS)
         ]
-        wait_until(lambda: all(line in client.get("/metrics").text for line in exported))
+        until(lambda: all(line in client.get("/metrics").text for line in exported))
 
 
 def test_open_inference_protocol_on_the_wire(

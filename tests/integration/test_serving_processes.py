@@ -7,7 +7,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import FastAPI, Response
 
 from slipstream.broker.producer import OutgoingRecord
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
@@ -17,18 +16,14 @@ from slipstream.contracts.topics import EXPERIMENTS, MODEL_EVENTS
 from slipstream_cli.local.processes import Child
 from tests.integration.launched_services import Launch, answer
 from tests.integration.launched_services import launch as launch
-from tests.integration.test_serving import publish, remember, running, wait_until
+from tests.integration.test_serving import bundle, publish, remember, running, training
 from tests.unit.serving.fakes import small_bundle
 from tests.unit.serving.state.training_stub import TrainingStub
+from tests.waiting import until
+
+__all__ = ["bundle", "training"]
 
 pytestmark = pytest.mark.servers("real")
-
-
-@pytest.fixture
-def training(tmp_path: Path) -> TrainingStub:
-    stub = TrainingStub(tmp_path / "training")
-    stub.publish(small_bundle(), "1")
-    return stub
 
 
 @pytest.fixture
@@ -40,16 +35,7 @@ def serving(
     namespace: str,
     tmp_path: Path,
 ) -> Iterator[Child]:
-    app = FastAPI()
-
-    @app.get("/{path:path}")
-    def told(path: str) -> Response:
-        if training.away:
-            return Response(status_code=503)
-        status, body = training.answer(f"/{path}")
-        return Response(body, status)
-
-    with running(app) as url:
+    with running(training.app()) as url:
         yield launch(
             "serving",
             namespace=namespace,
@@ -83,7 +69,7 @@ def test_several_processes_answer_on_one_port_and_are_one_service(
     namespace: str,
 ) -> None:
     remember(redis_settings, namespace, "ada", "item-03", "item-04")
-    wait_until(lambda: {each["model_version"] for each in asked(serving, 20)} == {"1"})
+    until(lambda: {each["model_version"] for each in asked(serving, 20)} == {"1"})
     workers = processes(serving)
     assert len(workers) == 2
 
@@ -95,7 +81,7 @@ def test_several_processes_answer_on_one_port_and_are_one_service(
             pages.append(answer(serving, "/metrics"))
             return pages[-1].status_code == 200
 
-        wait_until(complete)
+        until(complete)
         lines = pages[-1].text.splitlines()
         return sum(
             float(line.rpartition(" ")[2])
@@ -112,13 +98,13 @@ def test_several_processes_answer_on_one_port_and_are_one_service(
         event=ModelEventType.PROMOTED, version="2", alias="champion", previous="1", timestamp=1
     )
     publish(broker, namespace, OutgoingRecord(MODEL_EVENTS, promoted.model, promoted))
-    wait_until(lambda: {each["model_version"] for each in asked(serving, 20)} == {"2"})
+    until(lambda: {each["model_version"] for each in asked(serving, 20)} == {"2"})
 
     # The first one leads: its successor does, too.
     for victim in sorted(workers):
         os.kill(victim, signal.SIGKILL)
-        wait_until(lambda gone=victim: len(processes(serving) - {gone}) == 2)
-        wait_until(lambda: {each["model_version"] for each in asked(serving, 20)} == {"2"})
+        until(lambda gone=victim: len(processes(serving) - {gone}) == 2)
+        until(lambda: {each["model_version"] for each in asked(serving, 20)} == {"2"})
 
     present = processes(serving)
     serving.terminate()
@@ -144,16 +130,16 @@ def test_a_variants_model_is_fetched_once_for_all_and_found_without_training(
     design = ExperimentDesign(placements=["home"], variants=variants)
     trial = Experiment(name="trial", revision=1, design=design, changed_at=1)
     publish(broker, namespace, OutgoingRecord(EXPERIMENTS, trial.name, trial))
-    wait_until(lambda: versions("home") == {"2"})
-    wait_until(lambda: versions("") == {"1"})
+    until(lambda: versions("home") == {"2"})
+    until(lambda: versions("") == {"1"})
     assert training.downloads.count("item_ids.npy") == 2, "one of the champion, one of the canary"
 
     # Whoever comes has no training to ask.
     training.away = True
     for victim in sorted(processes(serving)):
         os.kill(victim, signal.SIGKILL)
-        wait_until(lambda gone=victim: len(processes(serving) - {gone}) == 2)
-    wait_until(lambda: versions("home") == {"2"})
+        until(lambda gone=victim: len(processes(serving) - {gone}) == 2)
+    until(lambda: versions("home") == {"2"})
 
 
 def test_processes_end_with_the_one_that_started_them(serving: Child) -> None:
@@ -161,8 +147,8 @@ def test_processes_end_with_the_one_that_started_them(serving: Child) -> None:
     workers = processes(serving)
     assert serving.process is not None
     os.kill(serving.process.pid, signal.SIGKILL)
-    wait_until(lambda: not any(_runs(pid) for pid in workers))
-    wait_until(lambda: _refuses(serving))
+    until(lambda: not any(_runs(pid) for pid in workers))
+    until(lambda: _refuses(serving))
 
 
 def _refuses(child: Child) -> bool:

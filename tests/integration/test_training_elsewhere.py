@@ -20,9 +20,10 @@ from services.training.settings import TrainingSettings
 from slipstream.stores.lake import Lake
 from slipstream.stores.object_store import ObjectStore
 from tests.buckets import needs_moto, s3_server
-from tests.integration.training_service import Settings, ended, make_settings, running, until
+from tests.integration.training_service import Settings, ended, make_settings, running
 from tests.unit.training.histories import chain, write
 from tests.unit.training.registries import mlflow_template
+from tests.waiting import until
 
 __all__ = ["make_settings", "mlflow_template"]
 

@@ -1,8 +1,6 @@
 """The training service in a thread of the test, and its runs over HTTP."""
 
 import shutil
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -22,6 +20,8 @@ from slipstream.chassis.settings import (
     KafkaSettings,
     LakeSettings,
 )
+from tests import waiting
+from tests.waiting import until
 
 Settings = Callable[..., TrainingSettings]
 
@@ -62,10 +62,7 @@ def running(settings: TrainingSettings) -> AbstractContextManager[httpx.Client]:
 def served(app: FastAPI) -> Iterator[httpx.Client]:
     """A service on a free port, until the block ends and it has stopped cleanly."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        until(lambda: server.started or not thread.is_alive(), "the service did not start")
+    with waiting.running(server):
         port = server.servers[0].sockets[0].getsockname()[1]
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             until(
@@ -73,17 +70,6 @@ def served(app: FastAPI) -> Iterator[httpx.Client]:
                 "the service did not become ready",
             )
             yield client
-    finally:
-        server.should_exit = True
-        thread.join(60)
-        assert not thread.is_alive(), "the service did not stop"
-
-
-def until(holds: Callable[[], bool], complaint: str, limit_s: float = 120) -> None:
-    deadline = time.monotonic() + limit_s
-    while not holds():
-        assert time.monotonic() < deadline, complaint
-        time.sleep(0.05)
 
 
 def ended(client: httpx.Client, run_id: str) -> dict[str, Any]:
@@ -93,5 +79,5 @@ def ended(client: httpx.Client, run_id: str) -> dict[str, Any]:
         found.update(client.get(f"/v1/runs/{run_id}").json())
         return found["state"] not in ("queued", "running")
 
-    until(over, f"the run did not end: {found}")
+    until(over, "the run did not end", 120)
     return found

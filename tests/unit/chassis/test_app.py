@@ -1,3 +1,4 @@
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -253,19 +254,29 @@ async def test_a_client_that_goes_away_in_the_middle_is_no_failure_of_ours() -> 
     assert counted == 1
 
 
-def test_api_token_is_asked_for_when_set_but_not_by_health() -> None:
-    settings = ServiceSettings(http={"api_token": "s3cret"})  # type: ignore[arg-type]
-    with TestClient(an_app(settings)) as client:
-        assert client.get("/echo").status_code == 401
-        assert (
-            client.get("/echo", headers={"Authorization": "Bearer wrong"}).json()["code"]
-            == "unauthorized"
-        )
-        assert client.get("/echo", headers={"Authorization": "Bearer s3cret"}).status_code == 200
-        assert client.get("/health/live").status_code == 200
-
-
 def test_an_answer_lists_the_first_of_many_faults() -> None:
     with TestClient(an_app()) as client:
         answer = client.post("/bodies", json=[{}] * 1_000)
     assert (answer.status_code, len(answer.json()["errors"])) == (422, 20)
+
+
+def test_every_file_of_the_page_comes_from_the_service() -> None:
+    with TestClient(an_app()) as client:
+        page = client.get("/docs")
+        assert page.status_code == 200 and "'/openapi.json'" in page.text
+        linked = re.findall(r'(?:src|href)="([^"]*)"', page.text)
+        assert len(linked) == 3
+        for path in linked:
+            assert re.fullmatch(r"/docs/[a-z.-]+", path)
+            answer = client.get(path)
+            assert answer.status_code == 200 and len(answer.content) > 1_000, path
+        assert not re.search(r"//[a-z]", page.text)
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/redoc", "/docs/redoc.standalone.js", "/docs/..%2fcore.py", "/docs/oauth2-redirect"]
+)
+def test_nothing_else_of_the_package_is_served(path: str) -> None:
+    with TestClient(an_app()) as client:
+        assert client.get(path).status_code == 404

@@ -2,10 +2,8 @@
 
 import gc
 import socket
-import threading
-import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import pytest
@@ -21,6 +19,7 @@ from slipstream.chassis.server import server_config
 from slipstream.chassis.settings import ServiceSettings
 from slipstream.chassis.standby import Standby
 from slipstream_cli.local.processes import free_port
+from tests.waiting import running, until
 
 LARGE_ANSWER = 40_000_000
 GET = b"GET / HTTP/1.1\r\nHost: probe\r\n\r\n"
@@ -56,14 +55,8 @@ def served(**limits: float) -> Iterator[tuple[int, FastAPI]]:
     app, port = an_app(), free_port()
     settings = ServiceSettings(http={"port": port, "shutdown_grace_s": 0, **limits})  # type: ignore[arg-type]
     server = uvicorn.Server(server_config(app, settings, "ingestion"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        until(lambda: server.started)
+    with running(server):
         yield port, app
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +64,6 @@ def port() -> Iterator[int]:
     """A server with the limits that are the default."""
     with served() as (port, _):
         yield port
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @contextmanager

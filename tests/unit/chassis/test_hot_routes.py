@@ -5,7 +5,6 @@ and to one without.
 import asyncio
 import re
 import socket
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -31,6 +30,7 @@ from slipstream.chassis.settings import HttpSettings, ServiceSettings
 from slipstream.contracts.access import Scope
 from slipstream.contracts.events import Id
 from slipstream_cli.local.processes import free_port
+from tests.waiting import running
 
 
 class Slice(BaseModel):
@@ -114,16 +114,11 @@ def served(kind: type[APIRoute], **http: Any) -> Iterator[tuple[httpx.Client, uv
     limits: dict[str, Any] = {"max_body_bytes": 1_024, "shutdown_grace_s": 0, "drain_s": 0, **http}
     settings = ServiceSettings(http=HttpSettings(port=port, **limits))
     server = uvicorn.Server(server_config(an_app(kind, settings), settings, "ingestion"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.005)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            yield client, server
-    finally:
-        server.should_exit = True
-        thread.join()
+    with (
+        running(server),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+    ):
+        yield client, server
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import http.client
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fastapi import FastAPI
@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from slipstream.chassis.server import DrainingServer, server_config
 from slipstream.chassis.settings import ServiceSettings
 from slipstream_cli.local.processes import free_port
+from tests.waiting import until
 
 # Longer than any test takes: where it ends sooner, it ended for the reason that is looked for.
 LONG_S = 120.0
@@ -34,13 +35,6 @@ def served(drain_s: float) -> Iterator[tuple[int, DrainingServer, threading.Thre
     finally:
         server.should_exit = server.force_exit = True
         thread.join()
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def asked(client: http.client.HTTPConnection) -> tuple[int, str | None]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slipstream.models.base import InteractionLog
+from slipstream.models.base import History, InteractionLog
 
 
 def log_of(sequences: Sequence[Sequence[int]], n_items: int, gap_ms: int = 1_000) -> InteractionLog:
@@ -17,3 +17,10 @@ def log_of(sequences: Sequence[Sequence[int]], n_items: int, gap_ms: int = 1_000
         np.ones(sum(lengths), np.float32),
         n_items,
     )
+
+
+def history_of(*items: int, weight: float = 1.0, gap_ms: int = 1_000) -> History:
+    """A history of these items, the latest last."""
+    size = len(items)
+    times = np.arange(size, dtype=np.int64) * gap_ms
+    return History(np.array(items, np.int32), np.full(size, weight, np.float32), times)

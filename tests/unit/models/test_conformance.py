@@ -17,7 +17,7 @@ from slipstream.models.rules import RulesParameters, fit_rules
 from slipstream.models.sessions import Sessions, SessionsParameters, fit_sessions
 from slipstream.models.transformer import Transformer, TransformerParameters
 from slipstream.models.transformer_fit import fit_transformer
-from tests.unit.models.logs import log_of
+from tests.unit.models.logs import history_of, log_of
 
 ITEMS = 15
 NEVER_SEEN = ITEMS - 1
@@ -57,15 +57,6 @@ def shop(seed: int) -> InteractionLog:
     random = np.random.default_rng(seed)
     return log_of(
         [random.integers(NEVER_SEEN, size=random.integers(2, 9)).tolist() for _ in range(60)], ITEMS
-    )
-
-
-def history_of(*items: int) -> History:
-    size = len(items)
-    return History(
-        np.array(items, np.int32),
-        np.ones(size, np.float32),
-        np.arange(size, dtype=np.int64) * 1_000,
     )
 
 

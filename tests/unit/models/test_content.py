@@ -1,6 +1,6 @@
 from slipstream.models.content import fit_content
 from slipstream.models.neighbours import revisits
-from tests.unit.models.test_neighbours import history_of
+from tests.unit.models.logs import history_of
 
 
 def test_items_that_share_rare_attributes_are_nearest() -> None:

@@ -5,14 +5,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import sparse
 
-from slipstream.models.base import History, SparseScores
+from slipstream.models.base import SparseScores
 from slipstream.models.neighbours import HistoryWeighting, ItemToItem, neighbours_kept, strongest
-
-
-def history_of(*items: int, weight: float = 1.0, gap_ms: int = 1_000) -> History:
-    size = len(items)
-    times = np.arange(size, dtype=np.int64) * gap_ms
-    return History(np.array(items, np.int32), np.full(size, weight, np.float32), times)
+from tests.unit.models.logs import history_of
 
 
 def _matrix(size: int, density: float, seed: int) -> NDArray[np.float32]:

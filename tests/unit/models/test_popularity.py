@@ -3,8 +3,7 @@ import pytest
 
 from slipstream.models import popularity
 from slipstream.models.popularity import Popularity, fit_popularity
-from tests.unit.models.logs import log_of
-from tests.unit.models.test_neighbours import history_of
+from tests.unit.models.logs import history_of, log_of
 
 
 def test_popularity_is_the_share_of_events() -> None:

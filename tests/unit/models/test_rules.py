@@ -1,7 +1,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,14 +42,3 @@ def test_rules_are_what_adding_up_pair_by_pair_gives(
     np.testing.assert_allclose(
         rule_matrix(log_of(sequences, 6), parameters).toarray(), expected, atol=1e-5
     )
-
-
-def test_rules_point_forward_and_fade_with_distance() -> None:
-    rules = rule_matrix(log_of([[0, 1, 2]], 3), PLAIN).toarray()
-    assert rules[0].tolist() == pytest.approx([0, 2 / 3, 1 / 3])
-    assert rules[2].tolist() == [0, 0, 0]
-
-
-def test_rules_never_join_two_visitors() -> None:
-    rules = rule_matrix(log_of([[0], [1], [2]], 3), PLAIN)
-    assert rules.nnz == 0

@@ -7,19 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipstream.models.base import History
 from slipstream.models.sessions import LONGEST_VISIT, Sessions, SessionsParameters, fit_sessions
-from tests.unit.models.logs import log_of
+from tests.unit.models.logs import history_of, log_of
 
 VISITS = [[0, 1, 2], [0, 1, 3], [4, 5, 6], [1, 2, 7]]
 PLAIN = SessionsParameters(rarity=0.0, length_exponent=0.0)
-
-
-def history_of(*items: int) -> History:
-    size = len(items)
-    return History(
-        np.array(items, np.int32), np.ones(size, np.float32), np.arange(size, dtype=np.int64)
-    )
 
 
 def votes(sessions: Sessions, *items: int) -> dict[int, float]:

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from services.monitoring.attribution import Counts, Response, ShownSlate
@@ -21,24 +20,19 @@ from services.monitoring.snapshot import (
     Thresholds,
 )
 from slipstream.broker.records import encode
-from slipstream.chassis.settings import DatabaseSettings
 from slipstream.contracts.events import Slate
 from slipstream.contracts.rest import ModelVersion
 from slipstream.contracts.slates import RecordedSlate, read_slate
-from slipstream.stores.metadata import engine
-from slipstream.stores.migrations import migrate
+from tests import migrated
 
 T0 = 1_790_000_000_000
 WINDOW_MS = 1_800_000
 THRESHOLDS = Thresholds(warning=0.1, critical=0.25, min_samples=100)
 
 
-def database(folder: Path | None) -> Engine:
-    """A SQLite database with monitoring's tables: in a folder, or in memory for one thread."""
-    url = f"sqlite:///{folder / 'metadata.db'}" if folder else "sqlite://"
-    made = engine(DatabaseSettings(url=SecretStr(url)))
-    migrate(made, MIGRATIONS)
-    return made
+def database(folder: Path) -> Engine:
+    """A SQLite database in a folder, with monitoring's tables."""
+    return migrated.database(folder, MIGRATIONS)
 
 
 def recorded(slate: Slate) -> RecordedSlate:

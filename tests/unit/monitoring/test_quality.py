@@ -1,11 +1,17 @@
 """Rates with their intervals, and how counts become a report."""
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
+from fastapi import Request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.monitoring.api import quality_report
 from services.monitoring.attribution import Bucket, Counts
 from services.monitoring.quality import report, wilson
+from slipstream.chassis.errors import InvalidRequestError
 
 HOUR = 3_600_000
 
@@ -75,3 +81,40 @@ def test_report_adds_up_by_version_step_and_time() -> None:
 def test_report_of_nothing_has_a_total_without_rates() -> None:
     result = report({}, 0, HOUR, HOUR, 60_000)
     assert (result.total.slates, result.total.click_through.value, result.by_model) == (0, None, [])
+
+
+@pytest.fixture
+def reads() -> list[int]:
+    return []
+
+
+@pytest.fixture
+def request_to(reads: list[int]) -> Request:
+    def counts(since: int, _until: int) -> dict[Any, Any]:
+        reads.append(since)
+        return {}
+
+    parts = SimpleNamespace(
+        slates=SimpleNamespace(counts=counts),
+        settings=SimpleNamespace(attribution_window_s=60),
+        clock=lambda: 1_700_000_000_000,
+    )
+    app = SimpleNamespace(state=SimpleNamespace(parts=parts))
+    return cast(Request, SimpleNamespace(app=app))
+
+
+@pytest.mark.parametrize("hours", [181, 2160])
+def test_more_steps_than_anyone_can_look_at_are_refused_before_counts_are_read(
+    request_to: Request, reads: list[int], hours: int
+) -> None:
+    with pytest.raises(InvalidRequestError, match="step=hour, or for at most 180 hours") as refused:
+        quality_report(request_to, hours=hours, step="5m")
+    assert (refused.value.status, refused.value.code, reads) == (400, "too_many_steps", [])
+
+
+@pytest.mark.parametrize(("hours", "step"), [(180, "5m"), (2160, "hour"), (2160, "day")])
+def test_other_periods_are_answered(
+    request_to: Request, reads: list[int], hours: int, step: Any
+) -> None:
+    assert quality_report(request_to, hours=hours, step=step).total.slates == 0
+    assert len(reads) == 1

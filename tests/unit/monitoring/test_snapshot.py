@@ -1,5 +1,7 @@
 """Recent features against the reference, and the mix of answering steps."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -81,8 +83,8 @@ def test_mix_drift_without_a_period_before_gives_no_verdict() -> None:
     assert (drift.psi, drift.level, drift.recent_slates) == (None, "unknown", 500)
 
 
-def test_drift_says_why_there_is_no_reference() -> None:
-    log = SlateLog(database(None), WINDOW_MS)
+def test_drift_says_why_there_is_no_reference(tmp_path: Path) -> None:
+    log = SlateLog(database(tmp_path), WINDOW_MS)
 
     def reason(detail: str) -> str:
         training = Training(reached=True, detail=detail, champion=champion())

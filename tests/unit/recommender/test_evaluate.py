@@ -21,7 +21,7 @@ from slipstream.recommender.evaluate import (
     visits,
     withhold,
 )
-from slipstream.recommender.fit import fit, fit_log
+from slipstream.recommender.fit import fit_log
 from slipstream.recommender.protocols import Task, first_meetings, led_on, task_of
 from slipstream.recommender.stages import Event, recommend
 from tests.unit.recommender.chain import chain_interactions, chain_items
@@ -201,11 +201,6 @@ def test_evaluate_refuses_a_file_with_nothing_to_predict(tmp_path: Path) -> None
     pq.write_table(chain_interactions(visitors=3, length=2), tmp_path / "few.parquet")
     with pytest.raises(ValueError, match="nothing to predict"):
         evaluate(tmp_path / "few.parquet", "leave-last-out")
-
-
-def test_fit_for_service_knows_the_last_events_too(files: Path) -> None:
-    table = chain_interactions()
-    assert fit(table).manifest.data.events == table.num_rows
 
 
 TYPES = ("view", "cart", "purchase")

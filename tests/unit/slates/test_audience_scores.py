@@ -6,7 +6,7 @@ from slipstream.recommender import stages
 from slipstream.slates.audience_scores import borrowed_interests
 from slipstream.slates.slate_request import SlateRequest, Step
 from tests.unit.serving.fakes import SHELVES, described_bundle
-from tests.unit.slates.test_borrowing import a_setting, upsert
+from tests.unit.slates.catalogue.test_borrowing import a_setting, upsert
 
 
 async def test_new_item_interests_a_visitor_as_much_as_their_list_says() -> None:

@@ -16,7 +16,7 @@ from slipstream.slates.catalogue.masks import mask
 from slipstream.slates.given_items import GivenItems
 from tests.unit.serving.app_on_fakes import URL
 from tests.unit.serving.fakes import ITEMS, FakeOnline, Setting, item_record
-from tests.unit.serving.request.test_ruled_slates import Shop
+from tests.unit.serving.request.test_line_rules import Shop
 
 # Of the model's order, ada's next items come first: she saw 3 and 4.
 NEXT, LATER = "item-05", "item-33"

@@ -10,11 +10,10 @@ from sqlalchemy import Engine
 from services.training.migrations import MIGRATIONS
 from services.training.registry import ModelRegistry
 from services.training.repository import Repository
-from slipstream.chassis.settings import ArtifactSettings, DatabaseSettings, LakeSettings
-from slipstream.stores import metadata
+from slipstream.chassis.settings import ArtifactSettings, LakeSettings
 from slipstream.stores.artifacts import Artifacts
 from slipstream.stores.lake import Lake
-from slipstream.stores.migrations import migrate
+from tests import migrated
 from tests.unit.training.registries import add, mlflow_template
 from tests.unit.training.run_queue import Scene
 
@@ -27,10 +26,9 @@ def lake(lake_settings: LakeSettings) -> Lake:
 
 
 @pytest.fixture
-def engine(database_settings: DatabaseSettings) -> Iterator[Engine]:
-    """The database with training's tables."""
-    made = metadata.engine(database_settings)
-    migrate(made, MIGRATIONS)
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """A database with training's tables."""
+    made = migrated.database(tmp_path, MIGRATIONS)
     yield made
     made.dispose()
 

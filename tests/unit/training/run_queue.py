@@ -14,12 +14,11 @@ from services.training.repository import Repository
 from services.training.run.job import Job, TrainingResult
 from services.training.run.launcher import GivenUpError, PostponedError
 from services.training.runs import Runs
-from services.training.settings import TrainingSection
 from slipstream.chassis.logging import request_id
-from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.rest import Run
 from slipstream.evaluation.significance import Interval
 from slipstream.stores.artifacts import Artifacts
+from tests.unit.training.jobs import job_of
 
 RESULT = TrainingResult(
     lake_version=1,
@@ -77,13 +76,11 @@ class Scene:
         self.thread = threading.Thread(target=self.runs.work, args=(self.stop,))
 
     def prepare(self, run: Run, output: Path, checkpoints: Path) -> Job:
-        return Job(
+        return job_of(
+            output.parent,
             version=run.run_id,
-            profile=run.profile,
-            namespace="t",
-            lake=LakeSettings(),
-            training=TrainingSection(),
             output=output,
+            profile=run.profile,
             checkpoints=checkpoints,
             lake_version=run.lake_version,
         )

@@ -43,11 +43,20 @@ class Broker:
 
 
 @pytest.fixture
-def scene(
-    registry: ModelRegistry, artifacts: Artifacts, repository: Repository, engine: Engine
-) -> tuple[ModelPublisher, Broker]:
+def broker() -> Broker:
+    return Broker()
+
+
+@pytest.fixture
+def publisher(
+    registry: ModelRegistry,
+    artifacts: Artifacts,
+    repository: Repository,
+    engine: Engine,
+    broker: Broker,
+) -> ModelPublisher:
     """A publisher that announces events in the same thread, as soon as they are added."""
-    broker, settings = Broker(), TrainingSection(gate=GateSettings(champion_max_age_hours=10**9))
+    settings = TrainingSection(gate=GateSettings(champion_max_age_hours=10**9))
     book = ModelEventBook(engine)
     announcer = Announcer(book, broker.publish)
 
@@ -58,13 +67,12 @@ def scene(
     metrics = TrainingMetrics(CollectorRegistry())
     return ModelPublisher(
         registry, repository, artifacts, book, announce, settings, metrics, "/lake"
-    ), broker
+    )
 
 
 def test_champion_changes_only_for_the_better_and_every_step_is_told(
-    scene: tuple[ModelPublisher, Broker], tmp_path: Path
+    publisher: ModelPublisher, broker: Broker, tmp_path: Path
 ) -> None:
-    publisher, broker = scene
     registry, repository = publisher.registry, publisher.repository
 
     def champion() -> str | None:
@@ -113,9 +121,8 @@ def test_champion_changes_only_for_the_better_and_every_step_is_told(
 
 
 def test_the_canary_is_told_and_the_champion_stays(
-    scene: tuple[ModelPublisher, Broker], tmp_path: Path
+    publisher: ModelPublisher, broker: Broker, tmp_path: Path
 ) -> None:
-    publisher, broker = scene
     for version in "ab":
         publisher.publish(version, bundle(tmp_path, version), result_of(popularity=-0.05))
     assert "canary" in publisher.set_canary("a", "trial").aliases
@@ -126,9 +133,8 @@ def test_the_canary_is_told_and_the_champion_stays(
 
 
 def test_a_champion_of_after_the_start_of_the_run_is_not_replaced_by_a_comparison_with_another(
-    scene: tuple[ModelPublisher, Broker], tmp_path: Path
+    publisher: ModelPublisher, tmp_path: Path
 ) -> None:
-    publisher, _ = scene
     publisher.publish("a", bundle(tmp_path, "a"), result_of(popularity=0.05))
     publisher.publish("b", bundle(tmp_path, "b"), result_of(popularity=-0.05))
     publisher.promote("b", "while c was fitted")
@@ -144,9 +150,8 @@ def test_a_champion_of_after_the_start_of_the_run_is_not_replaced_by_a_compariso
 
 
 def test_a_version_tells_what_it_was_made_of_and_on(
-    scene: tuple[ModelPublisher, Broker], tmp_path: Path
+    publisher: ModelPublisher, tmp_path: Path
 ) -> None:
-    publisher, _ = scene
     publisher.publish("a", bundle(tmp_path, "a"), result_of(popularity=0.05))
     client = publisher.registry.mlflow.client()
     (run,) = client.search_runs([publisher.registry.mlflow.experiment])
@@ -168,9 +173,8 @@ def broken(*_: object, **__: object) -> None:
 
 
 def test_what_fails_after_the_decision_does_not_undo_it(
-    scene: tuple[ModelPublisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    publisher: ModelPublisher, broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publisher, broker = scene
     for name in ("prune", "note"):
         monkeypatch.setattr(publisher.registry, name, broken)
     assert publisher.publish("a", bundle(tmp_path, "a"), result_of(popularity=0.05)).promoted
@@ -180,9 +184,8 @@ def test_what_fails_after_the_decision_does_not_undo_it(
 
 
 def test_a_bundle_that_can_not_be_registered_is_not_kept(
-    scene: tuple[ModelPublisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    publisher: ModelPublisher, broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publisher, broker = scene
     client = publisher.registry.mlflow.client()
     monkeypatch.setattr(client, "log_inputs", broken)
     with pytest.raises(OSError, match="no space left"):
@@ -200,9 +203,12 @@ def test_a_bundle_that_can_not_be_registered_is_not_kept(
 
 @pytest.mark.parametrize("lost", ["_defender", "_promote", "_keep", "_tidy"])
 def test_a_decision_stands_when_the_service_is_killed_before_it_is_in_force(
-    scene: tuple[ModelPublisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+    publisher: ModelPublisher,
+    broker: Broker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: str,
 ) -> None:
-    publisher, broker = scene
     made = bundle(tmp_path, "a")
     with monkeypatch.context() as killed:
         killed.setattr(ModelPublisher, "_discard", lambda *_: None)
@@ -236,13 +242,13 @@ def test_a_decision_stands_when_the_service_is_killed_before_it_is_in_force(
     ],
 )
 def test_a_publication_goes_on_where_a_server_was_away(
-    scene: tuple[ModelPublisher, Broker],
+    publisher: ModelPublisher,
+    broker: Broker,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     part: str,
     call: str,
 ) -> None:
-    publisher, broker = scene
     made, result = bundle(tmp_path, "a"), result_of(popularity=0.05)
 
     def away(*_: object, **__: object) -> None:
@@ -263,9 +269,8 @@ def test_a_publication_goes_on_where_a_server_was_away(
 
 
 def test_a_bundle_of_a_run_that_was_killed_before_it_was_registered_is_removed(
-    scene: tuple[ModelPublisher, Broker], tmp_path: Path
+    publisher: ModelPublisher, tmp_path: Path
 ) -> None:
-    publisher, _ = scene
     publisher.artifacts.put("a", bundle(tmp_path, "a"))
     assert publisher.resume("a") is None
     assert publisher.resume("never-came-so-far") is None
@@ -273,11 +278,10 @@ def test_a_bundle_of_a_run_that_was_killed_before_it_was_registered_is_removed(
 
 
 def test_a_report_is_kept_beside_the_bundle_and_in_mlflow_until_the_model_is_deleted(
-    scene: tuple[ModelPublisher, Broker], tmp_path: Path
+    publisher: ModelPublisher, tmp_path: Path
 ) -> None:
     from mlflow import MlflowClient
 
-    publisher, _ = scene
     publisher.publish("a", bundle(tmp_path, "a"), result_of(popularity=-0.05))
     page = publisher.artifacts.report("a").read_text()
     assert "Training run a" in page and "Worse than popularity" in page
@@ -290,10 +294,9 @@ def test_a_report_is_kept_beside_the_bundle_and_in_mlflow_until_the_model_is_del
 
 
 def test_a_report_that_fails_changes_no_decision(
-    scene: tuple[ModelPublisher, Broker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    publisher: ModelPublisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.training.publish.report", lambda *_: 1 / 0)
-    publisher, _ = scene
     assert publisher.publish("a", bundle(tmp_path, "a"), result_of(popularity=0.05)).promoted
     with pytest.raises(ArtifactNotFoundError):
         publisher.artifacts.report("a")

@@ -152,10 +152,10 @@ def test_overdue_after_a_run_that_was_asked_for_since_is_nothing() -> None:
 class Scene:
     """Triggers on real SQL, with a queue that is not worked off. `hear` gives them alerts."""
 
-    def __init__(
-        self, engine: Engine, artifacts: Artifacts, settings: TrainingSection = SETTINGS
-    ) -> None:
+    def __init__(self, engine: Engine, artifacts: Artifacts, **changes: int) -> None:
+        settings = SETTINGS.model_copy(update=changes)
         never = Mock(side_effect=AssertionError("nothing is worked off here"))
+        self.engine, self.artifacts = engine, artifacts
         self.repository, self.alerts = Repository(engine), WaitingAlerts(engine)
         metrics = TrainingMetrics(CollectorRegistry())
         runs = Runs(
@@ -170,6 +170,10 @@ class Scene:
         )
         self.lake = Lake(LakeSettings(uri=str(artifacts.root / "lake")), "test")
         self.triggers = Triggers(runs, self.repository, self.alerts, self.lake, settings)
+
+    def restart(self, **changes: int) -> "Scene":
+        """The triggers of the next service, with these settings."""
+        return Scene(self.engine, self.artifacts, **changes)
 
     def hear(self, *alerts: AlertEvent) -> None:
         source = Source("alerts.v1", "t", 0)
@@ -193,10 +197,14 @@ class Scene:
         ]
 
 
+@pytest.fixture
+def scene(engine: Engine, artifacts: Artifacts) -> Scene:
+    return Scene(engine, artifacts)
+
+
 def test_on_alerts_queues_one_run_with_the_request_id_of_the_alert(
-    engine: Engine, artifacts: Artifacts
+    scene: Scene,
 ) -> None:
-    scene = Scene(engine, artifacts)
     scene.hear(alert(), alert())
     assert scene.queued() == [("alert", "r-0")]
     scene.end_run()
@@ -205,27 +213,21 @@ def test_on_alerts_queues_one_run_with_the_request_id_of_the_alert(
 
 
 @pytest.mark.parametrize("heard", [alert(action="none"), alert(state="closed")])
-def test_other_alerts_start_nothing(
-    engine: Engine, artifacts: Artifacts, heard: AlertEvent
-) -> None:
-    scene = Scene(engine, artifacts)
+def test_other_alerts_start_nothing(scene: Scene, heard: AlertEvent) -> None:
     scene.hear(heard)
     assert scene.queued() == []
     assert scene.alerts.all() == []
 
 
 def test_alert_within_the_cooldown_starts_a_run_when_it_is_over_even_after_a_restart(
-    engine: Engine, artifacts: Artifacts
+    scene: Scene,
 ) -> None:
-    scene = Scene(engine, artifacts)
     scene.repository.add("r1", "request", "", "fast")
     scene.end_run()
     scene.hear(alert(timestamp=now_ms() + 1))
     assert scene.queued() == []
 
-    restarted = Scene(
-        engine, artifacts, SETTINGS.model_copy(update={"cooldown_minutes": 0})
-    )  # it is over
+    restarted = scene.restart(cooldown_minutes=0)  # it is over
     restarted.triggers.check(now_ms())
     assert restarted.queued() == [("alert", "r-0")]
 
@@ -233,9 +235,7 @@ def test_alert_within_the_cooldown_starts_a_run_when_it_is_over_even_after_a_res
 def test_alert_during_a_run_that_is_killed_and_taken_up_again_has_a_run_of_its_own(
     engine: Engine, artifacts: Artifacts
 ) -> None:
-    scene = Scene(
-        engine, artifacts, SETTINGS.model_copy(update={"cooldown_minutes": 0, "new_events": 0})
-    )
+    scene = Scene(engine, artifacts, cooldown_minutes=0, new_events=0)
     scene.repository.add("r1", "request", "", "fast")
     scene.repository.start("r1")
     scene.hear(alert())
@@ -250,14 +250,13 @@ def test_alert_during_a_run_that_is_killed_and_taken_up_again_has_a_run_of_its_o
 
 
 def test_alert_of_a_clock_that_is_a_day_behind_waits_for_its_run_all_the_same(
-    engine: Engine, artifacts: Artifacts
+    scene: Scene,
 ) -> None:
-    scene = Scene(engine, artifacts)
     scene.repository.add("r1", "request", "", "fast")
     scene.end_run()
     scene.hear(alert(timestamp=now_ms() - 24 * 60 * MINUTE_MS))
     assert len(scene.alerts.all()) == 1
-    over = Scene(engine, artifacts, SETTINGS.model_copy(update={"cooldown_minutes": 0}))
+    over = scene.restart(cooldown_minutes=0)
     over.triggers.check(now_ms())
     assert over.queued() == [("alert", "r-0")]
     assert over.alerts.all() == []
@@ -266,7 +265,7 @@ def test_alert_of_a_clock_that_is_a_day_behind_waits_for_its_run_all_the_same(
 def test_alert_and_its_end_that_are_read_again_start_nothing(
     engine: Engine, artifacts: Artifacts
 ) -> None:
-    scene = Scene(engine, artifacts, SETTINGS.model_copy(update={"cooldown_minutes": 0}))
+    scene = Scene(engine, artifacts, cooldown_minutes=0)
     scene.hear(alert())
     scene.end_run()
     scene.hear(alert(state="closed", timestamp=NOW + 1))
@@ -277,9 +276,8 @@ def test_alert_and_its_end_that_are_read_again_start_nothing(
 
 
 def test_alert_that_closes_while_it_waits_starts_nothing(
-    engine: Engine, artifacts: Artifacts
+    scene: Scene,
 ) -> None:
-    scene = Scene(engine, artifacts)
     scene.repository.add("r1", "request", "", "fast")
     scene.end_run()
     opened = now_ms() + 1
@@ -290,9 +288,7 @@ def test_alert_that_closes_while_it_waits_starts_nothing(
 def test_look_starts_a_run_when_the_catalogue_has_changed_since_the_last_one(
     engine: Engine, artifacts: Artifacts
 ) -> None:
-    scene = Scene(
-        engine, artifacts, SETTINGS.model_copy(update={"catalog_changes": 2, "cooldown_minutes": 0})
-    )
+    scene = Scene(engine, artifacts, catalog_changes=2, cooldown_minutes=0)
     write(scene.lake, events([("v", "a", "view", START_MS)]))
     read = write_items(scene.lake, [("a", {}, False, 1), ("b", {}, False, 1)])
     scene.repository.add("r1", "request", "", "fast")

@@ -1,21 +1,18 @@
 """Monitoring's tables in real SQLite, and those of placements."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
 from services.monitoring.control.named_records_repository import PlacementTable
-from services.monitoring.migrations import MIGRATIONS
-from slipstream.chassis.settings import DatabaseSettings
-from slipstream.stores import metadata
-from slipstream.stores.migrations import migrate
+from tests.unit.monitoring.builders import database
 
 
 @pytest.fixture
-def db(database_settings: DatabaseSettings) -> Iterator[Engine]:
-    made = metadata.engine(database_settings)
-    migrate(made, MIGRATIONS)
+def db(tmp_path: Path) -> Iterator[Engine]:
+    made = database(tmp_path)
     yield made
     made.dispose()
 

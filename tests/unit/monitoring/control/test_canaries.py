@@ -13,9 +13,7 @@ from slipstream.contracts.times import DAY_MS
 from slipstream.stores.metadata import AuditLog
 from tests.unit.monitoring.builders import snapshot
 from tests.unit.monitoring.control.test_experiments_repository import design
-from tests.unit.monitoring.control.test_results_repository import NOW, db, slate, take
-
-__all__ = ["db"]
+from tests.unit.monitoring.control.test_results_repository import NOW, slate, take
 
 CANARY = {
     "kind": "canary",

@@ -1,6 +1,5 @@
 """Results from slates and responses in real SQLite, as the stream brings them."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,27 +8,15 @@ from sqlalchemy import Engine
 from services.monitoring.attribution import arrivals
 from services.monitoring.control.experiments_repository import ExperimentTable
 from services.monitoring.control.named_records_repository import NoRecordError
-from services.monitoring.migrations import MIGRATIONS
 from services.monitoring.repository import SlateLog
 from slipstream.broker.records import Message
-from slipstream.chassis.settings import DatabaseSettings
 from slipstream.contracts.events import Interaction, Slate, SlateItem
 from slipstream.contracts.rest import AuditRecord
-from slipstream.stores import metadata
-from slipstream.stores.migrations import migrate
 from tests.unit.broker.scripted import SOURCE
 from tests.unit.monitoring.builders import recorded
 from tests.unit.monitoring.control.test_experiments_repository import design
 
 NOW = 1_790_000_000_000
-
-
-@pytest.fixture
-def db(database_settings: DatabaseSettings) -> Iterator[Engine]:
-    made = metadata.engine(database_settings)
-    migrate(made, MIGRATIONS)
-    yield made
-    made.dispose()
 
 
 def slate(

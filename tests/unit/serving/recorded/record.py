@@ -1,7 +1,7 @@
 """Records what serving answers: `python -m tests.unit.serving.recorded.record`.
 
-Run it at the commit whose answers are to hold. It writes the file that the test beside it compares
-with.
+Run it at the commit whose answers are to hold. It writes the file that `test_app_recorded.py`
+compares with.
 """
 
 import asyncio

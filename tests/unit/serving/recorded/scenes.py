@@ -23,7 +23,7 @@ from tests.unit.serving.fakes import (
     item_record,
     model,
 )
-from tests.unit.serving.request.test_failing_parts import broken
+from tests.unit.serving.request.test_line_failing_parts import broken
 
 NOW_MS = 1_790_000_000_000
 BRANDS = ("nike", "puma", "asics")

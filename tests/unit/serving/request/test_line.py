@@ -2,7 +2,6 @@ import asyncio
 from dataclasses import replace
 from itertools import pairwise
 
-import numpy as np
 import pytest
 
 from slipstream.features.visitor import VisitorState
@@ -136,17 +135,6 @@ async def test_nothing_at_all_is_an_empty_answer_with_reasons() -> None:
     assert (
         answer.reason == "no model is loaded yet; the visitor is not known; nothing is trending yet"
     )
-
-
-async def test_model_that_fails_does_not_fail_the_request(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    broken = model(bundle)
-    setting = Setting(FakeOnline({"ada": visitor("item-03")}, list(TRENDING)), broken)
-    too_short = np.ones(1, np.bool_)  # a mask that does not fit the model
-    monkeypatch.setattr(setting.catalog, "mask", lambda _: too_short)
-    answer = await setting.line.answer(SlateRequest(1, "ada", steps=(Step.MODEL, Step.TRENDING)))
-    assert (answer.answered_by, answer.reason) == (Step.TRENDING, "the model failed")
 
 
 async def test_session_is_answered_by_the_model_from_the_events_given(bundle: Bundle) -> None:

@@ -8,8 +8,8 @@ from services.serving.request import variant_slates
 from services.serving.request.store_reads import CircuitBreaker
 from slipstream.recommender.bundle import Bundle
 from tests.unit.serving.fakes import model
-from tests.unit.serving.request.test_experiment_slates import Shop, ids
-from tests.unit.serving.request.test_failing_parts import broken
+from tests.unit.serving.request.test_line_failing_parts import broken
+from tests.unit.serving.request.test_variant_slates_experiments import Shop, ids
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from services.serving.state.model_cache import VARIANTS, ModelCache
 from slipstream.chassis.client import Peer
 from slipstream.contracts.vocabulary import CHAMPION
@@ -11,11 +9,6 @@ from slipstream.recommender.bundle import Bundle
 from tests.unit.serving.fakes import small_bundle
 from tests.unit.serving.state.test_model_holder import a_holder
 from tests.unit.serving.state.training_stub import TrainingStub
-
-
-@pytest.fixture
-def training(tmp_path: Path) -> TrainingStub:
-    return TrainingStub(tmp_path / "training")
 
 
 def test_what_others_keep_in_the_cache_folder_stays(

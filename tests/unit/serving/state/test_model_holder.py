@@ -1,4 +1,7 @@
+"""The models that serving holds: taken from training or a cache, replaced, deleted."""
+
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -7,6 +10,7 @@ from kafka import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from services.serving.metrics import ServingMetrics
+from services.serving.state import model_holder
 from services.serving.state.model_cache import ModelCache
 from services.serving.state.model_holder import ModelHolder
 from slipstream.broker.log_changes import LogFault
@@ -21,12 +25,7 @@ from slipstream.recommender.bundle import Bundle
 from slipstream.slates.catalogue.model import Model
 from tests.unit.serving.fakes import small_bundle
 from tests.unit.serving.state.training_stub import TrainingStub
-
-
-@pytest.fixture
-def training(tmp_path: Path) -> TrainingStub:
-    return TrainingStub(tmp_path / "training")
-
+from tests.waiting import until
 
 EVENTS = Source("model-events.v1", "t", 0)
 
@@ -69,15 +68,6 @@ def a_holder(training: TrainingStub, cache: Path, **options: object) -> ModelHol
 
 def versions(holder: ModelHolder) -> tuple[str | None, str | None]:
     return tuple(model.version if model else None for model in (holder.current, holder.previous))  # type: ignore[return-value]
-
-
-def test_no_champion_yet_leaves_no_model_and_says_so(
-    training: TrainingStub, tmp_path: Path
-) -> None:
-    holder = a_holder(training, tmp_path / "cache")
-    assert not holder.refresh()
-    assert holder.current is None
-    assert holder.problem == "training has no champion yet"
 
 
 def test_a_new_champion_takes_over_and_the_one_before_is_kept(
@@ -167,18 +157,6 @@ def test_a_model_that_fails_to_warm_up_does_not_take_over(
     assert versions(holder) == ("1", None)
 
 
-def test_restart_with_training_away_serves_the_cached_champion(
-    training: TrainingStub, tmp_path: Path, bundle: Bundle
-) -> None:
-    training.publish(bundle, "1")
-    a_holder(training, tmp_path / "cache").refresh()
-    training.away = True
-    restarted = a_holder(training, tmp_path / "cache")
-    assert restarted.restore()
-    assert not restarted.refresh()
-    assert versions(restarted) == ("1", None)
-
-
 def test_restart_with_a_damaged_cache_serves_the_newest_good_one(
     training: TrainingStub, tmp_path: Path, bundle: Bundle
 ) -> None:
@@ -209,19 +187,6 @@ def test_a_version_with_other_content_is_another_model(
     assert restarted.refresh()
     assert restarted.current is not None
     assert restarted.current.bundle.repeats
-
-
-def test_only_the_present_and_the_previous_bundle_stay_on_disk(
-    training: TrainingStub, tmp_path: Path, bundle: Bundle
-) -> None:
-    holder = a_holder(training, tmp_path / "cache")
-    for version in ("1", "2", "3"):
-        training.publish(small_bundle(version), version)
-        holder.refresh()
-    assert holder.current is not None
-    assert holder.previous is not None
-    folders = {path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()}
-    assert folders == {holder.current.directory.name, holder.previous.directory.name}
 
 
 def test_following_the_alias_heals_a_lost_event(
@@ -286,3 +251,173 @@ def test_an_event_has_the_champion_fetched_for_its_request_and_bad_records_are_c
         metrics.registry.get_sample_value(f"slipstream_{name}", {"topic": EVENTS.topic})
         for name in names
     ] == [1, 1, 3]
+
+
+def bundles(cache: Path) -> int:
+    return sum(path.is_dir() for path in cache.iterdir())
+
+
+def test_a_deleted_model_leaves_memory_and_disk_once_its_successor_is_in_service(
+    training: TrainingStub, tmp_path: Path, bundle: Bundle
+) -> None:
+    holder = a_holder(training, tmp_path / "cache")
+    training.publish(bundle, "1")
+    holder.refresh()
+    training.publish(small_bundle("2"), "2")
+    training.deleted = {"1"}
+    assert holder.refresh()
+    assert (versions(holder), bundles(tmp_path / "cache")) == (("2", None), 1)
+
+
+def test_without_a_champion_only_a_deleted_model_is_let_go(
+    training: TrainingStub, tmp_path: Path, bundle: Bundle
+) -> None:
+    holder = a_holder(training, tmp_path / "cache")
+    training.publish(bundle, "1")
+    holder.refresh()
+    training.champion = None
+    assert not holder.refresh()
+    assert versions(holder) == ("1", None), "a registry that was lost takes no model"
+    training.deleted = {"1"}
+    assert not holder.refresh()
+    assert (versions(holder), bundles(tmp_path / "cache")) == ((None, None), 0)
+    assert not a_holder(training, tmp_path / "cache").restore()
+
+
+def test_a_deletion_is_heard_at_once(training: TrainingStub, tmp_path: Path) -> None:
+    moved: list[str] = []
+    holder = a_holder(training, tmp_path / "cache", moved=moved.append)
+    deleted = ModelEvent(event=ModelEventType.DELETED, version="7", timestamp=1)
+    holder._on_events(
+        Batch([Message(Source("model-events.v1", "t", 0), 0, "recommender", deleted, "")])
+    )
+    assert holder._wake.is_set() and moved == ["7"]
+
+
+def test_a_follower_takes_what_the_leader_has_fetched_and_goes_back_with_it(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_holder, "_FOLLOW_S", 0.01)
+    monkeypatch.setattr(model_holder, "_UNSETTLED_S", 0.01)
+    training = TrainingStub(tmp_path / "training")
+    leader, follower = (a_holder(training, tmp_path / "cache") for _ in range(2))
+    stop = threading.Event()
+    following = threading.Thread(target=follower.follow_cache, args=(stop,))
+    following.start()
+    try:
+        # Training says that there is no champion: the follower is ready without one.
+        until(lambda: follower._settled)
+        training.publish(bundle, "1")
+        leader.refresh()
+        until(lambda: versions(follower) == ("1", None))
+        training.publish(
+            replace(bundle, manifest=bundle.manifest.model_copy(update={"version": "2"})), "2"
+        )
+        leader.refresh()
+        until(lambda: versions(follower) == ("2", "1"))
+        first = follower.previous
+        training.champion = "1"
+        training.downloads.clear()
+        leader.refresh()
+        until(lambda: versions(follower) == ("1", "2"))
+        assert follower.current is first, "the model at hand is not loaded again"
+        assert training.downloads == ["manifest.json"], "only the leader asks for files"
+        training.deleted = {"2"}
+        leader.refresh()
+        until(lambda: versions(follower) == ("1", None))
+        training.champion, training.deleted = None, {"1", "2"}
+        leader.refresh()
+        until(lambda: versions(follower) == (None, None))
+    finally:
+        stop.set()
+        following.join(60)
+
+
+async def is_ready(holder: ModelHolder) -> bool:
+    try:
+        await holder.check()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def test_ready_once_the_champion_is_in_service(
+    training: TrainingStub, tmp_path: Path, bundle: Bundle
+) -> None:
+    training.publish(bundle, "1")
+    holder = a_holder(training, tmp_path / "cache")
+    assert not await is_ready(holder)
+    holder.refresh()
+    assert await is_ready(holder)
+
+
+async def test_ready_where_training_says_that_there_is_no_champion(
+    training: TrainingStub, tmp_path: Path
+) -> None:
+    holder = a_holder(training, tmp_path / "cache")
+    assert not holder.refresh()
+    assert await is_ready(holder) and holder.current is None
+    assert holder.problem == "training has no champion yet"
+
+
+async def test_ready_with_the_bundle_of_the_cache_while_training_is_away(
+    training: TrainingStub, tmp_path: Path, bundle: Bundle
+) -> None:
+    training.publish(bundle, "1")
+    a_holder(training, tmp_path / "cache").refresh()
+    training.away = True
+    restarted = a_holder(training, tmp_path / "cache")
+    assert restarted.restore() and await is_ready(restarted)
+    assert not restarted.refresh() and versions(restarted) == ("1", None)
+
+
+async def test_not_ready_without_a_bundle_while_training_is_away_unless_settings_say_so(
+    training: TrainingStub, tmp_path: Path
+) -> None:
+    training.away = True
+    holder = a_holder(training, tmp_path / "cache")
+    holder.refresh()
+    with pytest.raises(RuntimeError, match="can't be reached"):
+        await holder.check()
+    assert await is_ready(a_holder(training, tmp_path / "cache", required=False))
+
+
+async def test_not_ready_with_a_champion_that_can_not_be_loaded(
+    training: TrainingStub, tmp_path: Path, bundle: Bundle
+) -> None:
+    training.publish(bundle, "1")
+    training.spoiled = "recommender.json"
+    holder = a_holder(training, tmp_path / "cache")
+    holder.refresh()
+    with pytest.raises(RuntimeError, match=r"recommender\.json"):
+        await holder.check()
+
+
+async def test_ready_service_stays_ready_when_training_goes_away(
+    training: TrainingStub, tmp_path: Path
+) -> None:
+    holder = a_holder(training, tmp_path / "cache")
+    holder.refresh()
+    training.away = True
+    holder.refresh()
+    assert await is_ready(holder)
+
+
+async def test_training_that_comes_late_is_asked_again_at_once_and_not_after_the_poll(
+    training: TrainingStub, tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_holder, "_UNSETTLED_S", 0.0)
+    training.publish(bundle, "1")
+    training.away = True
+    taken, stop = threading.Event(), threading.Event()
+    holder = a_holder(training, tmp_path / "cache", warm_up=lambda _: taken.set())
+    follower = threading.Thread(target=holder.follow_alias, args=(stop, 600))
+    follower.start()
+    try:
+        while not holder.problem:
+            assert not stop.wait(0.01)
+        training.away = False
+        assert taken.wait(60)
+    finally:
+        stop.set()
+        follower.join(60)

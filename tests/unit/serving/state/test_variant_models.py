@@ -15,8 +15,8 @@ from services.serving.state.variant_models import VariantModels
 from slipstream.chassis.client import Peer
 from slipstream.recommender.bundle import Bundle
 from slipstream.slates.catalogue.model import Model
-from tests.unit.serving.state.test_following_cache import until
 from tests.unit.serving.state.training_stub import TrainingStub
+from tests.waiting import until
 
 
 class Scene:

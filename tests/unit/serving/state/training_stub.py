@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import httpx
+from fastapi import FastAPI, Response
 
 from slipstream.recommender.bundle import Bundle, save_bundle
 
@@ -55,6 +56,17 @@ class TrainingStub:
         self.downloads.append(name)
         body = (self.directory / version / name).read_bytes()
         return 200, body[:-1] + b"?" if name == self.spoiled else body
+
+    def app(self) -> FastAPI:
+        """The same over HTTP."""
+        app = FastAPI()
+
+        @app.get("/{path:path}")
+        def answer(path: str) -> Response:
+            status, body = (503, b"") if self.away else self.answer(f"/{path}")
+            return Response(body, status)
+
+        return app
 
     def transport(self) -> httpx.MockTransport:
         def handle(request: httpx.Request) -> httpx.Response:

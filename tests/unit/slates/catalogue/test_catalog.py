@@ -1,3 +1,5 @@
+"""The catalogue of items, the positions that it has applied, and patches that wait."""
+
 import time
 import tracemalloc
 from collections.abc import Iterable
@@ -7,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slipstream.contracts.positions import source_name
 from slipstream.recommender.bundle import Bundle
-from slipstream.slates.catalogue import columns
-from slipstream.slates.catalogue.catalog import Catalog
+from slipstream.slates.catalogue import catalog, columns
+from slipstream.slates.catalogue.catalog import AppliedPositions, Catalog, EarlyPatches
 from tests.unit.serving.fakes import ITEMS, item_record, model
 
 
@@ -257,3 +260,41 @@ def test_items_by_number_are_what_they_are_by_id(
     assert list(map(by_number.number, [*ids, ITEMS[9]])) == list(
         map(by_id.number, [*ids, ITEMS[9]])
     )
+
+
+positions = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 3), st.integers(0, 9)))
+
+
+@given(positions)
+def test_ends_are_behind_the_last_record_of_each_partition(
+    noted: list[tuple[str, int, int]],
+) -> None:
+    applied = AppliedPositions()
+    for topic_id, partition, offset in noted:
+        applied.note(source_name(topic_id, partition), offset)
+    ends = applied.by_topic()
+    for topic_id in {topic_id for topic_id, _, _ in noted}:
+        for partition, end in enumerate(ends[topic_id]):
+            own = [at for topic, part, at in noted if (topic, part) == (topic_id, partition)]
+            assert end == max(own, default=-1) + 1
+    assert applied.by_topic() is ends
+    applied.note("", 5)
+    assert applied.by_topic() is ends, "a record without a source has no position"
+    applied.note("a:0", 10)
+    assert applied.by_topic()["a"][0] == 11
+
+
+def test_patches_wait_for_their_item_in_order_until_nobody_needs_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(catalog, "MOST_ITEMS", 2)
+    early = EarlyPatches()
+    patches = [item_record(name, at, entity="item_patch") for at, name in enumerate("aabbc")]
+    for patch in patches:
+        early.keep(patch)
+    assert early.take("a") == [], "the first of too many"
+    assert early.take("b") == patches[2:4]
+    assert early.take("b") == []
+    early.close()
+    early.keep(patches[0])
+    assert early.take("a") == early.take("c") == []

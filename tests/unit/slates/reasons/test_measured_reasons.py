@@ -12,7 +12,7 @@ from slipstream.models.base import Mask
 from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.stages import Event
-from slipstream.slates.reasons.measured_reasons import MOST_LEFT_OUT, measured_reasons
+from slipstream.slates.reasons.measured_reasons import MOST_LEFT_OUT, measured_reasons, past_items
 from tests.unit.recommender.small_models import ITEMS
 from tests.unit.serving import fakes
 
@@ -174,3 +174,23 @@ def test_time_that_is_over_leaves_items_of_the_history_out_of_sight(whole: Bundl
     assert [len(looked_at(deadline).history) for deadline in (0, 4, 8)] == [0, 4, 12]
     assert looked_at(4).cut_short and not looked_at(1_000).cut_short
     assert len(looked_at(0).items[0].ranks_without) == 0
+
+
+def test_an_item_has_its_event_of_most_weight_the_latest_of_several(whole: Bundle) -> None:
+    history = [
+        Event("i1", "purchase", 1),
+        Event("i2", "view", 2),
+        Event("i1", "purchase", 3),
+        Event("i1", "view", 4),
+        Event("i2", "click", 5),
+    ]
+    found = [
+        (past.item_id, past.event_type, past.timestamp, past.weight, past.events)
+        for past in past_items(whole, history)
+    ]
+    assert found == [("i2", "click", 5, 1.0, 2), ("i1", "purchase", 3, 3.0, 3)]
+
+
+def test_events_that_change_no_list_are_not_there(whole: Bundle) -> None:
+    history = [Event("unknown"), Event("i3", "impression"), Event("i4", "remove"), Event("i5")]
+    assert [past.item_id for past in past_items(whole, history)] == ["i5"]

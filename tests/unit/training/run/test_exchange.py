@@ -7,6 +7,7 @@ from services.training.run.job import Job
 from services.training.settings import TrainingSection
 from slipstream.chassis.settings import LakeSettings
 from slipstream.stores.object_store import ObjectStore
+from tests.unit.training.jobs import job_of
 from tests.unit.training.run_queue import RESULT
 
 LAKE = LakeSettings(uri="/here/lake", storage_options={"AWS_SECRET_ACCESS_KEY": "ours"})
@@ -21,18 +22,9 @@ def job(tmp_path: Path, version: str = "v1", **more: object) -> Job:
     checkpoints = tmp_path / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
     there = LakeSettings(uri="/there/lake", storage_options={"AWS_SECRET_ACCESS_KEY": "s3cret"})
-    return Job.model_validate(
-        {
-            "version": version,
-            "profile": "fast",
-            "namespace": "t",
-            "lake": there,
-            "training": TrainingSection(tracking_uri="postgresql://u:s3cret@db/mlflow"),
-            "output": tmp_path / "output",
-            "checkpoints": checkpoints,
-            **more,
-        }
-    )
+    section = TrainingSection(tracking_uri="postgresql://u:s3cret@db/mlflow")
+    usual = {"version": version, "lake": there, "training": section, "checkpoints": checkpoints}
+    return job_of(tmp_path, **usual | more)
 
 
 def received(files: RunFiles, place: Path) -> Job:

@@ -16,26 +16,14 @@ import pytest
 from services.training.run.job import Job
 from services.training.run.launcher import GivenUpError, KilledError, RunFailedError
 from services.training.run.process import run_in_child
-from services.training.settings import TrainingSection
 from slipstream.chassis.logging import carrying
 from slipstream.chassis.settings import LakeSettings, LogSettings
 from slipstream.recommender.bundle import load_bundle
 from slipstream.stores.lake import Lake
 from tests.unit.training.histories import chain, write
+from tests.unit.training.jobs import job_of
 
 LOG = LogSettings(level="error")
-
-
-def make_job(lake_settings: LakeSettings, tmp_path: Path) -> Job:
-    return Job(
-        version="v1",
-        profile="fast",
-        namespace="test",
-        lake=lake_settings,
-        training=TrainingSection(),
-        output=tmp_path / "bundle",
-        checkpoints=tmp_path,
-    )
 
 
 def children() -> set[int]:
@@ -57,7 +45,7 @@ def is_running(pid: int) -> bool:
 @pytest.fixture
 def job(lake: Lake, lake_settings: LakeSettings, tmp_path: Path) -> Job:
     write(lake, chain())
-    return make_job(lake_settings, tmp_path)
+    return job_of(tmp_path, lake=lake_settings)
 
 
 def test_run_in_child_returns_what_it_found(job: Job) -> None:
@@ -73,7 +61,7 @@ def test_run_in_child_too_little_data_is_a_reason(
 ) -> None:
     with pytest.raises(RunFailedError, match="the lake holds no interactions yet"):
         run_in_child(
-            make_job(lake_settings, tmp_path),
+            job_of(tmp_path, lake=lake_settings),
             LOG,
             on_progress=lambda _: None,
             give_up=lambda: False,

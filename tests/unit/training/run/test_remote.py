@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from services.training.run.exchange import Exchange
-from services.training.run.job import Job
 from services.training.run.launcher import GivenUpError, KilledError, PostponedError, RunFailedError
 from services.training.run.remote import (
     WAITING,
@@ -16,9 +15,8 @@ from services.training.run.remote import (
     StarterUnavailableError,
     StartState,
 )
-from services.training.settings import TrainingSection
-from slipstream.chassis.settings import LakeSettings
 from slipstream.stores.object_store import ObjectStore
+from tests.unit.training.jobs import job_of
 from tests.unit.training.run_queue import RESULT
 
 
@@ -34,15 +32,7 @@ class Machine:
         self.stopped: list[str] = []
         self.messages: list[dict[str, Any]] = []
         self.stop_service = threading.Event()
-        self.job = Job(
-            version="v1",
-            profile="fast",
-            namespace="t",
-            lake=LakeSettings(),
-            training=TrainingSection(),
-            output=tmp_path / "output",
-            checkpoints=tmp_path,
-        )
+        self.job = job_of(tmp_path)
 
     def start(self, run_id: str, uri: str) -> None:
         self.started.append((run_id, uri))

@@ -25,6 +25,7 @@ from slipstream.recommender.fit import FitOptions, fit_log
 from slipstream.recommender.stages import Event, recommend
 from slipstream.stores.lake import Lake
 from tests.unit.training.histories import START_MS, chain, events, write, write_items
+from tests.unit.training.jobs import job_of
 from tests.unit.training.shops import moment, ordered
 from tests.unit.training.test_lake_erasures import erase
 
@@ -34,10 +35,9 @@ Make = Callable[..., Job]
 @pytest.fixture
 def job(lake_settings: LakeSettings, tmp_path: Path) -> Make:
     def make(version: str, champion: Path | None = None, **training: Any) -> Job:
-        return Job(
+        return job_of(
+            tmp_path,
             version=version,
-            profile="fast",
-            namespace="test",
             lake=lake_settings,
             output=tmp_path / version,
             checkpoints=tmp_path / "checkpoints",

@@ -12,13 +12,13 @@ from services.training.run.exchange import Exchange, RunFiles
 from services.training.run.job import Job, ProgressReporter, TrainingResult
 from services.training.run.train import train
 from services.training.run.worker import FAILED, Carrier, work
-from services.training.settings import TrainingSection
 from slipstream.chassis.settings import LakeSettings
 from slipstream.models.transformer_fit import Checkpoint
 from slipstream.recommender.bundle import load_bundle
 from slipstream.stores.lake import INTERACTIONS, Lake
 from slipstream.stores.object_store import ObjectStore
 from tests.unit.training.histories import START_MS, chain, events, write
+from tests.unit.training.jobs import job_of
 
 Start = Callable[..., int]
 
@@ -52,14 +52,8 @@ def files(tmp_path: Path) -> RunFiles:
 @pytest.fixture
 def job(lake_settings: LakeSettings, tmp_path: Path) -> Job:
     (tmp_path / "kept").mkdir()
-    return Job(
-        version="v1",
-        profile="fast",
-        namespace="test",
-        lake=lake_settings,
-        training=TrainingSection(),
-        output=tmp_path / "whole",
-        checkpoints=tmp_path / "kept",
+    return job_of(
+        tmp_path, lake=lake_settings, output=tmp_path / "whole", checkpoints=tmp_path / "kept"
     )
 
 

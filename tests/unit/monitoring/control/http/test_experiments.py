@@ -1,22 +1,19 @@
 """The REST routes of experiments, on real SQLite and without a broker."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr, ValidationError
+from sqlalchemy import Engine
 
 from services.monitoring.app import create_app
 from services.monitoring.control.experiments_repository import ExperimentTable
 from services.monitoring.control.http.experiments import DesignBody, ExperimentRoutes
-from services.monitoring.migrations import MIGRATIONS
 from services.monitoring.settings import MonitoringSettings
-from slipstream.chassis.settings import DatabaseSettings, HttpSettings
+from slipstream.chassis.settings import HttpSettings
 from slipstream.contracts.experiments import ExperimentDesign, Variant
-from slipstream.stores import metadata
-from slipstream.stores.migrations import migrate
 
 PATH = "/v1/experiments/calmer"
 DESIGN = {"placements": ["home"], "variants": [{"name": "a"}, {"name": "b", "diversity": 0.5}]}
@@ -28,15 +25,12 @@ def wakes() -> list[int]:
 
 
 @pytest.fixture
-def client(database_settings: DatabaseSettings, wakes: list[int]) -> Iterator[TestClient]:
-    engine = metadata.engine(database_settings)
-    migrate(engine, MIGRATIONS)
+def client(db: Engine, wakes: list[int]) -> TestClient:
     app = create_app(MonitoringSettings(http=HttpSettings(api_token=SecretStr("s3cret"))))
     app.state.experiments = ExperimentRoutes(
-        "experiment", ExperimentTable(engine), lambda: wakes.append(1), lambda: 5
+        "experiment", ExperimentTable(db), lambda: wakes.append(1), lambda: 5
     )
-    yield TestClient(app, headers={"Authorization": "Bearer s3cret"})
-    engine.dispose()
+    return TestClient(app, headers={"Authorization": "Bearer s3cret"})
 
 
 def test_an_experiment_is_created_replaced_read_and_deleted(

@@ -1,29 +1,15 @@
 """Access keys: the limits of requests, and rows that can't be read, in real SQLite."""
 
-from collections.abc import Iterator
-
 import pytest
 from pydantic import ValidationError
 from sqlalchemy import Engine, text
 
 from services.monitoring.control.access_repository import AccessKeyBook
 from services.monitoring.control.http.access import LONGEST_GRACE_MS, KeyRequest, Rotation
-from services.monitoring.migrations import MIGRATIONS
-from slipstream.chassis.settings import DatabaseSettings
 from slipstream.contracts.access import AccessKey, Scope
 from slipstream.contracts.rest import AuditRecord
-from slipstream.stores import metadata
-from slipstream.stores.migrations import migrate
 
 NOW = 1_800_000_000_000
-
-
-@pytest.fixture
-def db(database_settings: DatabaseSettings) -> Iterator[Engine]:
-    made = metadata.engine(database_settings)
-    migrate(made, MIGRATIONS)
-    yield made
-    made.dispose()
 
 
 def audit(action: str) -> AuditRecord:

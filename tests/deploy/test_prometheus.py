@@ -16,7 +16,7 @@ from services.training.metrics import TrainingMetrics
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.services import SERVICES
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 RUNBOOK = ROOT / "docs" / "runbook"
 # The code of those that are only exposed by a service that runs.
 BY_COLLECTORS = "".join(

@@ -28,7 +28,7 @@ from slipstream.recommender.bundle import Bundle
 from tests import fuzzing
 from tests.unit.serving.app_on_fakes import URL, make_app
 from tests.unit.serving.fakes import FakeOnline, Setting, model, visitor
-from tests.unit.serving.http.strange_bodies import INFER, WORST, almost, any_json, any_text
+from tests.unit.serving.strange_bodies import INFER, WORST, almost, any_json, any_text
 
 many = fuzzing.many(3)
 # CPU time of one request, the client's share included. The event loop is held for less.
@@ -89,9 +89,10 @@ class Session:
             message = orjson.loads(answer.content[: int(length) if length else None])
             assert message["outputs"]
         elif path.startswith("/v1/") and path != "/v1/model":
-            slate = answer.json()
-            assert len(slate["items"]) <= 1_000
-            assert slate["recommendation_id"]
+            body = answer.json()
+            for slate in body.get("lists", [body]):
+                assert len(slate["items"]) <= 1_000
+                assert slate["recommendation_id"]
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """Demands of routes: every route of every service declares one, and the guard keeps to it."""
 
+from functools import cache
+
 import pytest
 from fastapi import APIRouter, FastAPI
 from fastapi.testclient import TestClient
@@ -41,6 +43,11 @@ def apps() -> dict[str, FastAPI]:
     return {service: app_of(service) for service in SERVICES}
 
 
+@pytest.fixture(scope="module")
+def page() -> str:
+    return security_page()
+
+
 def test_only_the_routes_named_here_are_open(apps: dict[str, FastAPI]) -> None:
     opened = {
         route.path
@@ -53,9 +60,9 @@ def test_only_the_routes_named_here_are_open(apps: dict[str, FastAPI]) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_route_stands_in_the_table_with_its_scope(
-    service: str, apps: dict[str, FastAPI]
+    service: str, apps: dict[str, FastAPI], page: str
 ) -> None:
-    section = security_page().partition(f"## {service.capitalize()}\n")[2]
+    section = page.partition(f"## {service.capitalize()}\n")[2]
     table = section.partition("\n## ")[0]
     for route in routes_of(apps[service]):
         demand, methods = demand_of(route), ", ".join(sorted(route.methods or ()))
@@ -113,6 +120,7 @@ def test_a_slate_needs_operate_and_services_have_a_scope_for_it(apps: dict[str, 
             assert (answer.status_code != 403) == opened, (route.path, scope, answer.text)
 
 
+@cache
 def guarded(service: str) -> tuple[TestClient, list[Route]]:
     """A client of the real app, which is not entered, and its routes that are not open."""
     app = app_of(service, HttpSettings(api_token="s3cret"))  # type: ignore[arg-type]

@@ -5,7 +5,6 @@ contract. A sample runs with the other tests; `make fuzz` runs thousands, FUZZ_C
 """
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any, cast
 import orjson
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from services.serving.app import create_app
 from services.serving.http.responses import Parts
@@ -25,7 +23,7 @@ from slipstream.broker.records import decode, encode
 from slipstream.contracts.topics import RECOMMENDATIONS
 from slipstream.recommender.bundle import Bundle
 from tests import fuzzing
-from tests.unit.serving.fakes import ITEMS, FakeOnline, Setting, item_record, model, visitor
+from tests.unit.serving.fakes import FakeOnline, Setting, item_record, model, visitor
 from tests.unit.serving.replay.past_services import PastShop
 
 if TYPE_CHECKING:
@@ -146,46 +144,3 @@ def test_what_the_document_says_is_true(
             assert answer.status_code in (200, 422, no_route, gone), answer.text
 
     tried()
-
-
-texts = st.text(st.characters(), max_size=12) | st.sampled_from(["ada", *ITEMS[:8]])
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | texts | st.just(10**400),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
-    max_leaves=8,
-)
-bodies = st.fixed_dictionaries(
-    {},
-    optional={
-        "user_id": texts | anything,
-        "user_ids": st.lists(texts, max_size=5) | anything,
-        "anonymous_id": texts | anything,
-        "items": st.lists(texts, max_size=5) | anything,
-        "events": anything
-        | st.lists(
-            st.fixed_dictionaries(
-                {"item_id": texts},
-                optional={"event_type": texts, "timestamp": anything, "value": anything},
-            ),
-            max_size=5,
-        ),
-        "exclude": st.lists(texts, max_size=3) | anything,
-        "n": st.integers(-1, 110) | anything,
-        "attributes": st.booleans() | anything,
-        "placement": texts | anything,
-    },
-)
-
-
-@many
-@given(st.sampled_from([path for method, path in OPERATIONS if method == "POST"]), bodies)
-def test_any_body_gets_an_answer(session: Session, path: str, body: Any) -> None:
-    content = json.dumps(body).encode("utf-8", "surrogatepass")
-    session.judge(
-        session.client.request(
-            "POST",
-            f"http://testserver{path}",
-            data=content,
-            headers={"content-type": "application/json"},
-        )
-    )

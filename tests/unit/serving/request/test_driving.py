@@ -17,11 +17,6 @@ from tests.unit.serving.fakes import ITEMS, history, small_bundle
 Answers = Callable[[Bundle, Sequence[ListQuestion]], list[list[Recommendation]]]
 
 
-@pytest.fixture(scope="module")
-def bundle() -> Bundle:
-    return small_bundle()
-
-
 @pytest.fixture
 async def lists() -> AsyncIterator[GatheredLists]:
     gathered = GatheredLists()

@@ -78,6 +78,14 @@ almost = {
         },
         optional={"placement": any_json, "attributes": any_json},
     ),
+    "/v1/recommendations:batch": st.fixed_dictionaries(
+        {"user_ids": st.lists(any_text, max_size=5) | any_json},
+        optional={"n": st.integers(-1, 110) | any_json, "filter": filters},
+    ),
+    "/v1/bought-together": st.fixed_dictionaries(
+        {"items": st.lists(any_text, max_size=5) | any_json},
+        optional={"user_id": any_text | any_json, "placement": any_text | any_json},
+    ),
     INFER: st.fixed_dictionaries(
         {
             "inputs": st.lists(

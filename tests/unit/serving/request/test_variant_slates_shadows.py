@@ -9,8 +9,8 @@ from slipstream.contracts.events import Slate
 from slipstream.contracts.vocabulary import SHADOW, SHOWN
 from slipstream.recommender.bundle import Bundle
 from tests.unit.serving.fakes import model
-from tests.unit.serving.request.test_experiment_slates import OTHER, Shop, ids
-from tests.unit.serving.request.test_failing_parts import broken
+from tests.unit.serving.request.test_line_failing_parts import broken
+from tests.unit.serving.request.test_variant_slates_experiments import OTHER, Shop, ids
 
 
 @pytest.fixture
