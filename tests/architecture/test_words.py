@@ -21,13 +21,13 @@ FILES = (
 UNCOUNTED = ("docs/adr/", "docs/upstream/", "tests/architecture/test_words.py")
 # Most occurrences of each word, in the product with its pages and in the tests.
 LIMITS = {
-    "beside": (8, 24),
+    "beside": (8, 23),
     "nobody": (6, 29),
     "anew": (2, 5),
     "is told": (1, 1),
     "are told": (0, 1),
     "told of": (0, 0),
-    "whose": (21, 23),
+    "whose": (21, 22),
     "whom": (8, 16),
     "asked for": (4, 3),
     "the like": (0, 0),
