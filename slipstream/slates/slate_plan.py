@@ -5,7 +5,7 @@ generator: it yields what it needs from outside, gets it or an error, and return
 runs with servers and threads behind it, or with a record of what they gave.
 """
 
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from operator import attrgetter
@@ -181,7 +181,7 @@ def arranged(
         else np.array([each.score for each in candidates], np.float64),
         np.array(tiers, np.int64),
         known,
-        _cold(plan.model, candidates) if plan.explores else None,
+        _numbers(plan.model, candidates) < 0 if plan.explores else None,
         _vectors(plan.model, known.columns, candidates) if policy.diversity else None,
     )
     past = Visitor(
@@ -209,30 +209,27 @@ def visited(visitor: VisitorReading) -> list[str]:
     return [event.item_id for event in reversed(visitor.history)]
 
 
-def _cold(model: Model | None, items: Sequence[Candidate]) -> NDArray[np.bool_]:
-    known: Collection[str] = model.bundle.index if model is not None else ()
-    return np.array([item.item_id not in known for item in items], np.bool_)
+def _numbers(model: Model | None, candidates: Sequence[Candidate]) -> Indices:
+    """The place of each candidate in the model's catalogue; -1 for one that it does not know."""
+    if isinstance(candidates, RankedList):
+        return candidates.items
+    index: Mapping[str, int] = model.bundle.index if model is not None else {}
+    ids = (each.item_id for each in candidates)
+    return np.fromiter(map(index.get, ids, repeat(-1)), np.int32, len(candidates))
 
 
 def _vectors(
-    model: Model | None, columns: Columns, items: Sequence[Candidate]
+    model: Model | None, columns: Columns, candidates: Sequence[Candidate]
 ) -> NDArray[np.float32] | None:
-    """The network's vectors of the items, zeros for those that it does not know.
+    """The network's vectors of the candidates, zeros for those that it does not know.
 
-    None where categories make items alike: these are what people see, and cost half.
+    None without a network, and where categories make items alike: these are what people see, and
+    cost half.
     """
-    if model is None or columns.categories or columns.lists:
+    if model is None or model.bundle.network is None or columns.categories or columns.lists:
         return None
-    return vectors_of(model.bundle, [item.item_id for item in items])
-
-
-def vectors_of(bundle: Bundle, ids: Sequence[str]) -> NDArray[np.float32] | None:
-    """The network's vector of each item, (items, width); None where the bundle has no network."""
-    network = bundle.network
-    if network is None:
-        return None
-    numbers: Indices = np.fromiter(map(bundle.index.get, ids, repeat(-1)), np.int32, len(ids))
-    vectors = network.items.vectors(np.maximum(numbers, 0))
+    numbers = _numbers(model, candidates)
+    vectors = model.bundle.network.items.vectors(np.maximum(numbers, 0))
     vectors[numbers < 0] = 0
     return vectors
 
