@@ -1,18 +1,16 @@
 """The migrations of training and monitoring, on SQLite and on PostgreSQL."""
 
-import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, MetaData, Table, func, inspect, select, text
+from alembic.operations import Operations
+from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, func, inspect, select, text
 
 from services.monitoring import alert_repository as monitoring_alerts
 from services.monitoring import migrations as monitoring_migrations
@@ -122,17 +120,8 @@ def revision(db: Engine, migrations: Migrations) -> str | None:
         return MigrationContext.configure(connection, opts=options).get_current_revision()
 
 
-def newest(migrations: Migrations) -> str | None:
-    folder = str(migrations.folder)
-    return ScriptDirectory(folder, version_locations=[folder]).get_current_head()
-
-
-def copied(migrations: Migrations, folder: Path, first: int | None = None) -> Migrations:
-    """A copy of a service's migrations, or of its first ones, as another program has them."""
-    folder.mkdir()
-    for path in sorted(migrations.folder.glob("r*.py"))[:first]:
-        shutil.copy(path, folder)
-    return Migrations(folder, migrations.version_table)
+def newest(migrations: Migrations) -> str:
+    return migrations.revisions[-1]
 
 
 def sample(table: Table) -> dict[str, Any]:
@@ -204,14 +193,14 @@ def test_runs_of_the_first_programs_gain_the_columns_that_they_lack(
     assert repository.stage_seconds("fast") == {}
 
 
-def test_each_migration_only_adds(db: Engine, service: Service, tmp_path: Path) -> None:
-    paths = sorted(service.migrations.folder.glob("r*.py"))
+def test_each_migration_only_adds(db: Engine, service: Service) -> None:
+    migrations = service.migrations
     before = schema(db)
-    for first in range(1, len(paths) + 1):
-        migrate(db, copied(service.migrations, tmp_path / str(first), first))
+    for number, step in enumerate(migrations.steps, 1):
+        migrate(db, Migrations(migrations.version_table, migrations.steps[:number]))
         after = schema(db)
         for table, columns in before.items():
-            assert columns.items() <= after[table].items(), f"{paths[first - 1].name}: {table}"
+            assert columns.items() <= after[table].items(), f"{step.__name__}: {table}"
             added = {name: after[table][name] for name in after[table].keys() - columns.keys()}
             assert [name for name, (_, required) in added.items() if required] == []
         before = after
@@ -219,24 +208,20 @@ def test_each_migration_only_adds(db: Engine, service: Service, tmp_path: Path) 
 
 
 def test_an_older_service_works_on_tables_that_a_newer_one_has_migrated(
-    db: Engine, service: Service, tmp_path: Path
+    db: Engine, service: Service
 ) -> None:
-    newer = copied(service.migrations, tmp_path / "newer")
-    (newer.folder / "r9999_next.py").write_text(
-        "from sqlalchemy import Column, Integer, String\n"
-        f"revision, down_revision = '9999', {newest(service.migrations)!r}\n"
-        "def upgrade(op):\n"
-        "    op.create_table('added', Column('id', Integer, primary_key=True))\n"
-        + "".join(
-            f"    op.add_column({table.name!r}, Column('note', String(9)))\n"
-            f"    weight = Column('weight', Integer, nullable=False, server_default='1')\n"
-            f"    op.add_column({table.name!r}, weight)\n"
-            for table in service.tables
-        )
-    )
+    def added(op: Operations) -> None:
+        op.create_table("added", Column("id", Integer, primary_key=True))
+        for table in service.tables:
+            op.add_column(table.name, Column("note", String(9)))
+            weight = Column("weight", Integer, nullable=False, server_default="1")
+            op.add_column(table.name, weight)
+
+    steps = (*service.migrations.steps, added)
+    newer = Migrations(service.migrations.version_table, steps)
     migrate(db, newer)
     migrate(db, service.migrations)
-    assert revision(db, service.migrations) == "9999"
+    assert revision(db, service.migrations) == newest(newer)
     with db.begin() as connection:
         for table in service.tables:
             connection.execute(table.insert().values(sample(table)))

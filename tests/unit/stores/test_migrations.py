@@ -1,25 +1,32 @@
 """The migrations of a service on a real SQLite file; tests/integration has them on PostgreSQL."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic.operations import Operations
 from pydantic import SecretStr
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Column, Engine, Integer, String, inspect, text
 
 from slipstream.chassis.settings import DatabaseSettings
 from slipstream.stores.metadata import DatabaseUnavailableError, engine
 from slipstream.stores.migrations import Migrations, migrate, unapplied
 
-FIRST = """
+
+def first(op: Operations) -> None:
     op.create_table(
         "note", Column("id", Integer, primary_key=True), Column("word", String(9), unique=True)
     )
-"""
-SECOND = 'op.add_column("note", Column("tone", String(9)))'
-THIRD = 'op.add_column("note", Column("rank", Integer, nullable=False, server_default="7"))'
+
+
+def second(op: Operations) -> None:
+    op.add_column("note", Column("tone", String(9)))
+
+
+def third(op: Operations) -> None:
+    op.add_column("note", Column("rank", Integer, nullable=False, server_default="7"))
 
 
 @pytest.fixture
@@ -34,18 +41,9 @@ def db(settings: DatabaseSettings) -> Iterator[Engine]:
     made.dispose()
 
 
-def program(tmp_path: Path, *upgrades: str, service: str = "notes") -> Migrations:
-    """The migrations of a program that knows so many revisions, each with these statements."""
-    folder = tmp_path / f"{service}-{len(list(tmp_path.iterdir()))}"
-    folder.mkdir()
-    for number, statements in enumerate(upgrades, 1):
-        (folder / f"r{number:04}_step.py").write_text(
-            "from sqlalchemy import Column, Integer, String\n"
-            f"revision = '{number:04}'\n"
-            f"down_revision = {f'{number - 1:04}' if number > 1 else None!r}\n"
-            f"def upgrade(op):\n    {statements.strip()}\n"
-        )
-    return Migrations(folder, f"{service}_schema_version")
+def program(*steps: Callable[[Operations], None]) -> Migrations:
+    """The migrations of a program that knows these steps."""
+    return Migrations("notes_schema_version", steps)
 
 
 def columns(db: Engine, table: str = "note") -> list[str]:
@@ -62,8 +60,8 @@ def execute(db: Engine, statement: str) -> None:
         connection.execute(text(statement))
 
 
-def test_migrate_twice_keeps_rows(db: Engine, tmp_path: Path) -> None:
-    migrations = program(tmp_path, FIRST)
+def test_migrate_twice_keeps_rows(db: Engine) -> None:
+    migrations = program(first)
     migrate(db, migrations)
     execute(db, "INSERT INTO note (id, word) VALUES (1, 'kept')")
     migrate(db, migrations)
@@ -72,16 +70,16 @@ def test_migrate_twice_keeps_rows(db: Engine, tmp_path: Path) -> None:
     assert revision(db) == ["0001"]
 
 
-def test_migrate_names_constraints_by_convention(db: Engine, tmp_path: Path) -> None:
-    migrate(db, program(tmp_path, FIRST))
+def test_migrate_names_constraints_by_convention(db: Engine) -> None:
+    migrate(db, program(first))
     assert inspect(db).get_pk_constraint("note")["name"] == "pk_note"
     assert [unique["name"] for unique in inspect(db).get_unique_constraints("note")] == [
         "uq_note_word"
     ]
 
 
-def test_unapplied_revisions_are_told_and_not_applied(db: Engine, tmp_path: Path) -> None:
-    older, newer = program(tmp_path, FIRST), program(tmp_path, FIRST, SECOND, THIRD)
+def test_unapplied_revisions_are_told_and_not_applied(db: Engine) -> None:
+    older, newer = program(first), program(first, second, third)
     assert unapplied(db, older) == ["0001"]
     assert inspect(db).get_table_names() == []
     migrate(db, older)
@@ -90,18 +88,21 @@ def test_unapplied_revisions_are_told_and_not_applied(db: Engine, tmp_path: Path
     assert unapplied(db, older) == []  # a newer program has been here
 
 
-def test_migrate_applies_only_what_is_missing_in_order(db: Engine, tmp_path: Path) -> None:
-    migrate(db, program(tmp_path, FIRST))
+def test_migrate_applies_only_what_is_missing_in_order(db: Engine) -> None:
+    def never(_op: Operations) -> None:
+        raise AssertionError
+
+    migrate(db, program(first))
     execute(db, "INSERT INTO note (id) VALUES (1)")
-    migrate(db, program(tmp_path, "raise AssertionError", SECOND, THIRD))
+    migrate(db, program(never, second, third))
     assert columns(db) == ["id", "word", "tone", "rank"]
     assert revision(db) == ["0003"]
     with db.connect() as connection:
         assert connection.scalar(text("SELECT rank FROM note")) == 7
 
 
-def test_an_older_program_leaves_newer_tables_as_they_are(db: Engine, tmp_path: Path) -> None:
-    newer, older = program(tmp_path, FIRST, SECOND, THIRD), program(tmp_path, FIRST)
+def test_an_older_program_leaves_newer_tables_as_they_are(db: Engine) -> None:
+    newer, older = program(first, second, third), program(first)
     migrate(db, newer)
     migrate(db, older)
     execute(db, "INSERT INTO note (id, word) VALUES (1, 'by the older program')")
@@ -111,34 +112,38 @@ def test_an_older_program_leaves_newer_tables_as_they_are(db: Engine, tmp_path: 
     assert revision(db) == ["0003"]
 
 
-def test_a_failing_migration_changes_nothing_and_may_be_tried_again(
-    db: Engine, tmp_path: Path
-) -> None:
-    migrate(db, program(tmp_path, FIRST))
-    broken = f"{SECOND}; op.execute('nonsense')"
+def test_a_failing_migration_changes_nothing_and_may_be_tried_again(db: Engine) -> None:
+    def broken(op: Operations) -> None:
+        second(op)
+        op.execute("nonsense")
+
+    migrate(db, program(first))
     with pytest.raises(Exception, match="nonsense"):
-        migrate(db, program(tmp_path, FIRST, THIRD, broken))
+        migrate(db, program(first, third, broken))
     assert columns(db) == ["id", "word"]
     assert revision(db) == ["0001"]
-    migrate(db, program(tmp_path, FIRST, SECOND))
+    migrate(db, program(first, second))
     assert columns(db) == ["id", "word", "tone"]
 
 
-def test_services_and_mlflow_keep_their_revisions_apart(db: Engine, tmp_path: Path) -> None:
+def test_services_and_mlflow_keep_their_revisions_apart(db: Engine) -> None:
     execute(db, "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
     execute(db, "INSERT INTO alembic_version VALUES ('of-mlflow')")
-    other = 'op.create_table("task", Column("id", Integer, primary_key=True))'
-    migrate(db, program(tmp_path, FIRST, SECOND))
-    migrate(db, program(tmp_path, other, service="tasks"))
+    migrate(db, program(first, second))
+
+    def other(op: Operations) -> None:
+        op.create_table("task", Column("id", Integer, primary_key=True))
+
+    migrate(db, Migrations("tasks_schema_version", (other,)))
     assert revision(db) == ["0002"]
     assert revision(db, "tasks_schema_version") == ["0001"]
     assert revision(db, "alembic_version") == ["of-mlflow"]
 
 
 def test_programs_that_start_at_once_migrate_one_after_the_other(
-    settings: DatabaseSettings, db: Engine, tmp_path: Path
+    settings: DatabaseSettings, db: Engine
 ) -> None:
-    programs = [program(tmp_path, FIRST, SECOND), program(tmp_path, FIRST, SECOND, THIRD)]
+    programs = [program(first, second), program(first, second, third)]
     together = threading.Barrier(6)
 
     def start(number: int) -> None:
@@ -155,10 +160,10 @@ def test_programs_that_start_at_once_migrate_one_after_the_other(
 
 
 def test_a_database_that_another_program_holds_for_long_is_unavailable(
-    db: Engine, settings: DatabaseSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    db: Engine, settings: DatabaseSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("slipstream.stores.metadata.BUSY_TIMEOUT_MS", 10)
-    waiting, migrations = engine(settings), program(tmp_path, FIRST)
+    waiting, migrations = engine(settings), program(first)
     with db.begin(), pytest.raises(DatabaseUnavailableError, match="database is locked"):
         migrate(waiting, migrations)
     migrate(waiting, migrations)

@@ -1,0 +1,294 @@
+"""Migrations of monitoring's tables, oldest first."""
+
+from typing import Final
+
+from alembic.operations import Operations
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, String, Table, Text
+
+from slipstream.stores.lease import lease_tables
+from slipstream.stores.metadata import new_metadata
+from slipstream.stores.migrations import Migrations, add_missing_columns
+
+
+def _first_tables(op: Operations) -> None:
+    """Make the tables from before Alembic; those that an earlier program made stay as they are."""
+    tables = new_metadata()
+    Table(
+        "monitoring_slates",
+        tables,
+        Column("recommendation_id", String, primary_key=True),
+        Column("user_id", String, nullable=False),
+        Column("timestamp", BigInteger, nullable=False, index=True),
+        Column("answered_by", String, nullable=False),
+        Column("model_version", String, nullable=False),
+        Column("items", Text, nullable=False),
+        Column("features", Text, nullable=False),
+        Column("clicked", Integer, nullable=False),
+        Column("converted", Integer, nullable=False),
+        Index("monitoring_slates_of_visitor", "user_id", "timestamp"),
+    )
+    Table(
+        "monitoring_responses",
+        tables,
+        Column("event_id", String, primary_key=True),
+        Column("user_id", String, nullable=False),
+        Column("item_id", String, nullable=False),
+        Column("timestamp", BigInteger, nullable=False),
+        Column("converted", Boolean, nullable=False),
+        Column("named", String, index=True),
+        Column("attributed", String, index=True),
+        Column("stored_at", BigInteger, nullable=False, index=True),
+        Index("monitoring_responses_of_visitor", "user_id", "timestamp"),
+    )
+    Table(
+        "monitoring_quality",
+        tables,
+        Column("start", BigInteger, primary_key=True),
+        Column("model_version", String, primary_key=True),
+        Column("answered_by", String, primary_key=True),
+        Column("slates", BigInteger, nullable=False),
+        Column("shown", BigInteger, nullable=False),
+        Column("items", BigInteger, nullable=False),
+        Column("clicked_slates", BigInteger, nullable=False),
+        Column("clicked_items", BigInteger, nullable=False),
+        Column("converted_slates", BigInteger, nullable=False),
+        Column("converted_items", BigInteger, nullable=False),
+    )
+    Table(
+        "monitoring_watermarks",
+        tables,
+        Column("topic", String, primary_key=True),
+        Column("event_time", BigInteger, nullable=False),
+        Column("heard_at", BigInteger, nullable=False),
+    )
+    Table(
+        "monitoring_model_events",
+        tables,
+        Column("version", String, primary_key=True),
+        Column("event", String, primary_key=True),
+        Column("timestamp", BigInteger, primary_key=True),
+        Column("body", Text, nullable=False),
+    )
+    Table(
+        "monitoring_streaks",
+        tables,
+        Column("rule", String, primary_key=True),
+        Column("failing", Integer, nullable=False),
+        Column("passing", Integer, nullable=False),
+    )
+    Table(
+        "monitoring_alerts",
+        tables,
+        Column("alert_id", String, primary_key=True),
+        Column("rule", String, nullable=False),
+        Column("severity", String, nullable=False),
+        Column("summary", Text, nullable=False),
+        Column("evidence", Text, nullable=False),
+        Column("action", String, nullable=False),
+        Column("opened_at", BigInteger, nullable=False, index=True),
+        Column("checked_at", BigInteger, nullable=False),
+        Column("closed_at", BigInteger),
+        Column("announced", Boolean, nullable=False, index=True),
+    )
+    tables.create_all(op.get_bind())
+
+
+def _lease(op: Operations) -> None:
+    """Make the table of the lease."""
+    lease_tables("monitoring").create_all(op.get_bind())
+
+
+def _access_keys(op: Operations) -> None:
+    """Make the tables of access keys and audit records."""
+    tables = new_metadata()
+    Table(
+        "monitoring_access_keys",
+        tables,
+        Column("digest", String(64), primary_key=True),
+        Column("name", String, nullable=False, index=True),
+        Column("scopes", Text, nullable=False),
+        Column("browser", Boolean, nullable=False),
+        Column("origins", Text, nullable=False),
+        Column("created_at", BigInteger, nullable=False),
+        Column("created_by", String, nullable=False),
+        Column("expires_at", BigInteger),
+        Column("revoked_at", BigInteger),
+        Column("last_used_at", BigInteger),
+        Column("published", Boolean, nullable=False, index=True),
+    )
+    Table(
+        "monitoring_audit",
+        tables,
+        Column("number", Integer, primary_key=True, autoincrement=True),
+        Column("at", BigInteger, nullable=False),
+        Column("principal", String, nullable=False),
+        Column("action", String, nullable=False),
+        Column("subject", String, nullable=False),
+        Column("detail", Text, nullable=False),
+        Column("request_id", String, nullable=False),
+    )
+    tables.create_all(op.get_bind())
+
+
+def _erasures(op: Operations) -> None:
+    """Make the tables of erasures and of the visitors that they remove."""
+    tables = new_metadata()
+    Table(
+        "monitoring_erasures",
+        tables,
+        Column("erasure_id", String, primary_key=True),
+        Column("asked_at", BigInteger),
+        Column("told_at", BigInteger),
+        Column("cut", Text),
+        Column("rows_deleted", BigInteger),
+        Column("deleted_at", BigInteger),
+        Column("overwritten_at", BigInteger),
+        Column("overwritten_how", Text),
+    )
+    Table(
+        "monitoring_erasure_visitors",
+        tables,
+        Column("erasure_id", String, primary_key=True),
+        Column("visitor_id", String, primary_key=True),
+    )
+    tables.create_all(op.get_bind())
+
+
+def _key_names(op: Operations) -> None:
+    """Make the table of access keys' names."""
+    tables = new_metadata()
+    Table(
+        "monitoring_access_key_names",
+        tables,
+        Column("name", String, primary_key=True),
+        Column("changes", BigInteger, nullable=False),
+    )
+    tables.create_all(op.get_bind())
+
+
+def _placements(op: Operations) -> None:
+    """Make the tables of placements and their revisions."""
+    tables = new_metadata()
+    Table(
+        "monitoring_placements",
+        tables,
+        Column("name", String(64), primary_key=True),
+        Column("revision", Integer, nullable=False),
+        Column("policy", Text, nullable=False),
+        Column("deleted", Boolean, nullable=False),
+        Column("changed_at", BigInteger, nullable=False),
+        Column("changed_by", String, nullable=False),
+        Column("published", Boolean, nullable=False, index=True),
+    )
+    Table(
+        "monitoring_placement_revisions",
+        tables,
+        Column("name", String(64), primary_key=True),
+        Column("revision", Integer, primary_key=True),
+        Column("policy", Text, nullable=False),
+        Column("deleted", Boolean, nullable=False),
+        Column("changed_at", BigInteger, nullable=False),
+        Column("changed_by", String, nullable=False),
+    )
+    tables.create_all(op.get_bind())
+
+
+def _experiments(op: Operations) -> None:
+    """Make the tables of experiments, and add the experiment to slates."""
+    tables = new_metadata()
+    Table(
+        "monitoring_experiments",
+        tables,
+        Column("name", String(64), primary_key=True),
+        Column("revision", Integer, nullable=False),
+        Column("design", Text, nullable=False),
+        Column("deleted", Boolean, nullable=False),
+        Column("changed_at", BigInteger, nullable=False),
+        Column("changed_by", String, nullable=False),
+        Column("published", Boolean, nullable=False, index=True),
+    )
+    Table(
+        "monitoring_experiment_revisions",
+        tables,
+        Column("name", String(64), primary_key=True),
+        Column("revision", Integer, primary_key=True),
+        Column("design", Text, nullable=False),
+        Column("deleted", Boolean, nullable=False),
+        Column("changed_at", BigInteger, nullable=False),
+        Column("changed_by", String, nullable=False),
+    )
+    tables.create_all(op.get_bind())
+    add_missing_columns(
+        op,
+        "monitoring_slates",
+        Column("experiment", String),
+        Column("variant", String),
+        Column("teams", Text),
+    )
+    op.create_index(
+        "monitoring_slates_of_experiment",
+        "monitoring_slates",
+        ["experiment", "user_id"],
+        if_not_exists=True,
+    )
+
+
+def _shadows(op: Operations) -> None:
+    """Make the table of shadows, and add to slates what made them and how long it took."""
+    tables = new_metadata()
+    Table(
+        "monitoring_shadows",
+        tables,
+        Column("recommendation_id", String, primary_key=True),
+        Column("user_id", String, nullable=False, index=True),
+        Column("timestamp", BigInteger, nullable=False, index=True),
+        Column("experiment", String, nullable=False),
+        Column("variant", String, nullable=False),
+        Column("shadow_of", String, nullable=False),
+        Column("model_version", String, nullable=False),
+        Column("items", Text, nullable=False),
+        Column("substituted", String, nullable=False),
+        Column("latency_ms", Float, nullable=False),
+        Index("monitoring_shadows_of_experiment", "experiment", "timestamp"),
+    )
+    tables.create_all(op.get_bind())
+    add_missing_columns(
+        op, "monitoring_slates", Column("substituted", String), Column("latency_ms", Float)
+    )
+
+
+def _erasure_marks(op: Operations) -> None:
+    """Make the table of erased visitors' marks."""
+    tables = new_metadata()
+    Table(
+        "monitoring_erasure_marks",
+        tables,
+        Column("digest", String, primary_key=True),
+        Column("asked_at", BigInteger, nullable=False, index=True),
+        Column("slates_until", BigInteger, nullable=False),
+    )
+    tables.create_all(op.get_bind())
+
+
+def _page_keys(op: Operations) -> None:
+    """Add the public keys that verify page tokens."""
+    add_missing_columns(
+        op, "monitoring_access_keys", Column("page_key", String, nullable=False, server_default="")
+    )
+
+
+MIGRATIONS: Final = Migrations(
+    "monitoring_schema_version",
+    (
+        _first_tables,
+        _lease,
+        _access_keys,
+        _erasures,
+        _key_names,
+        _placements,
+        _experiments,
+        _shadows,
+        _erasure_marks,
+        _page_keys,
+    ),
+)
