@@ -165,6 +165,11 @@ class OutcomePublisher:
             registry=registry,
         )
         self._children: dict[tuple[str, str], Any] = {}
+        self._records = Counter(
+            "slipstream_ingestion_records_total",
+            "Records of accepted messages that the broker has acknowledged",
+            registry=registry,
+        )
 
     async def publish(
         self, outcomes: list[Outcome], origin: Origin, *, single: bool = False
@@ -238,6 +243,15 @@ class OutcomePublisher:
             for (parcel, outcomes), failure in zip(admitted, failures, strict=True)
             if failure is None
             for outcome in outcomes
+        )
+        self._records.inc(
+            sum(
+                len(outcome.records)
+                for (_, outcomes), failure in zip(admitted, failures, strict=True)
+                if failure is None
+                for outcome in outcomes
+                if type(outcome) is Acceptance
+            )
         )
         for (parcel, outcomes), failure in zip(admitted, failures, strict=True):
             if failure is None and self._admission and parcel.question:

@@ -183,7 +183,8 @@ class ErasedVisitors(Record):
 class DeadLetter(Record):
     """`dead-letters.v1`, key `source`: a rejected record, as it came, with the reason.
 
-    `by_browser` marks what came with a key that web pages show to everyone.
+    `by_browser` marks what came with a key that web pages show to everyone. `letter_id` names the
+    letter where it is no longer in its first place: `slipstream up` keeps letters over a stop.
     """
 
     source: str
@@ -194,6 +195,7 @@ class DeadLetter(Record):
     received_at: Millis
     request_id: str = ""
     by_browser: bool = False
+    letter_id: str = ""
 
 
 class FeatureUpdate(Record):

@@ -75,8 +75,12 @@ class Plan:
             "database": self.environment["SLIPSTREAM_DATABASE__URL"],
             "lake": self.environment["SLIPSTREAM_LAKE__URI"],
         }
-        namespace = self.environment.get("SLIPSTREAM_NAMESPACE") or "slipstream"
-        return {**self.urls, **servers, "write_key": self.write_key, "namespace": namespace}
+        return {**self.urls, **servers, "write_key": self.write_key, "namespace": self.namespace}
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the stack's topics, keys and tables."""
+        return self.environment.get("SLIPSTREAM_NAMESPACE") or "slipstream"
 
     @property
     def kafka(self) -> "KafkaSettings":

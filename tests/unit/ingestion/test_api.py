@@ -209,9 +209,16 @@ def test_short_addresses_of_the_browser_library_are_the_same_calls(
     for path in ("t", "p", "s", "i", "g", "a"):
         body = {
             "userId": "ada",
+def acknowledged_records(client: TestClient) -> float:
+    lines = client.get("/metrics").text.splitlines()
+    (line,) = [each for each in lines if each.startswith("slipstream_ingestion_records_total ")]
+    return float(line.split()[1])
+
+
             "event": "x",
             "groupId": "g",
             "previousId": "old",
+    before = acknowledged_records(client)
             "traits": {"a": 1},
             "writeKey": KEY,
         }
@@ -224,6 +231,7 @@ CRAWLER = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.ht
 
 
 def test_crawlers_are_rejected_and_not_kept(client: TestClient, producer: Acknowledging) -> None:
+    assert acknowledged_records(client) == before + 6
     browser = {"userAgent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"}
     batch = [track(), track(context=browser), track(context={"userAgent": CRAWLER})]
     answer = client.post(
