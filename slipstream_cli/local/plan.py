@@ -47,6 +47,11 @@ class Plan:
         return {name: f"http://127.0.0.1:{self.ports[name]}" for name in SERVICES}
 
     @property
+    def page(self) -> str:
+        """The URL of monitoring's page, in words for the terminal."""
+        return f"Monitoring's page: {self.urls['monitoring']}/"
+
+    @property
     def write_key(self) -> str:
         """The first of the write keys that ingestion accepts."""
         first = self.environment["SLIPSTREAM_INGESTION__WRITE_KEYS"].split(",")[0]
