@@ -101,12 +101,12 @@ def check_letters(letters: LetterFigures, events: int) -> Iterator[Finding]:
 
 
 def check_alerts(alerts: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
-    """Repeat the open alerts of monitoring that no other check tells."""
+    """Repeat the open alerts of monitoring, with their severity, that no other check tells."""
     for alert in alerts:
         if alert["rule"] not in _OWN:
             yield Finding(
                 f"alert_{alert['rule']}",
-                Weight.WARNING,
+                Weight[alert["severity"].upper()],
                 f"open alert: {alert['summary']}",
                 "monitoring has found it in several checks in a row",
                 f"docs/runbook/{alert['rule']}.md",
