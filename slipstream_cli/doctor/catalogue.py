@@ -157,7 +157,7 @@ def check_rules(
         yield Finding(
             "idle_rules",
             Weight.WARNING,
-            f"{len(idle)} of {len(rules)} rules of placements match none of {len(items):,} items:"
+            f"{len(idle)} of {len(rules)} placement rules match none of {len(items):,} items:"
             f" {named}",
             "the rule does nothing; an include rule of this kind leaves a list empty"
             + ("" if whole else "; the catalogue has further items, which were not looked at"),

@@ -54,7 +54,7 @@ def check_services(services: Sequence[ServiceState]) -> Iterator[Finding]:
                 Weight.CRITICAL,
                 f"{service.name} is {service.state}"
                 + (f": {service.detail}" * bool(service.detail)),
-                "nothing is lost that was acknowledged, and this part does not work",
+                "acknowledged events are safe, but this part does not work",
                 "docs/runbook/service_down.md",
             )
 
@@ -108,6 +108,6 @@ def check_alerts(alerts: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
                 f"alert_{alert['rule']}",
                 Weight[alert["severity"].upper()],
                 f"open alert: {alert['summary']}",
-                "monitoring has found it in several checks in a row",
+                "monitoring found it in several checks in a row",
                 f"docs/runbook/{alert['rule']}.md",
             )

@@ -183,7 +183,7 @@ def _without_password(url: str) -> str:
 def _ports(names: list[str], given: Mapping[str, int], any_ports: bool) -> dict[str, int]:
     for name, port in given.items():
         if name not in names:
-            raise StartError(f"{name} has no port here; there are: {', '.join(names)}")
+            raise StartError(f"nothing named {name} starts here; choose from {', '.join(names)}")
         if not is_free(port):
             raise StartError(f"{name} can't start: port {port} is in use")
     chosen = dict(given)

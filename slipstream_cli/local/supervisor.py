@@ -333,9 +333,9 @@ class Supervisor:
             if remaining is not None and (least is None or remaining < least):
                 least, deadline = remaining, time.monotonic() + DRAIN_LIMIT_S
             self._terminal.progress(
-                f"stopping: features applies {remaining:,} more records"
+                f"stopping: waiting for features to apply {remaining:,} records"
                 if remaining
-                else "stopping: features writes the lake"
+                else "stopping: waiting for features to write to the lake"
             )
             time.sleep(0.1)
         if self._killed.is_set() or "broker" not in self._children:
@@ -343,8 +343,8 @@ class Supervisor:
         if remaining is None:
             refused = failure in ("HTTP 401", "HTTP 403", "HTTP 429")
             self._terminal.line(
-                f"features could not be asked what it has yet to apply ({failure}): accepted"
-                " records may be lost with the embedded broker"
+                f"features did not say what it still has to apply ({failure}): accepted"
+                " events may be lost with the embedded broker"
                 + (f"; set {API_TOKEN} or {TOKEN_SECRET}" if refused else "")
             )
         elif remaining:

@@ -88,7 +88,7 @@ def test_that_features_could_not_be_asked_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = drained(tmp_path, {}, Features(7, {"token_secret": SECRET}), monkeypatch)
-    (line,) = [line for line in said.splitlines() if "could not be asked" in line]
+    (line,) = [line for line in said.splitlines() if "did not say" in line]
     assert "HTTP 401" in line and API_TOKEN in line and TOKEN_SECRET in line
 
 
