@@ -212,6 +212,23 @@ class Users(BaseModel):
     users: list[User]
 
 
+class UserPatch(BaseModel):
+    """Changes of a user; every field is an attribute. Null removes an attribute."""
+
+    model_config = ConfigDict(
+        extra="allow", json_schema_extra={"examples": [{"plan": "pro", "trial_ends": None}]}
+    )
+
+    user_id: Id | None = Field(None, description="in a list required")
+    attributes: dict[str, Any] | None = None
+
+
+class UserPatches(BaseModel):
+    """Changes of users."""
+
+    users: list[UserPatch]
+
+
 class IdConvertor(PathConvertor):
     """An id in a path: any characters, also the line break that `path` stops at."""
 
@@ -377,10 +394,7 @@ async def patch_item(item_id: str, request: Request) -> Response:
 
     An item that is not there stays so: its patch becomes a dead letter, `unknown_item`.
     """
-    intake = parts(request).intake
-    headers = headers_of(request)
-    body = await body_of(request, intake, headers)
-    return Response(await intake.patch(item_id, body, headers), media_type=JSON)
+    return await _patch(request, item_id, "item_patch")
 
 
 @router.post("/users", tags=["catalogue"], **described(Users))
@@ -388,6 +402,23 @@ async def patch_item(item_id: str, request: Request) -> Response:
 async def upsert_users(request: Request) -> Response:
     """Insert or replace users."""
     return await _entries(request, "user")
+
+
+@router.patch("/users", tags=["catalogue"], **described(UserPatches))
+@requires(Scope.CATALOGUE)
+async def patch_users(request: Request) -> Response:
+    """Change single attributes of users."""
+    return await _entries(request, "user_patch")
+
+
+@router.patch("/users/{user_id:id}", tags=["catalogue"], **described(UserPatch))
+@requires(Scope.CATALOGUE)
+async def patch_user(user_id: str, request: Request) -> Response:
+    """Change single attributes of a user, as a JSON merge patch (RFC 7396): null removes one.
+
+    A user who is not there stays so: the patch becomes a dead letter, `unknown_user`.
+    """
+    return await _patch(request, user_id, "user_patch")
 
 
 @router.delete("/items/{item_id:id}", tags=["catalogue"], **described())
@@ -442,6 +473,13 @@ async def _entries(request: Request, kind: EntryKind) -> Response:
     headers = headers_of(request)
     body = await body_of(request, intake, headers)
     return Response(await intake.entries(body, headers, kind), media_type=JSON)
+
+
+async def _patch(request: Request, entity_id: str, kind: EntryKind) -> Response:
+    intake = parts(request).intake
+    headers = headers_of(request)
+    body = await body_of(request, intake, headers)
+    return Response(await intake.patch(entity_id, body, headers, kind), media_type=JSON)
 
 
 router.add_api_route(

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.outcomes import Acceptance, Origin, Outcome, Rejection
 from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.item_patches import PATCHED_ENTITY
 from slipstream.contracts.positions import Cut
 from slipstream.contracts.spellings import item_field
 from slipstream.ingress import fields
@@ -18,7 +19,7 @@ from slipstream.ingress.fields import (
 from slipstream.ingress.privacy import without_write_keys
 
 Entity = Literal["item", "user"]
-EntryKind = Entity | Literal["item_patch"]
+EntryKind = Entity | Literal["item_patch", "user_patch"]
 
 
 def read_entry(
@@ -31,7 +32,7 @@ def read_entry(
 
     Args:
         entry: The entry as parsed JSON of any kind.
-        kind: Whether it is a whole item or user, or a patch of an item.
+        kind: Whether it is a whole item or user, or a patch of one.
         origin: Where the request came from.
         rules: Rules of the moment, for budgets and privacy.
         max_bytes: Largest size as JSON; None if the whole body is smaller.
@@ -39,7 +40,8 @@ def read_entry(
     Returns:
         The record, or the rejection with its reason.
     """
-    key = "user_id" if kind == "user" else "item_id"
+    is_patch, of_user = kind in PATCHED_ENTITY, kind in ("user", "user_patch")
+    key = "user_id" if of_user else "item_id"
     entity_id = None
     try:
         if type(entry) is not dict:
@@ -55,7 +57,7 @@ def read_entry(
             if name not in (key, "attributes", "available")
         }
         attributes = {**further, **under}
-        if kind != "user":
+        if not of_user:
             check_item_attributes(
                 attributes, lambda name: f"attributes.{name}" if name in under else name
             )
@@ -63,46 +65,51 @@ def read_entry(
             entity=kind,
             entity_id=entity_id,
             attributes=rules.privacy.published(attributes)
-            if kind == "user"
+            if of_user
             else without_write_keys(attributes),
             available=_available(entry, kind, attributes),
             timestamp=origin.received_at,
             source=origin.source,
         )
     except RejectionError as error:
-        # Named in the letter, since a patch that was sent again as an item would wipe the rest.
-        named = kind if kind == "item_patch" else None
+        # Named in the letter, since a patch that was sent again as a whole would wipe the rest.
+        named = kind if is_patch else None
         return Rejection(entity_id, error, rules.privacy.original(entry, named))
-    return Acceptance(
-        entity_id, [record], hints=() if kind == "user" else tuple(naming_hints(attributes))
-    )
+    return Acceptance(entity_id, [record], hints=() if of_user else tuple(naming_hints(attributes)))
 
 
 def read_patch_of(
-    item_id: str, patch: Any, origin: Origin, rules: IntakeRules, max_bytes: int | None = None
+    entity_id: str,
+    patch: Any,
+    kind: EntryKind,
+    origin: Origin,
+    rules: IntakeRules,
+    max_bytes: int | None = None,
 ) -> Outcome:
-    """Read the patch of one item, which may name the item's id and no other.
+    """Read the patch of one item or user, which may name the id of the path and no other.
 
     Args:
-        item_id: The item's id.
+        entity_id: The id.
         patch: The patch as parsed JSON of any kind.
+        kind: Whether it is of an item or a user.
         origin: Where the request came from.
         rules: Rules of the moment, for budgets and privacy.
         max_bytes: Largest size as JSON; None if the whole body is smaller.
     """
-    named = patch.get("item_id") if type(patch) is dict else None
-    if named is not None and str(named) != item_id:
-        error = RejectionError(Code.INVALID_ID, "item_id is not that of the path", "item_id")
-        return Rejection(None, error, rules.privacy.original(patch, "item_patch"))
-    entry = {**patch, "item_id": item_id} if type(patch) is dict else patch
-    return read_entry(entry, "item_patch", origin, rules, max_bytes)
+    key = f"{PATCHED_ENTITY[kind]}_id"
+    named = patch.get(key) if type(patch) is dict else None
+    if named is not None and str(named) != entity_id:
+        error = RejectionError(Code.INVALID_ID, f"{key} is not that of the path", key)
+        return Rejection(None, error, rules.privacy.original(patch, kind))
+    entry = {**patch, key: entity_id} if type(patch) is dict else patch
+    return read_entry(entry, kind, origin, rules, max_bytes)
 
 
 def _available(entry: dict[str, Any], kind: EntryKind, attributes: dict[str, Any]) -> bool | None:
     """Whether the item may be recommended; None in a patch that does not say."""
-    is_patch = kind == "item_patch"
+    is_patch = kind in PATCHED_ENTITY
     if "available" not in entry:
-        told = told_availability(attributes) if kind != "user" else None
+        told = told_availability(attributes) if kind not in ("user", "user_patch") else None
         return told if told is not None or is_patch else True
     available = entry["available"]
     if available is None and is_patch:

@@ -109,19 +109,21 @@ class Intake:
     async def entries(
         self, raw: bytes, headers: IntakeHeaders, kind: catalog_entries.EntryKind
     ) -> bytes:
-        """Take a list of items or users to upsert, or of items to patch."""
+        """Take a list of items or users to upsert or to patch."""
 
         def read(entry: Any, _body: Body, origin: Origin, limit: int | None) -> Outcome:
             return catalog_entries.read_entry(entry, kind, origin, self._rules, limit)
 
-        listed = "users" if kind == "user" else "items"
+        listed = "users" if kind in ("user", "user_patch") else "items"
         return await self._take(raw, headers, Scope.CATALOGUE, listed, read)
 
-    async def patch(self, item_id: str, raw: bytes, headers: IntakeHeaders) -> bytes:
-        """Take the patch of one item."""
+    async def patch(
+        self, entity_id: str, raw: bytes, headers: IntakeHeaders, kind: catalog_entries.EntryKind
+    ) -> bytes:
+        """Take the patch of one item or user."""
 
         def read(patch: Any, _body: Body, origin: Origin, limit: int | None) -> Outcome:
-            return catalog_entries.read_patch_of(item_id, patch, origin, self._rules, limit)
+            return catalog_entries.read_patch_of(entity_id, patch, kind, origin, self._rules, limit)
 
         return await self._take(raw, headers, Scope.CATALOGUE, None, read)
 

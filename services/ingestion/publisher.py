@@ -28,7 +28,7 @@ from slipstream.broker.producer import Failure, OutgoingRecord
 from slipstream.chassis.errors import ServiceError, UnavailableError
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import CatalogRecord, DeadLetter, NewInteraction
-from slipstream.contracts.item_patches import patch_key
+from slipstream.contracts.item_patches import PATCHED_ENTITY, patch_key
 from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS, topic_of
 from slipstream.ingress import fields
 from slipstream.ingress.fields import Code, RejectionError
@@ -64,7 +64,7 @@ def records_of(outcomes: list[Outcome], origin: Origin) -> list[OutgoingRecord]:
 def _of_catalog(record: CatalogRecord, request_id: str) -> list[OutgoingRecord]:
     """An entry, or a user's erasure with the tombstone by which compaction drops the entries."""
     topic, key = topic_of(record), f"{record.entity}:{record.entity_id}"
-    if record.entity == "item_patch":
+    if record.entity in PATCHED_ENTITY:
         key = patch_key(record)
     if not record.erasure_id:
         return [OutgoingRecord(topic, key, record, request_id)]
@@ -165,6 +165,11 @@ class OutcomePublisher:
             registry=registry,
         )
         self._children: dict[tuple[str, str], Any] = {}
+        self._records = Counter(
+            "slipstream_ingestion_records_total",
+            "Records of accepted messages that the broker has acknowledged",
+            registry=registry,
+        )
 
     async def publish(
         self, outcomes: list[Outcome], origin: Origin, *, single: bool = False
@@ -238,6 +243,15 @@ class OutcomePublisher:
             for (parcel, outcomes), failure in zip(admitted, failures, strict=True)
             if failure is None
             for outcome in outcomes
+        )
+        self._records.inc(
+            sum(
+                len(outcome.records)
+                for (_, outcomes), failure in zip(admitted, failures, strict=True)
+                if failure is None
+                for outcome in outcomes
+                if type(outcome) is Acceptance
+            )
         )
         for (parcel, outcomes), failure in zip(admitted, failures, strict=True):
             if failure is None and self._admission and parcel.question:

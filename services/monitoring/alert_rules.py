@@ -209,9 +209,8 @@ class FeatureDrift:
         worst = max(drifted, key=lambda feature: feature.psi or 0.0)
         return Finding(
             Severity.CRITICAL if critical else Severity.WARNING,
-            f"{len(drifted)} of {len(snapshot.drift.features)} features drifted since training, "
-            f"most of all {worst.feature} "
-            f"(PSI {worst.psi:.2f})",
+            f"{len(drifted)} of {len(snapshot.drift.features)} features have drifted since"
+            f" training, {worst.feature} most (PSI {worst.psi:.2f})",
             {
                 "model_version": snapshot.drift.model_version,
                 "psi": {feature.feature: round(feature.psi or 0.0, 4) for feature in drifted},

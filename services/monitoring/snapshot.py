@@ -3,7 +3,8 @@
 Drift compares recent features of visitors with the reference in the champion's manifest. The
 compared features are those of slates that the model answered. These are the model's own input, in
 which busy visitors weigh more, as in the reference. A verdict needs enough different visitors,
-since the slates of one visitor resemble each other.
+since the slates of one visitor resemble each other. The reference is of events that came as they
+happened; a model of imported history has none.
 
 Thresholds are those of Evidently and of credit scoring: a population stability index (PSI) of 0.1
 is worth a look, 0.25 is another population.
@@ -260,10 +261,13 @@ def drift_report(
         reason = (
             "no model is in service"
             if training.reached
-            else f"training could not be asked: {training.detail}"
+            else f"training does not answer: {training.detail}"
         )
     elif not champion.reference:
-        reason = training.detail or "the model's manifest holds no reference distributions"
+        reason = training.detail or (
+            "the model has learned from too few live events; imported ones say nothing of visitors"
+            " who are here now"
+        )
     recent = log.recent_features(since, settings.drift_max_samples) if champion else []
     return DriftReport(
         checked_at=now_ms,

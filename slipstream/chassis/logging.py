@@ -39,9 +39,10 @@ REPEATED_AFTER_S = 60.0
 
 
 class _Repetitions(logging.Filter):
-    """Drops lines that the Kafka client repeats while no broker answers.
+    """Drops lines that the Kafka client repeats while no broker answers, and warns with the others.
 
-    It writes twice a second, for each connection.
+    It writes errors twice a second, for each connection. What an outage means is in the service's
+    readiness and in our own lines.
     """
 
     def __init__(self) -> None:
@@ -52,6 +53,7 @@ class _Repetitions(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if not record.name.startswith("kafka"):
             return True
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
         line, now = record.getMessage(), monotonic()
         self._passed = {
             passed: at for passed, at in self._passed.items() if now - at < REPEATED_AFTER_S

@@ -123,8 +123,8 @@ class CatalogRecord(Record):
     """`catalog.v1` (items) and `people.v1` (users, identities), key `<entity>:<entity_id>`: the
     whole newest state of an item or a user, or the identity of a visitor.
 
-    An `item_patch` changes single attributes of the item, null removes one. `available` is None in
-    one that leaves it. Its key and its merging: `slipstream.contracts.item_patches`.
+    An `item_patch` or `user_patch` changes single attributes, null removes one. `available` is None
+    in one that leaves it. Its key and its merging: `slipstream.contracts.item_patches`.
 
     `deleted` is a tombstone: the entity is gone. The history of an item stays. A user is erased,
     with the visitors that were merged into it. `cut` is the erasure's place in the order of events:
@@ -148,7 +148,7 @@ class CatalogRecord(Record):
     adds it; records on the topic have none.
     """
 
-    entity: Literal["item", "user", "identity", "item_patch"]
+    entity: Literal["item", "user", "identity", "item_patch", "user_patch"]
     entity_id: Id
     attributes: dict[str, Any] = Field(default_factory=dict)
     available: bool | None = True
@@ -183,7 +183,8 @@ class ErasedVisitors(Record):
 class DeadLetter(Record):
     """`dead-letters.v1`, key `source`: a rejected record, as it came, with the reason.
 
-    `by_browser` marks what came with a key that web pages show to everyone.
+    `by_browser` marks what came with a key that web pages show to everyone. `letter_id` names the
+    letter where it is no longer in its first place: `slipstream up` keeps letters over a stop.
     """
 
     source: str
@@ -194,6 +195,7 @@ class DeadLetter(Record):
     received_at: Millis
     request_id: str = ""
     by_browser: bool = False
+    letter_id: str = ""
 
 
 class FeatureUpdate(Record):

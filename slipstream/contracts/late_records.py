@@ -54,7 +54,7 @@ def visitors_of(record: object) -> tuple[str, ...]:
     if isinstance(record, CatalogRecord) and not record.deleted:
         if record.entity == "identity":
             return record.entity_id, str(record.attributes.get(MERGED_INTO))
-        if record.entity == "user":
+        if record.entity in ("user", "user_patch"):
             return (record.entity_id,)
     return ()
 

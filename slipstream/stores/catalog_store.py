@@ -7,7 +7,7 @@ from typing import Any, Final
 import orjson
 
 from slipstream.contracts.events import CatalogRecord
-from slipstream.contracts.item_patches import patched
+from slipstream.contracts.item_patches import PATCHED_ENTITY, patched
 from slipstream.contracts.positions import Position, StreamCatalogRecord
 from slipstream.contracts.times import DAY_MS
 from slipstream.stores import layout
@@ -17,6 +17,8 @@ from slipstream.stores.layout import Keys
 # Time that a deletion is kept, so that reading an older upsert again does not bring the entry back.
 TOMBSTONE_TTL_MS: Final = 30 * DAY_MS
 _CHUNK: Final = 500
+# Fields with the position of a patched user's last whole record.
+_BASE: Final = ("base_source", "base_offset")
 
 
 @dataclass(slots=True)
@@ -25,13 +27,15 @@ class CatalogPut:
 
     Attributes:
         refused: traits that a page sent of a user that a server has described.
-        patched: the whole items that patches led to.
-        missed: patches that changed nothing, for want of an item or for its size.
+        patched: the whole items and users that patches led to.
+        missed: patches that changed nothing, for want of an item or user, or for its size.
+        bases: where the last whole record of a patched user stands.
     """
 
     refused: set[Position] = field(default_factory=set)
     patched: dict[Position, CatalogRecord] = field(default_factory=dict)
     missed: set[Position] = field(default_factory=set)
+    bases: dict[Position, Position] = field(default_factory=dict)
 
 
 class CatalogEntries:
@@ -44,12 +48,17 @@ class CatalogEntries:
     def put(self, entries: Sequence[StreamCatalogRecord]) -> CatalogPut:
         """Keep each record, unless a newer one of its entity is kept; deletions as tombstones.
 
-        A patch is merged into what is kept of its item. Only the reader of the item's partition
-        puts its records, in their order, so that no other writer changes the item in between.
+        A patch is merged into what is kept of its item or user. Only the reader of its partition
+        puts these records, in their order, so that no other writer changes it in between.
         """
         result = CatalogPut()
-        ids = {each.record.entity_id for each in entries if each.record.entity == "item_patch"}
-        records = with_whole_items(entries, self._held_items(ids), result) if ids else entries
+        wanted = {
+            (PATCHED_ENTITY[each.record.entity], each.record.entity_id)
+            for each in entries
+            if each.record.entity in PATCHED_ENTITY
+        }
+        held = self._held(wanted, result) if wanted else {}
+        records = with_patched(entries, held, result) if wanted else entries
         # The index is in another slot than the entries, so it is written first. On a cluster it may
         # be lost alone: then both are written again.
         self._index([record for _, _, record in records])
@@ -72,6 +81,7 @@ class CatalogEntries:
                         int(record.by_browser or record.deleted),
                         int(record.client_time),
                         _appeared_at(record),
+                        *result.bases.get(Position(source, offset), ("", "")),
                     ],
                 )
                 for source, offset, record in records
@@ -146,16 +156,24 @@ class CatalogEntries:
         record = self._record("user", user_id)
         return record is not None and not record.by_browser
 
-    def _held_items(self, item_ids: Collection[str]) -> dict[str, StreamCatalogRecord]:
-        """The kept records of these items with their positions, deletions among them."""
+    def _held(
+        self, wanted: Collection[tuple[str, str]], result: CatalogPut
+    ) -> dict[tuple[str, str], StreamCatalogRecord]:
+        """The kept records of these entities with their positions, deletions among them.
+
+        `result` takes the bases of those that were patched before.
+        """
         pipeline = self._redis.pipeline(transaction=False)
-        for item_id in item_ids:
-            pipeline.hmget(self._keys.catalog("item", item_id), "source", "offset", "record")
+        for entity in wanted:
+            pipeline.hmget(self._keys.catalog(*entity), "source", "offset", "record", *_BASE)
         held = {}
-        for item_id, (source, offset, value) in zip(item_ids, pipeline.execute(), strict=True):
+        for entity, (source, offset, value, *base) in zip(wanted, pipeline.execute(), strict=True):
             record = layout.decode_catalog(value)
             if record is not None:
-                held[item_id] = StreamCatalogRecord(source.decode(), int(offset), record)
+                held[entity] = StreamCatalogRecord(source.decode(), int(offset), record)
+                if base[0]:
+                    at = Position(source.decode(), int(offset))
+                    result.bases[at] = Position(base[0].decode(), int(base[1]))
         return held
 
     def _record(self, entity: str, entity_id: str) -> CatalogRecord | None:
@@ -179,38 +197,46 @@ class CatalogEntries:
             self._redis.sadd(self._keys.catalog_index("item"), *ids)
 
 
-def with_whole_items(
+def with_patched(
     entries: Sequence[StreamCatalogRecord],
-    held: Mapping[str, StreamCatalogRecord],
+    held: Mapping[tuple[str, str], StreamCatalogRecord],
     result: CatalogPut,
 ) -> list[StreamCatalogRecord]:
-    """The entries, each patch as the whole item that it leads to; others of the patches are left
+    """The entries, each patch as the whole record that it leads to; others of the patches are left
     out.
 
     Args:
-        entries: Entries, those of one item in the order of their log.
-        held: The kept records of the items that have patches among the entries.
-        result: Takes the whole items, and the patches that missed one.
+        entries: Entries, those of one item or user in the order of their log.
+        held: The kept records of the items and users that have patches among the entries.
+        result: Has the bases of held users. Takes the whole records, their bases, and the patches
+            that missed.
     """
     newest, whole = dict(held), list[StreamCatalogRecord]()
     for entry in entries:
         record, position = entry.record, Position(entry.source, entry.offset)
-        known = newest.get(record.entity_id) if record.entity in ("item", "item_patch") else None
+        is_patch = record.entity in PATCHED_ENTITY
+        entity = PATCHED_ENTITY.get(record.entity, record.entity), record.entity_id
+        known = newest.get(entity)
         is_next = known is None or entry.place.replaces(known.place)
-        if record.entity == "item_patch":
+        if is_patch:
+            at = Position(known.source, known.offset) if known is not None else None
             if not is_next:
                 # Read again: its row may not have reached the lake.
-                if known is not None and (known.source, known.offset) == position:
+                if known is not None and at == position:
                     result.patched[position] = known.record
                 continue
-            item = patched(known.record if known is not None else None, record)
-            if item is None:
+            changed = patched(known.record if known is not None else None, record)
+            if changed is None or at is None:
                 result.missed.add(position)
                 continue
-            result.patched[position] = item
-            entry = entry._replace(record=item)
-        if entry.record.entity == "item" and is_next:
-            newest[record.entity_id] = entry
+            result.patched[position] = changed
+            if changed.entity == "user":
+                result.bases[position] = result.bases.get(at, at)
+            entry = entry._replace(record=changed)
+        # What a server has said of a user, a page does not replace (`put_newer.lua`).
+        closed = known is not None and not (known.record.by_browser or known.record.deleted)
+        if is_next and not (record.by_browser and closed):
+            newest[entity] = entry
         whole.append(entry)
     return whole
 

@@ -171,7 +171,8 @@ _COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "received_at_utc": "received_at as a timestamp; null in rows of versions before it",
     },
     CATALOG: {
-        "entity": "item, user or identity (a merge of two visitors)",
+        "entity": "item, user, user_patch (its changed attributes, null for removed ones), or"
+        " identity (a merge of two visitors)",
         "entity_id": "id of the item or user",
         "attributes": "attributes or traits, a JSON object as text",
         "available": "whether the item may be recommended",

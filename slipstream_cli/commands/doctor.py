@@ -1,4 +1,4 @@
-"""`slipstream doctor`: look at a running stack and its data, and say what to mend."""
+"""`slipstream doctor`: examine a running stack and its data, and say what to repair."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,13 +69,13 @@ def doctor(events: int, as_json: bool, data_dir: Path) -> None:
 
 
 def _show(found: "Examination", at: str) -> None:
-    looked_at = ", ".join(f"{name} {size}" for name, size in found.looked_at.items())
-    click.echo(f"Looked at: {looked_at}.")
+    checked = ", ".join(f"{size} {name}" for name, size in found.looked_at.items())
+    click.echo(f"Checked: {checked}.")
     for finding in found.findings:
         click.echo(f"\n{finding.weight.name.lower():<8}  {finding.figure}")
         click.echo(f"          {finding.why}")
         click.echo(f"          → {finding.remedy}")
     if not found.findings:
-        click.echo("\nNothing to mend was found.")
+        click.echo("\nNo problems found.")
     elif at:
-        click.echo(f"\nGive these commands{at}, too.")
+        click.echo(f"\nAdd{at} to these commands.")

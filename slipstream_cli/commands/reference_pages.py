@@ -200,7 +200,7 @@ def _json_kind(field: dict[str, Any]) -> str:
 _SCOPES: Final = {
     Scope.EVENTS: "send events",
     Scope.IDENTIFY: "send `identify` and `alias`, alone or in a batch; sign for pages",
-    Scope.CATALOGUE: "insert, replace and delete items; insert and replace users",
+    Scope.CATALOGUE: "insert, replace, patch and delete items; insert, replace and patch users",
     Scope.ERASE: "erase a user, read the receipt",
     Scope.IMPORT: "send history of any age",
     Scope.READ: "read recommendations, features, runs, models, reports, placements, experiments",

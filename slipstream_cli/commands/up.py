@@ -32,8 +32,9 @@ def up(data_dir: Path, ports: tuple[str, ...], any_ports: bool) -> None:
             terminal.show(f"{name:<11} {url}/docs")
         for name, address in plan.servers.items():
             terminal.show(f"{name:<11} {address}")
+        terminal.show(f"\n{plan.page}   (services, alerts, clicks, training runs)")
         terminal.show(
-            f"\nWrite key: {plan.write_key}    Logs: {plan.directory / 'logs'}"
+            f"Write key: {plan.write_key}    Logs: {plan.directory / 'logs'}"
             "    Ctrl-C stops everything."
         )
         terminal.show(

@@ -1,17 +1,22 @@
-"""Dead letters on the topic, and a filter of them."""
+"""Dead letters on the topic, a filter of them, and a file that outlives the embedded broker."""
 
 from collections.abc import Container, Generator
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.loop import read_to_end
-from slipstream.broker.records import Message
-from slipstream.broker.topics import physical, topic_ids
+from slipstream.broker.producer import Producer
+from slipstream.broker.records import Message, encode
+from slipstream.broker.topics import ensure_topics, physical, topic_ids
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import DeadLetter
 from slipstream.contracts.progress import Progress, ProgressStep
+from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import DEAD_LETTERS
+from slipstream_cli.dead_letters import KEPT_FILE
 
 # Seconds without a record after which the broker counts as away.
 PATIENCE_S = 15.0
@@ -21,7 +26,8 @@ PATIENCE_S = 15.0
 class Letter:
     """A dead letter.
 
-    `id` is its position, with the incarnation of the topic, so it is unique forever.
+    `id` is its position, with the incarnation of the topic, so it is unique forever. A letter that
+    `restore_letters` put on the topic keeps the id that it had.
     """
 
     id: str
@@ -29,7 +35,8 @@ class Letter:
 
     @classmethod
     def of(cls, message: Message[DeadLetter]) -> "Letter":
-        return cls(f"{message.source.name}:{message.offset}", message.record)
+        position = f"{message.source.name}:{message.offset}"
+        return cls(message.record.letter_id or position, message.record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +105,55 @@ def stored_letters(kafka: KafkaSettings, namespace: str) -> Generator[Letter, No
     with closing(read_to_end(kafka, namespace, DEAD_LETTERS, PATIENCE_S)) as batches:
         for batch in batches:
             yield from map(Letter.of, batch.messages)
+
+
+# Most letters in the file, the newest. One has a kilobyte, more or less.
+MOST_KEPT: Final = 100_000
+
+
+def keep_letters(kafka: KafkaSettings, namespace: str, directory: Path) -> bool:
+    """Write the topic's letters to a file in `directory`, before the embedded broker ends.
+
+    Letters that are older than the topic's retention are left out. Where it fails, an earlier file
+    stays.
+
+    Returns:
+        Whether the file has all of them.
+
+    Raises:
+        BrokerUnavailableError: The broker does not answer.
+        OSError: The file can't be written.
+    """
+    expired = now_ms() - (DEAD_LETTERS.retention_ms or 0)
+    letters = read_letters(kafka, namespace, LetterFilter(since=expired))
+    unfinished = directory / f"{KEPT_FILE}.unfinished"
+    unfinished.touch(mode=0o600)
+    with unfinished.open("wb") as file:
+        for letter in letters[-MOST_KEPT:]:
+            record = letter.record.model_copy(update={"letter_id": letter.id})
+            file.write(encode(record) + b"\n")
+    unfinished.replace(directory / KEPT_FILE)
+    return len(letters) <= MOST_KEPT
+
+
+def restore_letters(kafka: KafkaSettings, namespace: str, directory: Path) -> None:
+    """Send the letters of `keep_letters` to the topic of an embedded broker that has just started.
+
+    Raises:
+        BrokerUnavailableError: The broker does not take them.
+        OSError, ValueError: The file can't be read.
+    """
+    path = directory / KEPT_FILE
+    ensure_topics(kafka, namespace)
+    with closing(Producer(kafka, namespace)) as producer, path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            letter = DeadLetter.model_validate_json(line)
+            producer.send(DEAD_LETTERS, letter.source, letter)
+            if number % 100 == 0:  # each may have 256 KiB, and a producer holds 64 MiB
+                producer.flush()
+        producer.flush()
+        if producer.failures:
+            raise BrokerUnavailableError(
+                f"{producer.failures:,} dead letters of the last run could not be restored;"
+                f" {path} has them"
+            )

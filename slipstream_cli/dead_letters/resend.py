@@ -14,6 +14,7 @@ import orjson
 
 from services.ingestion.outcomes import NOT_KEPT
 from slipstream.contracts.events import DeadLetter
+from slipstream.contracts.item_patches import PATCHED_ENTITY
 from slipstream.contracts.page_visitors import apart_id
 from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.contracts.times import DAY_MS, now_ms
@@ -31,7 +32,7 @@ LIVE_MS = DAY_MS - 3_600_000
 CALL_BY_FIELD = {"event": "track", "previousId": "alias", "groupId": "group", "traits": "identify"}
 # Calls of which features judges by the key who may make them (docs/adr/0025).
 JUDGED_CALLS = ("alias", "identify")
-FEATURES, ITEM_PATCH = "features", "item_patch"
+FEATURES = "features"
 # Fields of an interaction that are properties in a message.
 PROPERTY_FIELDS = ("item_id", "value", "recommendation_id", "position", "session_id")
 
@@ -71,7 +72,7 @@ def replay_entry(letter: Letter, now_ms: int) -> ReplayEntry:
             "the original is not a JSON object, or was too large or nested too deeply to be kept"
         )
     # Ingestion writes `type` into messages; entries of the catalogue have none.
-    if original.get("type") == ITEM_PATCH:
+    if str(original.get("type")) in PATCHED_ENTITY:
         raise _of_patch()
     if not original.get("type"):
         for entity in ("item", "user"):
@@ -122,7 +123,7 @@ def _of_browser(call: str) -> NotReplayableError:
 
 def _of_patch() -> NotReplayableError:
     return NotReplayableError(
-        "a patch is not repeated from a letter: its item may have newer values, so patch it again"
+        "a patch is not repeated from a letter: there may be newer values, so patch it again"
     )
 
 
@@ -191,7 +192,7 @@ def _from_catalog_record(record: dict[str, Any], letter: Letter, now_ms: int) ->
     if entity == "identity" and isinstance(attributes, dict):
         message = {"type": "alias", "previousId": entity_id, "userId": attributes.get(MERGED_INTO)}
         return _message({**message, "timestamp": record.get("timestamp")}, letter, now_ms)
-    if entity == ITEM_PATCH:
+    if str(entity) in PATCHED_ENTITY:
         raise _of_patch()
     if entity not in ("item", "user"):
         raise NotReplayableError(f"there is no entity {entity!r}")

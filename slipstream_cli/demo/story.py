@@ -132,8 +132,8 @@ def visitor_text(shown: DemoVisitor, watched: list[Film], slate: list[Film]) -> 
     """
     lines = [
         "",
-        f"Visitor {shown.user_id}, more than others: {', '.join(shown.likes)}",
-        "  watched lately",
+        f"Visitor {shown.user_id} watches more than others: {', '.join(shown.likes)}",
+        "  recently watched",
     ]
     lines += [f"     {_film(film)}" for film in watched[:LATELY]]
     lines += [
@@ -164,7 +164,7 @@ def change(
     stayed = {item["item_id"] for item in after}
     left = [_name(item["attributes"]) for item in before if item["item_id"] not in stayed]
     if left:
-        lines.append(f"  no longer:  {', '.join(left)}")
+        lines.append(f"  dropped:  {', '.join(left)}")
     return "\n".join(lines)
 
 
@@ -188,7 +188,7 @@ def where_to_look(plan: Plan, user_id: str) -> str:
     """Format the URLs, two commands to try, and the next steps with other data."""
     urls = plan.urls
     lines = ["", *(f"{name:<11} {url}/docs   {url}/metrics" for name, url in urls.items())]
-    lines += ["", f"Clicks and conversions by model: {urls['monitoring']}/", "", "Try it:"]
+    lines += ["", f"{plan.page}   (clicks and conversions by model)", "", "Try it:"]
     lines.append(f"  curl '{urls['serving']}/v1/recommendations/{user_id}?n=5&attributes=true'")
     lines.append(
         f"  curl -u {plan.write_key}: {urls['ingestion']}/v1/track"
@@ -256,7 +256,7 @@ class Demo:
         visitors = contrasting_visitors(interactions, items)
         with self._preparation.explained():
             self._show(visitors, items)
-        self._terminal.line(f"\nFrom the start to here: {time.perf_counter() - began:.0f} s")
+        self._terminal.line(f"\nTime so far: {time.perf_counter() - began:.0f} s")
         self._terminal.show(where_to_look(self._plan, visitors[0].user_id))
         return files
 
@@ -308,8 +308,8 @@ class Demo:
                 self._terminal.show(change(visitor.user_id, film, before, after, elapsed))
                 return
             self._terminal.show(
-                f"\nThe click on {film['attributes']['title']} did not change the ten films;"
-                " another one:"
+                f"\nThe click on {film['attributes']['title']} did not change the list."
+                " Trying another film:"
             )
         raise DemoError("no click changed the recommendations")
 

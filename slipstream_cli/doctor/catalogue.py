@@ -38,8 +38,9 @@ class CatalogueFigures:
     Attributes:
         items: Attributes of the sampled items, by item.
         whole: Whether the sample is the whole catalogue.
-        event_items: Items of the events that were looked for in the catalogue.
-        lacking: Those that it does not have.
+        event_items: Items of the events that were looked for in the catalogue, and were not
+            deleted from it.
+        lacking: Those that it never had.
         lacking_events: Events that are about these.
     """
 
@@ -77,11 +78,9 @@ def read_catalogue(
         store.close()
     wanted = [item_id for item_id, _ in events.items.most_common(_LOOKED_FOR)]
     found = asyncio.run(_records(settings, namespace, wanted))
-    figures.event_items = len(wanted)
+    figures.event_items = sum(record is None or not record.deleted for record in found)
     figures.lacking = [
-        item_id
-        for item_id, record in zip(wanted, found, strict=True)
-        if record is None or record.deleted
+        item_id for item_id, record in zip(wanted, found, strict=True) if record is None
     ]
     figures.lacking_events = sum(events.items[item_id] for item_id in figures.lacking)
     return figures
@@ -158,7 +157,7 @@ def check_rules(
         yield Finding(
             "idle_rules",
             Weight.WARNING,
-            f"{len(idle)} of {len(rules)} rules of placements match none of {len(items):,} items:"
+            f"{len(idle)} of {len(rules)} placement rules match none of {len(items):,} items:"
             f" {named}",
             "the rule does nothing; an include rule of this kind leaves a list empty"
             + ("" if whole else "; the catalogue has further items, which were not looked at"),

@@ -132,7 +132,7 @@ def _no_purchases(figures: EventFigures) -> Finding | None:
         "no_purchases",
         Weight.WARNING,
         f"no purchase among {figures.among}" + (f", but {carts:,} carts" if carts else ""),
-        "a purchase says three times as much as a view, and conversion can't be measured",
+        "a purchase counts three times as much as a view, and conversion can't be measured",
         "send Order Completed (docs/events.md), or slipstream import ORDERS --event-type purchase",
     )
 
@@ -158,10 +158,10 @@ def _times_ahead(figures: EventFigures) -> Finding | None:
     return Finding(
         "times_ahead",
         Weight.WARNING if heavy else Weight.NOTE,
-        f"{share(figures.ahead, figures.sampled, 'events')} were in the future when they came, by"
-        f" up to {format_duration(figures.furthest_ahead_ms / 1000)}",
-        "they stay a visitor's latest for as long, and the lists follow them rather than the clicks"
-        " that come",
+        f"{share(figures.ahead, figures.sampled, 'events')} had a time in the future when they"
+        f" arrived, by up to {format_duration(figures.furthest_ahead_ms / 1000)}",
+        "until then they count as a visitor's latest events, so lists follow them and not newer"
+        " clicks",
         "send times with their zone, in UTC; of files: slipstream import FILE --timezone ZONE",
     )
 
@@ -175,7 +175,7 @@ def _unknown_types(figures: EventFigures) -> Finding | None:
     return Finding(
         "unknown_types",
         Weight.WARNING,
-        f"{share(events, figures.sampled, 'events')} have types without a meaning: {some(names)}",
+        f"{share(events, figures.sampled, 'events')} are of unknown types: {some(names)}",
         "each counts as much as a view, even where it is an order or a refund",
         "map the names: SLIPSTREAM_INGESTION__EVENT_MAPPING (docs/events.md), or"
         " slipstream import FILE --type THEIRS=OURS",

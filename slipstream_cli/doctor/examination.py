@@ -114,7 +114,7 @@ def examine(
     tell("looking at catalogue")
     with _told(found, "Redis"):
         figures = read_catalogue(settings.redis, settings.namespace, events, limits)
-        found.looked_at["items"] = f"{len(figures.items):,}" + " of more" * (not figures.whole)
+        found.looked_at["items"] = f"{len(figures.items):,}" + " or more" * (not figures.whole)
         found.findings += check_catalogue(figures)
         with _told(found, "monitoring's placements"):
             rules = rule_filters(every_item(monitoring, "/v1/placements", _RECORDS_PAGE))
@@ -147,8 +147,8 @@ def _told(found: Examination, place: str) -> Iterator[None]:
             Finding(
                 "not_readable",
                 Weight.CRITICAL,
-                f"{place} can't be looked at: {error}",
-                "what stands there is not judged here",
+                f"{place} can't be read: {error}",
+                "its data was not checked",
                 "docs/runbook; SLIPSTREAM_… settings say where it is (docs/configuration.md)",
             )
         )

@@ -54,7 +54,7 @@ def check_services(services: Sequence[ServiceState]) -> Iterator[Finding]:
                 Weight.CRITICAL,
                 f"{service.name} is {service.state}"
                 + (f": {service.detail}" * bool(service.detail)),
-                "nothing is lost that was acknowledged, and this part does not work",
+                "acknowledged events are safe, but this part does not work",
                 "docs/runbook/service_down.md",
             )
 
@@ -101,13 +101,13 @@ def check_letters(letters: LetterFigures, events: int) -> Iterator[Finding]:
 
 
 def check_alerts(alerts: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
-    """Repeat the open alerts of monitoring that no other check tells."""
+    """Repeat the open alerts of monitoring, with their severity, that no other check tells."""
     for alert in alerts:
         if alert["rule"] not in _OWN:
             yield Finding(
                 f"alert_{alert['rule']}",
-                Weight.WARNING,
+                Weight[alert["severity"].upper()],
                 f"open alert: {alert['summary']}",
-                "monitoring has found it in several checks in a row",
+                "monitoring found it in several checks in a row",
                 f"docs/runbook/{alert['rule']}.md",
             )

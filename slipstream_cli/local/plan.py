@@ -47,6 +47,11 @@ class Plan:
         return {name: f"http://127.0.0.1:{self.ports[name]}" for name in SERVICES}
 
     @property
+    def page(self) -> str:
+        """The URL of monitoring's page, in words for the terminal."""
+        return f"Monitoring's page: {self.urls['monitoring']}/"
+
+    @property
     def write_key(self) -> str:
         """The first of the write keys that ingestion accepts."""
         first = self.environment["SLIPSTREAM_INGESTION__WRITE_KEYS"].split(",")[0]
@@ -75,8 +80,12 @@ class Plan:
             "database": self.environment["SLIPSTREAM_DATABASE__URL"],
             "lake": self.environment["SLIPSTREAM_LAKE__URI"],
         }
-        namespace = self.environment.get("SLIPSTREAM_NAMESPACE") or "slipstream"
-        return {**self.urls, **servers, "write_key": self.write_key, "namespace": namespace}
+        return {**self.urls, **servers, "write_key": self.write_key, "namespace": self.namespace}
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the stack's topics, keys and tables."""
+        return self.environment.get("SLIPSTREAM_NAMESPACE") or "slipstream"
 
     @property
     def kafka(self) -> "KafkaSettings":
@@ -174,7 +183,7 @@ def _without_password(url: str) -> str:
 def _ports(names: list[str], given: Mapping[str, int], any_ports: bool) -> dict[str, int]:
     for name, port in given.items():
         if name not in names:
-            raise StartError(f"{name} has no port here; there are: {', '.join(names)}")
+            raise StartError(f"nothing named {name} starts here; choose from {', '.join(names)}")
         if not is_free(port):
             raise StartError(f"{name} can't start: port {port} is in use")
     chosen = dict(given)

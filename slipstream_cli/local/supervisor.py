@@ -16,12 +16,14 @@ import click
 
 from slipstream.chassis.pauses import pause_after
 from slipstream.contracts.services import SERVICES
+from slipstream_cli.dead_letters import KEPT_FILE
 from slipstream_cli.local import servers
+from slipstream_cli.local.at_risk import RecordsAtRisk
 from slipstream_cli.local.data_folder import data_folder_lock, note
 from slipstream_cli.local.logs import Log, error_in
 from slipstream_cli.local.plan import API_TOKEN, TOKEN_SECRET, Plan
 from slipstream_cli.local.processes import INTERRUPTED, Child, StartError
-from slipstream_cli.local.readiness import get_json, is_ready, why_unready
+from slipstream_cli.local.readiness import is_ready, why_unready
 from slipstream_cli.local.terminal import Terminal
 
 # Number of deaths within `WINDOW_S` after which the shortest pause follows; each further death
@@ -83,6 +85,9 @@ class Supervisor:
         self._killed = threading.Event()
         self._ended = threading.Event()
         self._failure: str | None = None
+        # Whether the broker has the dead letters of earlier runs. Only an embedded one forgets any.
+        self._has_all_letters = False
+        self._at_risk = RecordsAtRisk(plan)
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     @property
@@ -136,6 +141,10 @@ class Supervisor:
                     if not self._stop.is_set():
                         self._terminal.progress("")
                         self._ready.set()
+                        if "broker" in self._children:
+                            threading.Thread(
+                                target=self._at_risk.watch, args=(self._stop,), daemon=True
+                            ).start()
                     while not self._stop.wait(0.1):
                         for name in self._children:
                             self._restart_if_dead(name)
@@ -152,6 +161,8 @@ class Supervisor:
                 self._start_server(name)
         if self._stop.is_set():
             return
+        if "broker" in self._children:
+            self._restore_letters()
         for name in SERVICES:
             self._start_service(name)
         deadline = time.monotonic() + START_LIMIT_S
@@ -214,14 +225,25 @@ class Supervisor:
         elif not supervised.child.alive:
             pause_s = supervised.restarts.pause_after(now)
             supervised.restart_at, supervised.coming_up = now + pause_s, False
-            ending = _ending(supervised.child.status)
+            told = f"{name} died ({_ending(supervised.child.status)})"
+            if name == "broker" and self._ready.is_set():
+                told += f" with its records: {self._loss()}"
             self._terminal.line(
-                f"{name} died ({ending}); it starts again in {pause_s:g} s;"
-                f" see {supervised.log.path}"
+                f"{told}; it starts again in {pause_s:g} s; see {supervised.log.path}"
             )
         elif name == "broker" and supervised.coming_up and supervised.child.answers():
             supervised.coming_up = False
             self._make_topics_again()
+
+    def _loss(self) -> str:
+        most = self._at_risk.at_most()
+        if most == 0:
+            return "no accepted event is lost"
+        number = "an unknown number of" if most is None else f"at most {most:,}"
+        return (
+            f"{number} accepted events may be lost. Send the latest again with their messageId, or"
+            " import the file again: repeats count once"
+        )
 
     def _make_topics_again(self) -> None:
         """Make the topics on a restarted broker, which has kept nothing.
@@ -232,11 +254,36 @@ class Supervisor:
         from slipstream.broker.topics import ensure_topics
 
         try:
-            ensure_topics(
-                self.plan.kafka, self.plan.environment.get("SLIPSTREAM_NAMESPACE") or "slipstream"
-            )
-        except BrokerUnavailableError as error:
-            self._terminal.line(str(error))
+            ensure_topics(self.plan.kafka, self.plan.namespace)
+        except BrokerUnavailableError:
+            self._children["broker"].coming_up = True  # it is asked again
+        else:
+            self._restore_letters()
+
+    def _restore_letters(self) -> None:
+        self._has_all_letters = True
+        if not (self.plan.directory / KEPT_FILE).exists():
+            return  # without a second of imports
+        from slipstream.broker.kafka import BrokerUnavailableError
+        from slipstream_cli.dead_letters.letters import restore_letters
+
+        try:
+            restore_letters(self.plan.kafka, self.plan.namespace, self.plan.directory)
+        except (BrokerUnavailableError, OSError, ValueError) as error:
+            self._has_all_letters = False
+            self._terminal.line(f"dead letters of earlier runs were not restored: {error}")
+
+    def _keep_letters(self) -> None:
+        """Write the dead letters to the data folder, since the broker forgets them."""
+        from slipstream.broker.kafka import BrokerUnavailableError
+        from slipstream_cli.dead_letters.letters import MOST_KEPT, keep_letters
+
+        self._terminal.progress("stopping: keeping dead letters")
+        try:
+            if not keep_letters(self.plan.kafka, self.plan.namespace, self.plan.directory):
+                self._terminal.line(f"kept the newest {MOST_KEPT:,} dead letters; others are gone")
+        except (BrokerUnavailableError, OSError) as error:
+            self._terminal.line(f"dead letters of this run could not be kept: {error}")
 
     def _stop_all(self) -> None:
         if not self._killed.is_set() and self._ready.is_set():
@@ -247,6 +294,8 @@ class Supervisor:
             self._drain()
         self._terminal.progress("stopping: services" if self._children else "")
         self._end([name for name in SERVICES if name in self._children])
+        if not self._killed.is_set() and self._ready.is_set() and self._has_all_letters:
+            self._keep_letters()
         for name in reversed(SERVERS):
             self._end([name])
         for supervised in self._children.values():
@@ -267,7 +316,6 @@ class Supervisor:
         """Wait until features has applied all accepted events, or makes no progress."""
         least = remaining = None
         failure = "it is not running"
-        credential = self.plan.credential("supervisor")
         deadline = time.monotonic() + DRAIN_LIMIT_S
         while (
             self._children["features"].child.alive
@@ -275,12 +323,7 @@ class Supervisor:
             and not self._killed.is_set()
         ):
             try:
-                token = credential()
-                code, status = get_json(
-                    self.plan.ports["features"],
-                    "/v1/status",
-                    {"Authorization": f"Bearer {token}"} if token else {},
-                )
+                code, status = self._at_risk.status()
                 if code == 200 and status.get("caught_up"):
                     return
                 remaining = int(status["lag"]) if code == 200 else remaining
@@ -290,9 +333,9 @@ class Supervisor:
             if remaining is not None and (least is None or remaining < least):
                 least, deadline = remaining, time.monotonic() + DRAIN_LIMIT_S
             self._terminal.progress(
-                f"stopping: features applies {remaining:,} more records"
+                f"stopping: waiting for features to apply {remaining:,} records"
                 if remaining
-                else "stopping: features writes the lake"
+                else "stopping: waiting for features to write to the lake"
             )
             time.sleep(0.1)
         if self._killed.is_set() or "broker" not in self._children:
@@ -300,8 +343,8 @@ class Supervisor:
         if remaining is None:
             refused = failure in ("HTTP 401", "HTTP 403", "HTTP 429")
             self._terminal.line(
-                f"features could not be asked what it has yet to apply ({failure}): accepted"
-                " records may be lost with the embedded broker"
+                f"features did not say what it still has to apply ({failure}): accepted"
+                " events may be lost with the embedded broker"
                 + (f"; set {API_TOKEN} or {TOKEN_SECRET}" if refused else "")
             )
         elif remaining:

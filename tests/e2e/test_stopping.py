@@ -9,6 +9,7 @@ import pytest
 
 from slipstream.chassis.settings import LakeSettings
 from slipstream.stores.lake import INTERACTIONS, Lake
+from slipstream_cli.dead_letters import KEPT_FILE
 from slipstream_cli.local.processes import free_port
 from tests.e2e import first_hour
 from tests.e2e.shop import history
@@ -49,6 +50,7 @@ def test_ctrl_c_on_a_running_stack_stops_everything_once_what_was_accepted_is_in
     accepted = sum(
         stack.post("ingestion", "/v1/import", {"batch": part})["accepted"] for part in parts
     )
+    assert stack.post("ingestion", "/v1/batch", {"batch": [{"type": "page"}]})["rejected"] == 1
     assert stack.stop(signal.SIGINT) == 0
     wait_for(lambda: not alive(before), "what the kernel ends with the supervisor to be gone")
     assert "were not applied" not in (stack.directory / "up.log").read_text()
@@ -56,6 +58,7 @@ def test_ctrl_c_on_a_running_stack_stops_everything_once_what_was_accepted_is_in
     assert lake.count(INTERACTIONS) == there + accepted
     if servers.kind == "embedded":  # whose files are among the stack's
         _assert_its_user_s_alone(stack.directory)
+        assert '"missing_user"' in (stack.directory / KEPT_FILE).read_text()
 
 
 def test_ctrl_c_while_the_stack_starts_stops_what_has_started(

@@ -15,7 +15,10 @@ from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.events import DeadLetter, Interaction
 from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS
 from slipstream_cli.__main__ import cli
+from slipstream_cli.dead_letters import KEPT_FILE
+from slipstream_cli.dead_letters.letters import keep_letters, restore_letters
 from slipstream_cli.dead_letters.resend import REPLAYED_FILE
+from tests.conftest import OwnBroker
 from tests.integration.ingestion_process import KEY, ingestion_process
 from tests.integration.test_ingestion import records
 
@@ -148,6 +151,29 @@ def test_letters_are_listed_sent_again_once_and_what_is_still_wrong_gets_a_new_o
 
         told = command("replay", "--url", url, "--write-key", KEY, "--code", "timestamp_too_old")
         assert "left out    1 replayed before" in told and "sent        0" in told
+
+
+@pytest.mark.servers("embedded")  # a real broker keeps them itself
+def test_letters_outlive_the_embedded_broker_with_their_ids_until_they_expire(
+    own_broker: OwnBroker, namespace: str, tmp_path: Path
+) -> None:
+    kafka, server = own_broker()
+    command, now = Command(kafka, namespace, tmp_path), int(time.time() * 1000)
+    for age, code in ((31 * DAY, "expired"), (29 * DAY, "old"), (0, "new")):
+        letter = DeadLetter(
+            source="shop", code=code, reason="no", original={"n": 1}, received_at=now - age
+        )
+        publish(kafka, namespace, letter)
+    before = {letter["code"]: letter["letter"] for letter in command.letters()}
+    assert len(before) == 3
+    for _ in range(2):  # also a letter that was restored before
+        assert keep_letters(kafka, namespace, tmp_path)
+        server.kill()
+        server.start()
+        restore_letters(kafka, namespace, tmp_path)
+        kept = {letter["code"]: letter["letter"] for letter in command.letters()}
+        assert kept == {"old": before["old"], "new": before["new"]}
+    assert (tmp_path / KEPT_FILE).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_namespace_in_which_nothing_ever_ran_has_no_letters(command: Command) -> None:

@@ -253,6 +253,11 @@ class Archive:
         return not (self._filling.next_offsets or self._writing.next_offsets)
 
     @property
+    def waiting(self) -> int:
+        """Number of records that were added and are not in the lake yet."""
+        return self._filling.count + self._writing.count
+
+    @property
     def full(self) -> bool:
         """Whether reading should pause until something has been written."""
         return (

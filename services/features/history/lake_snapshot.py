@@ -102,12 +102,15 @@ class LakeSnapshot:
         self.covered = LakeCoverage(self)
         records = without_erased(in_order_of_logs(self._catalog()))
         self.catalog = CatalogHistory(records, attributes)
-        # Newest record of each item and user. An item's has the time at which the item appeared.
+        # Newest record of each item and user, and the patches of users. An item's has the time at
+        # which the item appeared.
         self.entries: dict[tuple[str, str], StreamCatalogRecord] = {}
         for entry in records:
-            entity = (entry.record.entity, entry.record.entity_id)
+            entity: tuple[str, str] = entry.record.entity, entry.record.entity_id
             if entity[0] == "identity" or is_request(entry.record):
                 continue
+            if entity[0] == "user_patch":
+                entity = f"{entry.source}:{entry.offset}", entity[1]
             held = self.entries.get(entity)
             if held is None or entry.place.replaces(held.place):
                 self.entries[entity] = _since(entry, held)

@@ -46,6 +46,7 @@ from slipstream.contracts.positions import (
     StreamCatalogRecord,
     StreamInteraction,
     has_passed,
+    in_order_of_logs,
     split_source,
 )
 from slipstream.contracts.times import DAY_MS, now_ms
@@ -396,7 +397,8 @@ class LakeErasures:
             for user_id, members in users.items()
         ]
         self._store.erasures.forget(sorted(names - others))
-        self._store.put_catalog([entry for entry in left if entry.record.entity == "user"])
+        users_left = [each for each in left if each.record.entity in ("user", "user_patch")]
+        self._store.put_catalog(in_order_of_logs(users_left))
         self._store.erasures.settle()  # This is not repeated once the request is deleted.
         done = []
         for person in people:

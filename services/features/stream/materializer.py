@@ -115,14 +115,16 @@ class StreamProgress:
     """Progress along the stream at one moment.
 
     `applied` counts records since the start, `lag` those of the assigned partitions that are not
-    yet read. `watermark` is the newest event time applied, in ms. `caught_up`: at a moment after
-    the question, everything on the assigned partitions was read, applied online and in the lake.
+    yet read, `unwritten` those that were read and are not yet in the lake. `watermark` is the
+    newest event time applied, in ms. `caught_up`: at a moment after the question, everything on the
+    assigned partitions was read, applied online and in the lake.
     """
 
     applied: int
     lag: int
     watermark: int
     caught_up: bool
+    unwritten: int = 0
 
 
 class StreamProgressReporter:
@@ -143,7 +145,9 @@ class StreamProgressReporter:
         """Count `applied` more records; `newest` is their newest event time in ms, 0 for none."""
         before = self._progress
         watermark = max(before.watermark, newest)
-        self._progress = StreamProgress(before.applied + applied, before.lag, watermark, False)
+        self._progress = replace(
+            before, applied=before.applied + applied, watermark=watermark, caught_up=False
+        )
         self._measured.watermark.set(watermark / 1000)
 
     def ask(self, timeout_s: float) -> StreamProgress:
@@ -171,7 +175,9 @@ class StreamProgressReporter:
         lag = self._watch.lag if remaining is None else remaining
         caught_up = remaining == 0 and self._archive.empty
         with self._answers:
-            self._progress = StreamProgress(before.applied, lag, before.watermark, caught_up)
+            self._progress = replace(
+                before, lag=lag, unwritten=self._archive.waiting, caught_up=caught_up
+            )
             self._answered = questions
             self._answers.notify_all()
 

@@ -169,7 +169,7 @@ class OnlineChanges:
     `visitors` holds the changed states by user id, `request_ids` the request id of each visitor's
     newest interaction. `newest` is the newest event time in ms; 0 without interactions.
     `without_effect` has the positions of pages' records about people that had to change nothing.
-    `patched` has the whole items that patches led to, and `missed` the patches without an item.
+    `patched` has the whole records that patches led to, and `missed` the patches without effect.
     """
 
     visitors: Mapping[str, VisitorState]
@@ -181,14 +181,19 @@ class OnlineChanges:
     missed: Set[Position]
 
     def as_history(self, messages: Sequence[Message[Any]]) -> list[Message[Any]]:
-        """The messages as the lake keeps them: patched items whole, and none without effect."""
+        """The messages as the lake keeps them: patched items whole, and none without effect.
+
+        Patches of users stay patches. A whole record behind an erasure's cut would have what a
+        record before it said.
+        """
+        without_effect = self.without_effect | self.missed
         # Most batches have neither, and finding a message's position takes time.
-        if not self.without_effect and not any(_is_patch(each.record) for each in messages):
+        if not without_effect and not any(_is_patch(each.record) for each in messages):
             return list(messages)
         kept = []
         for message in messages:
             position, is_patch = message.position, _is_patch(message.record)
-            if position in self.without_effect or (is_patch and position not in self.patched):
+            if position in without_effect or (is_patch and position not in self.patched):
                 continue
             kept.append(replace(message, record=self.patched[position]) if is_patch else message)
         return kept

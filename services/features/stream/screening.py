@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 from services.features.metrics import LATE_OVER_H
 from slipstream.broker.records import Batch, MalformedMessage, Message
 from slipstream.contracts.events import DeadLetter, Interaction
-from slipstream.contracts.item_patches import MAX_PATCHED_BYTES
+from slipstream.contracts.item_patches import MAX_PATCHED_BYTES, PATCHED_ENTITY
 from slipstream.contracts.positions import Position
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.contracts.vocabulary import MAX_POSITION
@@ -84,15 +84,16 @@ def missed_patches(
     return [
         _letter(
             message,
-            "unknown_item",
-            "a patch changes an item that is there: this one is not, was deleted, or would have "
-            f"more than {MAX_PATCHED_BYTES} bytes; upsert it whole",
+            f"unknown_{entity}",
+            f"a patch needs the {entity} to be there: this one is not, was deleted, or would"
+            f" have more than {MAX_PATCHED_BYTES} bytes; upsert it whole",
             message.record.model_dump_json(),
             now_ms,
-            "item_id",
+            f"{entity}_id",
         )
         for message in messages
         if message.position in missed
+        for entity in [PATCHED_ENTITY[message.record.entity]]
     ]
 
 

@@ -21,6 +21,7 @@ from slipstream.contracts.positions import (
     in_order_of_logs,
     source_name,
 )
+from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.features import training_rows
 from slipstream.features.identity import Identities, Link, links_of
@@ -73,6 +74,7 @@ class Dataset:
         lake_version: Version of the interactions.
         catalog_version: Version of the catalogue; None without one.
         lake_rows: Rows of the lake's table, which triggers count from.
+        live: A mask of the events that were received within an hour, and so not imported.
     """
 
     interactions: pa.Table
@@ -81,6 +83,7 @@ class Dataset:
     lake_version: int
     catalog_version: int | None
     lake_rows: int
+    live: NDArray[np.bool_]
 
     def signals(self, weights: EventWeights) -> NDArray[np.bool_]:
         """A mask of the events that have a weight and an item that was not deleted.
@@ -160,11 +163,14 @@ def _read(
     most_events: int,
 ) -> Dataset:
     since = _first_day(lake.rows_of_days("interactions", version), most_events)
-    interactions = lake.read("interactions", version, list(_COLUMNS), received_since=since)
+    columns = [*_COLUMNS, "received_at"]
+    interactions = lake.read("interactions", version, columns, received_since=since)
     interactions = interactions.sort_by([("timestamp", "ascending"), ("event_id", "ascending")])
     if interactions.num_rows > most_events:
         log.info("the latest events are read", events=most_events, of=interactions.num_rows)
         interactions = interactions.slice(interactions.num_rows - most_events)
+    waits = pc.subtract(interactions["received_at"], interactions["timestamp"])
+    interactions = interactions.drop_columns("received_at")
     catalog = lake.read("catalog", catalog_version)
     interactions = _resolved(interactions, catalog)
     attributes, deleted = _items(catalog)
@@ -178,6 +184,7 @@ def _read(
         version,
         catalog_version,
         lake.count("interactions", version),
+        waits.to_numpy() < HOUR_MS,
     )
 
 

@@ -226,8 +226,8 @@ def samples(
     ]
 
 
-# Moments that the reference histograms are taken of.
-REFERENCE_SAMPLE = 2_000
+# Most and fewest moments that the reference histograms are taken of.
+REFERENCE_SAMPLE, REFERENCE_LEAST = 2_000, 300
 
 
 def train(job: Job, report: ProgressReporter) -> TrainingResult:
@@ -290,7 +290,7 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
         shipped = _fit(dataset, everything, job, weights, champion, goes_on, report)
     report.stage("measuring the reference of features", 0.97, 0.98)
     reference = reference_histograms(
-        dataset, sample(np.flatnonzero(signals), REFERENCE_SAMPLE, settings.seed)
+        dataset, sample(np.flatnonzero(signals & dataset.live), REFERENCE_SAMPLE, settings.seed)
     )
     commit = settings.code_commit or code_commit()
     report.stage("saving the bundle", 0.98, 0.99)
@@ -329,7 +329,13 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
 
 
 def reference_histograms(dataset: Dataset, rows: Rows) -> dict[str, Histogram]:
-    """Distributions of the visitor features of slates at these moments, as they were read then."""
+    """Distributions of the visitor features of slates at these moments, as they were read then.
+
+    There are none of fewer than `REFERENCE_LEAST` moments. Those of imported history don't belong
+    here: a slate is of a visitor who is there now, and most visitors of the history are not.
+    """
+    if len(rows) < REFERENCE_LEAST:
+        return {}
     names = RECOMMENDER.of(VISITOR)
     vectors = [
         visitor_features(moment.state, moment.timestamp, names)

@@ -73,7 +73,9 @@ def test_what_the_kafka_client_repeats_is_said_once_a_minute(
         logging.getLogger("kafka.net.manager").error("Connection failed: %s", "refused")
         get_logger("ours").warning("ours")
     logging.getLogger("kafka.net.manager").error("Connection failed: %s", "no route")
-    events = [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["level"] for line in lines} == {"warning"}  # no error of ours
+    events = [line["event"] for line in lines]
     assert events.count("Connection failed: refused") == 2
     assert events.count("Connection failed: no route") == 1
     assert events.count("ours") == 4

@@ -1,4 +1,4 @@
-"""Patches of items: what they change, and that compaction loses nothing of it."""
+"""Patches of items and users: what they change, and that compaction loses nothing of it."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.item_patches import MAX_PATCHED_BYTES, merge_patch, patch_key, patched
+from slipstream.contracts.topics import PEOPLE, topic_of
 
 ITEM = CatalogRecord(
     entity="item", entity_id="a", timestamp=1, attributes={"title": "Lamp", "price": 9, "size": {}}
@@ -34,6 +35,24 @@ def test_a_patch_makes_no_item_and_no_endless_one() -> None:
     assert patched(None, patch({"price": 5})) is None
     assert patched(ITEM.model_copy(update={"deleted": True}), patch({"price": 5})) is None
     assert patched(ITEM, patch({"text": "x" * MAX_PATCHED_BYTES})) is None
+
+
+def test_a_server_s_patch_of_a_user_closes_what_a_page_said() -> None:
+    user = CatalogRecord(
+        entity="user", entity_id="a", timestamp=1, attributes={"plan": "free"}, by_browser=True
+    )
+    change = CatalogRecord(
+        entity="user_patch", entity_id="a", timestamp=2, attributes={"age": 3}, available=None
+    )
+    new = patched(user, change)
+    assert new is not None
+    assert (new.entity, new.attributes, new.by_browser) == (
+        "user",
+        {"plan": "free", "age": 3},
+        False,
+    )
+    assert patch_key(change).startswith("user:a\x00")
+    assert topic_of(change) is PEOPLE
 
 
 def test_the_examples_of_rfc_7396() -> None:

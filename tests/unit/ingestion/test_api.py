@@ -125,15 +125,21 @@ def test_items_and_users_are_upserted_and_items_deleted(
     patch = {"item_id": "a/b", "price": 5}
     assert client.patch("/v1/items/a%2Fb", json={"price": 5}, auth=AUTH).json()["accepted"] == 1
     assert client.patch("/v1/items", json={"items": [patch]}, auth=AUTH).json()["accepted"] == 1
-    *_, first, second = producer.published
+    user = {"user_id": "a/b", "plan": "pro"}
+    assert client.patch("/v1/users/a%2Fb", json={"plan": "pro"}, auth=AUTH).json()["accepted"] == 1
+    assert client.patch("/v1/users", json={"users": [user]}, auth=AUTH).json()["accepted"] == 1
+    *_, first, second, one, other = producer.published
     assert first.record.attributes == second.record.attributes == {"price": 5}
-    assert first.key == second.key
+    assert one.record.attributes == other.record.attributes == {"plan": "pro"}
+    assert (first.key, one.key) == (second.key, other.key)
     assert [(o.topic.name, o.key) for o in producer.published] == [
         ("catalog.v1", "item:a/b"),
         ("people.v1", "user:ada"),
         ("catalog.v1", "item:a/b"),
         ("catalog.v1", first.key),
         ("catalog.v1", first.key),
+        ("people.v1", one.key),
+        ("people.v1", one.key),
     ]
 
 
@@ -203,9 +209,16 @@ def test_beacon_is_plain_text_with_the_key_in_the_body(
     assert KEY.encode() not in b"".join(encode(o.record) for o in producer.published)
 
 
+def acknowledged_records(client: TestClient) -> float:
+    lines = client.get("/metrics").text.splitlines()
+    (line,) = [each for each in lines if each.startswith("slipstream_ingestion_records_total ")]
+    return float(line.split()[1])
+
+
 def test_short_addresses_of_the_browser_library_are_the_same_calls(
     client: TestClient, producer: Acknowledging
 ) -> None:
+    before = acknowledged_records(client)
     for path in ("t", "p", "s", "i", "g", "a"):
         body = {
             "userId": "ada",
@@ -218,6 +231,7 @@ def test_short_addresses_of_the_browser_library_are_the_same_calls(
         assert client.post(f"/v1/{path}", json=body).json()["accepted"] == 1
     assert [i.event_type for i in producer.interactions] == ["x", "page", "screen", "group"]
     assert [e.entity for e in producer.entries] == ["user", "identity"]
+    assert acknowledged_records(client) == before + 6
 
 
 CRAWLER = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"

@@ -7,6 +7,7 @@ from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.outcomes import Acceptance, Origin, Rejection, answer
 from slipstream.contracts.events import CatalogRecord
 from slipstream.ingress.fields import Code
+from slipstream.ingress.privacy import Privacy
 
 ORIGIN = Origin("shop", "request-1", 1_760_000_000_000)
 
@@ -116,6 +117,20 @@ def test_a_patch_names_what_changes_and_null_removes() -> None:
     assert record({"item_id": "a", "available": False}, "item_patch").available is False
 
 
+def test_a_patch_of_a_user_is_read_as_one_of_an_item_with_the_privacy_of_traits() -> None:
+    rules = IntakeRules(privacy=Privacy(drop=["email"], hashed=["phone"], key="k"))
+    patch = {"plan": "pro", "email": "a@b.c", "phone": None, "price": "any"}
+    outcome = read_patch_of("ada", patch, "user_patch", ORIGIN, rules)
+    assert isinstance(outcome, Acceptance)
+    (made,) = outcome.records
+    assert isinstance(made, CatalogRecord)
+    assert (made.entity, made.entity_id, made.available) == ("user_patch", "ada", None)
+    assert made.attributes == {"plan": "pro", "phone": None, "price": "any"}
+    refused = read_patch_of("ada", {"user_id": "bob"}, "user_patch", ORIGIN, rules)
+    assert isinstance(refused, Rejection)
+    assert (refused.error.field, refused.original["type"]) == ("user_id", "user_patch")
+
+
 @pytest.mark.parametrize(
     ("patch", "code", "field"),
     [
@@ -128,7 +143,7 @@ def test_a_patch_names_what_changes_and_null_removes() -> None:
 def test_a_bad_patch_is_rejected_and_its_letter_says_that_it_is_one(
     patch: Any, code: Code, field: str | None
 ) -> None:
-    outcome = read_patch_of("a", patch, ORIGIN, IntakeRules())
+    outcome = read_patch_of("a", patch, "item_patch", ORIGIN, IntakeRules())
     assert isinstance(outcome, Rejection)
     assert (outcome.error.code, outcome.error.field) == (code, field)
     assert type(patch) is not dict or outcome.original["type"] == "item_patch"

@@ -36,13 +36,13 @@ def test_findings_are_shown_and_the_heaviest_is_the_exit_status(
     found: examination.Examination, tmp_path: Path
 ) -> None:
     result = CliRunner().invoke(cli, ["doctor"])
-    assert (result.exit_code, "Nothing to mend" in result.output) == (0, True)
+    assert (result.exit_code, "No problems found." in result.output) == (0, True)
     found.findings += [WARNING, NOTE]
     result = CliRunner().invoke(cli, ["doctor", "--data-dir", str(tmp_path)])
     assert result.exit_code == 1
-    assert result.output.startswith("Looked at: events 9 of 9.\n\nwarning   no purchase\n")
+    assert result.output.startswith("Checked: 9 of 9 events.\n\nwarning   no purchase\n")
     assert "          → a command\n" in result.output
-    assert f"Give these commands --data-dir {tmp_path}, too." in result.output
+    assert f"Add --data-dir {tmp_path} to these commands." in result.output
     assert '"weight": "warning"' in CliRunner().invoke(cli, ["doctor", "--json"]).output
 
 

@@ -139,6 +139,7 @@ def test_entries_of_the_catalogue_are_known_by_their_shape(
         ({"userId": "ada"}, "no field of the original shows which call"),
         ({"item_id": "x" * 300, "deleted": True}, "delete it again"),
         ({"item_id": "a", "price": "5", "type": "item_patch"}, "patch it again"),
+        ({"user_id": "a", "attributes": [], "type": "user_patch"}, "patch it again"),
     ],
 )
 def test_what_can_not_be_sent_says_why(original: Any, why: str) -> None:
@@ -284,6 +285,7 @@ def test_catalogue_records_go_back_to_their_endpoints() -> None:
         ('{"entity":"user","entity_id":"u","deleted":true,"timestamp":1}', "delete it again"),
         ('{"entity":"shop","entity_id":"u"}', "no entity 'shop'"),
         ('{"entity":"item_patch","entity_id":"a","attributes":{"price":5}}', "patch it again"),
+        ('{"entity":"user_patch","entity_id":"a","attributes":{"plan":5}}', "patch it again"),
     ],
 )
 def test_records_without_a_way_back_say_why(original: str, why: str) -> None:

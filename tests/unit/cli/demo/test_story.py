@@ -33,7 +33,8 @@ def test_visitor_shows_taste_history_and_numbered_recommendations() -> None:
     )
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert lines == [
-        "", "Visitor 7, more than others: Comedy", "watched lately", "Toy Story (1995) Comedy",
+        "", "Visitor 7 watches more than others: Comedy", "recently watched",
+        "Toy Story (1995) Comedy",
         "recommended", "1 Heat (1995) Crime", "2 Babe (1995) Drama",
     ]  # fmt: skip
 
@@ -44,7 +45,7 @@ def test_change_marks_what_is_new_moved_and_gone() -> None:
     assert lines == [
         "", "Visitor 7 clicks on Alien (1995) (Horror)",
         "recommended 25 ms after the click was accepted",
-        "1 Heat (1995) Crime ↑1", "2 Babe (1995) Drama new", "no longer: Toy Story (1995)",
+        "1 Heat (1995) Crime ↑1", "2 Babe (1995) Drama new", "dropped: Toy Story (1995)",
     ]  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def test_rules_that_match_no_item() -> None:
     texts = ['categories == "Tea"', 'categories == "tea"', 'item_id == "i3"', "price > 1000"]
     rules = [RuleFilter("home", f"r{n}", text, parsed(text)) for n, text in enumerate(texts)]
     (found,) = check_rules(rules, items, whole=True)
-    assert found.figure.startswith("2 of 4 rules of placements match none of 30 items: r0 of home")
+    assert found.figure.startswith("2 of 4 placement rules match none of 30 items: r0 of home")
     assert "r3 of home" in found.figure
     assert list(check_rules(rules, {}, whole=True)) == []
     assert list(check_rules(rules[1:3], items, whole=True)) == []

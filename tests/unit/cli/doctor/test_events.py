@@ -72,7 +72,7 @@ def test_times_ahead_of_their_receipt() -> None:
 def test_types_without_a_meaning() -> None:
     odd = [row(n, event_type="kauf") for n in range(20)]
     found = checked(healthy() + odd)["unknown_types"]
-    assert found.figure == "20 of 420 events (5 %) have types without a meaning: kauf"
+    assert found.figure == "20 of 420 events (5 %) are of unknown types: kauf"
 
 
 def test_silence_does_not_take_an_event_of_tomorrow_for_news() -> None:

@@ -46,14 +46,17 @@ def test_dead_letters_beside_the_events() -> None:
 
 def test_alerts_that_no_check_of_its_own_tells() -> None:
     alerts = [
-        {"rule": "service_down", "summary": "serving is away"},
-        {"rule": "feature_drift", "summary": "2 of 9 features drifted"},
+        {"rule": "service_down", "severity": "critical", "summary": "serving is away"},
+        {"rule": "feature_drift", "severity": "critical", "summary": "2 of 9 features drifted"},
     ]
     found = only(stack.check_alerts(alerts))
-    assert (found.check, found.remedy) == (
+    assert (found.check, found.weight, found.remedy) == (
         "alert_feature_drift",
+        Weight.CRITICAL,
         "docs/runbook/feature_drift.md",
     )
+    (lagging,) = stack.check_alerts([alerts[1] | {"severity": "warning"}])
+    assert lagging.weight is Weight.WARNING
 
 
 def run(name: str, **values: Any) -> Run:

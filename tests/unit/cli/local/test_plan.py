@@ -64,5 +64,5 @@ def test_plan_keeps_a_port_that_was_given_or_says_that_it_is_taken(tmp_path: Pat
 
 
 def test_plan_refuses_a_port_for_what_does_not_run_here(tmp_path: Path) -> None:
-    with pytest.raises(StartError, match="broker has no port here"):
+    with pytest.raises(StartError, match="nothing named broker starts here; choose from"):
         make_plan(tmp_path, {"SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS": "kafka:9092"}, {"broker": 1234})

@@ -9,7 +9,7 @@ import pytest
 
 from slipstream.chassis.access.tokens import TokenVerifier
 from slipstream.chassis.settings import AccessSettings
-from slipstream_cli.local import supervisor
+from slipstream_cli.local import at_risk, supervisor
 from slipstream_cli.local.plan import API_TOKEN, TOKEN_SECRET, make_plan
 from slipstream_cli.local.supervisor import (
     AT_ONCE,
@@ -32,6 +32,12 @@ class _Alive:
         self.child, self.alive = self, True
 
 
+class _Dead:
+    """A child that was killed, and its log."""
+
+    alive, status, path = False, -9, "broker.log"
+
+
 class Features:
     """Answers like features that verify tokens, or know an API token."""
 
@@ -51,7 +57,7 @@ def drained(
 ) -> str:
     """Let a stack with these settings drain, and return what it said."""
     patch.setattr(supervisor, "DRAIN_LIMIT_S", 0.3)
-    patch.setattr(supervisor, "get_json", features.get_json)
+    patch.setattr(at_risk, "get_json", features.get_json)
     said = io.StringIO()
     stack = Supervisor(make_plan(folder, environment, any_ports=True), Terminal(said))
     stack._children = cast(Any, {"features": _Alive(), "broker": _Alive()})
@@ -82,8 +88,30 @@ def test_that_features_could_not_be_asked_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = drained(tmp_path, {}, Features(7, {"token_secret": SECRET}), monkeypatch)
-    (line,) = [line for line in said.splitlines() if "could not be asked" in line]
+    (line,) = [line for line in said.splitlines() if "did not say" in line]
     assert "HTTP 401" in line and API_TOKEN in line and TOKEN_SECRET in line
+
+
+@pytest.mark.parametrize(
+    ("most", "words"),
+    [
+        (0, "no accepted event is lost;"),
+        (1_250, "at most 1,250 accepted events may be lost. Send the latest again"),
+        (None, "an unknown number of accepted events may be lost. Send the latest again"),
+    ],
+)
+def test_a_broker_that_dies_costs_one_line_with_what_it_takes_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int | None, words: str
+) -> None:
+    monkeypatch.setattr(at_risk.RecordsAtRisk, "at_most", lambda _: most)
+    said = io.StringIO()
+    stack = Supervisor(make_plan(tmp_path, {}, any_ports=True), Terminal(said))
+    dead = supervisor._SupervisedChild(cast(Any, _Dead()), cast(Any, _Dead()))
+    stack._children = {"broker": dead}
+    stack._ready.set()
+    stack._restart_if_dead("broker")
+    (line,) = said.getvalue().splitlines()
+    assert line.startswith(f"broker died (signal 9) with its records: {words}")
 
 
 def test_a_child_that_dies_now_and_then_starts_again_at_once_for_ever() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from services.training.run.dataset import TooLittleDataError, moments, read_dataset, require
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import Interaction
+from slipstream.contracts.times import HOUR_MS
 from slipstream.features.visitor import VisitorState, fold_all
 from slipstream.models.base import EventWeights
 from slipstream.stores.lake import INTERACTIONS, Lake
@@ -39,6 +40,16 @@ def test_read_dataset_takes_newest_item_record_and_leaves_out_deleted_and_unmet(
     assert dataset.attributes == {"a": {"n": 2}, "c": {"n": 3}}
     assert dataset.signals(EventWeights()).tolist() == [True, False, False, False]
     assert dataset.lake_rows == 4
+
+
+def test_read_dataset_tells_what_was_imported_from_what_came_as_it_happened(lake: Lake) -> None:
+    table = events([("v", "a", "view", 3 * HOUR_MS), ("v", "b", "view", 2 * HOUR_MS)])
+    received = pa.array([3 * HOUR_MS + 5, 3 * HOUR_MS], pa.int64())
+    at = table.schema.get_field_index("received_at")
+    write(lake, table.set_column(at, "received_at", received))
+    dataset = read_dataset(lake)
+    assert dataset.live.tolist() == [False, True]  # by time, as the interactions
+    assert "received_at" not in dataset.interactions.column_names
 
 
 def test_read_dataset_at_a_version_is_what_it_was_and_the_newest_where_it_is_gone(

@@ -12,7 +12,14 @@ import pytest
 
 from services.training.run.dataset import TooLittleDataError, read_dataset
 from services.training.run.job import Job, ProgressReporter, TrainingResult
-from services.training.run.train import environment, hold_out, samples, train
+from services.training.run.train import (
+    REFERENCE_LEAST,
+    environment,
+    hold_out,
+    reference_histograms,
+    samples,
+    train,
+)
 from services.training.settings import TrainingSection
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.progress import Progress, ProgressStep
@@ -50,6 +57,14 @@ def job(lake_settings: LakeSettings, tmp_path: Path) -> Make:
 
 def quiet() -> ProgressReporter:
     return ProgressReporter(lambda _message: None)
+
+
+def test_a_model_of_imported_history_has_no_reference_of_features(lake: Lake) -> None:
+    write(lake, chain())
+    dataset = read_dataset(lake)
+    rows = np.arange(REFERENCE_LEAST)
+    assert reference_histograms(dataset, rows[1:]) == {}
+    assert set(reference_histograms(dataset, rows)) == set(RECOMMENDER.of(VISITOR))
 
 
 def test_train_writes_a_bundle_that_recommends_what_comes_next(lake: Lake, job: Make) -> None:
