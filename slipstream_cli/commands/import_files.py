@@ -96,13 +96,13 @@ def import_files(
     name = found[0][0].stem if len(found) == 1 else "import"
     rejected = RejectedRows(rejected_path or Path(f"{name}.rejected.csv"))
     with rejected:
+        before = _found(replaces, ())
+        of_file = imports.choices_of_files([*found, *before], chosen, data_dir)
         exports = [
-            imports.preview(file, chosen, kind, terminal, rejected.add if dry_run else None)
+            imports.preview(file, of_file(file), kind, terminal, rejected.add if dry_run else None)
             for file, kind in found
         ]
-        earlier = [
-            imports.preview(file, chosen, None, terminal) for file, _ in _found(replaces, ())
-        ]
+        earlier = [imports.preview(file, of_file(file), None, terminal) for file, _ in before]
         imports.refuse_unmatched([*exports, *earlier], chosen)
         correction = _correction(earlier, exports) if earlier else None
         if not dry_run:
