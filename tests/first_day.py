@@ -76,7 +76,8 @@ def outcome(kind: str, *, at_terminal: bool) -> Outcome:
         options += shlex.split(named[0])
     meant, arrived = _meant(kind), Counter(map(_key, _arrived(collector)))
     right = (meant & arrived).total()
-    prompts = len(_PROMPT.findall(answer.output)) - 1 if at_terminal else 0  # one is "Send?"
+    # The last prompt asks whether to send.
+    prompts = max(len(_PROMPT.findall(answer.output)) - 1, 0) if at_terminal else 0
     return Outcome(
         rows=sum(map(int, dict(_ROWS.findall(answer.output)).values())),
         right=right,

@@ -152,8 +152,10 @@ def test_what_ingestion_rejects_is_written_with_its_line(collector: Collector, h
     answer = run("replay", "events.csv", url=collector.url)
     assert answer.exit_code == 1
     assert "Next: slipstream dead-letters list --since 10m" in answer.output
-    rejected = (here / "events.rejected.csv").read_text(encoding="utf-8-sig")
-    assert "events.csv,3,bad,user_id,nobody," in rejected
+    with (here / "events.rejected.csv").open(encoding="utf-8-sig", newline="") as file:
+        (rejected,) = csv.DictReader(file)
+    named = ("file", "line", "code", "field", "cell")
+    assert [rejected[name] for name in named] == ["events.csv", "3", "bad", "user_id", "nobody"]
 
 
 def test_a_further_row_of_an_item_adds_to_it(collector: Collector) -> None:
@@ -164,6 +166,15 @@ def test_a_further_row_of_an_item_adds_to_it(collector: Collector) -> None:
     assert first[0] == {"item_id": "0", "title": "Item 0", "colour": "blue"}
     assert others[-1] == [{"item_id": "1", "colour": "green"}]
     assert collector.patched == [{"item_id": "1", "colour": "green"}]
+
+
+def test_what_the_lake_has_is_a_duplicate_whatever_ingestion_remembers(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("events.csv").write_text("event_id,user_id,sku,type,ts\ne1,u,i,buy,1790000000\n")
+    monkeypatch.setattr("slipstream_cli.ledger.events_in_lake", lambda *_: {hash("e1")})
+    answer = run("import", "events.csv", url=collector.url)
+    assert "accepted    0\nduplicates  1" in answer.output
 
 
 def test_replay_says_what_is_wrong_with_a_file() -> None:
