@@ -18,7 +18,7 @@ IMAGES := ingestion features training serving monitoring
 include .ci/places.mk
 export KAFKA_HOME CLUSTER_PROGRAM
 
-.PHONY: help install lock demo up test test-servers test-pythons servers clients fuzz faults hostile restarts erasure-check outages env cluster-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
+.PHONY: help install lock demo up test test-servers test-pythons servers clients fuzz faults hostile restarts erasure-check outages first-day env cluster-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ lock: | $(VENV)/bin/uv ## Rewrite constraints.txt and deploy/image/*.txt (LOCK_A
 	  $(PINS) slipstream/requirements.txt services/$$service/requirements.txt \
 	    | awk '/^[a-z0-9]/ { kept = !/^($(OF_TORCH))==/ } kept' >deploy/image/$$service.txt || exit 1; \
 	done
+
+first-day: $(STAMP) ## Import exports of eight kinds of shops, and compare what arrives with what they say
+	@$(VENV)/bin/python -m tests.first_day
 
 demo: $(STAMP) ## See it work on 100,000 real film ratings (DEMO_ARGS=--exit stops at the end)
 	@$(VENV)/bin/slipstream demo $(DEMO_ARGS)

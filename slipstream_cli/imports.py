@@ -6,6 +6,7 @@ that it leaves open. The outcome has counts, what comes next, and the exit statu
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -162,6 +163,47 @@ def _zone(name: str) -> str:
         ) from error
 
 
+def choices_of_files(
+    files: "Sequence[tuple[ExportFile, Kind | None]]", choices: "Choices", data_dir: Path
+) -> "Callable[[ExportFile], Choices]":
+    """The choices of each file, with the columns of ids that events and items have in common.
+
+    Args:
+        files: The files, with what they have.
+        choices: What the options say.
+        data_dir: Data folder of the stack that knows items, if it runs.
+    """
+    from slipstream.datasets.imports.matching import matched_ids
+    from slipstream.datasets.imports.sources import ImportFileError
+    from slipstream.datasets.imports.surveys import open_export
+
+    exports = []
+    for file, kind in files:
+        with suppress(ImportFileError):  # the preview tells
+            exports.append(open_export(file, choices, kind))
+    kinds = {export.understanding.kind for export in exports}
+    catalogue = _catalogue(data_dir) if kinds == {"events"} else ()
+    matched = matched_ids(exports, catalogue)
+
+    def of_file(file: "ExportFile") -> "Choices":
+        return replace(choices, columns={**matched.get(file.name, {}), **choices.columns})
+
+    return of_file
+
+
+def _catalogue(data_dir: Path) -> frozenset[str]:
+    """Ids of items of the running stack; none where it does not run or answer."""
+    from slipstream.chassis.client import PeerError
+    from slipstream_cli.peers import peer_at, stack_on
+
+    running = stack_on(data_dir)
+    with suppress(PeerError):
+        if running:
+            items = peer_at("features", running["features"]).get("/v1/items", limit=1_000)["items"]
+            return frozenset(item["item_id"] for item in items)
+    return frozenset()
+
+
 # More unknown types are a sign that the column is none of types.
 _MOST_ASKED: Final = 20
 
@@ -195,7 +237,9 @@ def preview(
     """
     from slipstream.datasets.imports.sources import ImportFileError
     from slipstream.datasets.imports.surveys import (
+        OpenQuestionError,
         describe,
+        offered,
         open_export,
         questions,
         refuse_without_items,
@@ -209,6 +253,12 @@ def preview(
             export = open_export(file, choices, kind)
             survey = export.survey(reading, refused)
             refuse_without_items(export, survey)
+        except OpenQuestionError as error:
+            if not (asking and is_asked() and error.offered):
+                raise click.ClickException(str(error)) from error
+            terminal.progress("")
+            choices = _with_columns(choices, error.offered, {})
+            continue
         except ImportFileError as error:
             raise click.ClickException(str(error)) from error
         finally:
@@ -219,7 +269,9 @@ def preview(
             return export, survey
         if not (asking and is_asked()) or len(survey.unknown_types) > _MOST_ASKED:
             raise click.ClickException(_listed(file.name, asked))
-        choices = _answered(choices, survey)
+        choices = _with_columns(
+            _answered(choices, survey), offered(export, survey), export.understanding.fields
+        )
         refused = None  # they were told
 
 
@@ -227,10 +279,22 @@ def _listed(name: str, lines: Sequence[str]) -> str:
     return f"{name}: " + "\n  ".join(lines)
 
 
+def _with_columns(
+    choices: "Choices", offered: Mapping[str, str], fields: Mapping[str, str]
+) -> "Choices":
+    """The choices with each offered column, or its present field, as somebody answers."""
+    for theirs, ours in offered.items():
+        taken = click.confirm(f"Is `{theirs}` the {ours}?", default=True, abort=not fields)
+        field = ours if taken else fields.get(theirs, "")
+        choices = replace(choices, columns={**choices.columns, theirs: field})
+    return choices
+
+
 def _answered(choices: "Choices", survey: "Survey") -> "Choices":
     """The choices with what somebody answers at the terminal."""
     from slipstream.contracts.spellings import token
     from slipstream.datasets.imports.columns import chosen_type
+    from slipstream.datasets.imports.surveys import refused_views
 
     def ask(text: str, default: str | None) -> str:
         return str(click.prompt(text, default=default, value_proc=chosen))
@@ -241,18 +305,19 @@ def _answered(choices: "Choices", survey: "Survey") -> "Choices":
         except ValueError as error:
             raise click.UsageError(str(error)) from error
 
+    for text in refused_views(survey, choices):
+        click.echo(text)
+    refused = survey.views_of_orders(choices)
     event_type = choices.event_type
-    if survey.without_type:
-        event_type = ask(
-            f"Type of the {survey.without_type:,} rows that name none", survey.suggested_type
-        )
+    if untyped := survey.without_type or refused.pop("", 0):
+        event_type = ask(f"Type of the {untyped:,} rows that name none", survey.suggested_type())
     types = {
         token(name): ask(
             f"{name!r} ({count:,} rows) is a view, click, cart, purchase, rate, like, wishlist,"
             " remove, a name of your own, or skip",
             None,
         )
-        for name, count in survey.unknown_types.most_common()
+        for name, count in (*survey.unknown_types.most_common(), *refused.items())
     }
     return replace(choices, event_type=event_type, types={**choices.types, **types})
 

@@ -65,7 +65,7 @@ PRICE_NAMES: Final = (
 CURRENCY_NAMES: Final = "currency currencycode wahrung waehrung devise moneda valuta"
 ITEM_NAMES: Final[dict[str, str]] = {
     # Feeds have an `id` and the makers' codes.
-    "item_id": f"{_IDS} id {_CODES} handle nummer",
+    "item_id": f"{_IDS} id {_CODES} variantsku handle nummer",
     "title": "title name productname itemname producttitle titel bezeichnung produktname"
     " artikelbezeichnung artikelname nom titre designation libelle intitule nombre titulo nome"
     " titolo naam",
@@ -75,17 +75,19 @@ ITEM_NAMES: Final[dict[str, str]] = {
     "url": "url link producturl productlink",
     "available": "available availability instock isavailable isinstock lieferbar verfugbar"
     " verfugbarkeit verfuegbar auflager disponible disponibilidad disponibilite",
-    "stock": "stock qty quantity inventory inventoryquantity stockquantity bestand lagerbestand"
-    " lager existencias giacenza voorraad",
-    "price": PRICE_NAMES,
+    "stock": "stock qty quantity inventory inventoryquantity stockquantity variantinventoryqty"
+    " variantinventoryquantity"
+    " bestand lagerbestand lager existencias giacenza voorraad",
+    "price": f"{PRICE_NAMES} variantprice",
     "sale_price": "saleprice specialprice sonderpreis angebotspreis",
     "currency": CURRENCY_NAMES,
-    "categories": "categories categorynames kategorien producttype googleproductcategory"
-    " categorias",
+    "categories": "categories categorynames kategorien productcategory producttype"
+    " googleproductcategory categorias",
     "category": "category kategorie categorie categoria warengruppe rayon",
     "brand": "brand manufacturer vendor marke hersteller marque marca fabricante",
     "item_group_id": "itemgroupid groupid productgroupid inproductgroupwithid parentsku parentid"
-    " variantgroup variantengruppe",
+    " variantgroup variantengruppe handle",
+    "status": "",
     "expires_at": "expiresat expirationdate gueltigbis gultigbis",
 }
 _LONGEST: Final = 40

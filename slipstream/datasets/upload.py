@@ -41,12 +41,14 @@ def bodies(encoded: Iterator[bytes], name: str, most: int) -> Iterator[tuple[byt
         yield body(), len(gathered)
 
 
-async def post(client: httpx.AsyncClient, path: str, body: bytes) -> dict[str, Any]:
+async def post(
+    client: httpx.AsyncClient, path: str, body: bytes, method: str = "POST"
+) -> dict[str, Any]:
     """The verdicts on a body, after as many attempts as it takes."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            response = await client.post(
-                path, content=body, headers={"Content-Type": "application/json"}
+            response = await client.request(
+                method, path, content=body, headers={"Content-Type": "application/json"}
             )
         except httpx.TransportError as error:
             complaint, wait = f"ingestion at {client.base_url} can't be reached: {error!r}", None

@@ -86,6 +86,7 @@ def import_files(
     from slipstream.datasets.upload import ReplayError
     from slipstream_cli import imports
     from slipstream_cli.imports import show_outcome
+    from slipstream_cli.ledger import events_in_lake
     from slipstream_cli.local.terminal import Terminal
 
     if not files and not items:
@@ -96,13 +97,13 @@ def import_files(
     name = found[0][0].stem if len(found) == 1 else "import"
     rejected = RejectedRows(rejected_path or Path(f"{name}.rejected.csv"))
     with rejected:
+        before = _found(replaces, ())
+        of_file = imports.choices_of_files([*found, *before], chosen, data_dir)
         exports = [
-            imports.preview(file, chosen, kind, terminal, rejected.add if dry_run else None)
+            imports.preview(file, of_file(file), kind, terminal, rejected.add if dry_run else None)
             for file, kind in found
         ]
-        earlier = [
-            imports.preview(file, chosen, None, terminal) for file, _ in _found(replaces, ())
-        ]
+        earlier = [imports.preview(file, of_file(file), None, terminal) for file, _ in before]
         imports.refuse_unmatched([*exports, *earlier], chosen)
         correction = _correction(earlier, exports) if earlier else None
         if not dry_run:
@@ -112,8 +113,9 @@ def import_files(
             target = Target(address, write_key or running.get("write_key", "dev"))
             if replacement:
                 click.echo(f"withdrawn   {replacement.withdraw():,}")
+            known = events_in_lake(exports, running, data_dir)
             try:
-                report = send(exports, target, terminal.bar(), rejected.add)
+                report = send(exports, target, terminal.bar(), rejected.add, known or frozenset())
             except (ImportFileError, ReplayError) as error:
                 raise click.ClickException(str(error)) from error
             if replacement:
@@ -126,6 +128,11 @@ def import_files(
             raise SystemExit(1)
         return
     show_outcome(report, rejected, running, data_dir)
+    if known is None and report.accepted:
+        click.echo(
+            "Accepted events may include repeats of imports over a day ago: features drops those"
+            " that the lake has."
+        )
     write_json(json_path, {**asdict(report), "events_per_s": report.events_per_s})
     if not report.complete:
         raise SystemExit(1)

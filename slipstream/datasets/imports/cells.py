@@ -24,10 +24,18 @@ _AMOUNT: Final = re.compile(
     r"(?P<minus>-?)\s*(?P<after>[^\d()+,\s−-]{0,5})\s*\)?"
 )
 _SIGNS: Final = {"€": "EUR", "$": "USD", "£": "GBP", "¥": "JPY", "₹": "INR", "zł": "PLN"}
+_CURRENCIES: Final = frozenset({
+    *_SIGNS.values(), "CHF", "SEK", "NOK", "DKK", "CZK", "HUF", "CAD", "AUD", "NZD", "BRL", "MXN",
+})  # fmt: skip
 
 
 # Parts the levels of a category in product feeds.
 _PATH: Final = re.compile(r"\s>\s")
+
+
+# A column of which so many cells are of a kind is of that kind; the others are slips.
+MOSTLY: Final = 0.9
+_ADDRESS: Final = re.compile(r"[^@\s]+@[^@\s]+\.\w+")
 
 
 class CellError(ValueError):
@@ -291,6 +299,34 @@ def _clock(parts: re.Match[str]) -> str:
             raise ValueError("there is no such hour")
         hour = hour % 12 + (12 if half.upper() == "PM" else 0)
     return f"{hour:02}{parts[2]}"
+
+
+# 1996 to 2040, in seconds. As milliseconds, most numbers of goods (EAN) are later.
+_LIKELY_S: Final = range(820_000_000, 2_208_988_800)
+
+
+def is_time(value: Any) -> bool:
+    """Whether a cell is a time beyond doubt: a date, or a number from 1996 to 2040."""
+    if (number := bare_number(value)) is not None:
+        return int(number * _MS_PER_UNIT[time_unit(number)] / 1000) in _LIKELY_S
+    try:
+        read_time(value, TimeForm(day_first=True))
+    except CellError:
+        return False
+    return True
+
+
+def is_price(value: Any) -> bool:
+    """Whether a cell is an amount with its currency."""
+    try:
+        return isinstance(value, str) and read_amount(value).currency in _CURRENCIES
+    except CellError:
+        return False
+
+
+def is_address(value: Any) -> bool:
+    """Whether a cell is an e-mail address."""
+    return isinstance(value, str) and bool(_ADDRESS.fullmatch(value.strip()))
 
 
 def _iso(year: str, month: str, day: str, clock: str | None) -> str:

@@ -7,10 +7,11 @@ rows has each with its line, the reason, and its cells, for whoever repairs.
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TextIO, TypeVar
@@ -22,12 +23,19 @@ from slipstream.contracts.vocabulary import PURCHASE, REMOVE, SEARCH, SIGNAL_WEI
 from slipstream.datasets.imports import cells
 from slipstream.datasets.imports.cells import at_clock, read_time
 from slipstream.datasets.imports.columns import SKIP, known_type
+from slipstream.datasets.imports.nested import is_call
 from slipstream.datasets.imports.sources import Row
 from slipstream.datasets.imports.understanding import Choices, Understanding
 
 # Types that are about an item: all that say something of liking, but a search.
 _OF_AN_ITEM: Final = frozenset(SIGNAL_WEIGHTS) - {SEARCH}
+# Calls of Segment that are no events.
+_ABOUT_PEOPLE: Final = ("identify", "alias", "group")
+# Ids of a product in a list of them, as ingestion reads them.
+ITEM_KEYS: Final = ("item_id", "product_id", "sku")
 T = TypeVar("T")
+# Words of `status` for what visitors don't see.
+_NOT_PUBLISHED: Final = frozenset({"draft", "archived", "private", "entwurf", "archiviert"})
 _OWN_FIELDS: Final = frozenset(
     {"user_id", "anonymous_id", "event_type", "timestamp", "time_of_day", "event_id"}
 )
@@ -83,13 +91,19 @@ class Item:
 class Conversion:
     """The conversion of the rows of one file, which counts what it had to interpret.
 
-    `refunds` are purchases with a negative value or quantity. `skipped` are rows of types that
-    somebody chose to leave out.
+    `rows` are those of the file. `refunds` are purchases with a negative value or quantity.
+    `skipped` are rows of types that somebody chose to leave out.
     """
 
     def __init__(self, understanding: Understanding, choices: Choices) -> None:
         self._understanding, self._choices = understanding, choices
-        self.refunds = self.skipped = 0
+        self.rows = self.refunds = self.skipped = 0
+
+    def counted(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The rows of the file, as they are read."""
+        for row in rows:
+            self.rows += 1
+            yield row
 
     def event(self, row: Row) -> Event | Rejection | None:
         """The event of a row; None where its type is one to leave out."""
@@ -113,6 +127,8 @@ class Conversion:
 
     def _event(self, values: "_Values") -> Event | None:
         user, anonymous = values.id("user_id"), values.id("anonymous_id")
+        if user == "0" and self._understanding.lines:
+            user = None  # WooCommerce's guests
         visitor = user or anonymous
         if visitor is None:
             raise values.fault("missing_user", "user_id", "is empty")
@@ -123,25 +139,29 @@ class Conversion:
         if event_type == SKIP:
             self.skipped += 1
             return None
+        is_named = self._understanding.calls and is_call(values.row.cells)
+        kind = values.row.cells["type"] if is_named else "track"
+        if kind in _ABOUT_PEOPLE:
+            return _call_about_people(values, user, anonymous, timestamp)
+        if kind in ("page", "screen"):
+            event_type = kind
         properties = _properties(values)
         if event_type == PURCHASE and any(
             properties.get(each, 0) < 0 for each in ("value", "quantity", "price")
         ):
             event_type, self.refunds = REMOVE, self.refunds + 1
-        item = properties.get("item_id") or "|".join(properties.get("products", ()))
-        if not item and event_type in _OF_AN_ITEM and "products" not in properties:
+        item = "|".join(items_of(properties))
+        if not item and event_type in _OF_AN_ITEM:
             raise values.fault("missing_item", "item_id", "is empty")
         order, line = values.id("order_id"), values.id("order_line")
         given = values.id("event_id")
         identity: tuple[str, ...] = (visitor, item, event_type or name, str(timestamp))
         if given:
-            identity = ("event", given)
+            of_a_line = (line or "", item) if self._understanding.lines else ()
+            identity = ("event", given, *of_a_line)
         elif order:
             identity = ("order", order, line or "", *identity)
-        call: dict[str, Any] = {"type": "track"}
-        call |= {"userId": user} if user else {}
-        call |= {"anonymousId": anonymous} if anonymous else {}
-        call |= {"timestamp": timestamp, "properties": properties}
+        call = _call(kind, user, anonymous, timestamp) | {"properties": properties}
         unique = bool(given or order)
         return Event(values.row.line, visitor, timestamp, event_type, name, identity, unique, call)
 
@@ -152,6 +172,35 @@ class Conversion:
             return "", self._choices.event_type
         name = str(value).strip()
         return name, self._choices.types.get(token(name)) or known_type(name) or ""
+
+
+def _call(kind: str, user: str | None, anonymous: str | None, timestamp: int) -> dict[str, Any]:
+    names = {"type": kind, "userId": user, "anonymousId": anonymous, "timestamp": timestamp}
+    return {name: value for name, value in names.items() if value is not None}
+
+
+def _call_about_people(
+    values: "_Values", user: str | None, anonymous: str | None, timestamp: int
+) -> Event:
+    """An identify, alias or group call of Segment, which says who a visitor is."""
+    cells, given = values.row.cells, values.id("event_id")
+    kind: str = cells["type"]
+    said = {name: cells[name] for name in ("traits", "previousId", "groupId") if name in cells}
+    visitor = str(user or anonymous)
+    text = orjson.dumps(said, default=str, option=orjson.OPT_SORT_KEYS).decode()
+    identity = ("event", given) if given else (visitor, kind, str(timestamp), text)
+    call = _call(kind, user, anonymous, timestamp) | said
+    return Event(values.row.line, visitor, timestamp, kind, kind, identity, True, call)
+
+
+def items_of(properties: Mapping[str, Any]) -> list[str]:
+    """The ids of the items of an event, in the order of its products."""
+    products = properties.get("products")
+    named = [properties.get("item_id")]
+    for product in products if isinstance(products, list) else ():
+        keys = product if isinstance(product, dict) else {"item_id": product}
+        named.append(next((keys[key] for key in ITEM_KEYS if keys.get(key)), None))
+    return [str(item) for item in named if item]
 
 
 class _Fault(ValueError):
@@ -286,7 +335,27 @@ def _item(values: _Values) -> dict[str, Any]:
             entry[field] = value
     if "available" not in entry and "stock" in entry:
         entry["available"] = entry["stock"] > 0
+    if str(values.present("status")).strip().lower() in _NOT_PUBLISHED:
+        entry["available"] = False
     return entry
+
+
+def variants_together(items: Iterable[Item]) -> Iterator[Item]:
+    """The items of which several rows are variants as one, with what the first says.
+
+    One is available if a variant is, and has the stock of all.
+    """
+    for _, group in groupby(items, key=lambda item: item.entry["item_id"]):
+        first, *others = group
+        entry = first.entry
+        for other in others:
+            stock = entry.get("stock", 0) + other.entry.get("stock", 0)
+            available = entry.get("available", True) or other.entry.get("available", True)
+            is_said = "available" in entry or "available" in other.entry
+            entry = {**other.entry, **entry}
+            entry |= {"stock": stock} if "stock" in entry else {}
+            entry |= {"available": available} if is_said else {}
+        yield Item(first.line, entry)
 
 
 def _number(number: float) -> int | float:
@@ -338,8 +407,9 @@ class Repetitions:
         return self._alike[identity]
 
 
-HEADER: Final = ("file", "line", "code", "field", "reason", "row")
+HEADER: Final = ("file", "line", "code", "field", "cell", "reason", "row")
 _MOST_CHARACTERS: Final = 10_000
+_MOST_OF_CELL: Final = 500
 
 
 class RejectedRows:
@@ -358,9 +428,9 @@ class RejectedRows:
             csv.writer(self._file).writerow(HEADER)
         cells = {key: _printable(value) for key, value in rejection.cells.items()}
         row = orjson.dumps(cells, default=str).decode()[:_MOST_CHARACTERS]
-        csv.writer(self._file).writerow(
-            (name, rejection.line, rejection.code, rejection.field, rejection.reason, row)
-        )
+        cell = str(cells.get(rejection.field) or "")[:_MOST_OF_CELL]
+        line, code, field, reason, _ = rejection
+        csv.writer(self._file).writerow((name, line, code, field, cell, reason, row))
         self.count += 1
 
     def __enter__(self) -> Self:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from slipstream.datasets.imports.conversion import Event, Repetitions, message_id
+from slipstream.datasets.imports.conversion import Event, Repetitions, items_of, message_id
 from slipstream.datasets.imports.sending import in_order
 from slipstream.datasets.imports.sources import ImportFileError
 from slipstream.datasets.imports.surveys import Export
@@ -59,9 +59,7 @@ def correction(earlier: Iterable[Export], corrected: Sequence[Export]) -> Correc
         found.last = max(found.last, at) if found.withdrawn else at
         found.withdrawn.add(identifier)
         found.visitors.add(event.visitor)
-        properties: dict[str, Any] = event.call["properties"]
-        named = (properties.get("item_id"), *properties.get("products", ()))
-        found.items.update(item for item in named if isinstance(item, str))
+        found.items.update(items_of(event.call.get("properties", {})))
     return found
 
 

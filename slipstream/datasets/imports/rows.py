@@ -15,9 +15,11 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from slipstream.datasets.imports.nested import find_lines, taken_apart
 from slipstream.datasets.imports.product_feeds import is_linked_data, is_xml, products, read_feed
 from slipstream.datasets.imports.sources import (
     DELIMITERS,
+    FEEDS,
     ExportFile,
     FileForm,
     Format,
@@ -77,16 +79,35 @@ def _products(text: Iterator[str], name: str) -> Iterator[Any]:
 
 
 def array_rows(text: Iterator[str], name: str) -> Iterator[Row]:
-    """The rows of a JSON array.
+    """The rows of a JSON array, or of the one list in an object, such as `{"orders": […]}`.
 
     Raises:
         ImportFileError: It is no JSON, or too large.
     """
-    for number, entry in enumerate(_whole(text, name), start=1):
+    whole = _whole(text, name)
+    if isinstance(whole, dict):
+        whole = _only_list(whole) or [whole]
+    for number, entry in enumerate(whole, start=1):
         if isinstance(entry, dict):
             yield Row(number, _flat(entry))
         else:
             yield Row(number, {"entry": entry}, "is not a JSON object")
+
+
+def _only_list(value: dict[str, Any]) -> list[Any] | None:
+    """The list of objects of an object that has one and no other member; else None."""
+    (first, *others) = value.values() or (None,)
+    is_list = isinstance(first, list) and all(isinstance(each, dict) for each in first)
+    return first if is_list and not others else None
+
+
+def _is_one_value(beginning: list[str]) -> bool:
+    """Whether lines of JSON are one value, and not an object each."""
+    try:
+        first = orjson.loads(beginning[0])
+    except orjson.JSONDecodeError:
+        return len(beginning) > 1 and beginning[0].strip() == "{"
+    return len(beginning) == 1 and isinstance(first, dict) and bool(_only_list(first))
 
 
 def _whole(text: Iterator[str], name: str) -> Any:
@@ -125,7 +146,9 @@ def find_form(file: ExportFile, encoding: str = "", delimiter: str = "") -> File
     """
     if file.is_parquet():
         with file.opened() as stream:
-            return FileForm("parquet", tuple(_parquet(stream, file.name).schema_arrow.names))
+            schema = _parquet(stream, file.name).schema_arrow
+        form = FileForm("parquet", tuple(schema.names))
+        return _named(file, form) if any(map(pa.types.is_nested, schema.types)) else form
     with file.unpacked() as stream:
         if is_xml(stream.read(_SNIFFED_BYTES)):  # which says itself what encoding it has
             return _named(file, FileForm("merchant feed", encoding=encoding))
@@ -138,16 +161,22 @@ def find_form(file: ExportFile, encoding: str = "", delimiter: str = "") -> File
     if any("\0" in line for line in beginning):
         raise ImportFileError(f"{file.name}: is neither a text file nor Parquet")
     if first.startswith(("{", "[")):
-        format_: Format = "json lines" if first.startswith("{") else "json array"
+        texts = [line for line in beginning if line.strip()]
+        is_whole = first.startswith("[") or _is_one_value(texts)
+        format_: Format = "json array" if is_whole else "json lines"
         format_ = "json-ld" if is_linked_data(beginning) else format_
         return _named(file, FileForm(format_, encoding=encoding))
     return _csv_form(beginning, file.name, encoding, delimiter)
 
 
 def _named(file: ExportFile, form: FileForm) -> FileForm:
-    """The form with the columns of the first rows."""
-    seen = [row for row in islice(read_rows(file, form), _SAMPLE_LINES * 20) if not row.fault]
-    names = dict.fromkeys(name for row in seen for name in row.cells)
+    """The form with the columns of the first rows, and the list of lines that they have."""
+    seen = [row for row in islice(_read(file, form), _SAMPLE_LINES * 20) if not row.fault]
+    if form.format not in FEEDS:
+        form = replace(form, lines=find_lines(seen))
+        seen = list(chain.from_iterable(taken_apart(row, form.lines) for row in seen))
+    names = dict.fromkeys(chain(form.columns, *(row.cells for row in seen)))
+    names.pop(form.lines, None)
     if not names:
         what = (
             "have no products of schema.org" if form.format == "json-ld" else "are no JSON objects"
@@ -201,9 +230,20 @@ def find_delimiter(beginning: Sequence[str]) -> str:
 def read_rows(file: ExportFile, form: FileForm) -> Iterator[Row]:
     """The rows of a file in their order, of which few are held at once.
 
+    An order with a list of lines is a row for each line.
+
     Raises:
         ImportFileError: The file can't be read on.
     """
+    rows = _read(file, form)
+    if form.format in ("csv", *FEEDS):
+        yield from rows
+    else:
+        yield from chain.from_iterable(taken_apart(row, form.lines) for row in rows)
+
+
+def _read(file: ExportFile, form: FileForm) -> Iterator[Row]:
+    """The rows as the file has them."""
     if form.format == "parquet":
         yield from _parquet_rows(file)
         return

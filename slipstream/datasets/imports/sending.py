@@ -16,6 +16,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -76,7 +77,8 @@ class Lane:
         # Equal events are of one visitor, so each lane counts its own.
         number = self._repetitions.number(event.identity, event.timestamp, event.unique)
         identifier = message_id(event.identity, number)
-        call = {**event.call, "event": event.event_type, "messageId": identifier}
+        name = {"event": event.event_type} if event.call["type"] == "track" else {}
+        call = {**event.call, **name, "messageId": identifier}
         return orjson.dumps(call, default=str)
 
     async def _hand_over(self, batch: list[tuple[Event, bytes]] | None) -> None:
@@ -236,6 +238,7 @@ def send(
     target: Target,
     progress: Progress | None = None,
     refused: Refused = lambda _name, _rejection: None,
+    known: AbstractSet[int] = frozenset(),
 ) -> ReplayReport:
     """Send the files' items, then their events, file by file.
 
@@ -247,12 +250,14 @@ def send(
         target: The service.
         progress: Called with the progress, from this thread.
         refused: Called with each row that is rejected, here or by ingestion.
+        known: Hashes of ids of events that were imported before: such events are duplicates,
+            whatever ingestion remembers.
 
     Raises:
         ReplayError: Retries do not help, or the write key is refused.
         ImportFileError: A file can't be read on.
     """
-    return asyncio.run(_send(exports, target, progress, refused))
+    return asyncio.run(_send(exports, target, progress, refused, known))
 
 
 async def _send(
@@ -260,6 +265,7 @@ async def _send(
     target: Target,
     progress: Progress | None,
     refused: Refused,
+    known: AbstractSet[int],
 ) -> ReplayReport:
     report = ReplayReport()
     total = sum(
@@ -272,9 +278,16 @@ async def _send(
             for export, _ in exports:
                 if export.understanding.kind != kind:
                     continue
-                upload = _Upload(client, report, export, total, progress, refused)
+                upload = _Upload(client, report, export, total, progress, refused, known)
                 await (upload.items() if kind == "items" else upload.events(target))
     return report
+
+
+# Our fields by the names that calls have for them.
+_FIELDS: Final = {
+    "userId": "user_id", "anonymousId": "anonymous_id", "event": "event_type",
+    "messageId": "event_id",
+}  # fmt: skip
 
 
 class _Upload:
@@ -288,7 +301,9 @@ class _Upload:
         total: int,
         progress: Progress | None,
         refused: Refused,
+        known: AbstractSet[int],
     ) -> None:
+        self._known = known
         self._client, self._report, self._export = client, report, export
         self._total, self._progress, self._refused = total, progress, refused
 
@@ -302,11 +317,21 @@ class _Upload:
             self._refused(self._export.file.name, rejection)
 
         entries: Iterator[Any] = self._export.entries(unreadable)
-        while portion := list[Item](islice(entries, _ITEMS_A_BODY)):
-            encoded = (_encode(item.entry) for item in portion)
-            rest = portion
+        # A row of an item that the file had before adds to it.
+        sent = set[int]()
+        while portion := _together(islice(entries, _ITEMS_A_BODY)):
+            new = [item for item in portion if hash(item.entry["item_id"]) not in sent]
+            known = [item for item in portion if hash(item.entry["item_id"]) in sent]
+            await self._put_items(new, "POST")
+            await self._put_items(known, "PATCH")
+            sent.update(hash(item.entry["item_id"]) for item in new)
+
+    async def _put_items(self, portion: list[Item], method: str) -> None:
+        report, rest = self._report, portion
+        encoded = (_encode(item.entry) for item in portion)
+        if portion:
             for body, count in bodies(encoded, "items", _ITEMS_A_BODY):
-                verdicts = await post(self._client, "/v1/items", body)
+                verdicts = await post(self._client, "/v1/items", body, method)
                 report.items += verdicts["accepted"]
                 report.items_rejected += verdicts["rejected"]
                 for verdict in _rejected(verdicts):
@@ -347,26 +372,50 @@ class _Upload:
     def _verdicts(self, events: Sequence[Event], verdicts: dict[str, Any]) -> None:
         report = self._report
         report.events += len(events)
-        report.accepted += verdicts["accepted"]
-        report.duplicates += verdicts["duplicates"]
+        known = self._known_among(verdicts)
+        report.accepted += verdicts["accepted"] - known
+        report.duplicates += verdicts["duplicates"] + known
         report.rejected += verdicts["rejected"]
         for verdict in _rejected(verdicts):
             report.rejected_by_code[verdict["code"]] += 1
             event = events[verdict["index"]]
-            self._tell(event.line, verdict, {"userId": event.visitor, **event.call["properties"]})
+            said = {_FIELDS.get(name, name): value for name, value in event.call.items()}
+            said |= {"event_type": event.event_type, **said.pop("properties", {})}
+            self._tell(event.line, verdict, said)
         if self._progress is not None:
             self._progress(ProgressStep("events", report.events, self._total))
 
-    def _tell(self, line: int, verdict: dict[str, Any], cells: dict[str, Any]) -> None:
-        at_fault = str(verdict.get("field") or "").removeprefix("properties.")
+    def _known_among(self, verdicts: dict[str, Any]) -> int:
+        """The number of accepted events that were imported before."""
+        if not self._known:
+            return 0
+        ids = (v["message_id"] for v in verdicts["results"] if v["status"] == "accepted")
+        # An event of several products has a row for each.
+        return sum(not self._known.isdisjoint({hash(i), hash(f"{i}:0")}) for i in ids)
+
+    def _tell(self, line: int, verdict: dict[str, Any], said: dict[str, Any]) -> None:
+        """Tell of a row that ingestion rejected, by the columns that its fields came from."""
+        column_of = self._export.understanding.column_of
+        path = str(verdict.get("field") or "").removeprefix("properties.")
+        at_fault = path.removeprefix("attributes.").partition(".")[0]
+        cells = {column_of(name): value for name, value in said.items()}
         rejection = Rejection(
             line,
             verdict["code"],
-            self._export.understanding.column_of(at_fault),
+            column_of(_FIELDS.get(at_fault, at_fault)),
             verdict.get("reason") or "",
             cells,
         )
         self._refused(self._export.file.name, rejection)
+
+
+def _together(items: Iterator[Item]) -> list[Item]:
+    """The items, those of one id as one: what a later row has counts."""
+    found: dict[str, Item] = {}
+    for item in items:
+        first = found.setdefault(item.entry["item_id"], item)
+        first.entry.update(item.entry)
+    return list(found.values())
 
 
 def _rejected(verdicts: dict[str, Any]) -> Iterator[dict[str, Any]]:

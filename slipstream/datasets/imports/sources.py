@@ -20,6 +20,9 @@ import pyarrow.fs as pa_fs
 _COMPRESSIONS: Final = ((b"\x1f\x8b", "gzip"), (b"BZh", "bz2"), (b"\x28\xb5\x2f\xfd", "zstd"))
 _ZIP: Final = b"PK\x03\x04"
 _PARQUET: Final = b"PAR1"
+# The beginning of Excel's older files, .xls.
+_OLE: Final = b"\xd0\xcf\x11\xe0"
+_SPREADSHEET: Final = "{name}: Excel files aren't read: save as CSV (UTF-8)"
 # Prefixes of files that writers leave next to the data.
 _BESIDE_DATA: Final = ("_", ".")
 _MOST_FILES: Final = 10_000
@@ -76,6 +79,8 @@ class ExportFile:
         with self.opened() as stream:
             magic = stream.read(4)
             stream.seek(0)
+            if magic == _OLE:
+                raise ImportFileError(_SPREADSHEET.format(name=self.name))
             if magic == _ZIP:
                 try:
                     with zipfile.ZipFile(stream) as archive:
@@ -127,13 +132,18 @@ def find_files(where: str) -> list[ExportFile]:
 
 
 def _only_member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+    if any(each.startswith("xl/") or each == "content.xml" for each in archive.namelist()):
+        raise ImportFileError(_SPREADSHEET.format(name=name))
     members = [
         member
         for member in archive.infolist()
         if not member.is_dir() and not member.filename.startswith("__MACOSX/")
     ]
     if len(members) != 1:
-        raise ImportFileError(f"{name}: the archive has {len(members)} files; unpack it first")
+        raise ImportFileError(
+            f"{name}: the archive holds {len(members)} files, and one is expected: unpack it, and"
+            " name the folder"
+        )
     return members[0]
 
 
@@ -249,7 +259,8 @@ class Row(NamedTuple):
 class FileForm:
     """The form of a file: its format, and of a text its encoding and delimiter.
 
-    `columns` are in the order of the file; of JSON and feeds, those of the first rows.
+    `columns` are in the order of the file; of JSON and feeds, those of the first rows. Parts of
+    objects are columns with dotted paths. `lines` is the path of a list that has an order's lines.
     """
 
     format: Format
@@ -258,3 +269,4 @@ class FileForm:
     delimiter: str = ""
     # Lines before the header: Excel's `sep=;`, or empty ones.
     skipped: int = field(default=0, repr=False)
+    lines: str = ""

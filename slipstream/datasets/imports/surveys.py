@@ -4,17 +4,35 @@ A preview has the figures of an export in words, and what must be decided before
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Final
+from shlex import quote
+from typing import Any, Final
 
+import orjson
+
+from slipstream.contracts.spellings import token
 from slipstream.contracts.vocabulary import PURCHASE, RATE, VIEW
-from slipstream.datasets.imports.columns import EVENT_FIELDS, ITEM_FIELDS, ColumnsError, known_type
-from slipstream.datasets.imports.conversion import Conversion, Event, Item, Rejection
+from slipstream.datasets.imports.columns import (
+    EVENT_FIELDS,
+    ITEM_FIELDS,
+    ColumnsError,
+    known_type,
+    listed,
+)
+from slipstream.datasets.imports.continuations import continuations
+from slipstream.datasets.imports.conversion import (
+    Conversion,
+    Event,
+    Item,
+    Rejection,
+    items_of,
+    variants_together,
+)
 from slipstream.datasets.imports.rows import find_form, read_rows
-from slipstream.datasets.imports.sources import ExportFile, FileForm, ImportFileError
+from slipstream.datasets.imports.sources import ExportFile, FileForm, ImportFileError, Row
 from slipstream.datasets.imports.understanding import (
     SAMPLE_ROWS,
     Choices,
@@ -61,9 +79,12 @@ class Survey:
         examples: The first rejections.
         types: Rows by our type; `unknown_types` by the file's own name.
         without_type: Rows that name no type, where none was chosen.
+        orders: Rows by the file's own name of their type ("" for none), where that is not known
+            and they have an order, a price or a quantity.
         refunds: Purchases with negative values.
         skipped: Rows of types that are left out.
         first, last: Least and greatest event time (ms).
+        example: The first item, as it will be stored.
     """
 
     rows: int = 0
@@ -74,7 +95,7 @@ class Survey:
     named_types: dict[str, str] = field(default_factory=dict)
     unknown_types: Counter[str] = field(default_factory=Counter)
     without_type: int = 0
-    has_orders: bool = False
+    orders: Counter[str] = field(default_factory=Counter)
     has_ratings: bool = False
     refunds: int = 0
     skipped: int = 0
@@ -82,25 +103,27 @@ class Survey:
     items: Ids = field(default_factory=Ids)
     first: int | None = None
     last: int | None = None
+    example: dict[str, Any] | None = None
 
-    @property
-    def suggested_type(self) -> str:
-        """The type that rows without one most probably have."""
-        return RATE if self.has_ratings else PURCHASE if self.has_orders else VIEW
+    def suggested_type(self, name: str = "") -> str:
+        """The type that rows most probably have that name none, or this one."""
+        return PURCHASE if self.orders[name] else RATE if self.has_ratings else VIEW
 
     def add_event(self, event: Event) -> None:
         """Count an event. Its type may be open."""
         self.sendable += 1
         self.visitors.add(event.visitor)
-        properties = event.call["properties"]
-        for item in (properties.get("item_id"), *properties.get("products", ())):
-            if item is not None:
-                self.items.add(item)
+        properties = event.call.get("properties", {})
+        for item in items_of(properties):
+            self.items.add(item)
         at = event.timestamp
         self.first = at if self.first is None else min(self.first, at)
         self.last = at if self.last is None else max(self.last, at)
         self.has_ratings = self.has_ratings or "rating" in properties
-        self.has_orders = self.has_orders or "order_id" in properties or "quantity" in properties
+        name = event.type_name
+        is_counted = name in self.orders or len(self.orders) < _MOST_TYPES
+        if is_counted and not known_type(name) and _is_of_an_order(properties, name):
+            self.orders[name] += 1
         if event.event_type:
             self.types[event.event_type] += 1
             if event.type_name and len(self.named_types) < _MOST_TYPES:
@@ -110,11 +133,28 @@ class Survey:
         elif event.type_name in self.unknown_types or len(self.unknown_types) < _MOST_TYPES:
             self.unknown_types[event.type_name] += 1
 
+    def add_item(self, item: Item) -> None:
+        """Count an item, and keep the first as an example."""
+        self.sendable += 1
+        self.items.add(item.entry["item_id"])
+        self.example = self.example or item.entry
+
+    def views_of_orders(self, choices: Choices) -> dict[str, int]:
+        """The rows that choices make views although they are of orders, by their type's name."""
+        chosen = {token(""): choices.event_type, **choices.types}
+        return {name: n for name, n in self.orders.items() if chosen.get(token(name)) == VIEW}
+
     def add_rejection(self, rejection: Rejection) -> None:
         """Count a row that can't be sent."""
         self.rejected[rejection.code] += 1
         if len(self.examples) < _EXAMPLES:
             self.examples.append(rejection)
+
+
+def _is_of_an_order(properties: Mapping[str, Any], type_name: str) -> bool:
+    """Whether a row has an order, or names no type and has a price or a quantity."""
+    has_amount = "price" in properties or "quantity" in properties
+    return "order_id" in properties or (has_amount and not type_name)
 
 
 @dataclass(frozen=True)
@@ -137,12 +177,15 @@ class Export:
         """
         conversion = conversion or Conversion(self.understanding, self.choices)
         convert = conversion.event if self.understanding.kind == "events" else conversion.item
-        for row in read_rows(self.file, self.form):
-            entry = convert(row)
-            if isinstance(entry, Rejection):
-                refused(entry)
-            elif entry is not None:
-                yield entry
+        kept = _without_rejections(map(convert, self.rows(conversion)), refused)
+        continued = continuations(self.form.columns)
+        yield from variants_together(kept) if continued and continued.of_items else kept
+
+    def rows(self, conversion: Conversion | None = None) -> Iterator[Row]:
+        """The rows of the file, each with what the rows above say of it; `conversion` counts."""
+        rows, continued = read_rows(self.file, self.form), continuations(self.form.columns)
+        rows = conversion.counted(rows) if conversion else rows
+        return continued.completed(rows) if continued else rows
 
     def survey(
         self, step: Callable[[int], None] = lambda _rows: None, refused: Refused | None = None
@@ -164,13 +207,30 @@ class Export:
             if isinstance(entry, Event):
                 survey.add_event(entry)
             else:
-                survey.sendable += 1
-                survey.items.add(entry.entry["item_id"])
+                survey.add_item(entry)
             if number % _ROWS_BETWEEN_STEPS == 0:
                 step(number)
         survey.refunds, survey.skipped = conversion.refunds, conversion.skipped
-        survey.rows = survey.sendable + survey.skipped + survey.rejected.total()
+        survey.rows = conversion.rows
         return survey
+
+
+class OpenQuestionError(ImportFileError):
+    """A column that a file must have is not known. `offered` has a field by column, if any fits."""
+
+    def __init__(self, message: str, offered: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.offered = offered
+
+
+def _without_rejections(
+    converted: Iterable[Event | Item | Rejection | None], refused: Callable[[Rejection], None]
+) -> Iterator[Any]:
+    for entry in converted:
+        if isinstance(entry, Rejection):
+            refused(entry)
+        elif entry is not None:
+            yield entry
 
 
 def open_export(file: ExportFile, choices: Choices, kind: Kind | None = None) -> Export:
@@ -189,7 +249,9 @@ def open_export(file: ExportFile, choices: Choices, kind: Kind | None = None) ->
     sample = list(islice(read_rows(file, form), SAMPLE_ROWS))
     try:
         understanding = understand(form, sample, choices, kind)
-    except (ColumnsError, ValueError) as error:
+    except ColumnsError as error:
+        raise OpenQuestionError(f"{file.name}: {error}", error.offered) from error
+    except ValueError as error:
         raise ImportFileError(f"{file.name}: {error}") from error
     return Export(file, form, understanding, choices)
 
@@ -201,6 +263,8 @@ def counted(number: int, noun: str) -> str:
 
 # Columns without a field that are shown.
 _MOST_KEPT: Final = 12
+# Characters of the item that a preview shows.
+_MOST_OF_ITEM: Final = 600
 
 
 def refuse_unmatched(exports: Iterable[Export], choices: Choices) -> None:
@@ -225,8 +289,8 @@ def refuse_without_items(export: Export, survey: Survey) -> None:
     known = "item_id" in export.understanding.fields.values()
     if not known and survey.rejected["missing_item"]:
         raise ImportFileError(
-            f"{export.file.name}: no column is known as item_id: say which with --map"
-            f" THEIRS=item_id; there are {', '.join(export.form.columns)}"
+            f"{export.file.name}: no column is known as item_id; name it with --map"
+            f" COLUMN=item_id (columns: {listed(export.form.columns)})"
         )
 
 
@@ -239,7 +303,7 @@ def questions(export: Export, survey: Survey) -> list[str]:
         rows = f"`{column}` is empty in {counted(survey.without_type, 'row')}"
         asked.append(
             f"{rows if has_column else '`event_type` is missing'}: "
-            f"--event-type {survey.suggested_type}?"
+            f"--event-type {survey.suggested_type()}?"
         )
     if survey.unknown_types:
         named = ", ".join(
@@ -248,9 +312,36 @@ def questions(export: Export, survey: Survey) -> list[str]:
         first = survey.unknown_types.most_common(1)[0][0]
         asked.append(
             f"`{column}` has unknown types: {named}: "
-            f"--type '{first}=view', or another of ours, a name of your own, or skip?"
+            f"--type '{first}={survey.suggested_type(first)}', or another of ours, a name of your"
+            " own, or skip?"
+        )
+    asked += refused_views(survey, export.choices)
+    for theirs, ours in offered(export, survey).items():
+        rows = counted(survey.rejected["missing_user"], "row")
+        asked.append(
+            f"`{export.understanding.column_of('user_id')}` is empty in {rows}:"
+            f" --map {quote(f'{theirs}={ours}')}?"
         )
     return asked
+
+
+def refused_views(survey: Survey, choices: Choices) -> list[str]:
+    """Why rows are not taken for views although somebody said so."""
+    return [
+        f"{f'--type {name}=view' if name else '--event-type view'} makes views of"
+        f" {counted(count, 'row')} with an order, a price or a quantity: name another type; if they"
+        " are views, leave these columns out with --map COLUMN="
+        for name, count in survey.views_of_orders(choices).items()
+    ]
+
+
+def offered(export: Export, survey: Survey) -> dict[str, str]:
+    """The column that may tell visitors apart where the customer is empty, with its field."""
+    stand_in, fields = export.understanding.stand_in, export.understanding.fields
+    is_open = stand_in and stand_in not in export.choices.columns
+    if not (is_open and survey.rejected["missing_user"]) or "anonymous_id" in fields.values():
+        return {}
+    return {stand_in: "anonymous_id"}
 
 
 def describe(export: Export, survey: Survey) -> list[str]:
@@ -272,6 +363,9 @@ def describe(export: Export, survey: Survey) -> list[str]:
     if survey.refunds:
         purchases = counted(survey.refunds, "purchase")
         lines.append(f"{purchases} with a negative value: read as refunds (remove)")
+    if survey.example:
+        text = orjson.dumps(survey.example, default=str).decode()
+        lines.append(f"first item: {text[:_MOST_OF_ITEM]}{'…' * (len(text) > _MOST_OF_ITEM)}")
     if survey.skipped:
         lines.append(f"{counted(survey.skipped, 'row')} left out by type")
     return [*lines, *_rejection_lines(survey)]

@@ -14,16 +14,19 @@ from zoneinfo import ZoneInfo
 
 from slipstream.datasets.imports import cells
 from slipstream.datasets.imports.columns import (
+    EVENT_FIELDS,
+    Cells,
     clock_column,
+    columns_of,
     event_columns,
     is_event_file,
     item_columns,
 )
+from slipstream.datasets.imports.continuations import continuations
+from slipstream.datasets.imports.nested import is_call
 from slipstream.datasets.imports.sources import DELIMITER_NAMES, FEEDS, FileForm, Row
 
 SAMPLE_ROWS: Final = 10_000
-# A column of which so many cells are numbers is one of numbers; the others are slips.
-_MOSTLY: Final = 0.9
 # Neither `007` nor `1234567890123456` is a number: digits would be lost.
 _NUMBER: Final = re.compile(r"[+-]?(0|[1-9]\d{0,14})([.,]\d+)?([eE][+-]?\d{1,3})?")
 _AMOUNTS: Final = frozenset({"value", "price", "quantity", "rating", "stock", "sale_price"})
@@ -79,6 +82,9 @@ class Understanding:
         time: Spelling of times.
         mark: Decimal mark of numbers that may be read in two ways.
         notes: Words for people about what was understood.
+        lines: What the columns of an order's lines begin with; "" where rows are no such lines.
+        stand_in: Column that may tell visitors apart where there is no customer; "" for none.
+        calls: Whether the rows are calls of Segment's API.
     """
 
     kind: Kind
@@ -87,6 +93,9 @@ class Understanding:
     time: cells.TimeForm
     mark: str
     notes: tuple[str, ...] = ()
+    lines: str = ""
+    stand_in: str = ""
+    calls: bool = False
 
     @cached_property
     def columns(self) -> Mapping[str, str]:
@@ -114,25 +123,77 @@ def understand(
         ValueError: A choice is wrong.
     """
     given = {column: name for column, name in choices.columns.items() if column in form.columns}
+    good = [row.cells for row in sample if not row.fault]
+    found = {c: [v for row in good if not cells.is_missing(v := row.get(c))] for c in form.columns}
+    lines = _lines(form)
+    typed = [row for row in good if row.get("type")]
+    calls = bool(typed) and sum(map(is_call, typed)) >= cells.MOSTLY * len(typed)
+    if calls and "type" in form.columns:
+        given = {"type": ""} | given
     if kind is None and form.format in FEEDS:
         kind = "items"
     elif kind is None:
-        kind = "events" if is_event_file(form.columns, given) else "items"
-    good = [row.cells for row in sample if not row.fault]
+        kind = "events" if is_event_file(form.columns, given, found, lines) else "items"
+    if kind == "items" and "Type" in form.columns and continuations(form.columns):
+        given = {"Type": "category"} | given
     if kind == "events":
-        fields = event_columns(form.columns, given | _clock(form, good, choices))
+        clock = _clock(form, good, choices)
+        fields = event_columns(form.columns, given | clock, found if good else {}, lines)
     else:
-        fields = item_columns(form.columns, given)
+        fields = item_columns(form.columns, given, found if good else {})
     notes = list(_form_notes(form))
+    fields, left_out = _kept(fields, given, lines if kind == "events" else "")
+    if left_out:
+        notes.append(f"left out of orders: {_some(left_out)}; --map COLUMN=NAME keeps one")
     time_form = _time_form(fields, good, choices, notes)
     mark = _decimal_mark(fields, good, form, choices, notes)
     readings = {
         name: _reading(name, values)
         for column, name in fields.items()
-        if (values := [v for row in good if not cells.is_missing(v := row.get(column))])
-        and column not in choices.texts
+        if (values := found[column]) and column not in choices.texts
     }
-    return Understanding(kind, fields, readings, time_form, mark, tuple(notes))
+    stand_in = _stand_in(fields, found)
+    return Understanding(
+        kind, fields, readings, time_form, mark, tuple(notes), lines, stand_in, calls
+    )
+
+
+def _stand_in(fields: Mapping[str, str], found: Cells) -> str:
+    """The column of sessions, else the outermost one of e-mail addresses; "" for neither."""
+    sessions = [column for column, name in fields.items() if name == "session_id"]
+    open_ = sorted((c for c in found if fields.get(c, c) == c), key=lambda c: c.count("."))
+    addresses = columns_of({c: found[c] for c in open_}, cells.is_address)
+    return next((column for column in (*sessions, *addresses) if found[column]), "")
+
+
+def _lines(form: FileForm) -> str:
+    """What the names of columns of an order's lines begin with: those of a list, or Shopify's."""
+    shopify = "Lineitem "
+    return f"{form.lines}." if form.lines else shopify * (f"{shopify}name" in form.columns)
+
+
+def _kept(
+    fields: Mapping[str, str], given: Mapping[str, str], lines: str
+) -> tuple[dict[str, str], list[str]]:
+    """The fields without objects that were taken apart, and without parts of objects that were not.
+
+    Orders hold names and addresses; of them, only what is known is kept, and the rest is named.
+    """
+    used = {c.partition(".")[0] for c, name in fields.items() if "." in c and c != name}
+    kept, left_out = {}, []
+    for column, name in fields.items():
+        top, dot, _ = column.partition(".")
+        known = column != name or name in EVENT_FIELDS or column in given
+        if lines and not known:
+            left_out.append(column)
+        elif known or (top not in fields if dot else top not in used) or (dot and top in used):
+            kept[column] = name
+    return kept, left_out
+
+
+def _some(columns: Sequence[str]) -> str:
+    shown = ", ".join(f"`{column}`" for column in columns[:5])
+    return f"{shown} and {len(columns) - 5:,} more" if len(columns) > 5 else shown
 
 
 def _clock(form: FileForm, rows: Sequence[Mapping[str, Any]], choices: Choices) -> dict[str, str]:
@@ -142,7 +203,7 @@ def _clock(form: FileForm, rows: Sequence[Mapping[str, Any]], choices: Choices) 
         return {}
     values = [v for row in rows if not cells.is_missing(v := row.get(column))]
     fitting = sum(map(cells.is_time_of_day, values))
-    return {column: "time_of_day"} if values and fitting >= _MOSTLY * len(values) else {}
+    return {column: "time_of_day"} if values and fitting >= cells.MOSTLY * len(values) else {}
 
 
 def _form_notes(form: FileForm) -> Iterator[str]:
@@ -152,6 +213,10 @@ def _form_notes(form: FileForm) -> Iterator[str]:
         yield "the text is UTF-16"
     if form.format in FEEDS:
         yield "the file is a product feed" + (" of schema.org" if form.format == "json-ld" else "")
+    if form.lines:
+        yield f"each entry of `{form.lines}` is a row"
+    if continued := continuations(form.columns):
+        yield f"rows with one `{continued.column}` continue the first of them"
     if form.format == "csv" and form.delimiter != ",":
         yield f"cells are separated by {DELIMITER_NAMES.get(form.delimiter, repr(form.delimiter))}"
 
@@ -170,7 +235,10 @@ def _time_form(
     numbers = [number for value in values if (number := cells.bare_number(value)) is not None]
     unit = choices.time_unit or (cells.time_unit(median(numbers)) if numbers else "ms")
     if numbers:
-        notes.append(f"`{column}` is in {_UNITS[unit]} since 1970; --time-unit names another unit")
+        of = "" if len(numbers) == len(values) else f" in {len(numbers):,} of {len(values):,} rows"
+        notes.append(
+            f"`{column}` is in {_UNITS[unit]} since 1970{of}; --time-unit names another unit"
+        )
     firsts = {first for value in values if (first := cells.day_is_first(value)) is not None}
     day_first = firsts.pop() if len(firsts) == 1 else None
     if any(map(cells.is_ambiguous_date, values)):
@@ -241,7 +309,7 @@ def _reading(name: str, values: Sequence[Any]) -> Reading:
         return "text"  # JSON and Parquet say themselves what is a number
     if all(text.lower() in ("true", "false") for text in texts):
         return "flag"
-    if sum(bool(_NUMBER.fullmatch(text)) for text in texts) >= _MOSTLY * len(texts):
+    if sum(bool(_NUMBER.fullmatch(text)) for text in texts) >= cells.MOSTLY * len(texts):
         return "number"
     if any("|" in text for text in texts) or all(text.startswith("[") for text in texts):
         return "list"

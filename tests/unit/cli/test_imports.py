@@ -8,12 +8,26 @@ import pytest
 from slipstream.datasets.imports.conversion import RejectedRows
 from slipstream.datasets.imports.sending import ReplayReport
 from slipstream_cli.imports import show_outcome
+from tests import first_day
 from tests.unit.cli.rest_answers import Answers, answers, problem
 
 __all__ = ["answers"]
 
 RUNNING = {"training": "http://training", "features": "http://features"}
 Next = Callable[..., list[str]]
+
+
+# Questions that Enter answers, of those kinds that have any.
+ASKED = {"german-log": 1, "nested-orders": 1, "shopify-api": 2, "shopify-orders": 2,
+         "woocommerce-api": 2}  # fmt: skip
+
+
+@pytest.mark.parametrize("at_terminal", [False, True], ids=["options", "terminal"])
+@pytest.mark.parametrize("kind", first_day.KINDS)
+def test_exports_of_shops_arrive_as_they_are_meant(kind: str, at_terminal: bool) -> None:
+    found = first_day.outcome(kind, at_terminal=at_terminal)
+    assert (found.damaged, found.asked) == (0, ASKED.get(kind, 0)), found.output
+    assert found.right > 0 and found.by_enter == (found.asked if at_terminal else 0)
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ class Collector(ThreadingHTTPServer):
         self.bodies: list[tuple[str, dict[str, Any], float]] = []
         self.refusals: list[tuple[int, str]] = []
         self.known: set[str] = set()
+        self.patched: list[dict[str, Any]] = []
         self.lock = threading.Lock()
 
     def events(self) -> list[dict[str, Any]]:
@@ -60,14 +61,22 @@ class Handler(BaseHTTPRequestHandler):
         }
         self.answer(200, orjson.dumps(verdicts), {})
 
+    def do_PATCH(self) -> None:
+        before = len(self.server.bodies)
+        self.do_POST()
+        self.server.patched += [
+            e for _, body, _ in self.server.bodies[before:] for e in body["items"]
+        ]
+
     def verdict(self, index: int, entry: dict[str, Any]) -> dict[str, Any]:
         if entry.get("userId") == "nobody":
-            return {"index": index, "status": "rejected", "code": "bad"}
+            return {"index": index, "status": "rejected", "code": "bad", "field": "userId"}
         identifier = entry.get("messageId")
         with self.server.lock:
             known = identifier in self.server.known
             self.server.known |= {identifier} - {None}
-        return {"index": index, "status": "duplicate" if known else "accepted"}
+        status = "duplicate" if known else "accepted"
+        return {"index": index, "message_id": identifier, "status": status}
 
     def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)

@@ -71,11 +71,8 @@ def test_an_export_with_eight_blemishes_arrives_as_it_was_meant(
     assert "accepted    4\nduplicates  1" in answer.output
     with (here / "import.rejected.csv").open(encoding="utf-8-sig", newline="") as file:
         (rejected,) = csv.DictReader(file)
-    assert (rejected["file"], rejected["line"], rejected["field"]) == (
-        "orders.csv",
-        "6",
-        "Bestelldatum",
-    )
+    named = ("file", "line", "field", "cell")
+    assert [rejected[name] for name in named] == ["orders.csv", "6", "Bestelldatum", "gestern"]
     assert json.loads(rejected["row"])["Kundennummer"] == "k3"
 
     again = run("import", "orders.csv", "--event-type", "purchase", url=collector.url)
@@ -155,7 +152,29 @@ def test_what_ingestion_rejects_is_written_with_its_line(collector: Collector, h
     answer = run("replay", "events.csv", url=collector.url)
     assert answer.exit_code == 1
     assert "Next: slipstream dead-letters list --since 10m" in answer.output
-    assert "events.csv,3,bad" in (here / "events.rejected.csv").read_text(encoding="utf-8-sig")
+    with (here / "events.rejected.csv").open(encoding="utf-8-sig", newline="") as file:
+        (rejected,) = csv.DictReader(file)
+    named = ("file", "line", "code", "field", "cell")
+    assert [rejected[name] for name in named] == ["events.csv", "3", "bad", "user_id", "nobody"]
+
+
+def test_a_further_row_of_an_item_adds_to_it(collector: Collector) -> None:
+    rows = "".join(f"{n},Item {n},\n" for n in range(500))
+    Path("shop.csv").write_text(f"sku,title,colour\n0,Zero,red\n0,,blue\n{rows}1,,green\n")
+    assert run("import", "shop.csv", url=collector.url).exit_code == 0
+    first, *others = [body["items"] for path, body, _ in collector.bodies if path == "/v1/items"]
+    assert first[0] == {"item_id": "0", "title": "Item 0", "colour": "blue"}
+    assert others[-1] == [{"item_id": "1", "colour": "green"}]
+    assert collector.patched == [{"item_id": "1", "colour": "green"}]
+
+
+def test_what_the_lake_has_is_a_duplicate_whatever_ingestion_remembers(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("events.csv").write_text("event_id,user_id,sku,type,ts\ne1,u,i,buy,1790000000\n")
+    monkeypatch.setattr("slipstream_cli.ledger.events_in_lake", lambda *_: {hash("e1")})
+    answer = run("import", "events.csv", url=collector.url)
+    assert "accepted    0\nduplicates  1" in answer.output
 
 
 def test_replay_says_what_is_wrong_with_a_file() -> None:

@@ -28,11 +28,16 @@ def rows_of(path: Path | str) -> list[Row]:
     return list(read_rows(file, find_form(file)))
 
 
-def zipped(data: bytes) -> bytes:
+def archive(*names: str, content: bytes = b"") -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("export.csv", data)
+    with zipfile.ZipFile(buffer, "w") as written:
+        for name in names:
+            written.writestr(name, content)
     return buffer.getvalue()
+
+
+def zipped(data: bytes) -> bytes:
+    return archive("export.csv", content=data)
 
 
 def zstd(data: bytes) -> bytes:
@@ -134,6 +139,13 @@ def test_json_lines_and_arrays(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("indent", [None, 1])
+def test_one_list_in_an_object_is_the_rows(tmp_path: Path, indent: int | None) -> None:
+    orders = [{"id": 1, "when": "2026-11-02"}, {"id": 2, "when": "2026-11-03"}]
+    (tmp_path / "orders").write_text(json.dumps({"orders": orders}, indent=indent))
+    assert [row.cells for row in rows_of(tmp_path / "orders")] == orders
+
+
 def test_parquet_keeps_its_types(tmp_path: Path) -> None:
     at = datetime(2026, 10, 1, tzinfo=UTC)
     table = pa.table(
@@ -165,6 +177,9 @@ def test_folders_and_urls(tmp_path: Path) -> None:
         (b"1,2,3\n4,5,6\n", "no column names"),
         (b"a,a\n1,2\n", "two columns are called a"),
         (b"PK\x03\x04broken", "can't be read"),
+        (archive("xl/workbook.xml", "[Content_Types].xml"), r"save as CSV \(UTF-8\)"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "Excel files aren't read"),
+        (archive("a.csv", "b.csv"), "the archive holds 2 files, and one is expected: unpack it"),
         (b"PAR1broken", "can't be read"),
         (b"{broken\n", "no JSON objects"),
         (bytes(range(256)) * 40, "neither a text file nor Parquet"),

@@ -19,6 +19,7 @@ from slipstream.datasets.imports.sources import ImportFileError, find_files
 from slipstream.datasets.imports.surveys import (
     Export,
     describe,
+    offered,
     open_export,
     questions,
     refuse_without_items,
@@ -90,7 +91,7 @@ def test_columns_are_known_by_their_usual_names_or_chosen() -> None:
         "image": "image_url",
         "qty": "stock",
     }
-    with pytest.raises(ColumnsError, match="--map THEIRS=user_id --map THEIRS=timestamp"):
+    with pytest.raises(ColumnsError, match="--map COLUMN=user_id --map COLUMN=timestamp"):
         event_columns(["who", "sku"], {})
     with pytest.raises(ColumnsError, match="there is no column whom"):
         event_columns(["user_id", "ts"], {"whom": "user_id"})
@@ -281,7 +282,7 @@ def test_a_time_that_has_its_day_needs_no_other_column(tmp_path: Path) -> None:
 def test_items_without_a_column_are_refused_with_what_to_say(tmp_path: Path) -> None:
     text = "user_id,Ref,ts,type\nu,a,2026-10-01,view\nu,a,2026-10-02,blorb\n"
     export = export_of(tmp_path, text)
-    with pytest.raises(ImportFileError, match="--map THEIRS=item_id; there are user_id, Ref, ts"):
+    with pytest.raises(ImportFileError, match=r"COLUMN=item_id \(columns: user_id, Ref, ts"):
         refuse_without_items(export, export.survey())
     mapped = export_of(tmp_path, text, None, Choices({"Ref": "item_id"}))
     refuse_without_items(mapped, mapped.survey())
@@ -294,3 +295,76 @@ def test_a_preview_names_the_columns_that_it_knows_nothing_of(tmp_path: Path) ->
     lines = describe(export, export.survey())
     assert "columns: `sku` as item_id, `Désignation` as title, `Prix TTC` as price" in lines
     assert "kept under their own names: `Couleur`, `Taille`" in lines
+
+
+GERMAN = (
+    "Kunde;Artikelnr;Vorgang;Sitzung;Datum;Menge\n"
+    "k1;4711;Angesehen;s1;2.11.2026;\nk1;4711;In den Warenkorb;s1;2.11.2026;1\n"
+    ";4712;Angesehen;s2;2.11.2026;\nk2;4711;Rückgabe;s3;2.11.2026;1\n"
+)
+
+
+def test_a_column_of_types_is_known_by_its_cells(tmp_path: Path) -> None:
+    export = export_of(tmp_path, GERMAN)
+    assert export.understanding.column_of("event_type") == "Vorgang"
+    assert export.survey().types == {"view": 1, "cart": 1, "remove": 1}
+    # Another column has the name, and none of the words.
+    misnamed = GERMAN.replace("Sitzung", "Typ")
+    assert export_of(tmp_path, misnamed).understanding.column_of("event_type") == "Vorgang"
+    channels = "user_id,sku,ts,Kanal\nu,i,2026-11-02,search\nu,i,2026-11-02,page\n"
+    assert export_of(tmp_path, channels).understanding.column_of("event_type") == "event_type"
+
+
+def test_a_session_is_offered_where_the_customer_is_empty(tmp_path: Path) -> None:
+    export = export_of(tmp_path, GERMAN)
+    survey = export.survey()
+    assert questions(export, survey) == ["`Kunde` is empty in 1 row: --map Sitzung=anonymous_id?"]
+    assert offered(export, survey) == {"Sitzung": "anonymous_id"}
+    taken = export_of(tmp_path, GERMAN, None, Choices({"Sitzung": "anonymous_id"}))
+    assert (questions(taken, taken.survey()), read(taken)[1]) == ([], [])
+    assert read(taken)[0][2].visitor == "s2"
+    declined = export_of(tmp_path, GERMAN, None, Choices({"Sitzung": "session_id"}))
+    assert questions(declined, declined.survey()) == []
+
+
+def test_times_and_prices_are_known_by_their_cells(tmp_path: Path) -> None:
+    text = 'user_id,sku,wann,was,type\nu,4006381333931,2.11.2026 10:00,"5,00 €",view\n'
+    assert dict(export_of(tmp_path, text).understanding.columns) == {
+        "user_id": "user_id", "item_id": "sku", "timestamp": "wann", "price": "was",
+        "event_type": "type",
+    }  # fmt: skip
+    two = "user_id,sku,wann,bis,type\nu,i,2.11.2026,3.11.2026,view\n"
+    with pytest.raises(ImportFileError, match="--map wann=timestamp"):
+        export_of(tmp_path, two)
+
+
+def test_rows_of_orders_become_no_views(tmp_path: Path) -> None:
+    text = "user_id,sku,ts,qty,type\nu,i,2026-11-02,2,\nu,i,2026-11-02,,\n"
+    export = export_of(tmp_path, text)
+    assert questions(export, export.survey()) == [
+        "`type` is empty in 2 rows: --event-type purchase?"
+    ]
+    views = export_of(tmp_path, text, None, Choices(event_type="view"))
+    (refused,) = questions(views, views.survey())
+    assert refused.startswith("--event-type view makes views of 1 row with an order, a price or a")
+    without = export_of(tmp_path, text, None, Choices({"qty": ""}, event_type="view"))
+    assert questions(without, without.survey()) == []
+    typed = "user_id,sku,ts,order_id,type\nu,i,2026-11-02,o1,blorb\n"
+    export = export_of(tmp_path, typed)
+    assert "--type 'blorb=purchase'" in questions(export, export.survey())[0]
+    chosen = export_of(tmp_path, typed, None, Choices(types={"blorb": "view"}))
+    assert questions(chosen, chosen.survey())[0].startswith("--type blorb=view makes views")
+
+
+def test_a_column_empty_in_the_first_rows_takes_no_field_from_another(tmp_path: Path) -> None:
+    text = "customer_id,Kunde,Device ID,sku,ts,type\n,k1,,i,2026-11-02,view\n"
+    columns = export_of(tmp_path, text).understanding.columns
+    assert (columns["user_id"], columns["anonymous_id"]) == ("Kunde", "Device ID")
+
+
+def test_a_few_numbers_in_a_column_of_times_are_told_as_few(tmp_path: Path) -> None:
+    rows = "".join(f"u,i,view,2026-11-{n:02}T10:00Z\n" for n in range(1, 10))
+    export = export_of(tmp_path, f"user_id,item_id,event_type,ts\n{rows}u,i,view,1790000000\n")
+    assert export.understanding.notes == (
+        "`ts` is in seconds since 1970 in 1 of 10 rows; --time-unit names another unit",
+    )
