@@ -247,6 +247,10 @@ def test_crawlers_are_taken_where_the_filter_is_off() -> None:
             == 1
         )
 
+    by_header, _, by_context = answer["results"]
+    assert (by_header["field"], by_context["field"]) == ("User-Agent", "context.userAgent")
+    assert "has 'bot' in it" in by_header["reason"]
+    assert "SLIPSTREAM_INGESTION__BOT_FILTER=false" in by_header["reason"]
 
 def test_verdicts_are_counted_by_source(client: TestClient) -> None:
     client.post("/v1/batch", json={"batch": [7]}, auth=AUTH)
