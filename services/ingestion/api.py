@@ -33,6 +33,7 @@ from slipstream.chassis.access.guard import open_to_all, requires
 from slipstream.chassis.bodies import read_body
 from slipstream.chassis.errors import InvalidRequestError, ServiceError
 from slipstream.chassis.hot_routes import HotRoute
+from slipstream.chassis.request_names import taking_any_name
 from slipstream.contracts.access import Scope
 
 _SEND_LESS: Final = f" ({setting('max_body_bytes')}); send smaller batches"
@@ -221,7 +222,14 @@ class IdConvertor(PathConvertor):
 register_url_convertor("id", IdConvertor())
 
 # Routes for every event.
-events = APIRouter(prefix="/v1", route_class=HotRoute)
+BY_SEGMENT: Final = "Segment's clients decide what they send, and no event is lost for it"
+events = APIRouter(prefix="/v1", route_class=taking_any_name(BY_SEGMENT, HotRoute))
+# Routes that pages read from, or report to.
+pages = APIRouter(
+    prefix="/v1",
+    include_in_schema=False,
+    route_class=taking_any_name("pages version the address of a script, and SDKs add their own"),
+)
 router = APIRouter(prefix="/v1")
 
 JSON = "application/json"
@@ -332,7 +340,7 @@ for _short, _endpoint in (
     events.add_api_route(f"/{_short}", _endpoint, methods=["POST"], include_in_schema=False)
 
 
-@router.get("/projects/{write_key}/settings", include_in_schema=False)
+@pages.get("/projects/{write_key}/settings")
 @requires(Scope.EVENTS)
 async def settings(write_key: str, request: Request) -> Response:
     """Settings that Segment's browser library asks for; a browser keeps them for five minutes."""
@@ -347,7 +355,7 @@ async def settings(write_key: str, request: Request) -> Response:
     return Response(answer, headers={"Cache-Control": "private, max-age=300"}, media_type=JSON)
 
 
-@router.post("/m", include_in_schema=False)
+@pages.post("/m")
 @open_to_all
 async def library_metrics(request: Request) -> Response:
     """Counts of its own calls that Segment's browser library sends; they are not kept."""
@@ -444,6 +452,4 @@ async def _entries(request: Request, kind: EntryKind) -> Response:
     return Response(await intake.entries(body, headers, kind), media_type=JSON)
 
 
-router.add_api_route(
-    "/slipstream.js", open_to_all(tracker.serve), methods=["GET", "HEAD"], include_in_schema=False
-)
+pages.add_api_route("/slipstream.js", open_to_all(tracker.serve), methods=["GET", "HEAD"])

@@ -233,7 +233,7 @@ test('identify carries the token of the shop, and a page gets a warning of one t
   assert.match(browser.warnings[0], /user token.*expired/);
 });
 
-test('a page is told why an event was rejected, each reason once', async () => {
+test('the console says why an event was rejected, each reason once', async () => {
   const browser = new Browser();
   const bot = { status: 'rejected', code: 'bot', reason: 'the user agent is a bot\'s' };
   browser.replies.push({ results: [bot, { status: 'accepted' }, bot] });
