@@ -92,6 +92,7 @@ def import_files(
         raise click.UsageError("Missing argument 'FILE...'.")
     chosen, terminal = choices_of(**choices), Terminal()
     found = _found(files, items)
+    imports.refuse_unmatched([file for file, _ in [*found, *_found(replaces, ())]], chosen)
     address, running = ("", {}) if dry_run else target_url("ingestion", url, data_dir)
     name = found[0][0].stem if len(found) == 1 else "import"
     rejected = RejectedRows(rejected_path or Path(f"{name}.rejected.csv"))
@@ -103,7 +104,6 @@ def import_files(
         earlier = [
             imports.preview(file, chosen, None, terminal) for file, _ in _found(replaces, ())
         ]
-        imports.refuse_unmatched([*exports, *earlier], chosen)
         correction = _correction(earlier, exports) if earlier else None
         if not dry_run:
             if imports.is_asked() and not yes:

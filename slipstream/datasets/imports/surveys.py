@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Final
 
+from slipstream.contracts.spellings import did_you_mean
 from slipstream.contracts.vocabulary import PURCHASE, RATE, VIEW
 from slipstream.datasets.imports.columns import EVENT_FIELDS, ITEM_FIELDS, ColumnsError, known_type
 from slipstream.datasets.imports.conversion import Conversion, Event, Item, Rejection
@@ -203,17 +204,19 @@ def counted(number: int, noun: str) -> str:
 _MOST_KEPT: Final = 12
 
 
-def refuse_unmatched(exports: Iterable[Export], choices: Choices) -> None:
+def refuse_unmatched(files: Iterable[ExportFile], choices: Choices) -> None:
     """Refuse choices of columns that none of the files has: they were meant for something.
 
     Raises:
         ImportFileError: There are such columns.
     """
-    known = {column for export in exports for column in export.form.columns}
-    if unknown := sorted({*choices.columns, *choices.texts} - known):
-        raise ImportFileError(
-            f"no file has a column {', '.join(unknown)}; there are {', '.join(sorted(known))}"
-        )
+    chosen = {*choices.columns, *choices.texts}
+    if not chosen:
+        return
+    forms = [find_form(file, choices.encoding, choices.delimiter) for file in files]
+    known = {column for form in forms for column in form.columns}
+    for column in sorted(chosen - known):
+        raise ImportFileError(f"no file has a column {column}; {did_you_mean(column, known)}")
 
 
 def refuse_without_items(export: Export, survey: Survey) -> None:
