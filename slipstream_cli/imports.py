@@ -322,13 +322,13 @@ def _answered(choices: "Choices", survey: "Survey") -> "Choices":
     return replace(choices, event_type=event_type, types={**choices.types, **types})
 
 
-def refuse_unmatched(exports: "Sequence[tuple[Export, Survey]]", choices: "Choices") -> None:
+def refuse_unmatched(files: "Sequence[ExportFile]", choices: "Choices") -> None:
     """End the command where an option names a column that none of the files has."""
     from slipstream.datasets.imports import surveys
     from slipstream.datasets.imports.sources import ImportFileError
 
     try:
-        surveys.refuse_unmatched([export for export, _ in exports], choices)
+        surveys.refuse_unmatched(files, choices)
     except ImportFileError as error:
         raise click.ClickException(str(error)) from error
 

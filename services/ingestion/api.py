@@ -33,6 +33,7 @@ from slipstream.chassis.access.guard import open_to_all, requires
 from slipstream.chassis.bodies import read_body
 from slipstream.chassis.errors import InvalidRequestError, ServiceError
 from slipstream.chassis.hot_routes import HotRoute
+from slipstream.chassis.request_names import taking_any_name
 from slipstream.contracts.access import Scope
 
 _SEND_LESS: Final = f" ({setting('max_body_bytes')}); send smaller batches"
@@ -163,7 +164,15 @@ class ItemBody(BaseModel):
     attributes: dict[str, Any] | None = None
 
 
-class ItemsBody(BaseModel):
+class Entries(BaseModel):
+    """A list of the catalogue's entries, and no other field but the write key."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    writeKey: str | None = Field(None, description="where Basic authentication can't be used")
+
+
+class ItemsBody(Entries):
     """Items to insert or replace."""
 
     items: list[ItemBody] = Field(
@@ -191,7 +200,7 @@ class ItemPatch(BaseModel):
     attributes: dict[str, Any] | None = None
 
 
-class ItemPatches(BaseModel):
+class ItemPatches(Entries):
     """Changes of items."""
 
     items: list[ItemPatch]
@@ -206,7 +215,7 @@ class User(BaseModel):
     attributes: dict[str, Any] | None = None
 
 
-class Users(BaseModel):
+class Users(Entries):
     """Users to insert or replace."""
 
     users: list[User]
@@ -223,7 +232,7 @@ class UserPatch(BaseModel):
     attributes: dict[str, Any] | None = None
 
 
-class UserPatches(BaseModel):
+class UserPatches(Entries):
     """Changes of users."""
 
     users: list[UserPatch]
@@ -238,7 +247,14 @@ class IdConvertor(PathConvertor):
 register_url_convertor("id", IdConvertor())
 
 # Routes for every event.
-events = APIRouter(prefix="/v1", route_class=HotRoute)
+BY_SEGMENT: Final = "Segment's clients decide what they send, and no event is lost for it"
+events = APIRouter(prefix="/v1", route_class=taking_any_name(BY_SEGMENT, HotRoute))
+# Routes that pages read from, or report to.
+pages = APIRouter(
+    prefix="/v1",
+    include_in_schema=False,
+    route_class=taking_any_name("pages version the address of a script, and SDKs add their own"),
+)
 router = APIRouter(prefix="/v1")
 
 JSON = "application/json"
@@ -349,7 +365,7 @@ for _short, _endpoint in (
     events.add_api_route(f"/{_short}", _endpoint, methods=["POST"], include_in_schema=False)
 
 
-@router.get("/projects/{write_key}/settings", include_in_schema=False)
+@pages.get("/projects/{write_key}/settings")
 @requires(Scope.EVENTS)
 async def settings(write_key: str, request: Request) -> Response:
     """Settings that Segment's browser library asks for; a browser keeps them for five minutes."""
@@ -364,7 +380,7 @@ async def settings(write_key: str, request: Request) -> Response:
     return Response(answer, headers={"Cache-Control": "private, max-age=300"}, media_type=JSON)
 
 
-@router.post("/m", include_in_schema=False)
+@pages.post("/m")
 @open_to_all
 async def library_metrics(request: Request) -> Response:
     """Counts of its own calls that Segment's browser library sends; they are not kept."""
@@ -482,6 +498,4 @@ async def _patch(request: Request, entity_id: str, kind: EntryKind) -> Response:
     return Response(await intake.patch(entity_id, body, headers, kind), media_type=JSON)
 
 
-router.add_api_route(
-    "/slipstream.js", open_to_all(tracker.serve), methods=["GET", "HEAD"], include_in_schema=False
-)
+pages.add_api_route("/slipstream.js", open_to_all(tracker.serve), methods=["GET", "HEAD"])

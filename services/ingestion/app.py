@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-from services.ingestion.api import CORS, PageOrigins, Parts, events, router
+from services.ingestion.api import CORS, PageOrigins, Parts, events, pages, router
 from services.ingestion.documentation import COMPONENTS
 from services.ingestion.erasures import ErasureCuts, ErasureReceipts
 from services.ingestion.intake import Intake
@@ -48,7 +48,7 @@ def create_app(settings: IngestionSettings) -> FastAPI:
         settings,
         description=DESCRIPTION,
         lifespan=_lifespan,
-        routers=[events, router],
+        routers=[events, pages, router],
         guarded=False,
         keys=settings.ingestion.keys(),
     )

@@ -127,6 +127,9 @@ def described(body: type[BaseModel] | None = None) -> dict[str, Any]:
     They cost a request nothing, unlike parameters and dependencies of FastAPI.
     """
     extra: dict[str, Any] = {"security": [{"writeKey": []}]}
+    refusals = {**REFUSALS}
+    if body is not None and body.model_config.get("extra") == "forbid":
+        refusals[422] = "A field next to the list of entries is unknown"
     if body is not None:
         extra["security"].append({})  # the key may be in the body
         extra["requestBody"] = {
@@ -143,7 +146,7 @@ def described(body: type[BaseModel] | None = None) -> dict[str, Any]:
                 "description": "A verdict for each message; the broker has acknowledged accepted "
                 "ones",
             },
-            **{status: _refusal(description) for status, description in REFUSALS.items()},
+            **{status: _refusal(description) for status, description in refusals.items()},
         },
     }
 

@@ -25,6 +25,7 @@ from slipstream.chassis.errors import (
     UnauthorizedError,
 )
 from slipstream.chassis.logging import request_id
+from slipstream.chassis.request_names import refuse_unknown
 from slipstream.contracts.access import BROWSER_SCOPES, Principal, Scope
 from slipstream.contracts.late_records import new_erasure_id
 from slipstream.contracts.times import now_ms
@@ -203,6 +204,9 @@ class Intake:
             )
             most = self._max_page_messages if principal.browser else self._max_messages
             messages = [body] if listed is None else _list(body, listed, *most)
+            if listed is not None and scope is Scope.CATALOGUE:
+                names = [(("body", name), name) for name in body]
+                refuse_unknown("unknown field", names, [listed])
             self._rules.budgets.refuse_request(messages, len(raw), body.get("context"))
             limit = self._max_event_bytes if len(raw) > self._max_event_bytes else None
             outcomes = (

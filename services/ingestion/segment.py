@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
-from services.ingestion.budgets import SHARED, SHARED_LENGTH, Budgets
+from services.ingestion.budgets import SHARED, SHARED_LENGTH, Budgets, setting
 from services.ingestion.event_names import EventName
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.outcomes import NOT_KEPT, Acceptance, Origin, Outcome, Rejection
@@ -47,14 +47,15 @@ _BOTS = re.compile(
 _LONGEST = 512
 
 
-def is_bot(agent: str) -> bool:
-    """Whether a `User-Agent` names a crawler, a previewer or a monitor. An empty one does not."""
-    return _names_itself_bot(agent[:_LONGEST])
+def bot_word(agent: str) -> str:
+    """The word by which a `User-Agent` names a crawler, a previewer or a monitor; else empty."""
+    return _bot_word(agent[:_LONGEST])
 
 
 @lru_cache(4096)
-def _names_itself_bot(agent: str) -> bool:
-    return _BOTS.search(agent) is not None
+def _bot_word(agent: str) -> str:
+    found = _BOTS.search(agent)
+    return found[0] if found else ""
 
 
 ITEM_KEYS = ("item_id", "product_id", "sku")
@@ -259,9 +260,13 @@ def read_message(
             raise RejectionError(Code.NOT_AN_OBJECT, "an event must be a JSON object")
         context = message.get("context", envelope.get("context"))
         token = taken_token(message, context)
-        if rules.refuse_bots and is_bot(_agent(context) or origin.agent):
+        agent = _agent(context)
+        if rules.refuse_bots and (word := bot_word(agent or origin.agent)):
             raise RejectionError(
-                Code.BOT, "the user agent is that of a crawler", "context.userAgent"
+                Code.BOT,
+                f"the user agent has {word!r} in it: it is a bot's, and is left out; "
+                f"{setting('bot_filter')}=false takes bots",
+                "context.userAgent" if agent else "User-Agent",
             )
         rules.budgets.refuse_event(message, max_bytes, "an event")
         given = message_id = fields.as_id(message.get("messageId"), "messageId", INDEX_ROOM)

@@ -225,6 +225,8 @@
       save();
       return schedule(notBefore - Date.now());
     }
+    const reasons = (results || []).filter((result) => result.status === 'rejected').map((result) => result.code + ': ' + result.reason);
+    new Set(reasons).forEach((reason) => warn('ingestion rejected an event, ' + reason));
     (results || []).forEach((result) => {
       if (result.unproven && result.unproven !== 'no_token') warn('the user token does not count: ' + result.unproven);
     });

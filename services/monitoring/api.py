@@ -21,6 +21,7 @@ from services.monitoring.settings import MonitoringSection
 from services.monitoring.snapshot import DriftReport, Snapshot
 from slipstream.chassis.access.guard import open_to_all, requires
 from slipstream.chassis.errors import InvalidRequestError, UnavailableError
+from slipstream.chassis.request_names import taking_any_name
 from slipstream.contracts.access import Scope
 from slipstream.contracts.events import ModelEvent, Severity
 from slipstream.contracts.rest import Problem
@@ -129,7 +130,7 @@ class Overview(BaseModel):
     model_events: list[ModelEvent] = Field(description="newest first")
 
 
-pages = APIRouter(tags=["page"])
+pages = APIRouter(tags=["page"], route_class=taking_any_name("a link to a page may carry anything"))
 router = APIRouter(prefix="/v1", tags=["monitoring"])
 
 

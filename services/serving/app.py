@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
@@ -192,8 +192,21 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             cache_dir / f"replay-{settings.namespace}{of_place}",
         )
         stack.callback(app.state.replays.close)
+
+        def placements_without(name: str) -> Collection[str] | None:
+            known = placement_feed.is_known and experiment_feed.is_known
+            if not known or name in placements.states or name in experiments.by_placement():
+                return None
+            return placements.states.keys() | experiments.by_placement().keys()
+
         app.state.parts = Parts(
-            line, models, catalog, KeyRates(own.lists_per_s), variant_models.report
+            line,
+            models,
+            catalog,
+            KeyRates(own.lists_per_s),
+            variant_models.report,
+            placements_without,
+            lambda: (catalog.columns.names or ()) if feed.is_complete else (),
         )
         promotions = ConsumerWatch(chassis)
 

@@ -46,7 +46,7 @@ class ModelPage(BaseModel):
     next_cursor: str | None = None
 
 
-class Reason(BaseModel):
+class Reason(BaseModel, extra="forbid"):
     """A person's reason for moving an alias, kept with the model event."""
 
     reason: str = Field("by request", max_length=1_000)

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.routing import APIRoute
@@ -30,6 +30,7 @@ from slipstream.chassis.errors import NotFoundError, install_error_handlers, une
 from slipstream.chassis.hot_routes import HotRoutes
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.opening import Lifespan, opening
+from slipstream.chassis.request_names import refuse_unknown_parameters, taking_any_name
 from slipstream.chassis.settings import ServiceSettings
 from slipstream.chassis.standby import HandingOn, Standby
 from slipstream.chassis.worker import Workers
@@ -44,7 +45,11 @@ _POLICY: Final = (
     "img-src 'self' data:; frame-ancestors 'none'"
 )
 
-page_router = APIRouter(prefix=PATH, include_in_schema=False)
+page_router = APIRouter(
+    prefix=PATH,
+    include_in_schema=False,
+    route_class=taking_any_name("a link to a page may carry anything"),
+)
 
 
 @page_router.get("")
@@ -198,6 +203,7 @@ def create_service(
         redoc_url=None,
         lifespan=partial(opening, lifespan=lifespan),
         generate_unique_id_function=operation_id,
+        dependencies=[Depends(refuse_unknown_parameters)],
     )
     app.state.settings = settings
     app.state.metrics = metrics.Metrics(name)

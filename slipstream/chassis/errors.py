@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 
 from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.logging import request_id
+from slipstream.chassis.request_names import MOST_FAULTS, unknown_field
 from slipstream.contracts.rest import PROBLEM_JSON, Problem
 
 
@@ -132,9 +133,27 @@ def unexpected(error: Exception) -> Response:
     )
 
 
-# Faults of a request that its answer lists.
-MOST_FAULTS = 20
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 401: "unauthorized"}
+
+
+def _in_words(request: Request, fault: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A fault with the words for what a client most often gets wrong."""
+    if fault["type"] == "extra_forbidden":
+        body_field = request.scope["route"].body_field
+        return unknown_field(body_field and body_field.field_info.annotation, fault["loc"])
+    if fault["loc"] != ("body",):
+        return fault
+    if fault["type"] == "missing":
+        words = "is missing: send JSON"
+    elif isinstance(fault["input"], bytes):
+        sent = request.headers.get("content-type")
+        words = "send it with the header Content-Type: application/json, "
+        words += f"not {sent}" if sent else "which is missing"
+    elif fault["type"] in ("model_attributes_type", "model_type", "dict_type"):
+        words = "must be a JSON object"
+    else:
+        return fault
+    return {**fault, "msg": words}
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -144,11 +163,12 @@ def install_error_handlers(app: FastAPI) -> None:
         assert isinstance(error, ServiceError)  # noqa: S101
         return problem_of(error)
 
-    async def invalid(_request: Request, error: Exception) -> Response:
+    async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101
+        faults = (_in_words(request, fault) for fault in error.errors()[:MOST_FAULTS])
         errors = [
             {"field": ".".join(map(str, e["loc"])), "reason": e["msg"], "code": e["type"]}
-            for e in error.errors()[:MOST_FAULTS]
+            for e in faults
         ]
         detail = "; ".join(f"{e['field']}: {e['reason']}" for e in errors[:5])
         return problem(422, "invalid_request", "The request is not valid", detail, errors=errors)

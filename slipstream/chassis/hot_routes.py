@@ -28,6 +28,7 @@ from slipstream.chassis.access.guard import Demand, Guard, demand_of
 from slipstream.chassis.connections import BoundedConnection, RequestLog
 from slipstream.chassis.errors import unexpected
 from slipstream.chassis.logging import request_id
+from slipstream.chassis.request_names import any_name_because, query_names, unknown_parameters
 from slipstream.chassis.standby import Standby
 
 # Queries that are remembered with what they were read as: clients send the same few again and
@@ -61,10 +62,12 @@ class HotRoute(APIRoute):
         others = (dependant.dependencies, dependant.header_params, dependant.cookie_params)
         if any(others) or len(dependant.query_params) > 1 or self._embed_body_fields:
             raise TypeError(f"{self.path}: a hot route takes path, one query and one body")
+        names = query_names(self)
         self._request = dependant.request_param_name
+        self._takes_no_query = not names and not any_name_because(self)
         self._of_path = dependant.path_params
         self._query = [
-            (field.name, _query_reader(field.field_info.annotation))
+            (field.name, _query_reader(field.field_info.annotation, names))
             for field in dependant.query_params
         ]
 
@@ -72,6 +75,8 @@ class HotRoute(APIRoute):
         """The endpoint's arguments; None where the request is not as they are declared."""
         found: dict[str, Any] = {self._request: request} if self._request else {}
         scope = request.scope
+        if self._takes_no_query and scope["query_string"]:
+            return None
         for field in self._of_path:
             found[field.name], faults = field.validate(scope["path_params"][field.name])
             if faults:
@@ -86,7 +91,7 @@ class HotRoute(APIRoute):
                 if faults:
                     return None
                 found[self.body_field.name] = value
-        except (ValidationError, orjson.JSONDecodeError):
+        except (ValidationError, _UnknownNameError, orjson.JSONDecodeError):
             return None
         return found
 
@@ -233,10 +238,14 @@ class HotRoutes:
         return next(filter(None, known), None)
 
 
-def _query_reader(model: Any) -> ReadQuery:
+class _UnknownNameError(Exception):
+    """A query has a name that is no parameter."""
+
+
+def _query_reader(model: Any, names: frozenset[str]) -> ReadQuery:
     """Make a function that reads a query string into the model, a class, as FastAPI would.
 
-    The function raises `ValidationError`.
+    The function raises `ValidationError`, and `_UnknownNameError` for one that is not in `names`.
     """
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         raise TypeError(f"a hot route takes its query as one model, not as {model}")
@@ -251,6 +260,8 @@ def _query_reader(model: Any) -> ReadQuery:
                 values.setdefault(name, []).append(value)
             else:
                 values[name] = value
+        if unknown_parameters(values, names):
+            raise _UnknownNameError
         return model.model_validate(values)
 
     remembered = lru_cache(_REMEMBERED)(read)

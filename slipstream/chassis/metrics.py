@@ -14,6 +14,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from slipstream.chassis.access.guard import open_to_all
 from slipstream.chassis.added_metrics import read_all
+from slipstream.chassis.request_names import taking_any_name
 
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
@@ -89,7 +90,9 @@ class Metrics:
         )
 
 
-router = APIRouter(tags=["health"])
+router = APIRouter(
+    tags=["health"], route_class=taking_any_name("scrapers add parameters of their own")
+)
 
 
 @router.get("/metrics", include_in_schema=False)

@@ -111,8 +111,8 @@ class PlacementPolicy(BaseModel):
 class Placement(Record):
     """`placements.v1`, key `name`: the newest state of a placement.
 
-    `revision` grows by one with every change. `deleted` marks one that is gone; slates of its name
-    are then made without rules.
+    `revision` grows by one with every change. `deleted` marks one that is gone; requests that name
+    it are then refused.
     """
 
     name: PlacementName

@@ -115,7 +115,7 @@ class AuditPage(BaseModel):
     next_cursor: int | None = None
 
 
-class RunRequest(BaseModel):
+class RunRequest(BaseModel, extra="forbid"):
     """A request for a training run; `trigger` and `reason` are kept with the run."""
 
     trigger: Literal["request", "schedule", "events", "catalog", "alert", "erasure"] = "request"

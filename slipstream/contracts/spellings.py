@@ -1,7 +1,12 @@
-"""Spellings in clients' data and exports: of names, of true and false, and of items' fields."""
+"""Spellings in clients' requests, data and exports: of names, of true and false, of items' fields.
+
+An unknown name is answered with the known one that was most likely meant.
+"""
 
 import re
 import unicodedata
+from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, Final
 
@@ -99,3 +104,40 @@ _FIELDS: Final = {
 def item_field(name: str) -> str | None:
     """The field that a name means, in whatever spelling; None for an unknown name."""
     return _FIELDS.get(token(name).replace("_", "")) if len(name) <= _LONGEST else None
+
+
+# Names that APIs use for one thing, spelt as `token` spells them.
+_SYNONYMS: Final = (
+    "n limit count size num number max top k top_k top_n page_size per_page max_results",
+    "user_id user visitor_id customer_id",
+    "item_id item product_id sku",
+    "user_ids users",
+    "item_ids items products",
+    "cursor page offset page_token next_cursor",
+    "filter query where q",
+    "exclude blacklist ignore without",
+    "fields select columns properties",
+)
+# Likeness of two spellings from which one is taken for the other.
+_ALIKE: Final = 0.7
+_SHOWN_NAMES: Final = 30
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The known name that was most likely meant; empty where none is like it."""
+    by_token = {token(each): each for each in known}
+    given = token(name[:_LONGEST])
+    same = (each for group in map(str.split, _SYNONYMS) if given in group for each in group)
+    close = get_close_matches(given, by_token, n=1, cutoff=_ALIKE)
+    return next((by_token[each] for each in (*same, *close) if each in by_token), "")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The words of an error that follow an unknown name: the name meant, or the known ones."""
+    names = sorted(known)
+    if found := meant(name, names):
+        return f"did you mean {found}?"
+    if not names:
+        return "there are none"
+    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+    return f"there are {', '.join(names[:_SHOWN_NAMES])}{more}"

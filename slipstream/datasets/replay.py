@@ -54,9 +54,9 @@ def replay(
     """
     if speed is not None and speed <= 0:
         raise ValueError("speed must be above 0")
+    refuse_unmatched(find_files(str(path)), choices)
     exports = [] if items is None else [surveyed(str(items), Choices(), "items")]
     exports.append(surveyed(str(path), choices, "events"))
-    refuse_unmatched([export for export, _ in exports], choices)
     target = Target(url, write_key, speed, batch_size, concurrency)
     return send(exports, target, progress, refused)
 

@@ -1,4 +1,4 @@
-"""Filter expressions: `category == "shoes" and price < 100 and brand not in seen`.
+"""Filter expressions: `categories == "shoes" and price < 100 and brand not in seen`.
 
 The syntax is a part of Python's, and Python's parser reads it; nothing is ever evaluated by Python.
 The parts that it may have are listed in docs/filters.md. In a body or query an expression is a type
@@ -232,7 +232,7 @@ FilterText = Annotated[
     AfterValidator(_checked),
     Field(
         max_length=LONGEST,
-        description='what the items must meet, such as `category == "shoes" and price < 100` '
+        description='what the items must meet, such as `categories == "shoes" and price < 100` '
         "(docs/filters.md)",
     ),
 ]

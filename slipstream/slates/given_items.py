@@ -16,7 +16,7 @@ from slipstream.slates.arranging.arrangement import Arrangement
 from slipstream.slates.catalogue.borrowing import in_known_items
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.columns import MOST_COLUMNS, Columns
-from slipstream.slates.catalogue.masks import Items, mask
+from slipstream.slates.catalogue.masks import Items, mask, unknown_attributes
 from slipstream.slates.model_steps import FAILED, Found, Steps
 from slipstream.slates.slate_plan import (
     Asked,
@@ -167,10 +167,7 @@ def _arrange(made: MadeSlate, visitor: VisitorReading, catalog: Catalog) -> Arra
         passing = mask(condition, source.listed(both), own)[: len(ids)].tolist()
         made.items = list(compress(made.items, passing))
         made.tiers = list(compress(made.tiers, passing))
-        known = source.columns
-        missing = sorted(name for name in attributes_of(condition) if name not in known)
-        if missing:
-            made.remarks.append(f"no item has an attribute {', '.join(missing)}")
+        made.remarks.append(unknown_attributes(condition, source.columns))
     if plan.is_plain:
         return None
     left = [*(each.item_id for each in made.items), *visited(visitor)]

@@ -4,12 +4,12 @@ from collections.abc import Generator, Sequence
 from typing import Any, Final
 
 from slipstream.contracts.events import SlateItems
-from slipstream.filters.conditions import All, attributes_of
+from slipstream.filters.conditions import All
 from slipstream.recommender import stages
 from slipstream.recommender.stages import RankedList
 from slipstream.slates.arranging.arrangement import Arrangement
 from slipstream.slates.catalogue.catalog import Catalog
-from slipstream.slates.catalogue.masks import Filter
+from slipstream.slates.catalogue.masks import Filter, unknown_attributes
 from slipstream.slates.catalogue.model import Model
 from slipstream.slates.list_steps import Wanted, unproven
 from slipstream.slates.model_steps import Steps
@@ -57,7 +57,7 @@ def slate(
     else:
         yield from _fill_and_arrange(steps, made, visitor, catalog, wanted)
     if wanted.filter is not None:
-        made.remarks.insert(0, _unknown(catalog, wanted.filter))
+        made.remarks.insert(0, unknown_attributes(wanted.filter.condition, catalog.columns))
     made.items = _shown(made.items)
     return made
 
@@ -191,13 +191,6 @@ def _arranged(made: MadeSlate, visitor: VisitorReading, catalog: Catalog) -> Arr
         both = [*(each.item_id for each in candidates), *past]
         known = catalog.listed(list(dict.fromkeys(both)))
     return arranged(plan, visitor, known, candidates, made.tiers)
-
-
-def _unknown(catalog: Catalog, wanted: Filter) -> str:
-    """A remark on attributes that a filter names and no item has; empty where all are known."""
-    known = catalog.columns
-    names = sorted(name for name in attributes_of(wanted.condition) if name not in known)
-    return f"no item has an attribute {', '.join(names)}" if names else ""
 
 
 def warm_up(model: Model, catalog: Catalog) -> None:

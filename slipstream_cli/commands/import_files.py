@@ -92,19 +92,18 @@ def import_files(
     if not files and not items:
         raise click.UsageError("Missing argument 'FILE...'.")
     chosen, terminal = choices_of(**choices), Terminal()
-    found = _found(files, items)
+    found, before = _found(files, items), _found(replaces, ())
+    imports.refuse_unmatched([file for file, _ in [*found, *before]], chosen)
     address, running = ("", {}) if dry_run else target_url("ingestion", url, data_dir)
     name = found[0][0].stem if len(found) == 1 else "import"
     rejected = RejectedRows(rejected_path or Path(f"{name}.rejected.csv"))
     with rejected:
-        before = _found(replaces, ())
         of_file = imports.choices_of_files([*found, *before], chosen, data_dir)
         exports = [
             imports.preview(file, of_file(file), kind, terminal, rejected.add if dry_run else None)
             for file, kind in found
         ]
         earlier = [imports.preview(file, of_file(file), None, terminal) for file, _ in before]
-        imports.refuse_unmatched([*exports, *earlier], chosen)
         correction = _correction(earlier, exports) if earlier else None
         if not dry_run:
             if imports.is_asked() and not yes:

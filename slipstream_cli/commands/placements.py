@@ -81,7 +81,7 @@ def set_placement(
 
     \b
         {"seen": "hide", "rules": [
-          {"name": "no tobacco", "action": "exclude", "filter": "category == 'tobacco'"},
+          {"name": "no tobacco", "action": "exclude", "filter": "categories == 'tobacco'"},
           {"name": "two a brand", "action": "cap", "attribute": "brand", "most": 2}]}
 
     \b

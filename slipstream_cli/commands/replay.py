@@ -80,12 +80,11 @@ def replay(
     if items:
         files.insert(0, (items, "items"))
     try:
+        found = [(file, kind) for name, kind in files for file in find_files(name)]
+        imports.refuse_unmatched([file for file, _ in found], chosen)
         exports = [
-            imports.preview(found, chosen, kind, terminal, asking=False)
-            for name, kind in files
-            for found in find_files(name)
+            imports.preview(file, chosen, kind, terminal, asking=False) for file, kind in found
         ]
-        imports.refuse_unmatched(exports, chosen)
         path = rejected_path or Path(f"{exports[-1][0].file.stem}.rejected.csv")
         key = write_key or running.get("write_key", "dev")
         with RejectedRows(path) as rejected:

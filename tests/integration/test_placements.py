@@ -123,6 +123,10 @@ def test_every_process_of_serving_follows_each_change(stack: Stack) -> None:
             process.becomes_ready()
         found = processes[1].book.get("home")
         assert found is not None and found.policy.rules[0].name == "gone"
+        asked = processes[0].client.get("/v1/trending?placement=hoem")
+        (error,) = asked.json()["errors"]
+        assert error["reason"] == "there is no placement hoem; did you mean home?"
+        assert processes[0].client.get("/v1/trending?placement=home").status_code == 200
         assert put(monitoring, "home", {}) == 2
         assert monitoring.delete("/v1/placements/before").json()["revision"] == 2
         for process in processes:

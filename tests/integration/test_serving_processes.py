@@ -121,7 +121,7 @@ def test_a_variants_model_is_fetched_once_for_all_and_found_without_training(
     namespace: str,
 ) -> None:
     def versions(placement: str) -> set[object]:
-        return {each["model_version"] for each in asked(serving, 20, placement)}
+        return {each.get("model_version") for each in asked(serving, 20, placement)}
 
     remember(redis_settings, namespace, "ada", "item-03", "item-04")
     training.register(small_bundle("2"), "2")

@@ -22,6 +22,7 @@ from slipstream.chassis.bodies import LARGE_BYTES, LargeRequests, body_schema, r
 from slipstream.chassis.errors import InvalidRequestError, UnavailableError
 from slipstream.chassis.hot_routes import HotRoute
 from slipstream.chassis.logging import request_id
+from slipstream.chassis.request_names import taking_any_name
 from slipstream.contracts.access import Scope
 from slipstream.contracts.rest import Problem
 from slipstream.contracts.times import now_ms
@@ -231,7 +232,8 @@ class StreamStatus(BaseModel):
 
 
 # Models read features on every request.
-feast_router = APIRouter(tags=["feast"], route_class=HotRoute)
+BY_FEAST: Final = "Feast's clients decide what they send"
+feast_router = APIRouter(tags=["feast"], route_class=taking_any_name(BY_FEAST, HotRoute))
 router = APIRouter(tags=["features"])
 
 # A read of more values, which are rows times features, waits while another such one is worked at.
@@ -363,7 +365,7 @@ def status(request: Request) -> StreamStatus:
     return StreamStatus(**asdict(progress), lake=LakeStatus(**rows, version=version))
 
 
-health = APIRouter(tags=["health"])
+health = APIRouter(tags=["health"], route_class=taking_any_name(BY_FEAST))
 
 
 @health.get("/health", response_class=Response)

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from services.features import pushes
 from services.features.http.reads import (
+    BY_FEAST,
     MOST_PUSH_VALUES,
     PushRequest,
     WriteRequest,
@@ -21,11 +22,12 @@ from slipstream.chassis.bodies import LARGE_BYTES
 from slipstream.chassis.errors import InvalidRequestError, UnavailableError, problem
 from slipstream.chassis.hot_routes import HotRoute
 from slipstream.chassis.logging import request_id
+from slipstream.chassis.request_names import taking_any_name
 from slipstream.contracts.access import Scope
 from slipstream.contracts.rest import Problem
 from slipstream.contracts.times import HOUR_MS, now_ms
 
-router = APIRouter(tags=["feast"], route_class=HotRoute)
+router = APIRouter(tags=["feast"], route_class=taking_any_name(BY_FEAST, HotRoute))
 
 # Pushed records that are handed to the broker in one go, in some milliseconds.
 _HANDED_OVER: Final = 500

@@ -1,5 +1,6 @@
 """The SQL tables of experiments, and what must not be true of two of them."""
 
+from collections.abc import Collection
 from typing import Any, Final
 
 from sqlalchemy import Connection, select
@@ -13,6 +14,7 @@ from services.monitoring.control.named_records_repository import (
 from services.monitoring.control.results import ExperimentResults
 from services.monitoring.control.results_repository import experiment_results, recent_answers
 from slipstream.contracts.experiments import Experiment, ExperimentDesign
+from slipstream.contracts.spellings import did_you_mean
 from slipstream.stores.metadata import new_metadata
 
 TABLES: Final = new_metadata()
@@ -28,8 +30,11 @@ class ExperimentsCollideError(Exception):
 class UnknownPlacementError(Exception):
     """A variant names a placement that does not exist."""
 
-    def __init__(self, placement: str) -> None:
-        super().__init__(f"a variant takes the policy of placement {placement}, which is not there")
+    def __init__(self, placement: str, known: Collection[str]) -> None:
+        super().__init__(
+            f"a variant takes the policy of placement {placement}, which is not there; "
+            f"{did_you_mean(placement, known)}"
+        )
 
 
 class ExperimentTable(RecordTable[Experiment, ExperimentDesign]):
@@ -75,7 +80,7 @@ class ExperimentTable(RecordTable[Experiment, ExperimentDesign]):
         known = set(db.scalars(select(placements.name).where(~placements.deleted)))
         for variant in content.variants:
             if variant.placement and variant.placement not in known:
-                raise UnknownPlacementError(variant.placement)
+                raise UnknownPlacementError(variant.placement, known)
 
     def detail(self, content: ExperimentDesign, /) -> dict[str, Any]:
         """The state, the names of the variants, and their models."""

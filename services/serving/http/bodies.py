@@ -187,7 +187,7 @@ class PersonalQuery(SlateQuery):
     )
 
 
-class Boost(BaseModel):
+class Boost(BaseModel, extra="forbid"):
     """A factor of the scores of the items that meet a filter; one below 1 makes them sink."""
 
     filter: Annotated[FilterText, Field(min_length=1)]
@@ -200,7 +200,7 @@ class Boost(BaseModel):
         return BoostRule(name=name, filter=self.filter, action=action, factor=self.factor)
 
 
-class PersonalBody(PersonalQuery):
+class PersonalBody(PersonalQuery, extra="forbid"):
     """The body of a request for a visitor: the fields of a query, and what only a body can hold."""
 
     context: dict[Attribute, ContextValue] = Field(
@@ -211,7 +211,7 @@ class PersonalBody(PersonalQuery):
     boosts: list[Boost] = Field(default_factory=list, max_length=MOST_BOOSTS)
 
 
-class SessionEvent(BaseModel):
+class SessionEvent(BaseModel, extra="forbid"):
     """An event of a visitor.
 
     Without `timestamp`, the order of the list is the order of time.
@@ -243,7 +243,7 @@ class SessionRequest(PersonalBody):
     )
 
 
-class RankedItem(BaseModel):
+class RankedItem(BaseModel, extra="forbid"):
     """An item to be ranked, with what the caller alone knows of it now."""
 
     item_id: Id
@@ -259,7 +259,7 @@ def _with_item_id(item: Any) -> Any:
     return {"item_id": item} if isinstance(item, str) else item
 
 
-class RankRequest(BaseModel):
+class RankRequest(BaseModel, extra="forbid"):
     """A list of items to put in order for a visitor."""
 
     user_id: Id

@@ -26,13 +26,13 @@ class PopularQuery(ItemSlateQuery):
     )
 
 
-class CartRequest(ItemSlateQuery):
+class CartRequest(ItemSlateQuery, extra="forbid"):
     """A request for the companions of a cart, or of any items."""
 
     items: list[Id] = Field(min_length=1, max_length=MOST_IN_CART)
 
 
-class BatchRequest(BaseModel):
+class BatchRequest(BaseModel, extra="forbid"):
     """A request for the lists of many visitors, to be shown later or elsewhere."""
 
     user_ids: list[Id] = Field(min_length=1, max_length=MOST_VISITORS)

@@ -21,6 +21,7 @@ from services.serving.http.responses import (
     answered,
     json_response,
     parts,
+    refuse_unknown_placement,
     require_item,
     slate_body,
     without_history,
@@ -124,6 +125,7 @@ async def batch(request: Request, body: BatchRequest) -> Response:
     They are recorded as lists that were not shown yet: none counts as an impression.
     """
     opened = parts(request)
+    refuse_unknown_placement(request, body.placement)
     opened.rates.take(principal_of(request).name, len(body.user_ids))
     exclude = frozenset(body.exclude)
     slates = await opened.line.answer_each(

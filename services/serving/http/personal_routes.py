@@ -26,6 +26,7 @@ from services.serving.http.responses import (
     answered,
     json_response,
     parts,
+    refuse_unknown_placement,
     require_item,
     slate_body,
     without_history,
@@ -114,6 +115,7 @@ async def rank(request: Request, body: RankRequest) -> Response:
     the end, with score 0. The list counts as an impression where `shown` says so.
     """
     opened = parts(request)
+    refuse_unknown_placement(request, body.placement)
     opened.rates.take(principal_of(request).name)
     slate = await opened.line.answer(_ranking(body))
     attributes = ItemAttributes(opened.catalog, opened.models.current) if body.attributes else None

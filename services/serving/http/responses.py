@@ -19,9 +19,11 @@ from services.serving.request.store_reads import KeyRates
 from services.serving.state.model_holder import ModelHolder
 from slipstream.chassis.access.guard import principal_of
 from slipstream.chassis.errors import NotFoundError
+from slipstream.chassis.request_names import refuse_unknown
 from slipstream.contracts.bundle import ModelMetrics
 from slipstream.contracts.events import Id, SlateItems
 from slipstream.contracts.rest import Problem, RecommendationResponse
+from slipstream.filters.conditions import ITEM_ID
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
 from slipstream.slates.slate_plan import Candidate, MadeSlate
@@ -152,13 +154,20 @@ NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of the service that its routes use."""
+    """The parts of the service that its routes use.
+
+    `placements_without` gives the names of all placements where one is not among them; None where
+    it is, or while they are not known. `attributes` gives the names of all items' attributes; empty
+    while they are not known.
+    """
 
     line: Line
     models: ModelHolder
     catalog: Catalog
     rates: KeyRates = field(default_factory=lambda: KeyRates(0))
     variant_models: Callable[[], list[dict[str, Any]]] = list
+    placements_without: Callable[[str], Collection[str] | None] = lambda _name: None
+    attributes: Callable[[], Collection[str]] = tuple
 
 
 def parts(request: Request) -> Parts:
@@ -199,10 +208,29 @@ def without_history(
 async def answered(request: Request, query: SlateQuery, wanted: SlateRequest) -> Response:
     """The response to a request for one slate, counted for its key."""
     opened = parts(request)
+    refuse_unknown_placement(request, query.placement)
+    if query.fields and (known := opened.attributes()):
+        place = (_part_of(request), "fields")
+        refuse_unknown(
+            "no item has an attribute {name}",
+            [(place, name) for name in query.fields if name != ITEM_ID],
+            known,
+        )
     opened.rates.take(principal_of(request).name, LISTS if wanted.explain else 1)
     slate = await opened.line.answer(wanted)
     attributes = ItemAttributes.wanted(query, opened.catalog, opened.models.current)
     return json_response(page_body(slate, attributes))
+
+
+def refuse_unknown_placement(request: Request, name: str) -> None:
+    """Raise `RequestValidationError` for a placement that there isn't: its rules would be lost."""
+    if name and (known := parts(request).placements_without(name)) is not None:
+        place = (_part_of(request), "placement")
+        refuse_unknown("there is no placement {name}", [(place, name)], known)
+
+
+def _part_of(request: Request) -> str:
+    return "query" if request.method == "GET" else "body"
 
 
 def json_response(content: Any, status: int = 200) -> Response:

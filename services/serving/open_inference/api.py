@@ -13,6 +13,7 @@ from services.serving.open_inference.statistics import Statistics
 from slipstream.chassis.access.guard import requires
 from slipstream.chassis.bodies import packed, read_body, wanted_encoding
 from slipstream.chassis.errors import InvalidRequestError, NotFoundError
+from slipstream.chassis.request_names import taking_any_name
 from slipstream.contracts.access import Scope
 
 ERRORS: Final[dict[int | str, dict[str, Any]]] = {
@@ -24,6 +25,7 @@ router = APIRouter(
     tags=["Open Inference Protocol"],
     default_response_class=Response,
     responses=ERRORS,
+    route_class=taking_any_name("Triton's clients send any query_params of their callers"),
 )
 MODEL: Final = "/models/{name}"
 VERSION: Final = "/models/{name}/versions/{version}"

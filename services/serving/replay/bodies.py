@@ -2,11 +2,20 @@
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from services.serving.http.bodies import MOST_BOOSTS, Boost, Share
 from services.serving.replay.comparison import Difference, ListDiff
+from slipstream.chassis.request_names import UNKNOWN_NAME, unknown_field
 from slipstream.contracts.placements import MOST_RULES, PlacementPolicy, RuleName
 from slipstream.contracts.rest import RecommendedItem
 from slipstream.filters.expressions import FilterError, FilterText
@@ -41,6 +50,21 @@ class AnswerReplay(BaseModel):
     took_ms: float
 
 
+def _without_unknown_fields(policy: object) -> object:
+    """A policy as it is given. Records ignore fields that they don't know; a person means them."""
+    try:
+        PlacementPolicy.model_validate(policy, extra="forbid")
+    except ValidationError as error:
+        for each in error.errors():
+            if each["type"] == "extra_forbidden":
+                fault = unknown_field(PlacementPolicy, ("policy", *each["loc"]))
+                place = ".".join(map(str, fault["loc"][1:]))
+                raise PydanticCustomError(
+                    UNKNOWN_NAME, "{place}: {words}", {"place": place, "words": fault["msg"]}
+                ) from None
+    return policy
+
+
 class WhatIf(BaseModel):
     """Circumstances that are to be other ones. At least one is given.
 
@@ -56,7 +80,9 @@ class WhatIf(BaseModel):
     placement_revision: Annotated[int, Field(ge=0, le=2**31 - 2)] | None = Field(
         None, description="revision of the placement; 0 for no rules"
     )
-    policy: PlacementPolicy | None = Field(None, description="a whole policy (docs/placements.md)")
+    policy: Annotated[PlacementPolicy, BeforeValidator(_without_unknown_fields)] | None = Field(
+        None, description="a whole policy (docs/placements.md)"
+    )
     without_rules: list[RuleName] = Field(
         default_factory=list, max_length=MOST_RULES, description="names of rules that do not count"
     )

@@ -8,6 +8,7 @@ from services.serving.metrics import ServingMetrics
 from services.serving.replay.bodies import WhatIf
 from services.serving.request.store_reads import Budget
 from services.serving.request.trending import PopularItems
+from slipstream.chassis.request_names import refuse_unknown
 from slipstream.contracts.circumstances import DOUBTS, Circumstances, Entry
 from slipstream.contracts.placements import Placement, PlacementPolicy
 from slipstream.contracts.rest import SlateRecord
@@ -61,9 +62,14 @@ def altered(
         change: The change.
         placement: The placement that applies after it, before the change's own policy.
         model: The model of all makers then; None leaves each its own.
+
+    Raises:
+        RequestValidationError: The change leaves out a rule that there isn't.
     """
     policy = change.policy or (placement.policy if placement is not None else PlacementPolicy())
-    unwanted = set(change.without_rules)
+    unwanted, named = set(change.without_rules), [rule.name for rule in policy.rules]
+    place = ("body", "without_rules")
+    refuse_unknown("there is no rule {name}", [(place, name) for name in unwanted], named)
     kept = [rule for rule in policy.rules if rule.name not in unwanted]
     placements = {
         name: each for name, each in scene.placements.items() if name != scene.placement_name

@@ -148,6 +148,11 @@ class CatalogFeed:
                     self._journal.rewrite(self._catalog)
         self._measured.catalog_items.set(len(self._catalog))
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether both the snapshot and the topic, up to its end at start, were read."""
+        return self._caught_up.is_set() and self._loaded.is_set()
+
     async def check(self) -> None:
         """Readiness: raises until the catalogue is known as it is, or was last.
 

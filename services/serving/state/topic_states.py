@@ -115,7 +115,7 @@ AHEAD_MS: Final = 60_000
 class ExperimentBook(StateBook[Experiment]):
     """The newest state of each experiment, and which are about a placement.
 
-    Used as `StateBook`; `of` in the event loop alone.
+    Used as `StateBook`; `of` and `by_placement` in the event loop alone.
     """
 
     def __init__(self) -> None:
@@ -123,16 +123,20 @@ class ExperimentBook(StateBook[Experiment]):
         self._indexed = 0
         self._by_placement: dict[str, list[Experiment]] = {}
 
+    def by_placement(self) -> Mapping[str, list[Experiment]]:
+        """The experiments of each placement that one covers, by name."""
+        if self._indexed != self.revision:
+            self._indexed = self.revision
+            self._by_placement = _by_placement(self.states)
+        return self._by_placement
+
     def of(self, placement: str, now_ms: int) -> Experiment | None:
         """The experiment that counts for a placement at this time; None where none does.
 
         Monitoring lets at most one count. While its records arrive there may be two for a moment:
         the first by name is taken then.
         """
-        if self._indexed != self.revision:
-            self._indexed = self.revision
-            self._by_placement = _by_placement(self.states)
-        for experiment in self._by_placement.get(placement, ()):
+        for experiment in self.by_placement().get(placement, ()):
             if experiment.design.counts(now_ms):
                 return experiment
         return None

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from slipstream.contracts.spellings import token
+from slipstream.contracts.spellings import did_you_mean, token
 from slipstream.contracts.vocabulary import PURCHASE, RATE, VIEW
 from slipstream.datasets.imports.columns import (
     EVENT_FIELDS,
@@ -267,17 +267,19 @@ _MOST_KEPT: Final = 12
 _MOST_OF_ITEM: Final = 600
 
 
-def refuse_unmatched(exports: Iterable[Export], choices: Choices) -> None:
+def refuse_unmatched(files: Iterable[ExportFile], choices: Choices) -> None:
     """Refuse choices of columns that none of the files has: they were meant for something.
 
     Raises:
         ImportFileError: There are such columns.
     """
-    known = {column for export in exports for column in export.form.columns}
-    if unknown := sorted({*choices.columns, *choices.texts} - known):
-        raise ImportFileError(
-            f"no file has a column {', '.join(unknown)}; there are {', '.join(sorted(known))}"
-        )
+    chosen = {*choices.columns, *choices.texts}
+    if not chosen:
+        return
+    forms = [find_form(file, choices.encoding, choices.delimiter) for file in files]
+    known = {column for form in forms for column in form.columns}
+    for column in sorted(chosen - known):
+        raise ImportFileError(f"no file has a column {column}; {did_you_mean(column, known)}")
 
 
 def refuse_without_items(export: Export, survey: Survey) -> None:

@@ -173,6 +173,8 @@ class Expiries:
 LONGEST_CATEGORY = 64
 # Most columns of a kind: each costs memory for every item.
 MOST_COLUMNS = 100
+# Most names of attributes that are remembered.
+MOST_NAMES = 1_000
 # Most rows that are listed for a value, the latest ones, so that a look-up costs the same in a
 # catalogue of any size.
 _LISTED = 1_000
@@ -379,11 +381,13 @@ class ListColumn:
 class Columns:
     """The columns by attribute. An attribute with values of different kinds has several columns.
 
-    `most` is the number of columns of a kind; further attributes have none.
+    `most` is the number of columns of a kind; further attributes have none. `names` are all names
+    that an item has, or had; None where they are too many, or restored arrays don't tell them.
     """
 
     def __init__(self, most: int = MOST_COLUMNS) -> None:
         self._most = most
+        self.names: frozenset[str] | None = frozenset()
         self.numbers: dict[str, GrowingArray[np.float64]] = {}
         self.categories: dict[str, CategoryColumn] = {}
         self.lists: dict[str, ListColumn] = {}
@@ -393,6 +397,8 @@ class Columns:
         """The columns of `rooms`."""
         restored = cls()
         numbers, categories, lists = from_room(rooms["names"])
+        known = from_room(rooms["all_names"]) if "all_names" in rooms else None
+        restored.names = None if known is None else frozenset(known)
         for at, name in enumerate(numbers):
             restored.numbers[name] = GrowingArray.restore(np.nan, rooms[f"numbers.{at}"])
         for at, name in enumerate(categories):
@@ -409,6 +415,7 @@ class Columns:
         names = as_room([list(self.numbers), list(self.categories), list(self.lists)])
         return {
             "names": names,
+            "all_names": as_room(None if self.names is None else list(self.names)),
             **parts(numbers=numbers, categories=categories, lists=lists),
         }
 
@@ -424,6 +431,9 @@ class Columns:
             before: The attributes that it was last put with; empty for a new row.
             after: The attributes that it has now.
         """
+        if self.names is not None and not self.names.issuperset(after):
+            names = self.names.union(after)
+            self.names = names if len(names) <= MOST_NAMES else None
         for name, value in after.items():
             was = before.get(name)
             if was != value and not is_identifying(name):

@@ -2,11 +2,13 @@
 
 import operator
 from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slipstream.contracts.spellings import meant
 from slipstream.filters import conditions as kinds
 from slipstream.filters.conditions import ITEM_ID, Condition, Order, Own
 from slipstream.slates.catalogue.columns import Columns, Vocabulary
@@ -44,6 +46,22 @@ class Filter(NamedTuple):
 
     condition: Condition
     own: Mapping[Own, Collection[str]] = _NOBODY
+
+
+def unknown_attributes(condition: Condition, columns: Columns) -> str:
+    """A remark on attributes of a condition that no item has, or had; empty where all are known."""
+    names = sorted(name for name in kinds.attributes_of(condition) if name not in columns)
+    if not names:
+        return ""
+    known = (*columns.numbers, *columns.categories, *columns.lists)
+    told = (f"{name} (did you mean {_meant(name, known)}?)" for name in names)
+    return f"no item has an attribute {', '.join(told).replace(' (did you mean ?)', '')}"
+
+
+# Every request with that filter asks.
+@lru_cache(256)
+def _meant(name: str, known: tuple[str, ...]) -> str:
+    return meant(name, known)
 
 
 def mask(condition: Condition, items: Items, own: Mapping[Own, Collection[str]]) -> ItemMask:

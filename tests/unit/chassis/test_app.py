@@ -106,6 +106,35 @@ def test_request_id_of_the_caller_is_kept_and_returned() -> None:
     assert response.headers["x-request-id"] == "abc"
 
 
+@pytest.mark.parametrize(
+    ("content", "kind", "reason"),
+    [
+        (
+            b'{"size": 1}',
+            None,
+            "send it with the header Content-Type: application/json, which is missing",
+        ),
+        (
+            b'{"size": 1}',
+            "text/plain",
+            "send it with the header Content-Type: application/json, not text/plain",
+        ),
+        (b"[1]", "application/json", "must be a JSON object"),
+        (b"", "application/json", "is missing: send JSON"),
+    ],
+)
+def test_a_body_that_is_no_json_object_is_told_what_to_send(
+    content: bytes, kind: str | None, reason: str
+) -> None:
+    headers = {"Content-Type": kind} if kind else {}
+    with TestClient(an_app()) as client:
+        answer = client.post("/body", content=content, headers=headers)
+        of_list = client.post("/bodies", json={"size": 1}).json()["errors"][0]["reason"]
+    (error,) = answer.json()["errors"]
+    assert (answer.status_code, error["field"], error["reason"]) == (422, "body", reason)
+    assert "list" in of_list
+
+
 def test_request_id_is_made_where_none_is_given() -> None:
     with TestClient(an_app()) as client:
         first, second = (

@@ -177,6 +177,8 @@ QUERIES = (
     "exclude=",
     "exclude",
     "place=caf%C3%A9&unknown=1",
+    "plcae=a&n=5",
+    "n=5&utm_source=mail&_=1",
     "place=toolong",
     "n=%zz&&=;",
     "place=%ff",
@@ -199,6 +201,19 @@ def test_every_query_is_answered_as_by_fastapi(
     for _ in range(2):  # the second time, what was read is remembered
         path = f"/v1/shelf/a?{query}"
         assert outcome(direct, "GET", path) == outcome(usual, "GET", path)
+
+
+def test_unknown_parameters_are_refused_and_those_of_campaigns_ignored(
+    direct: httpx.Client,
+) -> None:
+    unknown = direct.get("/v1/shelf/a?plcae=a&N=5")
+    assert unknown.status_code == 422
+    assert [tuple(error.values()) for error in unknown.json()["errors"]] == [
+        ("query.plcae", "unknown parameter; did you mean place?", "unknown_name"),
+        ("query.N", "unknown parameter; did you mean n?", "unknown_name"),
+    ]
+    assert direct.post("/v1/baskets?n=5", json={"items": ["a"]}).status_code == 422
+    assert "n=5" in direct.get("/v1/shelf/a?n=5&utm_source=mail&_=1").text
 
 
 @settings(max_examples=30)

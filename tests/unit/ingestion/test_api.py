@@ -234,6 +234,23 @@ def test_short_addresses_of_the_browser_library_are_the_same_calls(
     assert acknowledged_records(client) == before + 6
 
 
+def test_an_unknown_field_beside_a_list_of_entries_is_refused(
+    client: TestClient, producer: Acknowledging
+) -> None:
+    body = {"items": [{"item_id": "a", "colour": "red"}], "itmes": []}
+    refused = client.post("/v1/items", json=body, auth=AUTH)
+    (error,) = refused.json()["errors"]
+    assert (refused.status_code, error["field"], error["code"]) == (
+        422,
+        "body.itmes",
+        "unknown_name",
+    )
+    assert error["reason"] == "unknown field; did you mean items?"
+    assert not producer.published
+    del body["itmes"]
+    assert client.post("/v1/items", json={**body, "writeKey": KEY}).json()["accepted"] == 1
+
+
 CRAWLER = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
 
 
@@ -244,6 +261,10 @@ def test_crawlers_are_rejected_and_not_kept(client: TestClient, producer: Acknow
         "/v1/batch", json={"batch": batch}, auth=AUTH, headers={"User-Agent": CRAWLER}
     ).json()
     assert [result.get("code") for result in answer["results"]] == ["bot", None, "bot"]
+    by_header, _, by_context = answer["results"]
+    assert (by_header["field"], by_context["field"]) == ("User-Agent", "context.userAgent")
+    assert "has 'bot' in it" in by_header["reason"]
+    assert "SLIPSTREAM_INGESTION__BOT_FILTER=false" in by_header["reason"]
     assert [outgoing.topic.name for outgoing in producer.published] == ["interactions.v1"]
     assert (
         'slipstream_ingestion_events_total{source="shop",verdict="bot"}'

@@ -46,6 +46,8 @@ OPERATIONS = [
     ("GET", "/v1/pixel.gif"),
     ("PATCH", "/v1/items"),
     ("PATCH", "/v1/items/{item_id}"),
+    ("PATCH", "/v1/users"),
+    ("PATCH", "/v1/users/{user_id}"),
     ("DELETE", "/v1/items/{item_id}"),
     ("DELETE", "/v1/users/{user_id}"),
     ("GET", RECEIPT),

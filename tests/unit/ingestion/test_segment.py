@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from services.ingestion.event_names import EventNames
 from services.ingestion.intake_rules import IntakeRules, TrackingPlan
 from services.ingestion.outcomes import Acceptance, Rejection
-from services.ingestion.segment import is_bot
+from services.ingestion.segment import bot_word
 from slipstream.broker.records import decode, encode
 from slipstream.contracts.events import CatalogRecord, Interaction, NewInteraction
 from slipstream.contracts.topics import INTERACTIONS, topic_of
@@ -284,7 +284,7 @@ def test_any_json_is_taken_whole_or_rejected_with_a_reason(
     ],
 )
 def test_crawlers_previewers_and_monitors_are_known(agent: str) -> None:
-    assert is_bot(agent)
+    assert bot_word(agent)
 
 
 @pytest.mark.parametrize(
@@ -301,4 +301,4 @@ def test_crawlers_previewers_and_monitors_are_known(agent: str) -> None:
     ],
 )
 def test_browsers_and_libraries_are_none(agent: str) -> None:
-    assert not is_bot(agent)
+    assert not bot_word(agent)

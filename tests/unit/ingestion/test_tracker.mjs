@@ -233,6 +233,18 @@ test('identify carries the token of the shop, and a page gets a warning of one t
   assert.match(browser.warnings[0], /user token.*expired/);
 });
 
+test('the console says why an event was rejected, each reason once', async () => {
+  const browser = new Browser();
+  const bot = { status: 'rejected', code: 'bot', reason: 'the user agent is a bot\'s' };
+  browser.replies.push({ results: [bot, { status: 'accepted' }, bot] });
+  browser.loaded().page();
+  browser.tracker.track('a');
+  browser.tracker.page();
+  await browser.pass(SECOND);
+  assert.equal(browser.sent.length, 3);
+  assert.deepEqual(browser.warnings.map(String), ['slipstream: ingestion rejected an event, bot: the user agent is a bot\'s']);
+});
+
 test('reset and another user begin another visitor', async () => {
   const browser = new Browser();
   browser.loaded().identify('ada');

@@ -1,4 +1,5 @@
 import base64
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -119,14 +120,17 @@ def test_every_other_scope_together_opens_no_route(client: TestClient) -> None:
         others = [other for other in Scope if other != scope]
         client.app.state.keys.take(key_record(f"all-but-{scope}", others))  # type: ignore[attr-defined]
         client.app.state.keys.take(key_record(f"only-{scope}", [scope]))  # type: ignore[attr-defined]
-    body = {"userId": "u", "batch": [], "items": [], "users": []}
+    every = {"userId": "u", "batch": []}
     pixel = {"data": '{"type": "page", "userId": "u"}'}
     asked = 0
     for route in routes_of(client.app):  # type: ignore[arg-type]
         scope = demand_of(route).scope
         path = route.path_format.format_map(dict.fromkeys(route.param_convertors, "x"))
         for method in route.methods or () if scope is not None else ():
-            content = {"json": body} if method in ("POST", "PATCH") else {"params": pixel}
+            entries = path.rpartition("/")[2]  # the only field of the catalogue's lists
+            body = {entries: []} if entries in ("items", "users") else every
+            content: dict[str, Any] = {"json": body} if method in ("POST", "PATCH") else {}
+            content |= {"params": pixel} if path.endswith("pixel.gif") else {}
             refused = client.request(method, path, auth=(f"all-but-{scope}", ""), **content)
             assert refused.status_code == 403, (method, path)
             held = client.request(method, path, auth=(f"only-{scope}", ""), **content)

@@ -35,7 +35,13 @@ def make_app(setting: Setting, **http: Any) -> FastAPI:
     """The app. Its lifespan, which would connect, is not entered; `http` are settings."""
     app = create_app(ServingSettings(http=HttpSettings(**http)))
     models = cast(ModelHolder, Models(setting))
-    app.state.parts = Parts(setting.line, models, setting.catalog)
+    app.state.parts = Parts(
+        setting.line,
+        models,
+        setting.catalog,
+        placements_without=setting.placements_without,
+        attributes=lambda: setting.catalog.columns.names or (),
+    )
     return app
 
 

@@ -150,6 +150,8 @@ class Setting:
         self.catalog = Catalog()
         self.registry = CollectorRegistry()
         self.slates: list[Slate] = []
+        # Names of placements that there are; None while they are not known.
+        self.placements: set[str] | None = None
         shop = {name: options.pop(name) for name in _OF_SHOP & options.keys()}
         self.line = Line(
             online,
@@ -158,3 +160,6 @@ class Setting:
             self.slates.append,
             ServingSection(**{"kept_lists": 0, **options}),
         )
+
+    def placements_without(self, name: str) -> set[str] | None:
+        return None if self.placements is None or name in self.placements else self.placements

@@ -45,7 +45,7 @@ class AccessParts:
     clock: Callable[[], int]
 
 
-class KeyRequest(BaseModel):
+class KeyRequest(BaseModel, extra="forbid"):
     """A key to make. `digest` is the SHA-256 in hex of a key that exists already; else one is made.
 
     A key with `origins` is taken only from their pages. A `browser` key may have the scopes events
@@ -68,7 +68,7 @@ class KeyRequest(BaseModel):
         return self
 
 
-class Rotation(BaseModel):
+class Rotation(BaseModel, extra="forbid"):
     """How long the older keys go on to count, in ms."""
 
     grace_ms: Annotated[int, Field(ge=0, le=LONGEST_GRACE_MS)] = DAY_MS

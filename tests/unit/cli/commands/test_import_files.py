@@ -97,7 +97,18 @@ def test_an_option_is_for_the_file_that_has_its_column(collector: Collector) -> 
     assert run(*files, url=collector.url).exit_code == 0
     answer = run(*files, "--map", "whom=item_id", url=collector.url)
     assert answer.exit_code == 1
-    assert "no file has a column whom" in answer.output.splitlines()[-1]
+    last = answer.output.splitlines()[-1]
+    assert last == "Error: no file has a column whom; did you mean who?"
+
+
+def test_a_column_that_no_file_has_is_told_before_what_is_missing_for_it() -> None:
+    Path("events.csv").write_text("Kunde;Artikelnr;Vorgang\n1;a;view\n")
+    for command in (("import", "events.csv", "--dry-run"), ("replay", "events.csv")):
+        answer = run(*command, "--map", "Artikelnummer=item_id", url="http://127.0.0.1:9")
+        assert answer.exit_code == 1
+        assert answer.output == (
+            "Error: no file has a column Artikelnummer; did you mean Artikelnr?\n"
+        )
 
 
 def test_at_a_terminal_it_asks(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,9 +62,12 @@ def test_a_variant_takes_the_policy_of_a_placement_that_is_there(
     db: Engine, table: ExperimentTable
 ) -> None:
     other = design(variants=[{"name": "a"}, {"name": "b", "placement": "home-b"}])
-    with pytest.raises(UnknownPlacementError, match="placement home-b"):
-        table.put("calmer", other, CHANGE)
     placements = PlacementTable(db)
+    placements.put("home", PlacementPolicy(), CHANGE)
+    with pytest.raises(
+        UnknownPlacementError, match="placement home-b, which is not there; did you mean home"
+    ):
+        table.put("calmer", other, CHANGE)
     placements.put("home-b", PlacementPolicy(), CHANGE)
     table.put("calmer", other, CHANGE)
     placements.delete("home-b", CHANGE)

@@ -19,6 +19,7 @@ TRENDING = [("item-30", 9.0), ("item-31", 8.0)]
 def setting(bundle: Bundle) -> Setting:
     made = Setting(FakeOnline({"ada": visitor("item-03", "item-04")}, TRENDING), model(bundle, "7"))
     made.catalog.apply(item_record("item-05", attributes={"title": "Five", "price": 5}))
+    made.catalog.apply(item_record("item-06", attributes={"colour": "red", "size": {"cm": 3}}))
     return made
 
 
@@ -64,6 +65,56 @@ async def test_fields_choose_among_the_attributes(
 ) -> None:
     answer = await client.get("/v1/recommendations/ada", params={"n": 1, "fields": fields})
     assert answer.json()["items"][0]["attributes"] == {"price": 5}
+
+
+async def test_a_field_that_no_item_has_is_refused_with_the_one_that_is_meant(
+    setting: Setting, client: httpx.AsyncClient
+) -> None:
+    by_query = await client.get("/v1/trending", params={"fields": "titel,item_id,size"})
+    by_body = await client.post(
+        "/v1/recommendations", json={"user_id": "ada", "fields": ["titel", "title"]}
+    )
+    reason = "no item has an attribute titel; did you mean title?"
+    for answer, field in ((by_query, "query.fields"), (by_body, "body.fields")):
+        assert answer.status_code == 422
+        assert answer.json()["errors"] == [
+            {"field": field, "reason": reason, "code": "unknown_name"}
+        ]
+    # One that an item had is known, and so is any while the catalogue is empty.
+    setting.catalog.apply(item_record("item-06", timestamp=2))
+    assert (await client.get("/v1/trending?fields=colour")).status_code == 200
+    empty = httpx.ASGITransport(make_app(Setting(FakeOnline({}, TRENDING), None)))
+    async with httpx.AsyncClient(transport=empty, base_url=URL) as other:
+        assert (await other.get("/v1/trending?fields=titel")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/recommendations/ada?placement=hoem", None),
+        ("/v1/popular?placement=hoem", None),
+        ("/v1/recommendations", {"user_id": "ada"}),
+        ("/v1/sessions:recommend", {"events": []}),
+        ("/v1/rank", {"user_id": "ada", "items": ["item-01"]}),
+        ("/v1/recommendations:batch", {"user_ids": ["ada"]}),
+    ],
+)
+async def test_a_placement_that_does_not_exist_is_refused(
+    setting: Setting, client: httpx.AsyncClient, path: str, body: dict[str, Any] | None
+) -> None:
+    async def asked(name: str) -> httpx.Response:
+        if body is None:
+            return await client.get(path.replace("hoem", name))
+        return await client.post(path, json={**body, "placement": name})
+
+    assert (await asked("hoem")).status_code == 200  # placements are not known yet
+    setting.placements = {"home", "cart"}
+    answer = await asked("hoem")
+    (error,) = answer.json()["errors"]
+    assert (answer.status_code, error["code"]) == (422, "unknown_name")
+    assert error["field"] in ("query.placement", "body.placement")
+    assert error["reason"] == "there is no placement hoem; did you mean home?"
+    assert (await asked("home")).status_code == 200
 
 
 async def test_events_of_the_request_come_after_those_that_are_known(

@@ -106,7 +106,9 @@ async def test_changes_of_the_catalogue_count_within_a_second(
 async def test_an_attribute_that_no_item_has_is_remarked(client: httpx.AsyncClient) -> None:
     answer = await client.get("/v1/recommendations/ada", params={"filter": "prize < 100"})
     assert answer.json()["items"] == []
-    assert "no item has an attribute prize" in answer.json()["reason"]
+    assert "no item has an attribute prize (did you mean price?)" in answer.json()["reason"]
+    other = await client.get("/v1/recommendations/ada", params={"filter": "colour == 1"})
+    assert "no item has an attribute colour;" in other.json()["reason"]
 
 
 async def test_an_expression_that_is_no_filter_is_refused_with_its_place(

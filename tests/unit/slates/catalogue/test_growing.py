@@ -48,6 +48,7 @@ def known(catalog: Catalog) -> list[Any]:
         [catalog.look_alikes([item_id], 9) for item_id in ids],
         [sorted(v.texts[code] for v, code in catalog.columns.terms(n)) for n in range(len(ids))],
         catalog.applied.by_topic(),
+        catalog.columns.names,
     ]
 
 
@@ -65,6 +66,17 @@ def test_restored_catalogues_go_on_as_one_that_was_not(
     for record in after:
         assert own.apply(record) == other.apply(record) == plain.apply(record)
     assert known(own) == known(other) == known(plain)
+
+
+def test_arrays_of_before_names_leave_them_unknown_for_good() -> None:
+    catalog = filled([item_record("a", attributes={"title": "A", "size": {"cm": 1}})])
+    assert catalog.columns.names == {"title", "size"}
+    rooms, _ = catalog.rooms()
+    other, third = Catalog(), Catalog()
+    other.restore({name: room for name, room in copied(rooms).items() if "all_names" not in name})
+    assert other.apply(item_record("b", attributes={"colour": "red"}))
+    assert third.restore(copied(other.rooms()[0]))
+    assert other.columns.names is third.columns.names is None
 
 
 def test_spaces_know_the_items_of_the_arrays(bundle: Bundle) -> None:
