@@ -4,6 +4,7 @@ Bodies are as `RecommendationResponse` documents them; orjson writes them as the
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Annotated, Any
@@ -24,25 +25,36 @@ from slipstream.contracts.events import Id, SlateItems
 from slipstream.contracts.rest import Problem, RecommendationResponse
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
+from slipstream.slates.reason_texts import PHRASES, reason_texts
 from slipstream.slates.slate_plan import Candidate, MadeSlate
 from slipstream.slates.slate_request import SlateRequest, Step
 
 
-def slate_body(slate: MadeSlate, attributes: "ItemAttributes | None" = None) -> dict[str, Any]:
+def slate_body(
+    slate: MadeSlate,
+    attributes: "ItemAttributes | None" = None,
+    reason_texts: Sequence[str] = (),
+) -> dict[str, Any]:
     """The body of an answer that has no further page.
 
     Args:
         slate: The slate.
         attributes: The attributes that each item is given with; None for items without them.
+        reason_texts: The reason of each item for its visitor; empty for none.
     """
     body: dict[str, Any] = {
         "recommendation_id": slate.recommendation_id,
         "user_id": slate.user_id,
-        "items": orjson.Fragment(slate.items.json)
-        if isinstance(slate.items, SlateItems) and attributes is None and not any(slate.touched)
+        "items": orjson.Fragment(slate.items.placed_json)
+        if isinstance(slate.items, SlateItems)
+        and attributes is None
+        and not any(slate.touched)
+        and not reason_texts
         else [
-            _item(item, attributes, rules)
-            for item, rules in zip_longest(slate.items, slate.touched)
+            _item(*of_item, attributes)
+            for of_item in zip_longest(
+                slate.items, range(len(slate.items)), slate.touched, reason_texts
+            )
         ],
         "answered_by": slate.answered_by,
         "reason": slate.reason,
@@ -62,11 +74,15 @@ def slate_body(slate: MadeSlate, attributes: "ItemAttributes | None" = None) -> 
     return body
 
 
-def page_body(slate: MadeSlate, attributes: "ItemAttributes | None" = None) -> dict[str, Any]:
-    """The body of an answer with the cursor of the next page."""
+def page_body(
+    slate: MadeSlate,
+    attributes: "ItemAttributes | None" = None,
+    reason_texts: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The body of an answer with the cursor of the next page. Arguments as of `slate_body`."""
     page, request = [item.item_id for item in slate.items], slate.plan.request
     following = next_cursor(request.before, page, request.n)
-    return slate_body(slate, attributes) | {"next_cursor": following}
+    return slate_body(slate, attributes, reason_texts) | {"next_cursor": following}
 
 
 class ItemAttributes:
@@ -101,9 +117,20 @@ class ItemAttributes:
 
 
 def _item(
-    item: Candidate, attributes: ItemAttributes | None, rules: Sequence[str] | None
+    item: Candidate,
+    position: int,
+    rules: Sequence[str] | None,
+    reason_text: str | None,
+    attributes: ItemAttributes | None,
 ) -> dict[str, Any]:
-    body: dict[str, Any] = {"item_id": item.item_id, "score": item.score, "source": item.source}
+    body: dict[str, Any] = {
+        "item_id": item.item_id,
+        "position": position,
+        "score": item.score,
+        "source": item.source,
+    }
+    if reason_text is not None:
+        body["reason_text"] = reason_text
     if attributes is not None:
         body["attributes"] = attributes.of(item.item_id)
     if rules:
@@ -202,7 +229,24 @@ async def answered(request: Request, query: SlateQuery, wanted: SlateRequest) ->
     opened.rates.take(principal_of(request).name, LISTS if wanted.explain else 1)
     slate = await opened.line.answer(wanted)
     attributes = ItemAttributes.wanted(query, opened.catalog, opened.models.current)
-    return json_response(page_body(slate, attributes))
+    if not wanted.explain:
+        return json_response(page_body(slate, attributes))
+    language = accepted_language(request.headers.get("accept-language", ""))
+    response = json_response(page_body(slate, attributes, reason_texts(slate, language)))
+    response.headers.update({"Content-Language": language, "Vary": "Accept-Language"})
+    return response
+
+
+def accepted_language(accept_language: str) -> str:
+    """The language of `PHRASES` that an `Accept-Language` prefers, or else the first."""
+    best, most = next(iter(PHRASES)), 0.0
+    for entry in accept_language.lower().split(","):
+        tag, _, quality = entry.replace(" ", "").partition(";q=")
+        name = tag.partition("-")[0]
+        with suppress(ValueError):
+            if name in PHRASES and (weight := float(quality or 1)) > most:
+                best, most = name, weight
+    return best
 
 
 def json_response(content: Any, status: int = 200) -> Response:
