@@ -5,7 +5,7 @@ Bodies are as `RecommendationResponse` documents them; orjson writes them as the
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Annotated, Any
 
@@ -14,12 +14,16 @@ from fastapi import Path, Request, Response
 from pydantic import BaseModel
 
 from services.serving.http.bodies import ItemSlateQuery, SlateQuery, items_before, next_cursor
+from services.serving.http.page_requests import PageReads
 from services.serving.request.explaining import LISTS
 from services.serving.request.line import Line
 from services.serving.request.store_reads import KeyRates
+from services.serving.settings import ServingSection
 from services.serving.state.model_holder import ModelHolder
 from slipstream.chassis.access.guard import principal_of
+from slipstream.chassis.access.keys import KeyRing
 from slipstream.chassis.errors import NotFoundError
+from slipstream.contracts.access import Scope
 from slipstream.contracts.bundle import ModelMetrics
 from slipstream.contracts.events import Id, SlateItems
 from slipstream.contracts.rest import Problem, RecommendationResponse
@@ -97,15 +101,6 @@ class ItemAttributes:
     def __init__(self, catalog: Catalog, model: Model | None, fields: Collection[str] = ()) -> None:
         self._catalog, self._fields = catalog, fields
         self._trained: Mapping[str, Any] = (model.bundle.attributes if model else None) or {}
-
-    @classmethod
-    def wanted(
-        cls, query: SlateQuery, catalog: Catalog, model: Model | None
-    ) -> "ItemAttributes | None":
-        """Those that a query asks for; None where it asks for none."""
-        if not query.attributes and not query.fields:
-            return None
-        return cls(catalog, model, query.fields)
 
     def of(self, item_id: str) -> Any:
         """The attributes, in a form that orjson writes."""
@@ -186,6 +181,7 @@ class Parts:
     catalog: Catalog
     rates: KeyRates = field(default_factory=lambda: KeyRates(0))
     variant_models: Callable[[], list[dict[str, Any]]] = list
+    pages: PageReads = field(default_factory=lambda: PageReads(KeyRing(), ServingSection()))
 
 
 def parts(request: Request) -> Parts:
@@ -225,16 +221,27 @@ def without_history(
 
 async def answered(request: Request, query: SlateQuery, wanted: SlateRequest) -> Response:
     """The response to a request for one slate, counted for its key."""
-    opened = parts(request)
-    opened.rates.take(principal_of(request).name, LISTS if wanted.explain else 1)
+    opened, principal = parts(request), principal_of(request)
+    fields: Sequence[str] = query.fields
+    of_page = Scope.READ not in principal.scopes
+    if of_page:
+        opened.pages.check(request, principal, wanted)
+        fields = opened.pages.fields(query)
+    else:
+        opened.rates.take(principal.name, LISTS if wanted.explain else 1)
     slate = await opened.line.answer(wanted)
-    attributes = ItemAttributes.wanted(query, opened.catalog, opened.models.current)
-    if not wanted.explain:
-        return json_response(page_body(slate, attributes))
-    language = accepted_language(request.headers.get("accept-language", ""))
-    response = json_response(page_body(slate, attributes, reason_texts(slate, language)))
-    response.headers.update({"Content-Language": language, "Vary": "Accept-Language"})
-    return response
+    attributes = None
+    if query.attributes or query.fields:
+        attributes = ItemAttributes(opened.catalog, opened.models.current, fields)
+    texts: Sequence[str] = ()
+    headers: dict[str, str] | None = None
+    if wanted.explain:
+        language = accepted_language(request.headers.get("accept-language", ""))
+        texts = reason_texts(slate, language)
+        headers = {"Content-Language": language, "Vary": "Accept-Language"}
+    if of_page:  # visitors need not know the shop's rules
+        slate = replace(slate, rules=(), touched=(), reasons=None)
+    return json_response(page_body(slate, attributes, texts), headers=headers)
 
 
 def accepted_language(accept_language: str) -> str:
@@ -249,9 +256,11 @@ def accepted_language(accept_language: str) -> str:
     return best
 
 
-def json_response(content: Any, status: int = 200) -> Response:
+def json_response(
+    content: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """A JSON answer, written by orjson."""
-    return Response(orjson.dumps(content), status, media_type="application/json")
+    return Response(orjson.dumps(content), status, headers, media_type="application/json")
 
 
 def require_item(opened: Parts, item_id: str) -> None:

@@ -7,8 +7,9 @@ from typing import Any, cast
 from fastapi import FastAPI
 
 from services.serving.app import create_app
+from services.serving.http.page_requests import PageReads
 from services.serving.http.responses import Parts
-from services.serving.settings import ServingSettings
+from services.serving.settings import ServingSection, ServingSettings
 from services.serving.state.model_holder import ModelHolder
 from slipstream.chassis.settings import HttpSettings
 from slipstream.slates.catalogue.model import Model
@@ -31,11 +32,12 @@ class Models:
         return self.setting.model
 
 
-def make_app(setting: Setting, **http: Any) -> FastAPI:
+def make_app(setting: Setting, serving: ServingSection = ServingSection(), **http: Any) -> FastAPI:
     """The app. Its lifespan, which would connect, is not entered; `http` are settings."""
-    app = create_app(ServingSettings(http=HttpSettings(**http)))
+    app = create_app(ServingSettings(http=HttpSettings(**http), serving=serving))
     models = cast(ModelHolder, Models(setting))
-    app.state.parts = Parts(setting.line, models, setting.catalog)
+    pages = PageReads(app.state.keys, serving)
+    app.state.parts = Parts(setting.line, models, setting.catalog, pages=pages)
     return app
 
 
