@@ -17,9 +17,6 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.convertors import PathConvertor, register_url_convertor
-from starlette.middleware.cors import CORSMiddleware
-from starlette.types import Receive, Send
-from starlette.types import Scope as Connection
 
 from services.ingestion import documentation as docs
 from services.ingestion import tracker
@@ -123,18 +120,6 @@ async def body_of(request: Request, intake: Intake, headers: IntakeHeaders) -> b
     except ServiceError:
         intake.charge(headers, intake.max_body_bytes)
         raise
-
-
-class PageOrigins(CORSMiddleware):
-    """CORS for requests with an `Origin` header.
-
-    Only browsers send one for pages. Other clients read no CORS headers, so they need not wait for
-    them.
-    """
-
-    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
-        of_page = scope["type"] == "http" and any(name == b"origin" for name, _ in scope["headers"])
-        await (super().__call__ if of_page else self.app)(scope, receive, send)
 
 
 def origin_of_page(referer: str) -> str | None:

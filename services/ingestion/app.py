@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-from services.ingestion.api import CORS, PageOrigins, Parts, events, pages, router
+from services.ingestion.api import CORS, Parts, events, pages, router
 from services.ingestion.documentation import COMPONENTS
 from services.ingestion.erasures import ErasureCuts, ErasureReceipts
 from services.ingestion.intake import Intake
@@ -24,8 +24,8 @@ from slipstream.chassis.access.page_tokens import PageTokens
 from slipstream.chassis.access.tokens import service_credential
 from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
+from slipstream.chassis.page_origins import let_pages_read
 from slipstream.contracts.topics import HISTORY, INTERACTIONS
-from slipstream.ingress.settings import listed
 from slipstream.stores.admission_store import AdmissionStore
 
 DESCRIPTION = (
@@ -52,9 +52,7 @@ def create_app(settings: IngestionSettings) -> FastAPI:
         guarded=False,
         keys=settings.ingestion.keys(),
     )
-    if origins := listed(settings.ingestion.cors_origins):
-        app.add_middleware(PageOrigins, allow_origins=origins, **CORS)
-        app.state.hot_routes.pass_through(PageOrigins, allow_origins=origins, **CORS)
+    let_pages_read(app, settings.ingestion.cors_origins, **CORS)
     _document_components(app)
     rules.page_tokens = PageTokens(app.state.keys)
     app.state.rules = rules

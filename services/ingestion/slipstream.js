@@ -64,10 +64,50 @@
     return '10000000-1000-4000-8000-100000000000'.replace(/[018]/g, (digit) => random(Number(digit)).toString(16));
   }
 
+  /** The anonymous id of a secret: its SHA-256 (FIPS 180-4) as a UUID. The browser's own hash makes callers wait, and is there on https pages only. */
+  function idOf(secret) {
+    const turned = (x, n) => (x >>> n) | (x << (32 - n));
+    const fraction = (x) => ((x - Math.floor(x)) * 4294967296) | 0;
+    const text = 'slipstream visitor ' + secret + '\x80'; // 55 characters and the mark of their end: one block
+    const words = Array.from({ length: 15 }, (_, i) => [0, 1, 2, 3].reduce((word, at) => (word << 8) | text.charCodeAt(4 * i + at), 0)).concat(440);
+    const cubes = [];
+    const begin = [];
+    for (let n = 2; cubes.length < 64; n++) { // of the first primes
+      let divisor = 2;
+      while (n % divisor) divisor++;
+      if (divisor < n) continue;
+      cubes.push(fraction(Math.cbrt(n)));
+      begin.push(fraction(Math.sqrt(n)));
+    }
+    let [a, b, c, d, e, f, g, h] = begin;
+    for (let i = 0; i < 64; i++) {
+      if (i > 15) {
+        const [x, y] = [words[i - 15], words[i - 2]];
+        const [of_x, of_y] = [turned(x, 7) ^ turned(x, 18) ^ (x >>> 3), turned(y, 17) ^ turned(y, 19) ^ (y >>> 10)];
+        words[i] = (words[i - 16] + of_x + words[i - 7] + of_y) | 0;
+      }
+      const first = (h + (turned(e, 6) ^ turned(e, 11) ^ turned(e, 25)) + ((e & f) ^ (~e & g)) + cubes[i] + words[i]) | 0;
+      const second = (turned(a, 2) ^ turned(a, 13) ^ turned(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+      [a, b, c, d, e, f, g, h] = [(first + second) | 0, a, b, c, (d + first) | 0, e, f, g];
+    }
+    const digits = [a, b, c, d].map((x, i) => ((x + begin[i]) >>> 0).toString(16).padStart(8, '0')).join('');
+    const variant = '89ab'[parseInt(digits[16], 16) & 3];
+    return [digits.slice(0, 8), digits.slice(8, 12), '4' + digits.slice(13, 16), variant + digits.slice(17, 20), digits.slice(20)].join('-');
+  }
+
   function anonymousId() {
     const known = read('anonymous_id');
-    if (!known) write('anonymous_id', uuid());
-    return known || read('anonymous_id');
+    if (known) return known;
+    const secret = uuid();
+    write('secret', secret);
+    write('anonymous_id', idOf(secret));
+    return read('anonymous_id');
+  }
+
+  /** A visitor with an id of before there were secrets, or of another library, begins again where lists are read. */
+  function beProvable() {
+    const known = read('anonymous_id');
+    if (config.serving && known && known !== idOf(read('secret'))) erase(['anonymous_id', 'secret', 'session']);
   }
 
   function sessionId(now) {
@@ -77,7 +117,7 @@
     return id;
   }
 
-  const forgetVisitor = () => erase(['anonymous_id', 'user_id', 'session']);
+  const forgetVisitor = () => erase(['anonymous_id', 'secret', 'user_id', 'session']);
 
   /** Do Not Track, or Global Privacy Control. */
   function objects() {
@@ -101,6 +141,7 @@
   function settle() {
     const may = permission();
     if (may === 'yes') {
+      beProvable();
       waiting.splice(0).forEach((action) => action());
       flush(); // what an earlier page could not send
     } else if (may === 'no') {
@@ -260,6 +301,44 @@
     save();
   }
 
+  // ---- lists of serving
+
+  /**
+   * A promise of a list for this visitor, as serving answers; of null where there is none, so that the page shows no row.
+   * `options` are parameters of the request, and `similarTo` or `userToken`. `callback` gets the same, for calls by push.
+   */
+  function recommend(options, callback) {
+    const ready = config && config.serving && permission() === 'yes';
+    return (ready ? list(Object.assign({}, options)) : Promise.resolve(null)).then((answer) => {
+      if (callback) callback(answer);
+      return answer;
+    });
+  }
+
+  function list(options) {
+    flush(); // the list should know what the visitor did last
+    const who = options.userToken ? read('user_id') : anonymousId();
+    const headers = { Authorization: 'Bearer ' + config.writeKey, 'X-Slipstream-Proof': options.userToken || read('secret') };
+    const item = options.similarTo;
+    const query = new window.URLSearchParams();
+    delete options.userToken;
+    delete options.similarTo;
+    if (item !== undefined) Object.assign(options, { user_id: who, personal: true });
+    Object.keys(options).forEach((name) => [].concat(options[name]).forEach((value) => query.append(name, value)));
+    const path = item === undefined ? 'recommendations/' + encodeURIComponent(who) : 'similar/' + encodeURIComponent(item);
+    return window
+      .fetch(config.serving + '/v1/' + path + '?' + query, { headers, credentials: 'omit' })
+      .then((response) => response.json().then((body) => {
+        if (response.ok) return body;
+        warn('serving refused a list with status ' + response.status + ': ' + body.detail);
+        return null;
+      }))
+      .catch((error) => {
+        warn('serving gave no list: ' + error);
+        return null;
+      });
+  }
+
   // ---- impressions and clicks of elements with data-slipstream-item
 
   const shown = new Set(); // in this page view
@@ -365,7 +444,7 @@
     if (config) return;
     const defaults = { flushAt: 20, flushInterval: 250, maxQueue: 200, sessionTimeout: 1800000, honourPrivacySignals: true };
     config = Object.assign(defaults, { host: script ? new window.URL(script.src).origin : '' }, options);
-    config.host = config.host.replace(/\/$/, '');
+    ['host', 'serving'].forEach((name) => { config[name] = (config[name] || '').replace(/\/$/, ''); });
     const given = answer;
     answer = answer || read('consent');
     if (given) consent(given === 'granted');
@@ -396,7 +475,7 @@
     };
   }
 
-  const api = { load, page, track, identify, alias, consent, flush };
+  const api = { load, page, track, identify, alias, recommend, consent, flush };
   api.reset = () => perform(forgetVisitor);
   api.anonymousId = () => (permission() === 'yes' ? anonymousId() : null);
   api.userId = () => (permission() === 'yes' ? read('user_id') : null);

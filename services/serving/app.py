@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
 
 from services.serving.http import list_routes, personal_routes
+from services.serving.http.page_requests import CORS, PageReads
 from services.serving.http.responses import Parts
 from services.serving.metrics import ServingMetrics
 from services.serving.open_inference import api as open_inference
@@ -35,6 +36,7 @@ from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.access.tokens import service_credential
 from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
+from slipstream.chassis.page_origins import let_pages_read
 from slipstream.contracts.access import Scope
 from slipstream.contracts.placements import Placement
 from slipstream.contracts.times import now_ms
@@ -74,6 +76,7 @@ def create_app(settings: ServingSettings) -> FastAPI:
     )
     app.state.inference_statistics = Statistics()
     app.add_middleware(ProtocolErrors)
+    let_pages_read(app, settings.serving.cors_origins, **CORS)
     return app
 
 
@@ -207,6 +210,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             variant_models.report,
             placements_without,
             lambda: (catalog.columns.names or ()) if feed.is_complete else (),
+            PageReads(app.state.keys, own),
         )
         promotions = ConsumerWatch(chassis)
 

@@ -47,6 +47,21 @@ class ServingSection(Section):
         ge=0,
         description="lists that one key may ask each process for in a second; 0 for any number",
     )
+    cors_origins: str = Field(
+        "",
+        description="origins with pages that may read lists, with a key of the scope recommend, "
+        "separated by commas; *: all; empty: none",
+    )
+    browser_lists_per_s: float = Field(
+        100.0,
+        ge=0,
+        description="lists that pages may ask each process for in a second with one key, which "
+        "everyone can see; 0 for any number",
+    )
+    page_attributes: str = Field(
+        "title,name,description,categories,brand,price,image_url,url",
+        description="attributes of items that pages may read, separated by commas",
+    )
     champion_poll_s: float = Field(
         30.0,
         gt=0,

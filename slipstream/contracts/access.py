@@ -25,6 +25,7 @@ class Scope(StrEnum):
     WRITE = "write"
     OPERATE = "operate"
     ADMIN = "admin"
+    RECOMMEND = "recommend"
     SERVICE = "service"
 
 
@@ -32,7 +33,7 @@ INGESTION_SCOPES = frozenset(
     {Scope.EVENTS, Scope.IDENTIFY, Scope.CATALOGUE, Scope.ERASE, Scope.IMPORT}
 )
 # The most that a key in a web page may hold: the page's source shows it to everyone.
-BROWSER_SCOPES = frozenset({Scope.EVENTS, Scope.IDENTIFY})
+BROWSER_SCOPES = frozenset({Scope.EVENTS, Scope.IDENTIFY, Scope.RECOMMEND})
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,18 @@ class RecommendedItem(BaseModel):
     rules: list[str] = Field(default_factory=list)
 
 
+class AnsweredItem(RecommendedItem):
+    """An item of an answer. `position` is its place, from 0, as events name it.
+
+    `score` is the model's, and descends with the position except where rules, exploration or an
+    experiment moved items. `reason_text` is the reason for the visitor, in the language that the
+    request accepts; null unless the request asks for it.
+    """
+
+    position: int
+    reason_text: str | None = None
+
+
 class RecommendationResponse(BaseModel):
     """A slate of recommended items.
 
@@ -58,7 +70,7 @@ class RecommendationResponse(BaseModel):
 
     recommendation_id: str
     user_id: str
-    items: list[RecommendedItem]
+    items: list[AnsweredItem]
     answered_by: Literal[
         "model", "similar", "trending", "popular", "new", "recent", "bought_together", "none"
     ]

@@ -46,7 +46,8 @@ def keys() -> None:
     "scopes",
     multiple=True,
     type=click.Choice([scope.value for scope in Scope]),
-    help="Right that the key grants; repeatable. Default: with --browser events and identify.",
+    help="Right that the key grants; repeatable. Default: with --browser events, identify and"
+    " recommend.",
 )
 @click.option("--browser", is_flag=True, help="Key for web pages, where everyone can see it.")
 @click.option(

@@ -208,6 +208,7 @@ _SCOPES: Final = {
     Scope.OPERATE: "start and cancel runs, promote, roll back, change placements and experiments,"
     " recompute answers",
     Scope.ADMIN: "manage keys, read audit records, export what is kept of a user",
+    Scope.RECOMMEND: "read lists of a visitor who is proven, in a page (docs/tracker.md)",
     Scope.SERVICE: "read a slate with its history, as serving does; in services' tokens",
 }
 _PARAGRAPHS: Final = (
@@ -238,6 +239,11 @@ _PARAGRAPHS: Final = (
     " verifies it with the public key in `access-keys.v1`. The token names the user and the"
     " anonymous id, has the audience `page`, is valid for ten minutes at most, and opens no"
     " endpoint.",
+    "Serving takes a browser's key, of the scope `recommend`, for lists of one visitor: of an"
+    " anonymous id that the request proves by the browser's secret, or of a user proven by such a"
+    " token (`X-Slipstream-Proof`, docs/tracker.md). It gets no filter, no account of rules, and"
+    " the attributes in `SLIPSTREAM_SERVING__PAGE_ATTRIBUTES` alone. Pages of"
+    " `SLIPSTREAM_SERVING__CORS_ORIGINS` may read the answers; by default none may.",
     "By pages' links a user gains 20 anonymous visitors an hour"
     " (`SLIPSTREAM_INGESTION__BROWSER_LINKS_PER_USER`), and as many with a proof; further links are"
     " rejected with `too_many_links`.",
@@ -254,7 +260,7 @@ _PARAGRAPHS: Final = (
     " fewer than 32 characters; `SLIPSTREAM_ACCESS__TOKEN_SECRET` has 32 or more everywhere.",
     "Commands and services write files for their own user alone (0600, folders 0700): lake,"
     " databases, models and logs tell of visitors.",
-    "Requests that change something, and all requests to a service that asks for no credentials,"
+    "Requests that change something, and those without a key to a service that asks for none,"
     " are refused (403) if a page of another origin sent them (`Origin`), or if they name the"
     " service by a name with dots that `SLIPSTREAM_HTTP__HOSTS` does not list (`Host`): pages"
     " elsewhere could reach a service behind its user's firewall otherwise. Ingestion is not"
@@ -301,5 +307,5 @@ def _rows(service: str) -> Iterator[str]:
         demand = demand_of(route)
         methods = ", ".join(sorted(route.methods or ()))
         needed = f"`{demand.scope}`" if demand.scope else "open"
-        needed += f" or `{Scope.SERVICE}`" if demand.or_service else ""
+        needed += f" or `{demand.also}`" if demand.also else ""
         yield f"| {methods} | `{route.path}` | {needed} |"

@@ -93,6 +93,8 @@ class Chromium:
             "--headless=new",
             "--no-sandbox",
             "--disable-dev-shm-usage",
+            "--disable-background-networking",
+            "--disable-quic",
             "--window-size=800,700",
         ]
         options = {

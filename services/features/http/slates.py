@@ -28,7 +28,7 @@ NO_CATALOG: Final[dict[int | str, dict[str, Any]]] = {
 
 
 @router.get("/{recommendation_id}", responses=NO_SLATE)
-@requires(Scope.OPERATE, or_service=True)
+@requires(Scope.OPERATE, also=Scope.SERVICE)
 async def get_slate(request: Request, recommendation_id: RecommendationId) -> SlateRecord:
     """The record of a slate in the lake, with its circumstances while these are kept.
 
@@ -42,7 +42,7 @@ async def get_slate(request: Request, recommendation_id: RecommendationId) -> Sl
     response_class=StreamingResponse,
     responses=NO_SLATE | NO_CATALOG,
 )
-@requires(Scope.OPERATE, or_service=True)
+@requires(Scope.OPERATE, also=Scope.SERVICE)
 async def get_catalog(request: Request, recommendation_id: RecommendationId) -> StreamingResponse:
     """The catalogue that a slate was made from: one JSON array a line, of an item's record.
 

@@ -72,7 +72,7 @@ async def new(request: Request, query: Annotated[ItemSlateQuery, Query()]) -> Re
 
 
 @router.get("/recently-viewed/{user_id:path}", responses=ANSWER)
-@requires(Scope.READ)
+@requires(Scope.READ, also=Scope.RECOMMEND)
 async def recently_viewed(
     request: Request, user_id: PathId, query: Annotated[SlateQuery, Query()]
 ) -> Response:

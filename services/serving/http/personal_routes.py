@@ -52,7 +52,7 @@ router = APIRouter(
 
 
 @router.get("/recommendations/{user_id:path}", responses=ANSWER)
-@requires(Scope.READ)
+@requires(Scope.READ, also=Scope.RECOMMEND)
 async def recommendations(
     request: Request, user_id: PathId, query: Annotated[PersonalQuery, Query()]
 ) -> Response:
@@ -73,7 +73,7 @@ async def recommend_by_body(request: Request, body: SlateBody) -> Response:
 
 
 @router.get("/similar/{item_id:path}", responses=ANSWER | NOT_FOUND)
-@requires(Scope.READ)
+@requires(Scope.READ, also=Scope.RECOMMEND)
 async def similar(
     request: Request, item_id: PathId, query: Annotated[SimilarQuery, Query()]
 ) -> Response:

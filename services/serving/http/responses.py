@@ -4,7 +4,8 @@ Bodies are as `RecommendationResponse` documents them; orjson writes them as the
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Annotated, Any
 
@@ -13,38 +14,53 @@ from fastapi import Path, Request, Response
 from pydantic import BaseModel
 
 from services.serving.http.bodies import ItemSlateQuery, SlateQuery, items_before, next_cursor
+from services.serving.http.page_requests import PageReads
 from services.serving.request.explaining import LISTS
 from services.serving.request.line import Line
 from services.serving.request.store_reads import KeyRates
+from services.serving.settings import ServingSection
 from services.serving.state.model_holder import ModelHolder
 from slipstream.chassis.access.guard import principal_of
+from slipstream.chassis.access.keys import KeyRing
 from slipstream.chassis.errors import NotFoundError
 from slipstream.chassis.request_names import refuse_unknown
+from slipstream.contracts.access import Scope
 from slipstream.contracts.bundle import ModelMetrics
 from slipstream.contracts.events import Id, SlateItems
 from slipstream.contracts.rest import Problem, RecommendationResponse
 from slipstream.filters.conditions import ITEM_ID
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
+from slipstream.slates.reason_texts import PHRASES, reason_texts
 from slipstream.slates.slate_plan import Candidate, MadeSlate
 from slipstream.slates.slate_request import SlateRequest, Step
 
 
-def slate_body(slate: MadeSlate, attributes: "ItemAttributes | None" = None) -> dict[str, Any]:
+def slate_body(
+    slate: MadeSlate,
+    attributes: "ItemAttributes | None" = None,
+    reason_texts: Sequence[str] = (),
+) -> dict[str, Any]:
     """The body of an answer that has no further page.
 
     Args:
         slate: The slate.
         attributes: The attributes that each item is given with; None for items without them.
+        reason_texts: The reason of each item for its visitor; empty for none.
     """
     body: dict[str, Any] = {
         "recommendation_id": slate.recommendation_id,
         "user_id": slate.user_id,
-        "items": orjson.Fragment(slate.items.json)
-        if isinstance(slate.items, SlateItems) and attributes is None and not any(slate.touched)
+        "items": orjson.Fragment(slate.items.placed_json)
+        if isinstance(slate.items, SlateItems)
+        and attributes is None
+        and not any(slate.touched)
+        and not reason_texts
         else [
-            _item(item, attributes, rules)
-            for item, rules in zip_longest(slate.items, slate.touched)
+            _item(*of_item, attributes)
+            for of_item in zip_longest(
+                slate.items, range(len(slate.items)), slate.touched, reason_texts
+            )
         ],
         "answered_by": slate.answered_by,
         "reason": slate.reason,
@@ -64,11 +80,15 @@ def slate_body(slate: MadeSlate, attributes: "ItemAttributes | None" = None) -> 
     return body
 
 
-def page_body(slate: MadeSlate, attributes: "ItemAttributes | None" = None) -> dict[str, Any]:
-    """The body of an answer with the cursor of the next page."""
+def page_body(
+    slate: MadeSlate,
+    attributes: "ItemAttributes | None" = None,
+    reason_texts: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The body of an answer with the cursor of the next page. Arguments as of `slate_body`."""
     page, request = [item.item_id for item in slate.items], slate.plan.request
     following = next_cursor(request.before, page, request.n)
-    return slate_body(slate, attributes) | {"next_cursor": following}
+    return slate_body(slate, attributes, reason_texts) | {"next_cursor": following}
 
 
 class ItemAttributes:
@@ -84,15 +104,6 @@ class ItemAttributes:
         self._catalog, self._fields = catalog, fields
         self._trained: Mapping[str, Any] = (model.bundle.attributes if model else None) or {}
 
-    @classmethod
-    def wanted(
-        cls, query: SlateQuery, catalog: Catalog, model: Model | None
-    ) -> "ItemAttributes | None":
-        """Those that a query asks for; None where it asks for none."""
-        if not query.attributes and not query.fields:
-            return None
-        return cls(catalog, model, query.fields)
-
     def of(self, item_id: str) -> Any:
         """The attributes, in a form that orjson writes."""
         known = self._catalog.attributes(item_id)
@@ -103,9 +114,20 @@ class ItemAttributes:
 
 
 def _item(
-    item: Candidate, attributes: ItemAttributes | None, rules: Sequence[str] | None
+    item: Candidate,
+    position: int,
+    rules: Sequence[str] | None,
+    reason_text: str | None,
+    attributes: ItemAttributes | None,
 ) -> dict[str, Any]:
-    body: dict[str, Any] = {"item_id": item.item_id, "score": item.score, "source": item.source}
+    body: dict[str, Any] = {
+        "item_id": item.item_id,
+        "position": position,
+        "score": item.score,
+        "source": item.source,
+    }
+    if reason_text is not None:
+        body["reason_text"] = reason_text
     if attributes is not None:
         body["attributes"] = attributes.of(item.item_id)
     if rules:
@@ -168,6 +190,7 @@ class Parts:
     variant_models: Callable[[], list[dict[str, Any]]] = list
     placements_without: Callable[[str], Collection[str] | None] = lambda _name: None
     attributes: Callable[[], Collection[str]] = tuple
+    pages: PageReads = field(default_factory=lambda: PageReads(KeyRing(), ServingSection()))
 
 
 def parts(request: Request) -> Parts:
@@ -207,19 +230,35 @@ def without_history(
 
 async def answered(request: Request, query: SlateQuery, wanted: SlateRequest) -> Response:
     """The response to a request for one slate, counted for its key."""
-    opened = parts(request)
+    opened, principal = parts(request), principal_of(request)
+    fields: Sequence[str] = query.fields
+    of_page = Scope.READ not in principal.scopes
+    if of_page:
+        opened.pages.check(request, principal, wanted)
+        fields = opened.pages.fields(query)
     refuse_unknown_placement(request, query.placement)
-    if query.fields and (known := opened.attributes()):
+    if query.fields and not of_page and (known := opened.attributes()):
         place = (_part_of(request), "fields")
         refuse_unknown(
             "no item has an attribute {name}",
             [(place, name) for name in query.fields if name != ITEM_ID],
             known,
         )
-    opened.rates.take(principal_of(request).name, LISTS if wanted.explain else 1)
+    if not of_page:
+        opened.rates.take(principal.name, LISTS if wanted.explain else 1)
     slate = await opened.line.answer(wanted)
-    attributes = ItemAttributes.wanted(query, opened.catalog, opened.models.current)
-    return json_response(page_body(slate, attributes))
+    attributes = None
+    if query.attributes or query.fields:
+        attributes = ItemAttributes(opened.catalog, opened.models.current, fields)
+    texts: Sequence[str] = ()
+    headers: dict[str, str] | None = None
+    if wanted.explain:
+        language = accepted_language(request.headers.get("accept-language", ""))
+        texts = reason_texts(slate, language)
+        headers = {"Content-Language": language, "Vary": "Accept-Language"}
+    if of_page:  # visitors need not know the shop's rules
+        slate = replace(slate, rules=(), touched=(), reasons=None)
+    return json_response(page_body(slate, attributes, texts), headers=headers)
 
 
 def refuse_unknown_placement(request: Request, name: str) -> None:
@@ -233,9 +272,23 @@ def _part_of(request: Request) -> str:
     return "query" if request.method == "GET" else "body"
 
 
-def json_response(content: Any, status: int = 200) -> Response:
+def accepted_language(accept_language: str) -> str:
+    """The language of `PHRASES` that an `Accept-Language` prefers, or else the first."""
+    best, most = next(iter(PHRASES)), 0.0
+    for entry in accept_language.lower().split(","):
+        tag, _, quality = entry.replace(" ", "").partition(";q=")
+        name = tag.partition("-")[0]
+        with suppress(ValueError):
+            if name in PHRASES and (weight := float(quality or 1)) > most:
+                best, most = name, weight
+    return best
+
+
+def json_response(
+    content: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """A JSON answer, written by orjson."""
-    return Response(orjson.dumps(content), status, media_type="application/json")
+    return Response(orjson.dumps(content), status, headers, media_type="application/json")
 
 
 def require_item(opened: Parts, item_id: str) -> None:

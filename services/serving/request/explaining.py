@@ -16,6 +16,7 @@ from slipstream.contracts.times import now_ms
 from slipstream.recommender import stages
 from slipstream.slates.catalogue.borrowing import in_known_items
 from slipstream.slates.catalogue.catalog import Catalog
+from slipstream.slates.reason_texts import pinned_items
 from slipstream.slates.reasons.measured_reasons import measured_reasons
 from slipstream.slates.reasons.words import title
 from slipstream.slates.slate_plan import MadeSlate
@@ -93,6 +94,7 @@ class Explanations:
                     question,
                     [item.item_id for item in slate.items],
                     now=now_ms(),
+                    pinned=pinned_items(slate),
                     title_of=self._title,
                     deadline=time.monotonic() + LONGEST_S,
                 )

@@ -99,10 +99,16 @@ class KeyRates:
     Args:
         lists_per_s: Lists that a key may ask for in a second; 0 for any number.
         clock: Seconds of a monotonic clock.
+        setting: The setting of `lists_per_s`.
     """
 
-    def __init__(self, lists_per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._per_s, self._clock = lists_per_s, clock
+    def __init__(
+        self,
+        lists_per_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        setting: str = "SLIPSTREAM_SERVING__LISTS_PER_S",
+    ) -> None:
+        self._per_s, self._clock, self._setting = lists_per_s, clock, setting
         # For each key, the time at which its bucket is full again.
         self._full_at: LRUCache[str, float] = LRUCache(_MOST_KEYS)
 
@@ -118,8 +124,7 @@ class KeyRates:
         wait_s = full_at - now + min(lists / self._per_s, 1.0) - 1.0
         if wait_s > 1e-9:
             raise TooManyRequestsError(
-                f"{key} asks for more than {self._per_s:g} lists a second "
-                "(SLIPSTREAM_SERVING__LISTS_PER_S)",
+                f"{key} asks for more than {self._per_s:g} lists a second ({self._setting})",
                 retry_after_s=math.ceil(wait_s),
                 limit=math.floor(self._per_s),
             )

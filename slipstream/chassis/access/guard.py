@@ -63,7 +63,7 @@ class KnownHosts:
             return None
         return ForbiddenError(
             "Pages of other origins may not send this request; SLIPSTREAM_HTTP__HOSTS on the "
-            "server lists those that may",
+            "server lists those that may, and docs/tracker.md says how a page reads lists",
             code="foreign_origin",
         )
 
@@ -106,25 +106,25 @@ class UndeclaredRouteError(TypeError):
 class Demand(NamedTuple):
     """The scope that a route needs; None where it is open to all.
 
-    With `or_service`, the scope `service` does, too.
+    The scope `also` opens it, too.
     """
 
     scope: Scope | None
-    or_service: bool = False
+    also: Scope | None = None
 
     def is_met_by(self, scopes: Collection[Scope]) -> bool:
         """Whether these scopes open the route."""
-        return self.scope in scopes or (self.or_service and Scope.SERVICE in scopes)
+        return self.scope in scopes or self.also in scopes
 
 
-def requires(scope: Scope, *, or_service: bool = False) -> Callable[[F], F]:
+def requires(scope: Scope, *, also: Scope | None = None) -> Callable[[F], F]:
     """Declare the scope that an endpoint needs. Stands below the route's own decorator.
 
-    `or_service` is for a route that another service calls, and a person needs more than `read` for.
+    `also` is a scope that opens this route and few others, such as that of services or of pages.
     """
 
     def declare(endpoint: F) -> F:
-        setattr(endpoint, _DEMAND, Demand(scope, or_service))
+        setattr(endpoint, _DEMAND, Demand(scope, also))
         return endpoint
 
     return declare
@@ -215,9 +215,9 @@ class Guard:
     """Answers 401 to requests without credentials, 403 to those that may not, 413 to large bodies,
     and 429 to wrong credentials after others from the same address.
 
-    What a route needs is in `demands`. Requests that change something, and all requests to a
-    service that asks for no credentials, must name it as one of `hosts`, and come from no page of
-    another origin. Plain ASGI, since FastAPI reads the whole body before it asks a dependency.
+    What a route needs is in `demands`. Requests that change something, and those without a key to
+    a service that asks for none, must name it as one of `hosts`, and come from no page of another
+    origin. Plain ASGI, since FastAPI reads the whole body before it asks a dependency.
     """
 
     def __init__(
@@ -278,14 +278,21 @@ class Guard:
 
         A wrong credential is counted where `counts`, and refused as one of many.
         """
-        if scope["method"] not in SAFE_METHODS or not self._verifier.required:
-            foreign = self._hosts.check(_header(scope, b"host"), _header(scope, b"origin"))
-            if foreign is not None:
-                return foreign
         scheme, _, given = (_header(scope, b"authorization") or b"").partition(b" ")
         known = (
             self._verifier.find(given.decode("latin-1")) if scheme.lower() == b"bearer" else None
         )
+        open_to_anybody = not self._verifier.required and known is None
+        if scope["method"] not in SAFE_METHODS or open_to_anybody:
+            foreign = self._hosts.check(_header(scope, b"host"), _header(scope, b"origin"))
+            if foreign is not None:
+                return foreign
+        if known is not None and known.origins:
+            origin = _header(scope, b"origin") or b""
+            if origin.decode("latin-1") not in known.origins:
+                return ForbiddenError(
+                    "This key is not taken from this page's origin", code="foreign_origin"
+                )
         principal = known.principal if known is not None else None
         if principal is None:
             if self._verifier.required:

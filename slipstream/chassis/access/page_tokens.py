@@ -1,7 +1,7 @@
-"""Tokens by which a shop's server proves to ingestion who the visitor of a page is.
+"""Tokens by which a shop's server proves to ingestion and serving who the visitor of a page is.
 
-The shop signs with a private key that follows from its write key, and ingestion verifies with the
-public key, which stands in `access-keys.v1`. Whoever reads that topic can sign nothing.
+The shop signs with a private key that follows from its write key. They verify with the public key,
+which stands in `access-keys.v1`. Whoever reads that topic can sign nothing.
 
 A token is a JWT (EdDSA): `sub` is the user, `anonymous_id` the page's visitor, `aud` is `page`, and
 `kid` the beginning of the write key's digest. It holds for ten minutes at most.
@@ -86,6 +86,20 @@ class PageTokens:
             user_id: The user that the page names.
             anonymous_id: The page's visitor, if it names one.
         """
+        claims = self._claims_on(token, user_id)
+        if isinstance(claims, Unproven):
+            return claims
+        if anonymous_id is None or claims.get("anonymous_id") != anonymous_id:
+            return Unproven.WRONG_ANONYMOUS_ID
+        return None
+
+    def user_doubt(self, token: str | None, user_id: str) -> Unproven | None:
+        """The same for whoever shows the token, whatever page it was signed for."""
+        claims = self._claims_on(token, user_id)
+        return claims if isinstance(claims, Unproven) else None
+
+    def _claims_on(self, token: Any, user_id: str) -> dict[str, Any] | Unproven:
+        """The claims of a token that is about this user and holds now."""
         if token is None:
             return Unproven.NO_TOKEN
         claims = self._claims(token)
@@ -102,9 +116,7 @@ class PageTokens:
             return Unproven.TOO_LONG
         if claims.get("sub") != user_id:
             return Unproven.WRONG_USER
-        if anonymous_id is None or claims.get("anonymous_id") != anonymous_id:
-            return Unproven.WRONG_ANONYMOUS_ID
-        return None
+        return claims
 
     def _claims(self, token: Any) -> dict[str, Any] | Unproven:
         """The claims of a token that a key which counts has signed."""

@@ -112,6 +112,11 @@ class Cause(NamedTuple):
     rank: Rank
 
 
+def history_decides(now: int, without_history: Rank) -> bool:
+    """Whether an item's rank owes itself to the history: it is far worse, or none, without it."""
+    return without_history is None or without_history > DECISIVE * now
+
+
 class ListedRanks(NamedTuple):
     """The ranks of one listed item.
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -43,6 +43,7 @@ def measured_reasons(
     listed: Sequence[str],
     *,
     now: int,
+    pinned: Collection[str] = (),
     title_of: Callable[[str], str | None] = lambda _: None,
     deadline: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
@@ -55,6 +56,7 @@ def measured_reasons(
         question: The question that the list answers, of `stages.list_question`.
         listed: Ids of the slate's items, in its order.
         now: The time in ms, for what is said of the events' age.
+        pinned: Ids of those that a rule put where they are.
         title_of: Returns an item's title; None for its id in place of one.
         deadline: The time, by the clock, at which it should be over.
         clock: Returns seconds of a monotonic clock.
@@ -79,8 +81,18 @@ def measured_reasons(
         cut_short=reranking.cut_short,
         history=shown,
         items=[
-            _item_reason(item_id, of_item, part, shown, now)
-            for item_id, of_item, part in zip(listed, ranks, parts, strict=True)
+            _item_reason(
+                item_id,
+                of_item,
+                part,
+                reason_words(
+                    *(item_id, place, of_item, part.source, shown, now), pinned=item_id in pinned
+                ),
+                shown,
+            )
+            for place, (item_id, of_item, part) in enumerate(
+                zip(listed, ranks, parts, strict=True), 1
+            )
         ],
     )
 
@@ -96,12 +108,16 @@ def _history_item(past: PastItem, title: str | None) -> HistoryItem:
 
 
 def _item_reason(
-    item_id: str, ranks: ListedRanks, parts: ScoreParts, history: Sequence[HistoryItem], now: int
+    item_id: str,
+    ranks: ListedRanks,
+    parts: ScoreParts,
+    words: str,
+    history: Sequence[HistoryItem],
 ) -> ItemReason:
     cause = ranks.cause
     return ItemReason(
         item_id=item_id,
-        words=reason_words(item_id, ranks, parts.source, history, now),
+        words=words,
         rank=ranks.now,
         score=ranks.score,
         because=[history[place].item_id for place in cause.places] if cause else [],

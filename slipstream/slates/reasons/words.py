@@ -8,7 +8,7 @@ import orjson
 from slipstream.contracts import vocabulary as v
 from slipstream.contracts.reasons import HistoryItem
 from slipstream.contracts.times import DAY_MS, HOUR_MS
-from slipstream.slates.reasons.causes import ListedRanks, Rank
+from slipstream.slates.reasons.causes import ListedRanks, Rank, history_decides
 
 _LONGEST_TITLE: Final = 80
 _ORDINALS: Final = (
@@ -37,32 +37,43 @@ _UNITS: Final = (
 
 
 def reason_words(
-    item_id: str, ranks: ListedRanks, source: str | None, history: Sequence[HistoryItem], now: int
+    item_id: str,
+    place: int,
+    ranks: ListedRanks,
+    source: str | None,
+    history: Sequence[HistoryItem],
+    now: int,
+    *,
+    pinned: bool = False,
 ) -> str:
     """The reason of a recommended item as a sentence, without a full stop.
 
     Args:
         item_id: The item.
+        place: Its place in the slate, from 1.
         ranks: Its ranks.
         source: The retriever with the largest part of its score.
         history: The items that were left out, in the order of the ranks.
         now: The time in ms.
+        pinned: Whether a rule put it there.
     """
+    lead = ordinal(place) + (" because a rule pins it" if pinned else "")
     if ranks.now is None:
-        return f"not among the first {ranks.depth} that the model finds for this visitor"
-    place = ordinal(ranks.now)
+        return f"{lead}; not among the first {ranks.depth} that the model finds for this visitor"
+    if pinned or ranks.now != place:
+        lead = f"{lead}; the model has it {ordinal(ranks.now)}"
     if ranks.cause is not None:
         *others, last = [history[each] for each in ranks.cause.places]
         deeds = [_deed(item_id, past, now) for past in (*others, last)]
         done = f"{', '.join(deeds[:-1])} and {deeds[-1]}" if others else deeds[0]
         left_out = "all that" if others or last.events > 1 else "it"
         rank = _ranked(ranks.cause.rank, ranks.depth)
-        return f"{place} because this visitor {done}; without {left_out}, {rank}"
+        return f"{lead} because this visitor {done}; without {left_out}, {rank}"
     without = _ranked(ranks.without_history, ranks.depth)
-    if ranks.far_from(ranks.without_history):
-        return f"{place} because of all that this visitor did; without it, {without}"
-    why = "because it is popular" if source == "popularity" else f"by the retriever {source}"
-    return f"{place} {why}; for a visitor who has done nothing, {without}"
+    if history_decides(ranks.now, ranks.without_history):
+        return f"{lead} because of all that this visitor did; without it, {without}"
+    why = "because it is popular" if source == "popularity" else "whatever this visitor did"
+    return f"{lead} {why}; for a visitor who has done nothing, {without}"
 
 
 def ordinal(rank: int) -> str:

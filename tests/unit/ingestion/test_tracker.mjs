@@ -430,3 +430,68 @@ test('ids are UUIDs on pages that are not https, too', () => {
   browser.loaded();
   assert.match(browser.tracker.anonymousId(), /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
 });
+
+// ---- lists of serving
+
+const SERVING = { serving: 'https://recs.example/' };
+
+test('recommend sends the anonymous id with the secret that proves it', async () => {
+  const browser = new Browser({ storage: new Storage() });
+  const tracker = browser.loaded(SERVING);
+  const slate = { recommendation_id: 'r', items: [] };
+  browser.replies.push({ list: slate });
+  const given = [];
+  const answer = await tracker.recommend({ n: 3, fields: ['title', 'price'] }, (found) => given.push(found));
+  assert.deepEqual([answer, given], [slate, [slate]]);
+  const [{ url, options }] = browser.requests;
+  assert.equal(url, `https://recs.example/v1/recommendations/${tracker.anonymousId()}?n=3&fields=title&fields=price`);
+  const { Authorization, 'X-Slipstream-Proof': proof } = options.headers;
+  assert.deepEqual([Authorization, options.credentials], ['Bearer key', 'omit']);
+  assert.equal(proof, browser.storage.getItem('slipstream_secret'));
+  tracker.reset();
+  assert.equal(browser.storage.getItem('slipstream_secret'), null);
+});
+
+test('recommend takes an item, and a user that a token proves', async () => {
+  const browser = new Browser();
+  const tracker = browser.loaded(SERVING);
+  browser.replies.push({ list: {} });
+  await tracker.recommend({ similarTo: 'a/b' });
+  assert.equal(browser.requests[0].url, `https://recs.example/v1/similar/a%2Fb?user_id=${tracker.anonymousId()}&personal=true`);
+  tracker.identify('ada');
+  browser.replies.push({}, { list: {} }); // first goes what the list should know
+  await tracker.recommend({ userToken: 'a.b.c' });
+  const [, sent, asked] = browser.requests;
+  assert.equal(sent.batch[0].userId, 'ada');
+  assert.equal(asked.url, 'https://recs.example/v1/recommendations/ada?');
+  assert.equal(asked.options.headers['X-Slipstream-Proof'], 'a.b.c');
+});
+
+test('where there is no list the page gets null and the console the reason', async () => {
+  const browser = new Browser();
+  const tracker = browser.loaded(SERVING);
+  browser.replies.push({ status: 403, list: { detail: 'not yours' } }, { unreachable: true }, { status: 502 });
+  for (const reason of ['status 403: not yours', 'Failed to fetch', 'no JSON']) {
+    assert.equal(await tracker.recommend({}), null);
+    assert.ok(browser.warnings.pop().includes(reason));
+  }
+});
+
+test('without a consent or an address of serving no list is asked', async () => {
+  for (const options of [{}, { ...SERVING, requireConsent: true }]) {
+    const browser = new Browser({ storage: new Storage() });
+    assert.equal(await browser.loaded(options).recommend({ n: 1 }), null);
+    assert.deepEqual(browser.requests, []);
+    assert.equal(browser.storage.getItem('slipstream_secret'), null);
+  }
+});
+
+test('an id that no secret proves is replaced where lists are read', async () => {
+  for (const [options, kept] of [[{}, true], [SERVING, false]]) {
+    const storage = new Storage();
+    storage.setItem('slipstream_anonymous_id', 'from before');
+    const tracker = new Browser({ storage }).loaded(options);
+    assert.equal(tracker.anonymousId() === 'from before', kept);
+    assert.equal(new Browser({ storage }).loaded(options).anonymousId(), tracker.anonymousId());
+  }
+});

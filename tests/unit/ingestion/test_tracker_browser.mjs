@@ -113,6 +113,7 @@ export class Browser {
       addEventListener,
       TextEncoder,
       URL,
+      URLSearchParams,
       Date: Clock,
       IntersectionObserver,
       MutationObserver,
@@ -133,11 +134,12 @@ export class Browser {
   }
 
   fetch(url, options) {
-    this.requests.push({ url, options, ...JSON.parse(options.body) });
-    const { status = 200, retryAfter = null, unreachable = false, results } = this.replies.shift() || {};
+    this.requests.push({ url, options, ...JSON.parse(options.body || '{"batch":[]}') });
+    const { status = 200, retryAfter = null, unreachable = false, results, list } = this.replies.shift() || {};
     if (unreachable) return Promise.reject(new TypeError('Failed to fetch'));
-    const json = () => (results ? Promise.resolve({ results }) : Promise.reject(new SyntaxError('no JSON')));
-    return Promise.resolve({ status, json, headers: { get: (name) => (name === 'Retry-After' ? retryAfter : null) } });
+    const body = list || (results && { results });
+    const json = () => (body ? Promise.resolve(body) : Promise.reject(new SyntaxError('no JSON')));
+    return Promise.resolve({ status, ok: status < 400, json, headers: { get: (name) => (name === 'Retry-After' ? retryAfter : null) } });
   }
   beacon(url, body) {
     if (this.refusesBeacons) return false;

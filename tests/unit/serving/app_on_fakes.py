@@ -7,8 +7,9 @@ from typing import Any, cast
 from fastapi import FastAPI
 
 from services.serving.app import create_app
+from services.serving.http.page_requests import PageReads
 from services.serving.http.responses import Parts
-from services.serving.settings import ServingSettings
+from services.serving.settings import ServingSection, ServingSettings
 from services.serving.state.model_holder import ModelHolder
 from slipstream.chassis.settings import HttpSettings
 from slipstream.slates.catalogue.model import Model
@@ -31,9 +32,9 @@ class Models:
         return self.setting.model
 
 
-def make_app(setting: Setting, **http: Any) -> FastAPI:
+def make_app(setting: Setting, serving: ServingSection = ServingSection(), **http: Any) -> FastAPI:
     """The app. Its lifespan, which would connect, is not entered; `http` are settings."""
-    app = create_app(ServingSettings(http=HttpSettings(**http)))
+    app = create_app(ServingSettings(http=HttpSettings(**http), serving=serving))
     models = cast(ModelHolder, Models(setting))
     app.state.parts = Parts(
         setting.line,
@@ -41,6 +42,7 @@ def make_app(setting: Setting, **http: Any) -> FastAPI:
         setting.catalog,
         placements_without=setting.placements_without,
         attributes=lambda: setting.catalog.columns.names or (),
+        pages=PageReads(app.state.keys, serving),
     )
     return app
 

@@ -48,8 +48,8 @@ class AccessParts:
 class KeyRequest(BaseModel, extra="forbid"):
     """A key to make. `digest` is the SHA-256 in hex of a key that exists already; else one is made.
 
-    A key with `origins` is taken only from their pages. A `browser` key may have the scopes events
-    and identify, since pages show it to everyone.
+    A key with `origins` is taken only from their pages. A `browser` key may have the scopes events,
+    identify and recommend, since pages show it to everyone.
     """
 
     name: Name
@@ -62,7 +62,9 @@ class KeyRequest(BaseModel, extra="forbid"):
     @model_validator(mode="after")
     def _safe_in_a_page(self) -> Self:
         if self.browser and not BROWSER_SCOPES.issuperset(self.scopes):
-            raise ValueError("a browser key may have the scopes events and identify, no others")
+            raise ValueError(
+                "a browser key may have the scopes events, identify and recommend, no others"
+            )
         if self.origins and not self.browser:
             raise ValueError("origins are for browser keys")
         return self

@@ -67,7 +67,7 @@ def test_every_route_stands_in_the_table_with_its_scope(
     for route in routes_of(apps[service]):
         demand, methods = demand_of(route), ", ".join(sorted(route.methods or ()))
         needed = f"`{demand.scope}`" if demand.scope else "open"
-        needed += " or `service`" if demand.or_service else ""
+        needed += f" or `{demand.also}`" if demand.also else ""
         row = f"| {methods} | `{route.path}` | {needed} |"
         assert row in table.splitlines()
     documented = set(apps[service].openapi()["paths"])
@@ -103,9 +103,9 @@ def test_a_slate_needs_operate_and_services_have_a_scope_for_it(apps: dict[str, 
         demand_of(route)
         for app in apps.values()
         for route in routes_of(app)
-        if demand_of(route).or_service
+        if demand_of(route).also is Scope.SERVICE
     ]
-    assert of_slates == [Demand(Scope.OPERATE, or_service=True)] * 2
+    assert of_slates == [Demand(Scope.OPERATE, also=Scope.SERVICE)] * 2
     client, routes = guarded("features")
     for route in routes:
         if not route.path.startswith("/v1/slates/"):

@@ -31,7 +31,7 @@ def test_a_new_key_is_shown_once_on_standard_output(answers: Answers) -> None:
     ((_, body),) = answers.heard
     assert body["scopes"] == ["events"] and body["expires_at"] > 1_700_000_000_000
     invoke("create", "page", "--browser", "--origin", "https://shop.example")
-    assert answers.heard[-1][1]["scopes"] == ["events", "identify"]
+    assert answers.heard[-1][1]["scopes"] == ["events", "identify", "recommend"]
 
 
 def test_a_key_without_scopes_or_with_unknown_ones_is_refused(answers: Answers) -> None:

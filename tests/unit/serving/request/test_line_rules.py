@@ -295,5 +295,52 @@ async def test_explained_items_have_reasons_that_asking_again_confirms(shop: Sho
         ranks = {item["item_id"]: place for place, item in enumerate(without["items"], 1)}
         assert ranks[first["item_id"]] == rank
     assert "reasons" not in await shop.ask(n=3)
-    nobody = await shop.ask(n=3, explain=True, user_id="nobody")
-    assert "reasons" not in nobody
+    assert "reasons" not in (nobody := await shop.ask(n=3, explain=True, user_id="nobody"))
+    assert [item["reason_text"] for item in nobody["items"]] == ["Popular right now"] * 3
+
+
+async def test_a_pin_is_the_reason_and_positions_tell_the_order(shop: Shop) -> None:
+    shop.policy = {
+        "rules": [
+            {"name": "sponsor", "action": "pin", "position": 2, "filter": "item_id == 'item-31'"},
+            {"name": "odd", "action": "boost", "factor": 900, "filter": "price >= 350"},
+        ]
+    }
+    answer = await shop.ask(n=5, explain=True)
+    assert [item["position"] for item in answer["items"]] == [0, 1, 2, 3, 4]
+    scores = [item["score"] for item in answer["items"]]
+    assert scores != sorted(scores, reverse=True)
+    second = answer["items"][1]
+    assert (second["item_id"], second["reason_text"]) == ("item-31", "Selected by the shop")
+    places = ("first", "second", "third", "fourth", "fifth")
+    for place, reason in zip(places, answer["reasons"]["items"], strict=True):
+        assert reason["words"].startswith(place)
+    assert answer["reasons"]["items"][1]["words"].startswith("second because a rule pins it; ")
+    plain = await shop.ask(n=5, placement="")
+    assert [item["position"] for item in plain["items"]] == [0, 1, 2, 3, 4]
+    assert "reason_text" not in plain["items"][0]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "language"),
+    [
+        ("", "en"),
+        ("de-CH, de;q=0.9, en;q=0.8", "de"),
+        ("fr, en;q=0.5, de;q=0.7", "de"),
+        ("en, de", "en"),
+        ("fr;q=x, *", "en"),
+        ("de;q=0", "en"),
+    ],
+)
+async def test_the_browser_says_in_which_language_reasons_are(
+    shop: Shop, accepted: str, language: str
+) -> None:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(shop.app), base_url=URL) as client:
+        answer = await client.get(
+            "/v1/recommendations/ada?n=3&explain=true", headers={"Accept-Language": accepted}
+        )
+    assert answer.headers["Content-Language"] == language
+    assert answer.headers["Vary"] == "Accept-Language"
+    begin = {"en": "Based on what you did", "de": "Passend zu Ihren"}[language]
+    texts = [item["reason_text"] for item in answer.json()["items"]]
+    assert len(texts) == 3 and all(text.startswith(begin) for text in texts), texts

@@ -88,7 +88,9 @@ def test_items_of_the_history_stay_excluded_when_they_are_left_out(whole: Bundle
     for item in reasons.items:
         assert item.rank is None and item.score == 0 and item.because == []
         assert item.ranks_without == [None] * 12
-        assert item.words == "not among the first 200 that the model finds for this visitor"
+        assert item.words.endswith(
+            "; not among the first 200 that the model finds for this visitor"
+        )
 
 
 def test_the_latest_items_are_left_out_and_the_others_counted(whole: Bundle) -> None:

@@ -21,10 +21,17 @@ def past(
 
 
 def words(
-    history: list[HistoryItem], cause: Cause | None, *, without: Rank = 4, source: str = "rules"
+    history: list[HistoryItem],
+    cause: Cause | None,
+    *,
+    without: Rank = 4,
+    source: str = "rules",
+    rank: Rank = 3,
+    pinned: bool = False,
 ) -> str:
-    ranks = ListedRanks(3, 0.1, without, [3] * len(history), cause, 200)
-    return reason_words("x", ranks, source, history, NOW)
+    """The words of the third item of a slate."""
+    ranks = ListedRanks(rank, 0.1, without, [3] * len(history), cause, 200)
+    return reason_words("x", 3, ranks, source, history, NOW, pinned=pinned)
 
 
 def test_the_item_that_decides_is_named_with_the_rank_without_it() -> None:
@@ -67,16 +74,33 @@ def test_a_history_decides_where_no_few_items_of_it_do() -> None:
     )
 
 
-def test_popularity_or_a_retriever_is_named_where_the_history_does_not_decide() -> None:
+def test_no_reason_is_the_name_of_a_retriever() -> None:
     said = words([past("a")], None, without=5, source="popularity")
     assert said == "third because it is popular; for a visitor who has done nothing, fifth"
     said = words([past("a")], None, without=2)
-    assert said == "third by the retriever rules; for a visitor who has done nothing, second"
+    assert said == "third whatever this visitor did; for a visitor who has done nothing, second"
 
 
-def test_an_item_that_the_model_did_not_find_has_no_rank() -> None:
-    ranks = ListedRanks(None, 0.0, None, [], None, 200)
-    assert reason_words("x", ranks, None, [], NOW) == (
+def test_the_place_is_that_of_the_slate_and_the_models_rank_comes_after_it() -> None:
+    said = words([past("a")], None, without=60, source="popularity", rank=56)
+    assert said == (
+        "third; the model has it 56th because it is popular; "
+        "for a visitor who has done nothing, 60th"
+    )
+    assert words([past("a")], None, without=None, rank=150) == (
+        "third; the model has it 150th because of all that this visitor did; "
+        "without it, beyond 200th"
+    )
+
+
+def test_a_pinned_item_is_there_because_of_the_pin() -> None:
+    lead = "third because a rule pins it; the model has it"
+    assert words([past("a")], Cause((0,), 9), pinned=True) == (
+        f'{lead} third because this visitor viewed "a" 2 days ago; without it, ninth'
+    )
+    assert words([], None, without=60, rank=56, pinned=True).startswith(f"{lead} 56th ")
+    assert words([], None, rank=None, pinned=True) == (
+        "third because a rule pins it; "
         "not among the first 200 that the model finds for this visitor"
     )
 
