@@ -36,7 +36,7 @@ from slipstream.models.transformer_fit import fit_transformer
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle, save_bundle
 from slipstream.recommender.holdout import sample
-from slipstream.recommender.network import NETWORK
+from slipstream.recommender.network import NETWORKS
 from slipstream.recommender.ranking import fit_ranking
 from slipstream.recommender.ranking_features import item_table
 from slipstream.recommender.refit import describe, item_terms, new_manifest
@@ -99,7 +99,7 @@ def _fitted(
     retrievers = fit_retrievers(training, parameters, content, repeats=True)
     network = TransformerParameters(window=_HISTORY, epochs=1, batch=4_000, negatives=1_000)
     some = training.select(np.arange(min(_NETWORK_EVENTS, len(training))))
-    retrievers[NETWORK] = fit_transformer(
+    retrievers[NETWORKS[0]] = fit_transformer(
         some, network, terms=item_terms(descriptions), seed=seed
     ).model
     bundle = Bundle(

@@ -26,7 +26,7 @@ from slipstream.models.kernels.compiler import prepare
 from slipstream.models.nearest import Nearest
 from slipstream.models.transformer import Transformer
 from slipstream.recommender.bundle import Bundle, load_bundle
-from slipstream.recommender.network import NETWORK
+from slipstream.recommender.network import NETWORKS
 from slipstream.recommender.stages import CANDIDATES, Event, encode_history, recommend
 from slipstream.slates.catalogue import mapped_rooms
 from slipstream.slates.catalogue.catalog import Catalog
@@ -147,7 +147,7 @@ def _times(
 
 
 def _recall(bundle: Bundle, histories: Sequence[Sequence[Event]]) -> tuple[float, float]:
-    network = bundle.retrievers.get(NETWORK)
+    network = bundle.retrievers.get(NETWORKS[0])
     if not isinstance(network, Transformer):
         return 1.0, 1.0
     everything = np.arange(len(bundle.item_ids), dtype=np.int32)
@@ -170,7 +170,7 @@ def _recall(bundle: Bundle, histories: Sequence[Sequence[Event]]) -> tuple[float
 
 
 def _kept(bundle: Bundle, histories: Sequence[Sequence[Event]]) -> float:
-    network = bundle.retrievers.get(NETWORK)
+    network = bundle.retrievers.get(NETWORKS[0])
     if not isinstance(network, Transformer) or not len(network.items.centres):
         return 1.0
     index = network.items
@@ -182,7 +182,7 @@ def _kept(bundle: Bundle, histories: Sequence[Sequence[Event]]) -> float:
         np.array([len(index.rows)]),
     )
     searched = Transformer(network.weights, one_cluster, network.shape)
-    exact = replace(bundle, retrievers={**bundle.retrievers, NETWORK: searched})
+    exact = replace(bundle, retrievers={**bundle.retrievers, NETWORKS[0]: searched})
     found = []
     for history in histories[:_RECALL_QUERIES]:
         lists = [

@@ -151,8 +151,8 @@ class Manifest(BaseModel):
     a `schema_version` that it does not know. Serialise with `by_alias=True`.
 
     `lake_version` is the version of the interactions that the models were fitted on.
-    `oldest_lake_version` is an earlier one where the network was trained further from that of
-    another bundle; None in bundles of older programs.
+    `oldest_lake_version` is an earlier one where blend, ranker and parameters are those of another
+    bundle; None in bundles of older programs.
     """
 
     version: str

@@ -176,7 +176,7 @@ class ModelVersion(BaseModel):
     """A registered model version, with the aliases that point at it.
 
     `learned_from` is the oldest version of the interactions that any part was fitted on: older than
-    `lake_version` where a network was trained further, null where it is not known.
+    `lake_version` where parameters, blend and ranker were kept, null where it is not known.
     """
 
     version: str

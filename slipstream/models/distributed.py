@@ -1,20 +1,28 @@
-"""The group of processes that train together: one, or several under torchrun.
+"""The processes that train: one, several of a group under torchrun, or two with a network each.
 
 Under `torchrun --nproc-per-node 2 …` every process runs the same program. Each computes what is
 cheap; they share a network's steps (data parallel: S. Li et al., "PyTorch Distributed", VLDB 2020),
 and the first writes checkpoints.
 """
 
+import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -93,3 +101,60 @@ def quick_in_bfloat16(device: torch.device) -> bool:
     return bool(
         capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16")
     )
+
+
+def side_by_side(trainings: Sequence[Callable[..., T]], **told: Callable[[Any], None]) -> list[T]:
+    """The results of one or two trainings: the first here, the second in a process of its own.
+
+    Where that process is killed, the second goes on here, from its checkpoint. With one processor,
+    on a GPU and under torchrun, both are trained here, one after the other.
+
+    Args:
+        trainings: The trainings, functions that another process can be given.
+        told: Arguments for the first training, which tell of its progress.
+    """
+    if not trainings:
+        return []
+    first, *others = trainings
+    if not others or not _room_for_two():
+        return [first(**told), *(training() for training in others)]
+    context = multiprocessing.get_context("spawn")
+    with _one_thread(), ProcessPoolExecutor(1, context, _begin_aside) as pool:
+        aside = pool.submit(others[0])
+        fit = first(**told)
+        try:
+            return [fit, aside.result()]
+        except BrokenProcessPool:
+            warnings.warn(
+                "the second network's process was killed: it is trained here", stacklevel=2
+            )
+            return [fit, others[0]()]
+
+
+def _room_for_two() -> bool:
+    one_group = "TORCHELASTIC_RUN_ID" in os.environ
+    return (os.cpu_count() or 1) > 1 and not torch.cuda.is_available() and not one_group
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Have torch compute in one thread during the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _begin_aside() -> None:
+    """Prepare the second network's process: one thread, and an end when the first one's ends."""
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+
+    def end_with_it() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=end_with_it, daemon=True).start()

@@ -10,7 +10,6 @@ Words", ICML 2024).
 the last event.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Self
@@ -138,17 +137,6 @@ class Transformer:
         )
         return result
 
-    def rearranged(self, places: Sequence[int]) -> "Transformer":
-        """The same network for another catalogue.
-
-        Its item i is this one's `places[i]`, or an unknown one with a vector of 0 where that is -1.
-        """
-        at = np.array(places, np.int64)
-        vectors = np.where(
-            at[:, None] >= 0, self.items.vectors(np.maximum(at, 0).astype(np.int32)), np.float32(0)
-        )
-        return Transformer(self.weights, Nearest.compared_whole(vectors), self.shape)
-
     def arrays(self) -> Arrays:
         return {**self.weights, **self.items.arrays()}
 
@@ -182,9 +170,16 @@ class TransformerParameters:
     blocks: int = 2
     heads: int = 2
     window: int = 50
-    dropout: float = 0.3
+    dropout: float = 0.4
     learning_rate: float = 4e-3
-    weight_decay: float = 0.01
+    weight_decay: float = 0.3
+    # Standard deviation of the items' own vectors at the start.
+    own_scale: float = 0.02
+    # Share of the items that are in a step by their attributes alone, where there are any: items
+    # without events then have something to go by. 0 leaves each its own vector.
+    unnamed: float = 0.2
+    # Probability that a label lies one event further ahead, and again from there.
+    ahead: float = 0.15
     # Events of a step, of all processes together.
     batch: int = 1_500
     # Items drawn in a step to stand for a catalogue of more than twice as many; a smaller one is
@@ -193,9 +188,4 @@ class TransformerParameters:
     average: float = 0.995
     epochs: int = 30
     # Epochs without a better validation that end the training.
-    patience: int = 3
-    # Whether steps get smaller, down to nothing at the end: for a training that goes on from good
-    # weights, and that no validation stops.
-    decay: bool = False
-    # Epochs on everything, with steps that decay, once validation has said what is best.
-    further: int = 1
+    patience: int = 4

@@ -81,7 +81,6 @@ def fit_transformer(
     parameters: TransformerParameters,
     *,
     terms: "sparse.csr_array[Any, Any] | None" = None,
-    start: Transformer | None = None,
     quality: Callable[[Dense], float] | None = None,
     progress: Callable[[Epoch], None] = lambda _: None,
     underway: Callable[[float], None] = lambda _: None,
@@ -99,7 +98,6 @@ def fit_transformer(
         parameters: Sizes and training.
         terms: Attributes of the items (items, terms), so that an item without events has a vector,
             too.
-        start: A model of the same catalogue to go on from, if its vectors are as long.
         quality: Judges the network after each epoch, higher is better; the best weights are kept.
             Without it all epochs are trained.
         progress: Called with each epoch that has ended.
@@ -112,7 +110,7 @@ def fit_transformer(
     if not (log.user[1:] == log.user[:-1]).any():
         raise ValueError("no visitor has two events: there is no sequence to learn from")
     with distributed.joined() as group:
-        run = NetworkInTraining(group, log, parameters, terms, start, seed)
+        run = NetworkInTraining(group, log, parameters, terms, seed)
         sizes = [(name, tuple(value.shape)) for name, value in run.network.named_parameters()]
         arrays = [
             log.user,
@@ -121,10 +119,9 @@ def fit_transformer(
             log.weight,
             *((terms.indices, terms.data) if terms is not None else ()),
         ]
-        checkpoint = Checkpoint(
-            checkpoints / "transformer.pt" if checkpoints else None,
-            digest((parameters, seed, group.size, sizes, start is not None), *arrays),
-        )
+        training = digest((parameters, seed, group.size, sizes), *arrays)
+        file = f"transformer-{training[:16]}.pt"
+        checkpoint = Checkpoint(checkpoints / file if checkpoints else None, training)
         if state := checkpoint.read(run.device):
             run.go_back_to(state)
         while run.epoch < parameters.epochs and run.epoch - run.best.epoch < parameters.patience:

@@ -43,6 +43,7 @@ class Network(nn.Module):
     ):
         super().__init__()
         self.shape, dim, blocks = shape, parameters.dim, parameters.blocks
+        self.ahead, self.unnamed = parameters.ahead, parameters.unnamed
         hidden = dim * 8 // 3
         self.has: Tensor
         self.begins: Tensor
@@ -52,7 +53,7 @@ class Network(nn.Module):
         def matrix(*size: int) -> nn.Parameter:
             return nn.Parameter(torch.randn(blocks, *size) * math.sqrt(2 / sum(size)))
 
-        self.own = nn.Parameter(torch.randn(n_items, dim) * 0.1)
+        self.own = nn.Parameter(torch.randn(n_items, dim) * parameters.own_scale)
         self.terms = (
             nn.Parameter(torch.randn(terms.shape[1], dim) * 0.1) if terms is not None else None
         )
@@ -84,7 +85,10 @@ class Network(nn.Module):
         """The vector of each item, from the item itself and its attributes (items, dim)."""
         if self.terms is None:
             return self.own
-        return self.own + F.embedding_bag(
+        own: Tensor = self.own
+        if self.training and self.unnamed:
+            own = own * (torch.rand(len(own), 1, device=own.device) >= self.unnamed)
+        return own + F.embedding_bag(
             self.has, self.terms, self.begins, mode="sum", per_sample_weights=self.much
         )
 
@@ -140,13 +144,18 @@ class Network(nn.Module):
     def forward(
         self, batch: "SequenceBatch", negatives: Tensor | None, log_drawn: Tensor
     ) -> Tensor:
-        """The mean loss of predicting each event from those before it, weighted by target."""
-        vectors = self.vectors()
-        states = self.states(vectors, batch)[:, :-1][batch.real[:, 1:]]
-        labels, weights = (
-            batch.items[:, 1:][batch.real[:, 1:]],
-            batch.weights[:, 1:][batch.real[:, 1:]],
-        )
+        """The mean loss of predicting each event from those before it, weighted by target.
+
+        A label is the next event, or with probability `ahead` one further on, and so on up to the
+        sequence's last.
+        """
+        vectors, real = self.vectors(), batch.real[:, 1:]
+        states = self.states(vectors, batch)[:, :-1][real]
+        target = torch.arange(1, batch.items.shape[1], device=real.device).expand_as(real)
+        if self.ahead:
+            further = torch.empty(target.shape, device=real.device).geometric_(1 - self.ahead)
+            target = torch.minimum(target + further.long() - 1, real.sum(1, keepdim=True))
+        labels, weights = (of.gather(1, target)[real] for of in (batch.items, batch.weights))
         with torch.autocast(vectors.device.type, enabled=False):
             states, weights = states.float(), weights / weights.sum()
             if negatives is None:

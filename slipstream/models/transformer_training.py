@@ -97,21 +97,16 @@ class NetworkInTraining:
         log: InteractionLog,
         parameters: TransformerParameters,
         terms: "sparse.csr_array[Any, Any] | None",
-        start: Transformer | None,
         seed: int,
     ) -> None:
         self.group, self.log, self.parameters, self.seed = group, log, parameters, seed
         self.device = group.device
         torch.manual_seed(seed)
         kinds = np.unique(log.weight)
-        if start is not None:  # else its vectors of kinds would be lost, or mean others
-            kinds = np.array(start.shape.kinds, np.float32)
-        elif len(kinds) > _MOST_KINDS:
+        if len(kinds) > _MOST_KINDS:
             kinds = np.quantile(kinds, np.linspace(0, 1, _MOST_KINDS), method="lower")
         shape = Shape(parameters.window, parameters.heads, tuple(float(kind) for kind in kinds))
         self.network = Network(log.n_items, parameters, shape, terms).to(self.device)
-        if start is not None and start.items.rows.shape == self.network.own.shape:
-            self._go_on_from(start, terms)
         self.wrapped = self.group.wrap(self.network)
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(),
@@ -142,11 +137,7 @@ class NetworkInTraining:
             if self.step % _TOLD_EVERY == 0:
                 underway(done)
             for group in self.optimiser.param_groups:
-                group["lr"] = (
-                    own.learning_rate
-                    * min(1.0, self.step / _WARM_UP)
-                    * (1 - done if own.decay else 1)
-                )
+                group["lr"] = own.learning_rate * min(1.0, self.step / _WARM_UP)
             batch = self._batch(begin, length)
             negatives, log_drawn = self._negatives()
             with torch.autocast(
@@ -231,24 +222,6 @@ class NetworkInTraining:
         """A copy of the parameters."""
         return {name: value.detach().clone() for name, value in self.network.named_parameters()}
 
-    def _go_on_from(self, start: Transformer, terms: "sparse.csr_array[Any, Any] | None") -> None:
-        """Take over a model's weights where they fit.
-
-        The part of its vectors that attributes explain goes to the attributes' vectors.
-        """
-        vectors = start.items.vectors(np.arange(len(start.items.rows), dtype=np.int32))
-        with torch.no_grad():
-            for name, value in self.network.named_parameters():
-                if name in start.weights and value.shape == start.weights[name].shape:
-                    value.copy_(torch.from_numpy(np.array(start.weights[name])))
-            if terms is not None and self.network.terms is not None:
-                # An item that the other one did not know has only its attributes to begin with.
-                known: NDArray[np.bool_] = np.asarray(vectors.any(axis=1))
-                explained = _ridge(terms[known], vectors[known])
-                self.network.terms.copy_(torch.from_numpy(explained))
-                vectors = np.where(known[:, None], vectors - terms @ explained, np.float32(0))
-            self.network.own.copy_(torch.from_numpy(np.array(vectors)))
-
     def _negatives(self) -> tuple[Tensor | None, Tensor]:
         """Items drawn for one step, and the logarithm of each one's expected number of draws."""
         wanted = self.parameters.negatives
@@ -308,12 +281,3 @@ class _Answers:
             torch.arange(len(histories), device=device), torch.from_numpy(length - 1).to(device)
         ]
         return np.asarray((last @ vectors.T).float().cpu().numpy(), np.float32)
-
-
-def _ridge(
-    terms: "sparse.csr_array[Any, Any]", vectors: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """The terms' vectors, fitted so that their sums come nearest to those of the items."""
-    gram = (terms.T @ terms).toarray()
-    gram[np.diag_indices(len(gram))] += 1.0
-    return np.asarray(np.linalg.solve(gram, terms.T @ vectors), np.float32)

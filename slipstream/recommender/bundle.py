@@ -102,7 +102,7 @@ class Bundle:
 
     @cached_property
     def network(self) -> Transformer | None:
-        """The network among the retrievers, if there is one."""
+        """The first network among the retrievers, if there is one."""
         networks = (one for one in self.retrievers.values() if isinstance(one, Transformer))
         return next(networks, None)
 

@@ -20,28 +20,33 @@ from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.models.base import EventWeights, InteractionLog
 from slipstream.models.baskets import fit_baskets
 from slipstream.models.blend import initial_blend
-from slipstream.models.content import fit_content, fit_content_index
-from slipstream.models.content_index import ContentIndex
+from slipstream.models.content import fit_content
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
 from slipstream.recommender.holdout import Holdout, evenly, newest_events, sample
 from slipstream.recommender.network import (
-    NETWORK,
     NetworkTraining,
     can_learn,
-    earlier_network,
     learn,
 )
 from slipstream.recommender.profiles import (
     FEWEST_EVENTS,
     PROFILES,
     Profile,
+    networks,
     transformer_parameters,
 )
 from slipstream.recommender.ranking import fit_ranking
 from slipstream.recommender.ranking_features import item_table
-from slipstream.recommender.refit import describe, fitted_on, item_terms, new_manifest
+from slipstream.recommender.refit import (
+    content_index,
+    describe,
+    fitted_on,
+    item_terms,
+    new_manifest,
+    refit,
+)
 from slipstream.recommender.search import memory, remembered
 from slipstream.recommender.tuning import FEWEST_QUERIES, RetrieverParameters, fit_retrievers, tune
 
@@ -51,6 +56,8 @@ if TYPE_CHECKING:
 # Where at least this share of next items was in the history already, repeats are worth
 # recommending.
 _REPEATS_FROM = 0.02
+# The largest share of events that may be newer than the choices of an earlier bundle.
+_NEW_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -66,10 +73,10 @@ class FitOptions:
         repeats: Whether items of the history may be recommended again. None finds out whether
             visitors come back to what they had.
         holdout: Rows to choose parameters on; None takes the newest events.
-        start_from: Earlier bundle of the same profile. Its network is trained further if it was
-            fitted before the first validation query, and where enough is newer than that bundle,
-            only what is newer is validation. The parameters that its search has chosen are used.
-        goes_on: Whether the network of `start_from` may be trained further.
+        start_from: Earlier bundle. What it chose on validation is kept while at most a fifth of the
+            events is newer: parameters, epochs, blend and ranker. Everything is then fitted once,
+            from the beginning. A fit that chooses begins with the parameters of its search.
+        keeps: Whether the choices of `start_from` may be kept.
         checkpoints: Directory in which an interrupted fit finds its network again.
         search_s: Seconds to search other parameters of the network for, each trained from the
             beginning; 0 is no search.
@@ -82,7 +89,7 @@ class FitOptions:
     repeats: bool | None = None
     holdout: Holdout | None = None
     start_from: Bundle | None = None
-    goes_on: bool = True
+    keeps: bool = True
     checkpoints: Path | None = None
     search_s: float = 0.0
 
@@ -132,6 +139,16 @@ def fit_log(
         raise ValueError("there are no interactions to fit on")
     if options.profile not in PROFILES:
         raise ValueError(f"unknown profile {options.profile!r}; there are {', '.join(PROFILES)}")
+    if options.start_from and _choices_hold(options.start_from, log, options):
+        return refit(
+            options.start_from,
+            log,
+            item_ids,
+            attributes,
+            options.version,
+            options.checkpoints,
+            progress,
+        )
     effort = PROFILES[options.profile]
     data = _split(log, options, effort)
     repeats = _come_back(data.final) if options.repeats is None else options.repeats
@@ -141,9 +158,8 @@ def fit_log(
     progress(ProgressStep("fitting the retrievers", 0.2))
     retrievers = fit_retrievers(data.training, tuned, content, repeats=repeats)
     terms = item_terms(descriptions)
-    network = _network(data, item_ids, options, effort, repeats, terms, progress)
-    if network.model:
-        retrievers[NETWORK] = network.model
+    network = _network(data, options, effort, repeats, terms, progress)
+    retrievers |= network.models
     manifest = new_manifest(data.final, options.version, options.profile, options.seed, tuned)
     bundle = Bundle(
         manifest=manifest,
@@ -154,7 +170,7 @@ def fit_log(
         repeats=repeats,
         attributes=attributes or None,
         baskets=fit_baskets(data.training),
-        content=_content_index(data.final, descriptions),
+        content=content_index(data.final, descriptions),
     )
     validated = None
     if data.validation:
@@ -168,10 +184,26 @@ def fit_log(
                 data.final,
                 tuned,
                 network.parameters,
-                terms,
+                descriptions,
+                options.checkpoints,
                 lambda step: progress(replace(step, done=0.85 + 0.15 * step.done)),
             )
     return replace(bundle, manifest=_recorded(bundle, network, validated, options))
+
+
+def _choices_hold(earlier: Bundle, log: InteractionLog, options: FitOptions) -> bool:
+    """Whether an earlier bundle's choices are kept for this log, instead of making them again."""
+    manifest = earlier.manifest
+    chosen_until = manifest.parameters.get("chosen_until")
+    asked = (options.profile, options.seed, options.event_weights)
+    return (
+        options.keeps
+        and not options.search_s
+        and options.holdout is None
+        and (manifest.profile, manifest.seed, earlier.event_weights) == asked
+        and isinstance(chosen_until, int)
+        and float((log.timestamp > chosen_until).mean()) <= _NEW_SHARE
+    )
 
 
 @dataclass(frozen=True)
@@ -179,26 +211,23 @@ class _FitData:
     """Events of one fit, by their purpose.
 
     `validation` is empty where there is too little to choose by; the retrievers are then fitted on
-    the final events at once. `users` has the visitor of each validation query, `asked_from` the
-    time of the first (ms).
+    the final events at once. `users` has the visitor of each validation query.
     """
 
     training: InteractionLog
     final: InteractionLog
     validation: Sequence[Query]
     users: NDArray[np.int32]
-    asked_from: int
 
 
 def _split(log: InteractionLog, options: FitOptions, effort: Profile) -> _FitData:
-    holdout = options.holdout or newest_events(log, options.start_from, effort.ranking_queries)
+    holdout = options.holdout or newest_events(log)
     training, final = log.select(holdout.training), log.select(holdout.final)
     rows = sample(holdout.validation, effort.ranking_queries, options.seed)
     validation = encoding.queries(log, rows)
     if len(validation) < FEWEST_QUERIES or not len(training):
         training, validation = final, []  # parameters and weights stay their defaults
-    asked_from = int(log.timestamp[rows].min(initial=np.iinfo(np.int64).max))
-    return _FitData(training, final, validation, log.user[rows], asked_from)
+    return _FitData(training, final, validation, log.user[rows])
 
 
 def _tuned(
@@ -214,7 +243,6 @@ def _tuned(
 
 def _network(
     data: _FitData,
-    item_ids: Sequence[str],
     options: FitOptions,
     effort: Profile,
     repeats: bool,
@@ -225,9 +253,7 @@ def _network(
     defaults = transformer_parameters(effort, data.training)
     parameters = remembered(options.start_from, options.profile, defaults)
     if not can_learn(data.training, FEWEST_EVENTS):
-        return NetworkTraining(None, parameters, None, [])
-    earlier = options.start_from if options.goes_on else None
-    start = earlier_network(earlier, item_ids, parameters.dim, data.asked_from)
+        return NetworkTraining({}, parameters, None, [])
     return learn(
         data.training,
         data.validation,
@@ -235,20 +261,12 @@ def _network(
         parameters,
         repeats=repeats,
         terms=terms,
-        start=start,
         checkpoints=options.checkpoints,
         search_s=options.search_s,
+        number=networks(effort, data.training),
         seed=options.seed,
         progress=lambda step: progress(replace(step, done=0.25 + 0.5 * step.done)),
     )
-
-
-def _content_index(
-    log: InteractionLog, descriptions: Sequence[Mapping[str, Any]]
-) -> ContentIndex | None:
-    if not descriptions:
-        return None
-    return fit_content_index(descriptions, np.bincount(log.item, minlength=log.n_items))
 
 
 def _recorded(
@@ -260,13 +278,12 @@ def _recorded(
     """The bundle's manifest with the parameters that were chosen, and the results so far."""
     version, weights = bundle.version, bundle.blend.weights.tolist()
     searched = network.parameters if network.trials else None
-    earlier = options.start_from if network.goes_on else None
     parameters = {
         **bundle.manifest.parameters,
         "blend": dict(zip(bundle.retrievers, weights, strict=True)),
         "repeats": bundle.repeats,
-        "network": asdict(network.parameters) if NETWORK in bundle.retrievers else None,
-        "network_from": earlier.version if earlier else None,
+        "network": asdict(network.parameters) if network.models else None,
+        "chosen_until": bundle.manifest.data.until if validation else None,
         "searched": memory(options.start_from, options.profile, version, searched),
         "ranker": bundle.ranking is not None,
     }

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.evaluation.splits import split_at, time_split
+from slipstream.evaluation.splits import time_split
 from slipstream.models.base import InteractionLog
-from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
 
 _VALIDATION_SHARE = 0.1
@@ -29,18 +28,12 @@ class Holdout:
     final: NDArray[np.int64]
 
 
-def newest_events(log: InteractionLog, start_from: Bundle | None, wanted: int) -> Holdout:
+def newest_events(log: InteractionLog) -> Holdout:
     """The holdout of a fit for service: the last tenth of the events by time is validation.
 
-    Where `wanted` events or more are newer than the data of `start_from`, an earlier bundle,
-    validation is these alone. The final models are fitted on everything.
+    The final models are fitted on everything.
     """
     split = time_split(log.user, log.timestamp, _VALIDATION_SHARE)
-    until = start_from.manifest.data.until if start_from else None
-    if until is not None:
-        unseen = split_at(log.user, log.timestamp, until + 1)
-        if wanted <= len(unseen.test) < len(split.test):
-            split = unseen
     return Holdout(split.training, split.test, np.arange(len(log)))
 
 

@@ -15,6 +15,10 @@ from slipstream.models.transformer import TransformerParameters
 FEWEST_EVENTS = 5_000
 _SHORTEST_WINDOW = 10
 _LARGE_CATALOGUE = 20_000
+# With fewer events for each item, a network is held back as much as it can be.
+_FEW_EVENTS = 20
+# Scarcity from which a second network is worth its time.
+_SCARCE = 0.5
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,8 @@ class Profile:
         epochs: Most epochs of the network.
         window: Longest history that the network reads, in events.
         dim: Length of the network's vectors.
+        networks: Most networks, which differ by their seed.
         negatives: Items drawn for each step to stand for a large catalogue.
-        further: Epochs on everything, after validation has said which epoch is best.
     """
 
     tuning_queries: int
@@ -41,8 +45,8 @@ class Profile:
     epochs: int
     window: int
     dim: int
+    networks: int
     negatives: int
-    further: int
 
 
 PROFILES: Mapping[str, Profile] = {
@@ -54,8 +58,8 @@ PROFILES: Mapping[str, Profile] = {
         epochs=10,
         window=50,
         dim=64,
+        networks=1,
         negatives=1_000,
-        further=1,
     ),
     "best": Profile(
         tuning_queries=3_000,
@@ -65,25 +69,40 @@ PROFILES: Mapping[str, Profile] = {
         epochs=30,
         window=100,
         dim=96,
+        networks=2,
         negatives=2_000,
-        further=2,
     ),
 }
+
+
+def scarcity(log: InteractionLog) -> float:
+    """How few events there are for each item, from 0 for many to 1 for `_FEW_EVENTS` or fewer."""
+    return min(1.0, _FEW_EVENTS * log.n_items / len(log))
+
+
+def networks(profile: Profile, log: InteractionLog) -> int:
+    """The number of networks: a second one brings nothing where events are many for each item."""
+    return profile.networks if scarcity(log) >= _SCARCE else 1
 
 
 def transformer_parameters(profile: Profile, log: InteractionLog) -> TransformerParameters:
     """The network's parameters for this log.
 
     The window holds 98 % of the histories, up to the profile's. Batches are larger where each step
-    costs a pass over a large catalogue. The epochs are as many as the profile allows.
+    costs a pass over a large catalogue. The epochs are as many as the profile allows. The fewer
+    events there are for each item, the more the network is held back from learning them by heart.
     """
     lengths = np.bincount(log.user)
     window = int(np.clip(np.quantile(lengths[lengths > 0], 0.98), _SHORTEST_WINDOW, profile.window))
+    scarce = scarcity(log)
     return TransformerParameters(
         dim=profile.dim,
         window=window,
+        dropout=0.3 + 0.1 * scarce,
+        weight_decay=0.01 + 0.29 * scarce,
+        ahead=0.15 * scarce,
+        unnamed=0.2 * scarce,
         batch=1_500 if log.n_items <= _LARGE_CATALOGUE else 4_000,
         negatives=profile.negatives,
         epochs=int(np.clip(profile.events // len(log), 1, profile.epochs)),
-        further=profile.further,
     )

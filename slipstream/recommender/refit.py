@@ -1,11 +1,12 @@
 """Fitting a bundle again on another log, by the parameters, blend and ranker that it has.
 
-A bundle that was judged on a part of the events is so shipped fitted on all of them, at a fraction
-of the time of a new fit.
+A bundle that was judged on a part of the events is so shipped fitted on all of them, and a champion
+is fitted on a day's new events, without the time of choosing again.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,10 +16,11 @@ from slipstream.contracts.progress import Progress
 from slipstream.contracts.times import now_ms
 from slipstream.models.base import InteractionLog
 from slipstream.models.baskets import fit_baskets
-from slipstream.models.content import fit_terms
-from slipstream.models.transformer import Transformer, TransformerParameters
+from slipstream.models.content import fit_content, fit_content_index, fit_terms
+from slipstream.models.content_index import ContentIndex
+from slipstream.models.transformer import TransformerParameters
 from slipstream.recommender.bundle import Bundle
-from slipstream.recommender.network import NETWORK, go_on
+from slipstream.recommender.network import NETWORKS, learn_again
 from slipstream.recommender.ranking_features import item_table
 from slipstream.recommender.tuning import RetrieverParameters, fit_retrievers
 
@@ -55,40 +57,47 @@ def new_manifest(
     )
 
 
-def network_parameters(manifest: Manifest) -> TransformerParameters | None:
-    """The parameters that the bundle's network was trained with; None where it has no network."""
-    values = manifest.parameters.get("network")
-    return TransformerParameters(**values) if isinstance(values, dict) else None  # type: ignore[arg-type]
-
-
 # Terms of the items that the network learns vectors of: the fewest items with a term, and how many
 # terms at most.
 _RAREST_TERM, _MOST_TERMS = 3, 5_000
 
 
-def refit(bundle: Bundle, log: InteractionLog, progress: Progress = lambda _: None) -> Bundle:
-    """The same recommender, fitted on another log of the same catalogue.
+def refit(
+    bundle: Bundle,
+    log: InteractionLog,
+    item_ids: list[str],
+    attributes: Mapping[str, Mapping[str, Any]],
+    version: str = "",
+    checkpoints: Path | None = None,
+    progress: Progress = lambda _: None,
+) -> Bundle:
+    """The same recommender, fitted on another log: parameters, blend and ranker stay.
 
-    `progress` tells which share of the network's epochs is done. Raises ValueError for a log of
-    another number of items.
+    Args:
+        bundle: Bundle with the choices to keep.
+        log: Events to fit on, of a catalogue of `item_ids`.
+        item_ids: Item id of each item of the log.
+        attributes: Attributes by item id, of the items that have any.
+        version: Version of the new bundle; empty keeps that of `bundle`.
+        checkpoints: Directory in which an interrupted fit finds its network again.
+        progress: Gets the share of the network's epochs that is done.
+
+    Raises:
+        ValueError: The log is of another number of items.
     """
-    if log.n_items != len(bundle.item_ids):
-        raise ValueError(f"the log is of {log.n_items} items, the bundle of {len(bundle.item_ids)}")
+    if log.n_items != len(item_ids):
+        raise ValueError(f"the log is of {log.n_items} items, the catalogue of {len(item_ids)}")
     old = bundle.manifest
     parameters = RetrieverParameters.of(old.parameters)
-    manifest = new_manifest(log, old.version, old.profile, old.seed, parameters)
+    manifest = new_manifest(log, version or old.version, old.profile, old.seed, parameters)
     manifest = manifest.model_copy(
         update={"metrics": old.metrics, "parameters": {**manifest.parameters, **old.parameters}}
     )
-    descriptions = describe(bundle.item_ids, bundle.attributes or {})
-    return fitted_on(
-        replace(bundle, manifest=manifest),
-        log,
-        parameters,
-        network_parameters(old),
-        item_terms(descriptions),
-        progress,
-    )
+    descriptions = describe(item_ids, attributes)
+    known = replace(bundle, manifest=manifest, item_ids=item_ids, attributes=attributes or None)
+    values = old.parameters.get("network")
+    network = TransformerParameters(**values) if isinstance(values, dict) else None  # type: ignore[arg-type]
+    return fitted_on(known, log, parameters, network, descriptions, checkpoints, progress)
 
 
 def fitted_on(
@@ -96,7 +105,8 @@ def fitted_on(
     log: InteractionLog,
     parameters: RetrieverParameters,
     network: TransformerParameters | None,
-    terms: "sparse.csr_array[Any, Any] | None",
+    descriptions: Sequence[Mapping[str, Any]],
+    checkpoints: Path | None,
     progress: Progress,
 ) -> Bundle:
     """The bundle with its retrievers fitted on another log; blend and ranker stay.
@@ -105,21 +115,28 @@ def fitted_on(
         bundle: Bundle with the retrievers, blend and ranker to keep.
         log: Events to fit on, of the bundle's catalogue.
         parameters: Parameters of the retrievers.
-        network: Parameters of the network, which is trained further; None where there is none.
-        terms: Terms of the items, (items, terms), for the network.
-        progress: Gets the share of the network's further epochs that is done.
+        network: Parameters of the network, which learns from the beginning; None for none.
+        descriptions: Attributes of each item; empty where no item has any.
+        checkpoints: Directory in which an interrupted fit finds its network again.
+        progress: Gets the share of the network's epochs that is done.
     """
     fitted = fit_retrievers(
         log,
         parameters,
-        bundle.retrievers.get("content"),
+        fit_content(descriptions) if descriptions else None,
         repeats=bundle.repeats,
         names=set(bundle.retrievers),
     )
-    before = bundle.retrievers.get(NETWORK)
-    if isinstance(before, Transformer) and network is not None:
-        fitted[NETWORK] = go_on(
-            before, log, network, terms=terms, progress=progress, seed=bundle.manifest.seed
+    networks = [name for name in NETWORKS if name in bundle.retrievers]
+    if networks and network is not None:
+        fitted |= learn_again(
+            log,
+            network,
+            networks,
+            terms=item_terms(descriptions),
+            checkpoints=checkpoints,
+            seed=bundle.manifest.seed,
+            progress=progress,
         )
     ranking = bundle.ranking
     if ranking is not None:
@@ -129,7 +146,17 @@ def fitted_on(
         retrievers={name: fitted[name] for name in bundle.retrievers},
         ranking=ranking,
         baskets=fit_baskets(log),
+        content=content_index(log, descriptions),
     )
+
+
+def content_index(
+    log: InteractionLog, descriptions: Sequence[Mapping[str, Any]]
+) -> ContentIndex | None:
+    """The index of items by their terms, for items that come later; None without descriptions."""
+    if not descriptions:
+        return None
+    return fit_content_index(descriptions, np.bincount(log.item, minlength=log.n_items))
 
 
 def describe(

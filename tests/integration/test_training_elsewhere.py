@@ -91,7 +91,7 @@ def test_run_that_is_stopped_half_way_is_finished_and_judged(
         )
         with command(settings) as started:
             status, begin = told(started)
-        assert (status, begin["kept"]) == (0, ["transformer.pt"])
+        assert status == 0 and begin["kept"][0].startswith("transformer-")
         run = ended(training, run_id)
         assert (run["state"], run["decision"], run["attempt"]) == ("succeeded", "promoted", 1), run
         assert training.get("/v1/aliases/champion").json()["version"] == run_id

@@ -134,9 +134,8 @@ def hold_out(
 
     A champion has seen everything up to its last training run, and asking it about that would
     flatter it. So the cut moves to just after that. Where both halves of the newer data suffice,
-    the cut moves between them: then the challenger's validation is new to the champion, too,
-    and the champion's network can be trained further. Where too little is newer, the cut stays, and
-    the two can't be compared.
+    the cut moves between them: the challenger then learns from events that the champion has not
+    seen. Where too little is newer, the cut stays, and the two can't be compared.
 
     Args:
         dataset: The history.
@@ -249,7 +248,7 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
     signals = dataset.signals(weights)
     require(dataset, signals, settings.min_events, settings.min_visitors, settings.min_items)
     champion, champion_error = _champion(job.champion)
-    goes_on = champion is not None and _may_go_on(champion.manifest, dataset, lake)
+    keeps = champion is not None and _may_keep(champion.manifest, dataset, lake)
 
     champion_until = champion.manifest.data.until if champion else None
     held_out = hold_out(
@@ -257,7 +256,7 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
     )
     report.stage("fitting the challenger", 0.02, 0.85)
     known = _log(dataset, held_out.fit, weights)
-    challenger = _fit(dataset, known, job, weights, champion, goes_on, report)
+    challenger = _fit(dataset, known, job, weights, champion, keeps, report)
 
     queries = [
         moment for moment in moments(dataset.interactions, held_out.test) if moment.state.sequence
@@ -285,9 +284,16 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
     report.stage("fitting on everything", 0.92, 0.97)
     everything = _log(dataset, signals, weights)
     if challenger.manifest.metrics.validation is not None:
-        shipped = refit(challenger, everything, report.step)
+        shipped = refit(
+            challenger,
+            everything,
+            dataset.item_ids,
+            dataset.attributes,
+            checkpoints=job.checkpoints,
+            progress=report.step,
+        )
     else:  # too little to choose parameters by; with all of the data there may be enough
-        shipped = _fit(dataset, everything, job, weights, champion, goes_on, report)
+        shipped = _fit(dataset, everything, job, weights, champion, keeps, report)
     report.stage("measuring the reference of features", 0.97, 0.98)
     reference = reference_histograms(
         dataset, sample(np.flatnonzero(signals & dataset.live), REFERENCE_SAMPLE, settings.seed)
@@ -299,7 +305,7 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
             "code_commit": commit,
             "lake_version": dataset.lake_version,
             "oldest_lake_version": champion.manifest.learned_from
-            if champion is not None and shipped.manifest.parameters["network_from"]
+            if champion is not None and _kept(champion.manifest, shipped.manifest)
             else dataset.lake_version,
             "metrics": shipped.manifest.metrics.model_copy(
                 update={**metrics, "intervals": intervals(figures)}
@@ -355,7 +361,7 @@ def _fit(
     job: Job,
     weights: EventWeights,
     champion: Bundle | None,
-    goes_on: bool,
+    keeps: bool,
     report: ProgressReporter,
 ) -> Bundle:
     options = FitOptions(
@@ -364,7 +370,7 @@ def _fit(
         seed=job.training.seed,
         event_weights=weights,
         start_from=champion,
-        goes_on=goes_on,
+        keeps=keeps,
         checkpoints=job.checkpoints,
         search_s=60 * job.training.search_minutes if job.profile == "best" else 0.0,
     )
@@ -407,10 +413,11 @@ def _judge(
     return judge(contestants, queries, past, seed, report.step)
 
 
-def _may_go_on(champion: Manifest, dataset: Dataset, lake: Lake) -> bool:
-    """Whether the champion's network may be trained further.
+def _may_keep(champion: Manifest, dataset: Dataset, lake: Lake) -> bool:
+    """Whether the champion's blend and ranker may be kept.
 
-    Not where it knows of visitors who were erased since, nor where it is of another lake.
+    Not where they were fitted on visitors who were erased since, nor where they are of another
+    lake.
     """
     learned_from = champion.learned_from
     return (
@@ -418,6 +425,12 @@ def _may_go_on(champion: Manifest, dataset: Dataset, lake: Lake) -> bool:
         and learned_from <= dataset.lake_version
         and Erasures(lake).first_after(champion) is None
     )
+
+
+def _kept(champion: Manifest, shipped: Manifest) -> bool:
+    """Whether the shipped bundle has the champion's blend and ranker."""
+    until = champion.parameters.get("chosen_until")
+    return until is not None and until == shipped.parameters.get("chosen_until")
 
 
 def _champion(directory: Path | None) -> tuple[Bundle | None, str]:

@@ -1,12 +1,17 @@
-"""Two processes under torchrun train a network together, each on its share of the sequences."""
+"""Two processes: a network each, or one network under torchrun, each on its share of it."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from slipstream.models.distributed import side_by_side
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -31,3 +36,30 @@ def test_two_gloo_processes_come_to_the_same_networks_which_have_learned(tmp_pat
         first, second = (np.load(tmp_path / f"{rank}-{seed}.npy") for rank in (0, 1))
         np.testing.assert_array_equal(first, second)
         assert np.load(tmp_path / f"0-{seed}-next.npy").argmax() == 2
+
+
+def process_of(number: int, told: Callable[[str], None] = lambda _: None) -> tuple[int, int]:
+    told(f"training {number}")
+    return number, os.getpid()
+
+
+def killed_aside(number: int) -> int:
+    if multiprocessing.parent_process() is not None:
+        os._exit(9)
+    return number
+
+
+def test_two_trainings_have_a_process_each_and_one_that_is_killed_goes_on_in_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    heard: list[str] = []
+    (first, here), (second, aside) = side_by_side(
+        [partial(process_of, 1), partial(process_of, 2)], told=heard.append
+    )
+    assert (first, second, heard) == (1, 2, ["training 1"])
+    assert here == os.getpid() != aside
+    with pytest.warns(UserWarning, match="process was killed"):
+        assert side_by_side([partial(int, 3), partial(killed_aside, 4)]) == [3, 4]
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    assert side_by_side([partial(process_of, 1), partial(process_of, 2)])[1] == (2, os.getpid())

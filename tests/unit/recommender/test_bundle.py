@@ -52,7 +52,9 @@ def test_companions_are_of_the_carts_that_a_bundle_was_fitted_on_last(tmp_path: 
     save_bundle(bundle, tmp_path / "bundle")
     loaded = load_bundle(tmp_path / "bundle")
     assert bought_together(loaded, [first]) == bought_together(bundle, [first]) != []
-    viewed = refit(loaded, encoding.encode(table, loaded.item_ids, EventWeights()))
+    viewed = refit(
+        loaded, encoding.encode(table, loaded.item_ids, EventWeights()), loaded.item_ids, {}
+    )
     assert bought_together(viewed, [first]) == []
 
 

@@ -127,7 +127,7 @@ def test_refit_keeps_parameters_and_blend_and_follows_the_new_log() -> None:
     interactions = chain_interactions()
     bundle = fit(interactions, options=FitOptions(version="v", seed=3))
     log = encoding.encode(interactions, bundle.item_ids, EventWeights())
-    same = refit(bundle, log)
+    same = refit(bundle, log, bundle.item_ids, {})
     assert same.manifest.parameters == bundle.manifest.parameters and same.manifest.version == "v"
     np.testing.assert_array_equal(same.blend.weights, bundle.blend.weights)
     for name, retriever in bundle.retrievers.items():
@@ -135,7 +135,7 @@ def test_refit_keeps_parameters_and_blend_and_follows_the_new_log() -> None:
             np.testing.assert_allclose(
                 same.retrievers[name].arrays()[array_name], array, rtol=1e-5, atol=1e-6
             )
-    half = refit(bundle, log.select(np.arange(len(log) // 2)))
+    half = refit(bundle, log.select(np.arange(len(log) // 2)), bundle.item_ids, {})
     assert half.manifest.data.events == len(log) // 2
     assert not np.array_equal(
         half.retrievers["popularity"].arrays()["share"],
@@ -143,8 +143,16 @@ def test_refit_keeps_parameters_and_blend_and_follows_the_new_log() -> None:
     )
 
 
-def test_refit_on_another_catalogue_is_refused() -> None:
+def test_refit_takes_the_items_that_came_since_and_refuses_those_of_another_log() -> None:
     bundle = fit(chain_interactions(), options=FitOptions(version="v"))
-    log = encoding.encode(chain_interactions(), [*bundle.item_ids, "new"], EventWeights())
+    grown = [*bundle.item_ids, "new"]
+    log = encoding.encode(chain_interactions(), grown, EventWeights())
+    again = refit(bundle, log, grown, {"new": {"colour": "red"}}, version="w")
+    assert (again.version, again.item_ids, again.attributes) == (
+        "w",
+        grown,
+        {"new": {"colour": "red"}},
+    )
+    assert recommend(again, [Event(item_name(3))], 1)[0].item_id == item_name(4)
     with pytest.raises(ValueError, match="the log is of"):
-        refit(bundle, log)
+        refit(bundle, log, bundle.item_ids, {})

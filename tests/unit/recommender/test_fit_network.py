@@ -59,9 +59,11 @@ def test_a_saved_bundle_answers_as_before(bundle: Bundle, tmp_path: Path) -> Non
         )
 
 
-def test_refit_goes_on_with_the_network(bundle: Bundle) -> None:
+def test_refit_trains_the_network_for_the_epochs_that_validation_chose(bundle: Bundle) -> None:
     log = encoding.encode(SHOP, bundle.item_ids, EventWeights())
-    again = refit(bundle, log)
+    again = refit(bundle, log, bundle.item_ids, bundle.attributes or {})
+    curve, network = bundle.manifest.metrics.curve, bundle.manifest.parameters["network"]
+    assert curve is not None and isinstance(network, dict) and network["epochs"] == curve.kept
     assert set(again.retrievers) == set(bundle.retrievers)
     assert recommend(again, [Event(item_name(3))], 1)[0].item_id == item_name(4)
 
@@ -75,42 +77,36 @@ class AskedError(Exception):
 
 
 @pytest.mark.parametrize(
-    ("until", "goes_on", "gone_on_from"),
-    [(0, True, True), (10**15, True, False), (0, False, False)],
+    ("newer", "changed", "kept"),
+    [
+        pytest.param(0.2, {}, True, id="a fifth is newer"),
+        pytest.param(0.3, {}, False, id="more is newer"),
+        pytest.param(0.1, {"keeps": False}, False, id="it may not"),
+        pytest.param(0.1, {"seed": 7}, False, id="another seed"),
+        pytest.param(0.1, {"search_s": 60.0}, False, id="a search"),
+    ],
 )
-def test_a_network_that_has_seen_the_questions_or_may_not_be_used_is_not_gone_on_from(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, until: int, goes_on: bool, gone_on_from: bool
+def test_choices_of_an_earlier_bundle_are_kept_while_little_is_newer(
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    newer: float,
+    changed: dict[str, Any],
+    kept: bool,
 ) -> None:
-    """Else training would stop too late, and the blend would listen to the network too much."""
+    def ask(*_: Any, **__: Any) -> Any:
+        raise AskedError(False)
 
-    def ask(*_: Any, start: Any = None, **__: Any) -> Any:
-        raise AskedError(start)
+    def again(earlier: Bundle, *_: Any) -> Any:
+        raise AskedError(earlier is not None)
 
+    log = encoding.encode(SHOP, bundle.item_ids, EventWeights())
+    until = int(np.quantile(log.timestamp, 1 - newer, method="lower"))
     monkeypatch.setattr(fitting, "learn", ask)
+    monkeypatch.setattr(fitting, "refit", again)
     monkeypatch.setattr(fitting, "PROFILES", {"fast": UNTUNED})
-    data = bundle.manifest.data.model_copy(update={"until": until})
-    earlier = replace(bundle, manifest=bundle.manifest.model_copy(update={"data": data}))
-    log = encoding.encode(SHOP, bundle.item_ids, EventWeights())
+    parameters = {**bundle.manifest.parameters, "chosen_until": until}
+    manifest = bundle.manifest.model_copy(update={"parameters": parameters})
+    options = FitOptions(repeats=False, start_from=replace(bundle, manifest=manifest), **changed)
     with pytest.raises(AskedError) as asked:
-        options = FitOptions(repeats=False, start_from=earlier, goes_on=goes_on)
         fit_log(log, list(bundle.item_ids), bundle.attributes or {}, options)
-    assert (asked.value.args[0] is not None) == gone_on_from
-
-
-@pytest.mark.parametrize(("wanted", "only_newer"), [(200, True), (500, False)])
-def test_where_enough_is_newer_than_the_earlier_bundle_only_that_is_validation(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, wanted: int, only_newer: bool
-) -> None:
-    def ask(training: Any, *_: Any, **__: Any) -> Any:
-        raise AskedError(int(training.timestamp.max()))
-
-    log = encoding.encode(SHOP, bundle.item_ids, EventWeights())
-    until = int(np.quantile(log.timestamp, 0.95, method="lower"))  # some 360 events are newer
-    monkeypatch.setattr(fitting, "learn", ask)
-    monkeypatch.setattr(fitting, "PROFILES", {"fast": replace(UNTUNED, ranking_queries=wanted)})
-    data = bundle.manifest.data.model_copy(update={"until": until})
-    earlier = replace(bundle, manifest=bundle.manifest.model_copy(update={"data": data}))
-    with pytest.raises(AskedError) as asked:
-        options = FitOptions(repeats=False, start_from=earlier)
-        fit_log(log, list(bundle.item_ids), bundle.attributes or {}, options)
-    assert (asked.value.args[0] == until) == only_newer
+    assert asked.value.args[0] == kept

@@ -205,7 +205,7 @@ def test_later_fits_begin_with_what_was_found() -> None:
     # As if another width had been result.
     narrow = replace(TransformerParameters(**network), dim=4, epochs=99)
     bundle.manifest.parameters["searched"] = memory(bundle, "fast", "one", narrow)
-    later = fit_log(log, item_ids, {}, FitOptions(version="two", start_from=bundle))
+    later = fit_log(log, item_ids, {}, FitOptions(version="two", start_from=bundle, keeps=False))
     assert later.manifest.parameters["network"] == {**network, "dim": 4}
     assert later.manifest.parameters["searched"] == {
         "fast": {"version": "one", "network": asdict(narrow)}

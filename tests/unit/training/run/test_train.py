@@ -2,7 +2,6 @@
 
 import platform
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -28,7 +27,7 @@ from slipstream.evaluation.figures import cohorts
 from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.models.base import EventWeights
 from slipstream.recommender.bundle import load_bundle
-from slipstream.recommender.fit import FitOptions, fit_log
+from slipstream.recommender.fit import FitOptions
 from slipstream.recommender.stages import Event, recommend
 from slipstream.stores.lake import Lake
 from tests.unit.training.histories import START_MS, chain, events, write, write_items
@@ -248,7 +247,7 @@ def test_only_runs_of_the_best_profile_search(
 
 
 @pytest.mark.parametrize(
-    ("learned_from", "erased", "goes_on"),
+    ("learned_from", "erased", "keeps"),
     [
         pytest.param(0, False, True, id="no erasure"),
         pytest.param(0, True, False, id="knows the erased"),
@@ -257,13 +256,13 @@ def test_only_runs_of_the_best_profile_search(
         pytest.param(99, False, False, id="of a lake that was lost"),
     ],
 )
-def test_a_network_that_may_know_the_erased_is_not_trained_further(
+def test_choices_that_were_made_on_the_erased_are_not_kept(
     lake: Lake,
     job: Make,
     monkeypatch: pytest.MonkeyPatch,
     learned_from: int | None,
     erased: bool,
-    goes_on: bool,
+    keeps: bool,
 ) -> None:
     for _ in range(3):
         write(lake, chain())
@@ -274,37 +273,30 @@ def test_a_network_that_may_know_the_erased_is_not_trained_further(
         pass
 
     def fit_log(_log: Any, _ids: Any, _of: Any, options: FitOptions, _progress: Any) -> None:
-        raise AskedError(options.goes_on)
+        raise AskedError(options.keeps)
 
     champion = Mock()
     champion.manifest = Mock(learned_from=learned_from, created_at=1_001)
     champion.manifest.data.until = None
     monkeypatch.setattr("services.training.run.train.fit_log", fit_log)
     monkeypatch.setattr("services.training.run.train._champion", lambda _: (champion, ""))
-    with pytest.raises(AskedError, match=f"^{goes_on}$"):
+    with pytest.raises(AskedError, match=f"^{keeps}$"):
         train(job("v1"), quiet())
 
 
-def test_a_bundle_tells_how_old_the_oldest_of_its_parts_is(
-    lake: Lake, job: Make, monkeypatch: pytest.MonkeyPatch
+def test_a_run_keeps_the_champions_choices_and_tells_how_old_they_are(
+    lake: Lake, job: Make
 ) -> None:
     write(lake, chain())
     train(job("v1"), quiet())
-    first = load_bundle(job("v1").output)
-    assert first.manifest.learned_from == first.manifest.lake_version == 1
+    first = load_bundle(job("v1").output).manifest
+    assert first.learned_from == first.lake_version == 1
     write(lake, chain())
-    refitted = fit_log
-
-    def gone_on(*arguments: Any) -> Any:
-        made = refitted(*arguments)
-        manifest = made.manifest
-        parameters = {**manifest.parameters, "network_from": "v1"}
-        return replace(made, manifest=manifest.model_copy(update={"parameters": parameters}))
-
-    monkeypatch.setattr("services.training.run.train.fit_log", gone_on)
     train(job("v2", champion=job("v1").output), quiet())
     second = load_bundle(job("v2").output).manifest
-    assert (second.lake_version, second.learned_from) == (2, 1)
+    assert (second.version, second.lake_version, second.learned_from) == ("v2", 2, 1)
+    for name in ("chosen_until", "blend", "rules"):
+        assert second.parameters[name] == first.parameters[name]
 
 
 def test_environment_names_what_figures_depend_on() -> None:
