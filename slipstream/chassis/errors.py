@@ -145,7 +145,7 @@ def _in_words(request: Request, fault: Mapping[str, Any]) -> Mapping[str, Any]:
         return fault
     if fault["type"] == "missing":
         words = "is missing: send JSON"
-    elif isinstance(fault["input"], bytes):
+    elif isinstance(fault.get("input"), bytes):
         sent = request.headers.get("content-type")
         words = "send it with the header Content-Type: application/json, "
         words += f"not {sent}" if sent else "which is missing"

@@ -53,8 +53,13 @@ class Serving:
         return verdict
 
     def becomes_ready(self) -> None:
-        """Wait until its placements hold it up no longer."""
-        until(lambda: self.check == "ok", "the placements to be known")
+        """Wait until its placements and experiments hold it up no longer."""
+
+        def has() -> bool:
+            checks = self.client.get("/health/ready").json()["checks"]
+            return [checks[name] for name in ("placements", "experiments")] == ["ok"] * 2
+
+        until(has, "the placements and experiments to be known")
 
     def comes_to(self, name: str, revision: int | None) -> None:
         """Wait until it has this revision of a placement, None for none at all."""

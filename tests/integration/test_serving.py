@@ -138,18 +138,14 @@ def test_known_visitor_is_recommended_by_the_model_and_the_slate_is_on_the_topic
     with serving(broker, redis_settings) as client:
         response = client.get(
             "/v1/recommendations/ada",
-            params={"n": 3, "placement": "home"},
+            params={"n": 3},
             headers={"X-Request-Id": "r-7"},
         )
     body = response.json()
     assert (body["answered_by"], body["model_version"], body["history_length"]) == ("model", "1", 3)
     assert ids(response)[0] == "item-06"
     (slate,) = slates(broker, namespace, 1)
-    assert (slate.recommendation_id, slate.user_id, slate.placement) == (
-        body["recommendation_id"],
-        "ada",
-        "home",
-    )
+    assert (slate.recommendation_id, slate.user_id) == (body["recommendation_id"], "ada")
     assert [item.item_id for item in slate.items] == ids(response)
     assert slate.features["history_length"] == 3
 
