@@ -77,6 +77,8 @@ class FitOptions:
             events is newer: parameters, epochs, blend and ranker. Everything is then fitted once,
             from the beginning. A fit that chooses begins with the parameters of its search.
         keeps: Whether the choices of `start_from` may be kept.
+        refitted: Whether the bundle is refitted on everything before it serves. Its networks then
+            stay as validation judged them, since training them again takes most of a fit's time.
         checkpoints: Directory in which an interrupted fit finds its network again.
         search_s: Seconds to search other parameters of the network for, each trained from the
             beginning; 0 is no search.
@@ -90,6 +92,7 @@ class FitOptions:
     holdout: Holdout | None = None
     start_from: Bundle | None = None
     keeps: bool = True
+    refitted: bool = False
     checkpoints: Path | None = None
     search_s: float = 0.0
 
@@ -183,7 +186,7 @@ def fit_log(
                 bundle,
                 data.final,
                 tuned,
-                network.parameters,
+                None if options.refitted else network.parameters,
                 descriptions,
                 options.checkpoints,
                 lambda step: progress(replace(step, done=0.85 + 0.15 * step.done)),

@@ -115,7 +115,7 @@ def fitted_on(
         bundle: Bundle with the retrievers, blend and ranker to keep.
         log: Events to fit on, of the bundle's catalogue.
         parameters: Parameters of the retrievers.
-        network: Parameters of the network, which learns from the beginning; None for none.
+        network: Parameters of the networks, which learn from the beginning; None leaves them.
         descriptions: Attributes of each item; empty where no item has any.
         checkpoints: Directory in which an interrupted fit finds its network again.
         progress: Gets the share of the network's epochs that is done.
@@ -143,7 +143,7 @@ def fitted_on(
         ranking = replace(ranking, items=item_table(log, bundle.item_ids, bundle.attributes or {}))
     return replace(
         bundle,
-        retrievers={name: fitted[name] for name in bundle.retrievers},
+        retrievers={**bundle.retrievers, **fitted},
         ranking=ranking,
         baskets=fit_baskets(log),
         content=content_index(log, descriptions),

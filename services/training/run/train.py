@@ -256,7 +256,7 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
     )
     report.stage("fitting the challenger", 0.02, 0.85)
     known = _log(dataset, held_out.fit, weights)
-    challenger = _fit(dataset, known, job, weights, champion, keeps, report)
+    challenger = _fit(dataset, known, job, weights, champion, keeps, report, refitted=True)
 
     queries = [
         moment for moment in moments(dataset.interactions, held_out.test) if moment.state.sequence
@@ -293,7 +293,7 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
             progress=report.step,
         )
     else:  # too little to choose parameters by; with all of the data there may be enough
-        shipped = _fit(dataset, everything, job, weights, champion, keeps, report)
+        shipped = _fit(dataset, everything, job, weights, champion, keeps, report, refitted=False)
     report.stage("measuring the reference of features", 0.97, 0.98)
     reference = reference_histograms(
         dataset, sample(np.flatnonzero(signals & dataset.live), REFERENCE_SAMPLE, settings.seed)
@@ -363,6 +363,8 @@ def _fit(
     champion: Bundle | None,
     keeps: bool,
     report: ProgressReporter,
+    *,
+    refitted: bool,
 ) -> Bundle:
     options = FitOptions(
         version=job.version,
@@ -371,6 +373,7 @@ def _fit(
         event_weights=weights,
         start_from=champion,
         keeps=keeps,
+        refitted=refitted,
         checkpoints=job.checkpoints,
         search_s=60 * job.training.search_minutes if job.profile == "best" else 0.0,
     )

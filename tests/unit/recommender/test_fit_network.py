@@ -110,3 +110,19 @@ def test_choices_of_an_earlier_bundle_are_kept_while_little_is_newer(
     with pytest.raises(AskedError) as asked:
         fit_log(log, list(bundle.item_ids), bundle.attributes or {}, options)
     assert asked.value.args[0] == kept
+
+
+def test_networks_of_a_bundle_that_is_refitted_before_it_serves_are_not_trained_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def again(*_: Any, **__: Any) -> Any:
+        raise AssertionError
+
+    monkeypatch.setattr("slipstream.recommender.refit.learn_again", again)
+    short = replace(PROFILES["fast"], epochs=1)
+    monkeypatch.setattr(fitting, "PROFILES", {"fast": replace(short, tuning_queries=10)})
+    monkeypatch.setattr("slipstream.recommender.ranking._KEPT", {"popularity", "transformer"})
+    item_ids = encoding.met_items(SHOP, EventWeights())
+    log = encoding.encode(SHOP, item_ids, EventWeights())
+    made = fit_log(log, item_ids, {}, FitOptions(repeats=False, refitted=True))
+    assert "transformer" in made.retrievers and made.manifest.data.events == len(log)
