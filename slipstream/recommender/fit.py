@@ -142,7 +142,7 @@ def fit_log(
         raise ValueError("there are no interactions to fit on")
     if options.profile not in PROFILES:
         raise ValueError(f"unknown profile {options.profile!r}; there are {', '.join(PROFILES)}")
-    if options.start_from and _choices_hold(options.start_from, log, options):
+    if options.start_from and _choices_hold(options.start_from, log, attributes, options):
         return refit(
             options.start_from,
             log,
@@ -194,7 +194,12 @@ def fit_log(
     return replace(bundle, manifest=_recorded(bundle, network, validated, options))
 
 
-def _choices_hold(earlier: Bundle, log: InteractionLog, options: FitOptions) -> bool:
+def _choices_hold(
+    earlier: Bundle,
+    log: InteractionLog,
+    attributes: Mapping[str, Mapping[str, Any]],
+    options: FitOptions,
+) -> bool:
     """Whether an earlier bundle's choices are kept for this log, instead of making them again."""
     manifest = earlier.manifest
     chosen_until = manifest.parameters.get("chosen_until")
@@ -204,6 +209,7 @@ def _choices_hold(earlier: Bundle, log: InteractionLog, options: FitOptions) -> 
         and not options.search_s
         and options.holdout is None
         and (manifest.profile, manifest.seed, earlier.event_weights) == asked
+        and bool(earlier.attributes) == bool(attributes)
         and isinstance(chosen_until, int)
         and float((log.timestamp > chosen_until).mean()) <= _NEW_SHARE
     )

@@ -94,7 +94,17 @@ def refit(
         update={"metrics": old.metrics, "parameters": {**manifest.parameters, **old.parameters}}
     )
     descriptions = describe(item_ids, attributes)
-    known = replace(bundle, manifest=manifest, item_ids=item_ids, attributes=attributes or None)
+    retrievers = dict(bundle.retrievers)
+    if descriptions and "content" in retrievers:
+        retrievers["content"] = fit_content(descriptions)
+    known = replace(
+        bundle,
+        manifest=manifest,
+        item_ids=item_ids,
+        attributes=attributes or None,
+        retrievers=retrievers,
+        content=content_index(log, descriptions),
+    )
     values = old.parameters.get("network")
     network = TransformerParameters(**values) if isinstance(values, dict) else None  # type: ignore[arg-type]
     return fitted_on(known, log, parameters, network, descriptions, checkpoints, progress)
@@ -112,7 +122,7 @@ def fitted_on(
     """The bundle with its retrievers fitted on another log; blend and ranker stay.
 
     Args:
-        bundle: Bundle with the retrievers, blend and ranker to keep.
+        bundle: Bundle with the blend and ranker to keep, and with what follows from attributes.
         log: Events to fit on, of the bundle's catalogue.
         parameters: Parameters of the retrievers.
         network: Parameters of the networks, which learn from the beginning; None leaves them.
@@ -123,7 +133,7 @@ def fitted_on(
     fitted = fit_retrievers(
         log,
         parameters,
-        fit_content(descriptions) if descriptions else None,
+        bundle.retrievers.get("content"),
         repeats=bundle.repeats,
         names=set(bundle.retrievers),
     )
@@ -146,7 +156,6 @@ def fitted_on(
         retrievers={**bundle.retrievers, **fitted},
         ranking=ranking,
         baskets=fit_baskets(log),
-        content=content_index(log, descriptions),
     )
 
 
