@@ -20,13 +20,23 @@ if TYPE_CHECKING:
 
 # Benchmarks without a SQL database.
 _WITHOUT_SQL: Final = ("ingestion", "features", "scaling")
+_WITHOUT_SERVERS: Final = ("catalogue", "training")
 
 
 @click.command(short_help="Compare a part's speed with its ceiling.")
 @click.argument(
     "name",
     type=click.Choice(
-        ["ingestion", "features", "scaling", "freshness", "serving", "replay", "catalogue"]
+        [
+            "ingestion",
+            "features",
+            "scaling",
+            "freshness",
+            "serving",
+            "replay",
+            "catalogue",
+            "training",
+        ]
     ),
 )
 @click.option(
@@ -52,7 +62,7 @@ _WITHOUT_SQL: Final = ("ingestion", "features", "scaling")
 @click.option(
     "--profile",
     type=click.Choice(["fast", "best"]),
-    help="Training effort for the model of serving. Default: fast.",
+    help="Training effort for the model of serving, or of the fits of training. Default: fast.",
 )
 @click.option(
     "--workers",
@@ -88,6 +98,13 @@ _WITHOUT_SQL: Final = ("ingestion", "features", "scaling")
     type=click.IntRange(1_000),
     multiple=True,
     help="Items of a simulated catalogue; may be given several times. Default: 10,000, 100,000 and"
+    " 1,000,000; for training 20,000.",
+)
+@click.option(
+    "--events",
+    type=click.IntRange(10_000),
+    multiple=True,
+    help="Events of a simulated shop to train on; may be given several times. Default: 100,000 and"
     " 1,000,000.",
 )
 @data_dir_option(
@@ -106,6 +123,7 @@ def bench(
     rules: bool,
     profile_time: bool,
     items: tuple[int, ...],
+    events: tuple[int, ...],
     data_dir: Path,
     json_path: Path | None,
 ) -> None:
@@ -123,6 +141,8 @@ def bench(
                 changes of the catalogue: how many lists are identical
     catalogue   the stages in one thread, in simulated catalogues of several sizes, with and
                 without a filter that keeps 0.1 %; recall and memory; without servers
+    training    fits on simulated shops of several sizes: seconds by stage, memory, NDCG@10; the
+                network's arithmetic against a matrix product; without servers
 
     A temporary stack is started and stopped for it. For serving, freshness and replay, it is filled
     with MovieLens-100K and trains a model, for replay two. Feast is installed once into the data
@@ -132,15 +152,17 @@ def bench(
     Example:  slipstream bench freshness --json freshness.json
               slipstream bench ingestion --servers real
               slipstream bench serving --profile best --workers 2 --rate 2000
+              slipstream bench training --profile best --events 1000000 --items 100000
     """
     from bench import measurements, runner
     from bench.serving import ServingLoad
 
-    if name != "serving" and (profile or workers or rate or swaps or rules or profile_time):
+    if name != "serving" and (workers or rate or swaps or rules or profile_time):
         raise click.UsageError(
-            "--profile, --workers, --rate, --swaps, --rules and --profile-time are of the benchmark"
-            " of serving"
+            "--workers, --rate, --swaps, --rules and --profile-time are of the benchmark of serving"
         )
+    if profile and name not in ("serving", "training"):
+        raise click.UsageError("--profile is of the benchmarks of serving and training")
     if data and name not in ("serving", "replay"):
         raise click.UsageError(
             "other data are of the benchmarks of serving and replay; leave --data out"
@@ -156,13 +178,19 @@ def bench(
         raise click.UsageError("scaling is measured on the embedded servers; leave --servers out")
     if running and servers == "real":
         raise click.UsageError("a running stack has its servers already; leave --servers out")
-    if (items and name != "catalogue") or (name == "catalogue" and (running or servers == "real")):
-        raise click.UsageError("--items is of the benchmark of catalogues, which has no servers")
+    if name in _WITHOUT_SERVERS and (running or servers == "real"):
+        raise click.UsageError(f"{name} has no servers; leave --running and --servers out")
+    if (items and name not in _WITHOUT_SERVERS) or (events and name != "training"):
+        raise click.UsageError(
+            "--items is of the benchmarks catalogue and training, --events of training"
+        )
     load = ServingLoad(rate, swaps, profile_time, rules)
     where = measurements.machine()
     try:
         if name == "catalogue":
             versions, rows = "none", _measure_catalogues(data_dir, items)
+        elif name == "training":
+            versions, rows = "none", _measure_training(data_dir, events, items, profile or "fast")
         elif running:
             target = _running_target(data_dir)
             versions = f"of the running stack: {target.kafka.bootstrap_servers}"
@@ -182,7 +210,7 @@ def bench(
     if json_path:
         measurements.write_json(json_path, rows, versions, where)
         click.echo(f"Wrote {json_path}.")
-    if name not in ("features", "scaling", "catalogue"):
+    if name not in ("features", "scaling", *_WITHOUT_SERVERS):
         click.echo(
             "Next: measure on your data: slipstream up, slipstream replay,"
             f" slipstream bench {name} --running"
@@ -202,6 +230,16 @@ def _measure_catalogues(data_dir: Path, items: tuple[int, ...]) -> "list[Measure
 
     sizes = sorted(items) or catalogue.SIZES
     return catalogue.run(data_dir / "simulated-models", sizes, tell=Terminal().progress)
+
+
+def _measure_training(
+    data_dir: Path, events: tuple[int, ...], items: tuple[int, ...], profile: str
+) -> "list[Measurement]":
+    from bench import training
+    from slipstream_cli.local.terminal import Terminal
+
+    sizes = sorted(events) or training.EVENTS, sorted(items) or training.ITEMS
+    return training.run(data_dir / "simulated-shops", *sizes, profile, tell=Terminal().progress)
 
 
 def _measure_temporary(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
@@ -40,7 +40,29 @@ class ProcessGroup:
         """
         if self.device.type == "cuda" and shutil.which(os.environ.get("CC", "cc")):
             network.compile(dynamic=True)
-        return nn.parallel.DistributedDataParallel(network) if self.size > 1 else network
+        if self.size == 1:
+            return network
+        return nn.parallel.DistributedDataParallel(network, forward_sync_buffers=False)
+
+    def union(self, items: Tensor) -> Tensor:
+        """The items of all processes, each once and ascending."""
+        if self.size > 1:
+            most = torch.tensor([len(items)], device=self.device)
+            torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
+            filled = torch.cat((items, items[:1].expand(int(most) - len(items))))
+            all_items = [torch.empty_like(filled) for _ in range(self.size)]
+            torch.distributed.all_gather(all_items, filled)
+            items = torch.cat(all_items)
+        each: Tensor = torch.unique(items)
+        return each
+
+    def gradient(self, values: Tensor) -> Tensor:
+        """The gradient of `values`, averaged over the processes."""
+        gradient = torch.zeros_like(values) if values.grad is None else values.grad
+        if self.size > 1:
+            torch.distributed.all_reduce(gradient)
+            gradient /= self.size
+        return gradient
 
     def of_first(self, answer: Callable[[], float]) -> float:
         """The first process's answer, on all processes.

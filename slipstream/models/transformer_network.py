@@ -47,18 +47,24 @@ class Network(nn.Module):
         hidden = dim * 8 // 3
         self.has: Tensor
         self.begins: Tensor
+        self.ends: Tensor
         self.much: Tensor
-        """Which terms the items have, from where on each item's, and how much."""
+        """Which terms the items have, where each item's begin and end, and how much."""
 
         def matrix(*size: int) -> nn.Parameter:
             return nn.Parameter(torch.randn(blocks, *size) * math.sqrt(2 / sum(size)))
 
-        self.own = nn.Parameter(torch.randn(n_items, dim) * parameters.own_scale)
+        # A step reads few of them, and has an optimiser of its own for those.
+        self.own = nn.Parameter(torch.randn(n_items, dim) * parameters.own_scale, False)
         self.terms = (
             nn.Parameter(torch.randn(terms.shape[1], dim) * 0.1) if terms is not None else None
         )
         if terms is not None:
-            for name, array in (("has", terms.indices), ("begins", terms.indptr[:-1])):
+            for name, array in (
+                ("has", terms.indices),
+                ("begins", terms.indptr[:-1]),
+                ("ends", terms.indptr[1:]),
+            ):
                 self.register_buffer(
                     name, torch.from_numpy(array.astype(np.int64)), persistent=False
                 )
@@ -81,15 +87,22 @@ class Network(nn.Module):
         self.feed_gate_bias = nn.Parameter(torch.ones(blocks, dim))
         self.dropout = nn.Dropout(parameters.dropout)
 
-    def vectors(self) -> Tensor:
-        """The vector of each item, from the item itself and its attributes (items, dim)."""
+    def vectors(self, own: Tensor, items: Tensor) -> Tensor:
+        """The vectors of these items, from their own vectors and their attributes (items, dim)."""
         if self.terms is None:
-            return self.own
-        own: Tensor = self.own
+            return own
         if self.training and self.unnamed:
             own = own * (torch.rand(len(own), 1, device=own.device) >= self.unnamed)
+        counts = self.ends[items] - self.begins[items]
+        begins = counts.cumsum(0) - counts
+        entries = (self.begins[items] - begins).repeat_interleave(counts)
+        entries += torch.arange(len(entries), device=own.device)
         return own + F.embedding_bag(
-            self.has, self.terms, self.begins, mode="sum", per_sample_weights=self.much
+            self.has[entries],
+            self.terms,
+            begins,
+            mode="sum",
+            per_sample_weights=self.much[entries],
         )
 
     def states(self, vectors: Tensor, batch: "SequenceBatch") -> Tensor:
@@ -142,14 +155,26 @@ class Network(nn.Module):
         return result
 
     def forward(
-        self, batch: "SequenceBatch", negatives: Tensor | None, log_drawn: Tensor
+        self,
+        batch: "SequenceBatch",
+        negatives: Tensor | None,
+        log_drawn: Tensor,
+        own: Tensor,
+        items: Tensor,
     ) -> Tensor:
         """The mean loss of predicting each event from those before it, weighted by target.
 
         A label is the next event, or with probability `ahead` one further on, and so on up to the
         sequence's last.
+
+        Args:
+            batch: The sequences. Here, and in `negatives`, an item is its place among `items`.
+            negatives: Items that stand for the catalogue; None compares with all `items`.
+            log_drawn: The logarithm of each negative's expected number of draws.
+            own: The own vectors of `items`.
+            items: The items that the step reads.
         """
-        vectors, real = self.vectors(), batch.real[:, 1:]
+        vectors, real = self.vectors(own, items), batch.real[:, 1:]
         states = self.states(vectors, batch)[:, :-1][real]
         target = torch.arange(1, batch.items.shape[1], device=real.device).expand_as(real)
         if self.ahead:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from slipstream.models import distributed
 from slipstream.models.base import Dense, History, InteractionLog, Scores
 from slipstream.models.clusters import clustered
+from slipstream.models.row_adamw import BETAS, RowAdamW
 from slipstream.models.transformer import Shape, Transformer, TransformerParameters
 from slipstream.models.transformer_network import Network, SequenceBatch
 
@@ -65,7 +66,6 @@ def filled(length: NDArray[np.int64], room: int) -> Iterator[NDArray[np.int64]]:
 
 
 _MOST_KINDS = 16
-_WARM_UP = 100
 _CLIP = 5.0
 # Steps between two calls of `underway`: some seconds.
 _TOLD_EVERY = 50
@@ -108,14 +108,20 @@ class NetworkInTraining:
         shape = Shape(parameters.window, parameters.heads, tuple(float(kind) for kind in kinds))
         self.network = Network(log.n_items, parameters, shape, terms).to(self.device)
         self.wrapped = self.group.wrap(self.network)
+        self.dense = {
+            name: value for name, value in self.network.named_parameters() if name != "own"
+        }
         self.optimiser = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=parameters.learning_rate,
-            weight_decay=parameters.weight_decay,
-            betas=(0.9, 0.98),
-            fused=True,
+            self.dense.values(), weight_decay=parameters.weight_decay, betas=BETAS, fused=True
         )
-        self.average = self._weights()
+        self.rows = RowAdamW(
+            self.network.own.data,
+            parameters.learning_rate,
+            parameters.weight_decay,
+            parameters.average,
+        )
+        self.every = torch.arange(log.n_items, device=self.device)
+        self.average = {**self._weights(), "own": self.rows.average}
         self.best = _Best(0, -math.inf, self._weights())
         self.epoch = self.step = 0
         self.curve: list[Epoch] = []
@@ -137,24 +143,35 @@ class NetworkInTraining:
             if self.step % _TOLD_EVERY == 0:
                 underway(done)
             for group in self.optimiser.param_groups:
-                group["lr"] = own.learning_rate * min(1.0, self.step / _WARM_UP)
-            batch = self._batch(begin, length)
-            negatives, log_drawn = self._negatives()
-            with torch.autocast(
-                self.device.type, torch.bfloat16, enabled=distributed.quick_in_bfloat16(self.device)
-            ):
-                loss = self.wrapped(batch, negatives, log_drawn)
-            self.optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.network.parameters(), _CLIP)
-            self.optimiser.step()
-            losses.append(loss.item())
-            decay = min(own.average, (1 + self.step) / (10 + self.step))
-            with torch.no_grad():
-                for name, value in self.network.named_parameters():
-                    self.average[name].lerp_(value, 1 - decay)
+                group["lr"] = self.rows.rate(self.step)
+            losses.append(self._step(self._batch(begin, length)))
+        self.rows.make_up_all(self.step)
         self.epoch += 1
         return float(np.mean(losses)) if losses else 0.0
+
+    def _step(self, batch: SequenceBatch) -> float:
+        """Do one step, and return its loss. It costs as much as the items that it reads."""
+        negatives, log_drawn = self._negatives()
+        items = self.every
+        if negatives is not None:
+            items = self.group.union(torch.cat((batch.items.flatten(), negatives)))
+            batch = batch._replace(items=torch.searchsorted(items, batch.items))
+            negatives = torch.searchsorted(items, negatives)
+        own = self.rows.read(items, self.step)
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=distributed.quick_in_bfloat16(self.device)
+        ):
+            loss = self.wrapped(batch, negatives, log_drawn, own, items)
+        self.optimiser.zero_grad()
+        loss.backward()
+        gradient = self.group.gradient(own)
+        nn.utils.clip_grad_norm_([own, *self.dense.values()], _CLIP)
+        self.optimiser.step()
+        self.rows.take(items, gradient, self.step)
+        with torch.no_grad():
+            for name, value in self.dense.items():
+                self.average[name].lerp_(value, 1 - self.rows.kept(self.step))
+        return float(loss.item())
 
     def diverged(self) -> bool:
         """Whether weights are NaN or infinite, so that scores would compare with nothing."""
@@ -167,7 +184,7 @@ class NetworkInTraining:
         self.network.load_state_dict(self.average, strict=False)
         self.network.eval()
         try:
-            yield _Answers(self.network, self.log.n_items)
+            yield _Answers(self.network, self.every)
         finally:
             self.network.load_state_dict(present, strict=False)
 
@@ -186,6 +203,7 @@ class NetworkInTraining:
         return {
             "weights": self._weights(),
             "optimiser": self.optimiser.state_dict(),
+            "rows": self.rows.state(),
             "average": self.average,
             "best": list(self.best),
             "epoch": self.epoch,
@@ -197,7 +215,10 @@ class NetworkInTraining:
         """Go back to a `state`."""
         self.network.load_state_dict(state["weights"], strict=False)
         self.optimiser.load_state_dict(state["optimiser"])
-        self.average, self.best = state["average"], _Best(*state["best"])
+        self.rows.go_back_to(state["rows"])
+        for name, value in state["average"].items():
+            self.average[name].copy_(value)
+        self.best = _Best(*state["best"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.curve = [Epoch(*entry) for entry in state["curve"]]
 
@@ -205,7 +226,7 @@ class NetworkInTraining:
         """The network for serving, with the best weights."""
         self.network.load_state_dict(self.best.weights, strict=False)
         with torch.no_grad():
-            vectors = self.network.vectors().detach().clone()
+            vectors = self.network.vectors(self.network.own, self.every).detach().clone()
             if (
                 self.network.terms is not None
             ):  # an item without events has only its attributes to go by
@@ -255,10 +276,10 @@ class NetworkInTraining:
 class _Answers:
     """The network as `Dense`."""
 
-    def __init__(self, network: Network, n_items: int) -> None:
-        self._network, self.n_items = network, n_items
+    def __init__(self, network: Network, items: Tensor) -> None:
+        self._network, self.n_items = network, len(items)
         with torch.no_grad():
-            self._vectors = network.vectors()
+            self._vectors = network.vectors(network.own, items)
 
     @torch.no_grad()
     def score_all(self, histories: Sequence[History]) -> Scores:

@@ -24,7 +24,13 @@ from slipstream.models.content import fit_content
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
-from slipstream.recommender.holdout import Holdout, evenly, newest_events, sample
+from slipstream.recommender.holdout import (
+    Holdout,
+    evenly,
+    newest_events,
+    sample,
+    whole_visitors,
+)
 from slipstream.recommender.network import (
     NetworkTraining,
     can_learn,
@@ -58,6 +64,9 @@ if TYPE_CHECKING:
 _REPEATS_FROM = 0.02
 # The largest share of events that may be newer than the choices of an earlier bundle.
 _NEW_SHARE = 0.2
+# Parameters of retrievers are chosen on the events of some visitors, at most so many: each choice
+# fits a retriever, and they suit a larger log.
+_TUNING_EVENTS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -155,7 +164,7 @@ def fit_log(
     effort = PROFILES[options.profile]
     data = _split(log, options, effort)
     repeats = _come_back(data.final) if options.repeats is None else options.repeats
-    tuned = _tuned(data, effort, repeats, progress)
+    tuned = _tuned(data, effort, repeats, options.seed, progress)
     descriptions = describe(item_ids, attributes)
     content = fit_content(descriptions) if descriptions else None
     progress(ProgressStep("fitting the retrievers", 0.2))
@@ -240,14 +249,15 @@ def _split(log: InteractionLog, options: FitOptions, effort: Profile) -> _FitDat
 
 
 def _tuned(
-    data: _FitData, effort: Profile, repeats: bool, progress: Progress
+    data: _FitData, effort: Profile, repeats: bool, seed: int, progress: Progress
 ) -> RetrieverParameters:
     queries = evenly(data.validation, effort.tuning_queries)
     number = min(len(data.validation), effort.tuning_queries)
     progress(ProgressStep(f"choosing parameters on {number:,} validation queries", 0.0))
     start = RetrieverParameters()
     start = replace(start, ease=replace(start.ease, max_items=effort.ease_items))
-    return tune(data.training, queries, start, repeats=repeats)
+    some = whole_visitors(data.training, _TUNING_EVENTS, seed)
+    return tune(some, queries, start, repeats=repeats)
 
 
 def _network(

@@ -47,3 +47,13 @@ def sample(rows: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
 def evenly(queries: Sequence[Query], size: int) -> Sequence[Query]:
     """At most `size` of the queries, evenly spread."""
     return queries[:: max(1, -(-len(queries) // size))]
+
+
+def whole_visitors(log: InteractionLog, events: int, seed: int) -> InteractionLog:
+    """The whole histories of visitors drawn at random, of at most `events` events together."""
+    if len(log) <= events:
+        return log
+    counts = np.bincount(log.user)
+    drawn = np.random.default_rng(seed).permutation(len(counts))
+    some = drawn[: np.searchsorted(counts[drawn].cumsum(), events, side="right")]
+    return log.select(np.isin(log.user, some))

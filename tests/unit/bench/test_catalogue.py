@@ -3,14 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from bench import catalogue
 from bench.catalogue_worker import BUNDLE, HISTORIES, measure
 from bench.load import in_own_process
 from bench.measurements import table
 from slipstream.recommender.bundle import save_bundle
-from slipstream_cli.__main__ import cli
 from tests.unit.serving.fakes import ITEMS, small_bundle
 
 
@@ -38,10 +36,3 @@ def test_each_size_has_times_with_and_without_a_filter_recall_and_memory(
     assert len(rows) == 10
     assert rows[5]["ratio"] == pytest.approx(1)
     assert "0 of 5 lists are not full" in table(rows)
-
-
-@pytest.mark.parametrize("arguments", [["serving", "--items", "1000"], ["catalogue", "--running"]])
-def test_options_that_do_not_fit_are_refused(arguments: list[str]) -> None:
-    result = CliRunner().invoke(cli, ["bench", *arguments])
-    assert result.exit_code == 2
-    assert "--items is of the benchmark of catalogues" in result.output

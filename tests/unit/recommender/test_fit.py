@@ -8,9 +8,11 @@ from slipstream.models.base import EventWeights
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.fit import FitOptions, fit
+from slipstream.recommender.holdout import whole_visitors
 from slipstream.recommender.profiles import PROFILES
 from slipstream.recommender.refit import refit
 from slipstream.recommender.stages import Event, recommend
+from tests.unit.models.logs import log_of
 from tests.unit.recommender.chain import ITEMS, chain_interactions, item_name
 
 
@@ -156,3 +158,12 @@ def test_refit_takes_the_items_that_came_since_and_refuses_those_of_another_log(
     assert recommend(again, [Event(item_name(3))], 1)[0].item_id == item_name(4)
     with pytest.raises(ValueError, match="the log is of"):
         refit(bundle, log, bundle.item_ids, {})
+
+
+def test_parameters_are_chosen_on_whole_visitors_of_a_log_that_is_too_long() -> None:
+    log = log_of([[place % 7 for place in range(1 + user % 5)] for user in range(200)], 7)
+    some = whole_visitors(log, 150, seed=3)
+    assert 140 < len(some) <= 150
+    for user in np.unique(some.user):
+        np.testing.assert_array_equal(some.item[some.user == user], log.item[log.user == user])
+    assert whole_visitors(log, len(log), seed=3) is log
