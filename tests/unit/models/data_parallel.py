@@ -11,7 +11,8 @@ import numpy as np
 
 from slipstream.models.base import Dense
 from slipstream.models.transformer_fit import fit_transformer
-from tests.unit.models.test_transformer import ITEMS, SMALL, history_of, ring
+from tests.unit.models.logs import history_of
+from tests.unit.models.test_transformer import ITEMS, SMALL, ring
 
 RANK = os.environ["RANK"]
 
