@@ -1,4 +1,4 @@
-"""The processes that train: one, several of a group under torchrun, or two with a network each.
+"""The processes that train: one, several of a group under torchrun, or two with a training each.
 
 Under `torchrun --nproc-per-node 2 …` every process runs the same program. Each computes what is
 cheap; they share a network's steps (data parallel: S. Li et al., "PyTorch Distributed", VLDB 2020),
@@ -13,8 +13,9 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.context import SpawnContext
 from typing import Any, TypeVar
 
 import torch
@@ -125,6 +126,36 @@ def quick_in_bfloat16(device: torch.device) -> bool:
     )
 
 
+class Pace:
+    """The number of epochs that the training in the other process may do, as this one's goes on."""
+
+    def __init__(self, context: SpawnContext) -> None:
+        self._epochs, self._ended = context.Value("i", 0), context.Event()
+
+    def allow(self, epochs: int) -> None:
+        """Let the other training do so many epochs in all."""
+        self._epochs.value = epochs
+
+    def end(self) -> None:
+        """Let the other training end after the epochs that it may do."""
+        self._ended.set()
+
+    def allows(self, epoch: int) -> bool:
+        """Whether the epoch after `epoch` may begin. It waits until that is known."""
+        while self._epochs.value <= epoch:
+            if self._ended.wait(0.1):
+                return bool(self._epochs.value > epoch)
+        return True
+
+
+_pace: Pace | None = None
+
+
+def may_begin(epoch: int) -> bool:
+    """Whether this process's training may go on after an epoch: always, but for a follower's."""
+    return _pace is None or _pace.allows(epoch)
+
+
 def side_by_side(trainings: Sequence[Callable[..., T]], **told: Callable[[Any], None]) -> list[T]:
     """The results of one or two trainings: the first here, the second in a process of its own.
 
@@ -140,8 +171,7 @@ def side_by_side(trainings: Sequence[Callable[..., T]], **told: Callable[[Any], 
     first, *others = trainings
     if not others or not _room_for_two():
         return [first(**told), *(training() for training in others)]
-    context = multiprocessing.get_context("spawn")
-    with _one_thread(), ProcessPoolExecutor(1, context, _begin_aside) as pool:
+    with _aside() as pool:
         aside = pool.submit(others[0])
         fit = first(**told)
         try:
@@ -151,6 +181,37 @@ def side_by_side(trainings: Sequence[Callable[..., T]], **told: Callable[[Any], 
                 "the second network's process was killed: it is trained here", stacklevel=2
             )
             return [fit, others[0]()]
+
+
+def followed(first: Callable[[Pace | None], T], follower: Callable[[], object]) -> T:
+    """The result of a training, while another one follows it in a process of its own.
+
+    The follower leaves its checkpoint, and no result. It is left out where there is no room for
+    two, and nothing is lost where it is killed.
+
+    Args:
+        first: The training, which sets the pace.
+        follower: The other one. Its epochs wait for `may_begin`.
+    """
+    if not _room_for_two():
+        return first(None)
+    pace = Pace(multiprocessing.get_context("spawn"))
+    with _aside(pace) as pool:
+        aside = pool.submit(follower)
+        try:
+            return first(pace)
+        finally:
+            pace.end()
+            with suppress(BrokenProcessPool):
+                aside.result()
+
+
+@contextmanager
+def _aside(pace: Pace | None = None) -> Iterator[ProcessPoolExecutor]:
+    """A process for one training; each of both computes in one thread."""
+    context = multiprocessing.get_context("spawn")
+    with _one_thread(), ProcessPoolExecutor(1, context, _begin_aside, (pace,)) as pool:
+        yield pool
 
 
 def _room_for_two() -> bool:
@@ -169,8 +230,10 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _begin_aside() -> None:
-    """Prepare the second network's process: one thread, and an end when the first one's ends."""
+def _begin_aside(pace: Pace | None) -> None:
+    """Prepare the second process: one thread, and an end when the first one ends."""
+    global _pace
+    _pace = pace
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
 

@@ -9,7 +9,7 @@ a file, from which a killed training goes on.
 import hashlib
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +100,7 @@ def fit_transformer(
             too.
         quality: Judges the network after each epoch, higher is better; the best weights are kept.
             Without it all epochs are trained.
-        progress: Called with each epoch that has ended.
+        progress: Called with each epoch that has ended, those of an interrupted training too.
         underway: Called within an epoch with the share of all epochs that is done.
         checkpoints: Where an interrupted training goes on after its last whole epoch.
 
@@ -119,12 +119,21 @@ def fit_transformer(
             log.weight,
             *((terms.indices, terms.data) if terms is not None else ()),
         ]
-        training = digest((parameters, seed, group.size, sizes), *arrays)
+        # An epoch is the same, however many will follow.
+        of_epoch = replace(parameters, epochs=0, patience=0)
+        training = digest((of_epoch, seed, group.size, sizes), *arrays)
         file = f"transformer-{training[:16]}.pt"
         checkpoint = Checkpoint(checkpoints / file if checkpoints else None, training)
-        if state := checkpoint.read(run.device):
+        state = checkpoint.read(run.device)
+        if state and state["epoch"] <= parameters.epochs:
             run.go_back_to(state)
-        while run.epoch < parameters.epochs and run.epoch - run.best.epoch < parameters.patience:
+            for epoch in run.curve:
+                progress(epoch)
+        while (
+            run.epoch < parameters.epochs
+            and run.epoch - run.best.epoch < parameters.patience
+            and distributed.may_begin(run.epoch)
+        ):
             loss = run.train_epoch(underway)
             if run.diverged():  # what was best before stays
                 break

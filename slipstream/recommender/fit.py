@@ -86,8 +86,9 @@ class FitOptions:
             events is newer: parameters, epochs, blend and ranker. Everything is then fitted once,
             from the beginning. A fit that chooses begins with the parameters of its search.
         keeps: Whether the choices of `start_from` may be kept.
-        refitted: Whether the bundle is refitted on everything before it serves. Its networks then
-            stay as validation judged them, since training them again takes most of a fit's time.
+        served_on: Events that the bundle is refitted on before it serves. Its networks then stay as
+            validation judged them. Where that leaves a processor idle, those of the refit are
+            trained at the same time, and leave their checkpoints.
         checkpoints: Directory in which an interrupted fit finds its network again.
         search_s: Seconds to search other parameters of the network for, each trained from the
             beginning; 0 is no search.
@@ -101,7 +102,7 @@ class FitOptions:
     holdout: Holdout | None = None
     start_from: Bundle | None = None
     keeps: bool = True
-    refitted: bool = False
+    served_on: InteractionLog | None = None
     checkpoints: Path | None = None
     search_s: float = 0.0
 
@@ -159,6 +160,7 @@ def fit_log(
             attributes,
             options.version,
             options.checkpoints,
+            options.served_on,
             progress,
         )
     effort = PROFILES[options.profile]
@@ -195,7 +197,7 @@ def fit_log(
                 bundle,
                 data.final,
                 tuned,
-                None if options.refitted else network.parameters,
+                None if options.served_on is not None else network.parameters,
                 descriptions,
                 options.checkpoints,
                 lambda step: progress(replace(step, done=0.85 + 0.15 * step.done)),
@@ -283,6 +285,7 @@ def _network(
         checkpoints=options.checkpoints,
         search_s=options.search_s,
         number=networks(effort, data.training),
+        served_on=options.served_on,
         seed=options.seed,
         progress=lambda step: progress(replace(step, done=0.25 + 0.5 * step.done)),
     )

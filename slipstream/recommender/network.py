@@ -26,12 +26,15 @@ from slipstream.recommender.tuning import mean_gain
 if TYPE_CHECKING:  # torch is imported only where a network is trained
     from scipy import sparse
 
+    from slipstream.models.distributed import Pace
     from slipstream.models.transformer_fit import TransformerFit
     from slipstream.models.transformer_training import Epoch
 
 # Names of the networks among the retrievers. A profile has the first, or both.
 NETWORKS: Final = ("transformer", "transformer-2")
 _TRAINING = "training the network"
+# Events from which an epoch takes about as long as the start of a process.
+_WORTH_A_PROCESS = 20_000
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ def learn(
     checkpoints: Path | None = None,
     search_s: float = 0.0,
     number: int = 1,
+    served_on: InteractionLog | None = None,
     seed: int = 0,
     progress: Progress = lambda _: None,
 ) -> NetworkTraining:
@@ -86,6 +90,9 @@ def learn(
         search_s: Seconds to try `parameters`, `defaults` and others; 0, or no validation, is no
             search.
         number: Number of networks, up to that of `NETWORKS`.
+        served_on: Events that `learn_again` will train on afterwards. Where this training leaves a
+            processor idle, that one follows it, epoch by epoch that was found good, and leaves a
+            checkpoint.
         seed: Seed of the search and of the first training; the next one's is one more.
         progress: Gets each epoch of the first network, and the share done within one.
     """
@@ -100,7 +107,7 @@ def learn(
     def underway(done: float) -> None:
         progress(ProgressStep(_TRAINING, done, 1.0, *ended[-1][:3] if ended else ()))
 
-    from slipstream.models.distributed import side_by_side
+    from slipstream.models.distributed import followed, side_by_side
 
     progress(ProgressStep(_TRAINING, 0.0))
     trials: list[Trial] = []
@@ -128,11 +135,22 @@ def learn(
         parameters, trials = found.parameters, found.trials
         fits.append(found.network)
     tried = partial(train, parameters=parameters, checkpoints=checkpoints)
-    fits += side_by_side(
-        [partial(tried, seed=seed + place) for place in range(len(fits), number)],
-        progress=on_epoch,
-        underway=underway,
-    )
+    trainings = [partial(tried, seed=seed + place) for place in range(len(fits), number)]
+
+    def train_all(pace: "Pace | None") -> "list[TransformerFit]":
+        def told(epoch: "Epoch") -> None:
+            on_epoch(epoch)
+            earlier = (before.quality or 0.0 for before in ended[:-1])
+            if pace and all((epoch.quality or 0.0) > quality for quality in earlier):
+                pace.allow(epoch.epoch)
+
+        return side_by_side(trainings, progress=told, underway=underway)
+
+    if served_on and _leaves_room(served_on, trainings) and checkpoints and validation:
+        again = partial(_train, served_on, validation=(), repeats=True, terms=terms, seed=seed)
+        fits += followed(train_all, partial(again, parameters=parameters, checkpoints=checkpoints))
+    else:
+        fits += train_all(None)
     curve = LearningCurve(
         kept=fits[0].epochs,
         loss=[epoch.loss for epoch in fits[0].curve],
@@ -149,6 +167,7 @@ def learn_again(
     *,
     terms: "sparse.csr_array[Any, Any] | None",
     checkpoints: Path | None = None,
+    served_on: InteractionLog | None = None,
     seed: int = 0,
     progress: Progress = lambda _: None,
 ) -> dict[str, Transformer]:
@@ -160,28 +179,32 @@ def learn_again(
         names: Some of `NETWORKS`.
         terms: Terms of the items, (items, terms).
         checkpoints: Directory of the state of an interrupted training.
+        served_on: As for `learn`.
         seed: Seed of the first network; the next one's is one more.
         progress: Gets the share of the epochs that is done.
     """
     from slipstream.models.distributed import side_by_side
 
-    trainings = [
-        partial(
-            _train,
-            log,
-            validation=(),
-            repeats=True,
-            terms=terms,
-            parameters=parameters,
-            checkpoints=checkpoints,
-            seed=seed + NETWORKS.index(name),
-        )
-        for name in names
-    ]
+    again = partial(
+        _train,
+        validation=(),
+        repeats=True,
+        terms=terms,
+        parameters=parameters,
+        checkpoints=checkpoints,
+    )
+    trainings = [partial(again, log, seed=seed + NETWORKS.index(name)) for name in names]
+    if served_on and _leaves_room(served_on, trainings) and checkpoints:
+        trainings.append(partial(again, served_on, seed=seed + NETWORKS.index(names[0])))
     fits = side_by_side(
         trainings, underway=lambda done: progress(ProgressStep("fitting on everything", done))
     )
-    return {name: fit.model for name, fit in zip(names, fits, strict=True)}
+    return {name: fit.model for name, fit in zip(names, fits, strict=False)}
+
+
+def _leaves_room(served_on: InteractionLog, trainings: Sequence[object]) -> bool:
+    """Whether a training on these events is worth a process of its own at the same time."""
+    return len(trainings) == 1 and len(served_on) >= _WORTH_A_PROCESS
 
 
 def _train(

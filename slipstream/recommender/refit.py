@@ -69,6 +69,7 @@ def refit(
     attributes: Mapping[str, Mapping[str, Any]],
     version: str = "",
     checkpoints: Path | None = None,
+    served_on: InteractionLog | None = None,
     progress: Progress = lambda _: None,
 ) -> Bundle:
     """The same recommender, fitted on another log: parameters, blend and ranker stay.
@@ -80,6 +81,7 @@ def refit(
         attributes: Attributes by item id, of the items that have any.
         version: Version of the new bundle; empty keeps that of `bundle`.
         checkpoints: Directory in which an interrupted fit finds its network again.
+        served_on: Events of a refit that will follow, see `FitOptions`.
         progress: Gets the share of the network's epochs that is done.
 
     Raises:
@@ -107,7 +109,9 @@ def refit(
     )
     values = old.parameters.get("network")
     network = TransformerParameters(**values) if isinstance(values, dict) else None  # type: ignore[arg-type]
-    return fitted_on(known, log, parameters, network, descriptions, checkpoints, progress)
+    return fitted_on(
+        known, log, parameters, network, descriptions, checkpoints, progress, served_on
+    )
 
 
 def fitted_on(
@@ -118,6 +122,7 @@ def fitted_on(
     descriptions: Sequence[Mapping[str, Any]],
     checkpoints: Path | None,
     progress: Progress,
+    served_on: InteractionLog | None = None,
 ) -> Bundle:
     """The bundle with its retrievers fitted on another log; blend and ranker stay.
 
@@ -129,6 +134,7 @@ def fitted_on(
         descriptions: Attributes of each item; empty where no item has any.
         checkpoints: Directory in which an interrupted fit finds its network again.
         progress: Gets the share of the network's epochs that is done.
+        served_on: Events of a refit that will follow, see `FitOptions`.
     """
     fitted = fit_retrievers(
         log,
@@ -145,6 +151,7 @@ def fitted_on(
             networks,
             terms=item_terms(descriptions),
             checkpoints=checkpoints,
+            served_on=served_on,
             seed=bundle.manifest.seed,
             progress=progress,
         )

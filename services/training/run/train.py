@@ -256,7 +256,8 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
     )
     report.stage("fitting the challenger", 0.02, 0.85)
     known = _log(dataset, held_out.fit, weights)
-    challenger = _fit(dataset, known, job, weights, champion, keeps, report, refitted=True)
+    everything = _log(dataset, signals, weights)
+    challenger = _fit(dataset, known, job, weights, champion, keeps, report, served_on=everything)
 
     queries = [
         moment for moment in moments(dataset.interactions, held_out.test) if moment.state.sequence
@@ -282,7 +283,6 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
     )
 
     report.stage("fitting on everything", 0.92, 0.97)
-    everything = _log(dataset, signals, weights)
     if challenger.manifest.metrics.validation is not None:
         shipped = refit(
             challenger,
@@ -293,7 +293,7 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
             progress=report.step,
         )
     else:  # too little to choose parameters by; with all of the data there may be enough
-        shipped = _fit(dataset, everything, job, weights, champion, keeps, report, refitted=False)
+        shipped = _fit(dataset, everything, job, weights, champion, keeps, report, served_on=None)
     report.stage("measuring the reference of features", 0.97, 0.98)
     reference = reference_histograms(
         dataset, sample(np.flatnonzero(signals & dataset.live), REFERENCE_SAMPLE, settings.seed)
@@ -364,7 +364,7 @@ def _fit(
     keeps: bool,
     report: ProgressReporter,
     *,
-    refitted: bool,
+    served_on: InteractionLog | None,
 ) -> Bundle:
     options = FitOptions(
         version=job.version,
@@ -373,7 +373,7 @@ def _fit(
         event_weights=weights,
         start_from=champion,
         keeps=keeps,
-        refitted=refitted,
+        served_on=served_on,
         checkpoints=job.checkpoints,
         search_s=60 * job.training.search_minutes if job.profile == "best" else 0.0,
     )

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slipstream.models.distributed import side_by_side
+from slipstream.models.distributed import Pace, followed, may_begin, side_by_side
+from tests.waiting import until
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -63,3 +64,30 @@ def test_two_trainings_have_a_process_each_and_one_that_is_killed_goes_on_in_the
         assert side_by_side([partial(int, 3), partial(killed_aside, 4)]) == [3, 4]
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     assert side_by_side([partial(process_of, 1), partial(process_of, 2)])[1] == (2, os.getpid())
+
+
+def epochs_noted(file: Path) -> None:
+    epoch = 0
+    while may_begin(epoch):
+        epoch += 1
+        file.write_text(str(epoch))
+
+
+def test_a_follower_does_the_epochs_that_were_found_good_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    noted = tmp_path / "epochs"
+
+    def first(pace: Pace | None) -> str:
+        assert pace
+        pace.allow(2)
+        until(lambda: noted.exists() and noted.read_text() == "2")
+        pace.allow(3)
+        return "a model"
+
+    assert followed(first, partial(epochs_noted, noted)) == "a model"
+    assert noted.read_text() == "3"
+    assert followed(lambda _: 5, partial(killed_aside, 4)) == 5
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    assert followed(lambda pace: pace, partial(epochs_noted, noted)) is None

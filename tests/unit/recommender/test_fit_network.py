@@ -3,14 +3,17 @@ that is fair.
 """
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from slipstream.models.base import EventWeights
-from slipstream.recommender import encoding
+from slipstream.models.transformer import TransformerParameters
+from slipstream.recommender import encoding, network
 from slipstream.recommender import fit as fitting
 from slipstream.recommender.bundle import Bundle, load_bundle, save_bundle
 from slipstream.recommender.fit import FitOptions, fit, fit_log
@@ -124,5 +127,33 @@ def test_networks_of_a_bundle_that_is_refitted_before_it_serves_are_not_trained_
     monkeypatch.setattr("slipstream.recommender.ranking._KEPT", {"popularity", "transformer"})
     item_ids = encoding.met_items(SHOP, EventWeights())
     log = encoding.encode(SHOP, item_ids, EventWeights())
-    made = fit_log(log, item_ids, {}, FitOptions(repeats=False, refitted=True))
+    made = fit_log(log, item_ids, {}, FitOptions(repeats=False, served_on=log))
     assert "transformer" in made.retrievers and made.manifest.data.events == len(log)
+
+
+def test_networks_for_service_are_trained_meanwhile_and_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(network, "_WORTH_A_PROCESS", 1)
+    item_ids = encoding.met_items(SHOP, EventWeights())
+    served_on = encoding.encode(SHOP, item_ids, EventWeights())
+    log = served_on.select(np.flatnonzero(served_on.user % 5 > 0))
+    validation = encoding.queries(served_on, np.flatnonzero(served_on.user % 5 == 0)[3::4])
+    parameters = TransformerParameters(dim=16, batch=400, epochs=3)
+    learned = network.learn(
+        log,
+        validation,
+        parameters,
+        parameters,
+        repeats=False,
+        terms=None,
+        checkpoints=tmp_path,
+        served_on=served_on,
+    )
+    states = [torch.load(file, weights_only=True)["epoch"] for file in tmp_path.glob("*.pt")]
+    assert sorted(states) == sorted([3, learned.parameters.epochs])
+    again = partial(network.learn_again, served_on, learned.parameters, ["transformer"], terms=None)
+    (found,), (alone,) = again(checkpoints=tmp_path).values(), again().values()
+    for name, array in found.arrays().items():
+        np.testing.assert_allclose(array, alone.arrays()[name], rtol=1e-3, atol=1e-5)
