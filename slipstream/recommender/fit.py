@@ -285,7 +285,8 @@ def _network(
         checkpoints=options.checkpoints,
         search_s=options.search_s,
         number=networks(effort, data.training),
-        served_on=options.served_on,
+        served_on=options.served_on
+        or (data.final if len(data.final) > len(data.training) else None),
         seed=options.seed,
         progress=lambda step: progress(replace(step, done=0.25 + 0.5 * step.done)),
     )
