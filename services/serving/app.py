@@ -206,11 +206,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             line,
             models,
             catalog,
+            PageReads(app.state.keys, own),
             KeyRates(own.lists_per_s),
             variant_models.report,
             placements_without,
             lambda: (catalog.columns.names or ()) if feed.is_complete else (),
-            PageReads(app.state.keys, own),
         )
         promotions = ConsumerWatch(chassis)
 
