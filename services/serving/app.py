@@ -197,10 +197,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.callback(app.state.replays.close)
 
         def placements_without(name: str) -> Collection[str] | None:
-            known = placement_feed.is_known and experiment_feed.is_known
-            if not known or name in placements.states or name in experiments.by_placement():
-                return None
-            return placements.states.keys() | experiments.by_placement().keys()
+            known = placements.states
+            return None if name in known or not placement_feed.is_known else known.keys()
 
         app.state.parts = Parts(
             line,
