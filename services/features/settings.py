@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from slipstream.chassis.settings import Section
+from slipstream.chassis.settings import Section, listed
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.features.views import AFFINITY_ATTRIBUTES
 from slipstream.ingress.settings import IngressSettings
@@ -120,8 +120,7 @@ class FeaturesSettings(IngressSettings):
 
     def attributes(self) -> tuple[str, ...]:
         """The attributes of items that affinities are computed for."""
-        names = (name.strip() for name in self.features.affinity_attributes.split(","))
-        return tuple(dict.fromkeys(name for name in names if name))
+        return tuple(dict.fromkeys(listed(self.features.affinity_attributes)))
 
     def retention(self) -> Retention:
         """Times for which the online store keeps states, and the half-life of trending."""

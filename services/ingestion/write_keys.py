@@ -4,8 +4,8 @@ from typing import Final
 
 from slipstream.chassis.access.keys import KnownKey, digest_of
 from slipstream.chassis.access.page_tokens import public_key_of
+from slipstream.chassis.settings import listed
 from slipstream.contracts.access import BROWSER_SCOPES, INGESTION_SCOPES, Principal
-from slipstream.ingress.settings import listed
 
 WRITE_KEYS: Final = "SLIPSTREAM_INGESTION__WRITE_KEYS"
 BROWSER_KEYS: Final = "SLIPSTREAM_INGESTION__BROWSER_KEYS"

@@ -39,6 +39,7 @@ from slipstream.chassis.access.tokens import service_credential
 from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
 from slipstream.chassis.metrics import Metrics
+from slipstream.chassis.settings import listed
 from slipstream.chassis.standby import own_address
 from slipstream.contracts.events import AlertEvent
 from slipstream.contracts.services import SERVICES
@@ -218,9 +219,8 @@ def _people(
 
 def _alertmanagers(settings: MonitoringSettings) -> AlertmanagerClient:
     own = settings.monitoring
-    listed = (url.strip() for url in own.alertmanager_urls.get_secret_value().split(","))
     return AlertmanagerClient(
-        [url for url in listed if url],
+        listed(own.alertmanager_urls.get_secret_value()),
         settings.namespace,
         lasts_ms=int(4_000 * own.check_interval_s),
         timeout_s=own.probe_timeout_s,

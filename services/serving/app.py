@@ -197,20 +197,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.callback(app.state.replays.close)
 
         def placements_without(name: str) -> Collection[str] | None:
-            known = placement_feed.is_known and experiment_feed.is_known
-            if not known or name in placements.states or name in experiments.by_placement():
-                return None
-            return placements.states.keys() | experiments.by_placement().keys()
+            known = placements.states
+            return None if name in known or not placement_feed.is_known else known.keys()
 
         app.state.parts = Parts(
             line,
             models,
             catalog,
+            PageReads(app.state.keys, own),
             KeyRates(own.lists_per_s),
             variant_models.report,
             placements_without,
             lambda: (catalog.columns.names or ()) if feed.is_complete else (),
-            PageReads(app.state.keys, own),
         )
         promotions = ConsumerWatch(chassis)
 

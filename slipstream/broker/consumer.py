@@ -361,6 +361,14 @@ class Consumer:
         """The next offset to read of each assigned partition, as far as that is known."""
         return self._incarnations.by_source(self._client.positions())
 
+    def topic_ids(self) -> dict[str, str]:
+        """The present id of each topic, by its name.
+
+        It is empty while a topic is missing, outside the group, and until the broker has told the
+        ids again after a rebalance or a `rewind`.
+        """
+        return self._incarnations.known if self._client.membership.joined else {}
+
     def faults(self) -> list[LogFault]:
         """What was found since the last call of records that are not on the topics any more."""
         return self._faults.take()
@@ -432,9 +440,9 @@ class Consumer:
 
     def _assigned(self) -> None:
         self._incarnations.forget_offsets()
-        self._incarnations.doubt()
 
     def _revoked(self) -> None:
+        self._incarnations.forget_offsets()
         self._on_revoked()
         self._client.forget_positions()
 

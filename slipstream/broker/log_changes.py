@@ -60,9 +60,17 @@ class Incarnations:
         self.missing = set(names)
         self._doubt.set()
 
+    @property
+    def known(self) -> dict[str, str]:
+        """The present id of each topic; empty while they are in doubt or a topic is missing."""
+        if self._doubt.is_set():
+            return {}
+        return {topic.name: self.ids[name] for name, topic in self._topics.items()}
+
     def forget_offsets(self) -> None:
-        """Expect any offset next: partitions were assigned, or are read again."""
+        """Expect any offset next, and doubt the ids: partitions come or go, or are read again."""
         self._next.clear()
+        self._doubt.set()
 
     def advance(self, partition: TopicPartition, next_offset: int) -> None:
         """Note that a partition was read up to `next_offset`."""

@@ -31,7 +31,7 @@ from slipstream.chassis.hot_routes import HotRoutes
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.opening import Lifespan, opening
 from slipstream.chassis.request_names import refuse_unknown_parameters, taking_any_name
-from slipstream.chassis.settings import ServiceSettings
+from slipstream.chassis.settings import ServiceSettings, listed
 from slipstream.chassis.standby import HandingOn, Standby
 from slipstream.chassis.worker import Workers
 
@@ -253,5 +253,4 @@ def create_service(
 def _names_of(settings: ServiceSettings, name: str) -> list[str]:
     """Names of this service: the configured ones, and the one that its peers call it by."""
     called = urlsplit(getattr(settings.peers, f"{name}_url", "")).hostname
-    listed = (host.strip() for host in settings.http.hosts.split(","))
-    return [host for host in (*listed, called) if host]
+    return [*listed(settings.http.hosts), *([called] if called else [])]

@@ -6,6 +6,8 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
+from slipstream.chassis.settings import listed
+
 
 class PageOrigins(CORSMiddleware):
     """CORS for requests with an `Origin` header.
@@ -27,6 +29,6 @@ def let_pages_read(app: FastAPI, origins: str, **rights: Any) -> None:
         origins: Origins, separated by commas; `*` for all, empty for none.
         rights: Further options of `CORSMiddleware`.
     """
-    if listed := [origin for each in origins.split(",") if (origin := each.strip())]:
-        app.add_middleware(PageOrigins, allow_origins=listed, **rights)
-        app.state.hot_routes.pass_through(PageOrigins, allow_origins=listed, **rights)
+    if allowed := listed(origins):
+        app.add_middleware(PageOrigins, allow_origins=allowed, **rights)
+        app.state.hot_routes.pass_through(PageOrigins, allow_origins=allowed, **rights)

@@ -28,6 +28,11 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def listed(text: str) -> list[str]:
+    """The parts of a setting that holds several, separated by commas."""
+    return [part for part in map(str.strip, text.split(",")) if part]
+
+
 class KafkaSettings(Section):
     """Address and limits of the Kafka-protocol broker."""
 

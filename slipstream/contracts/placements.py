@@ -104,7 +104,7 @@ class PlacementPolicy(BaseModel):
     fatigue: Annotated[int, Field(ge=0, le=100)] = 0
     diversity: Annotated[float, Field(ge=0, le=1)] = 0.0
     calibration: Annotated[float, Field(ge=0, le=1)] = 0.0
-    calibrated_by: Annotated[str, Field(min_length=1, max_length=64)] = "category"
+    calibrated_by: Annotated[str, Field(min_length=1, max_length=64)] = "categories"
     exploration: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 

@@ -6,7 +6,7 @@ from typing import Final, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
-from slipstream.chassis.settings import Section, ServiceSettings
+from slipstream.chassis.settings import Section, ServiceSettings, listed
 from slipstream.ingress.privacy import Privacy
 
 # Names from when only ingestion read these settings, with the present ones. An old name counts
@@ -17,11 +17,6 @@ FORMER_VARIABLES: Final[Mapping[str, str]] = {
     "SLIPSTREAM_INGESTION__PII_HASH": "SLIPSTREAM_PRIVACY__HASH_FIELDS",
     "SLIPSTREAM_INGESTION__PII_KEY": "SLIPSTREAM_PRIVACY__HASH_KEY",
 }
-
-
-def listed(text: str) -> list[str]:
-    """The parts of a setting that holds several, separated by commas."""
-    return [part for part in map(str.strip, text.split(",")) if part]
 
 
 class PrivacySettings(Section):

@@ -16,11 +16,11 @@ _ACCEPTED: Final = "slipstream_ingestion_records_total"
 
 
 class RecordsAtRisk:
-    """An upper bound of the accepted records that features has not yet brought to the lake."""
+    """An upper bound of the accepted records that features has not yet read."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        # Accepted records at the last sample, and those of them that were not in the lake.
+        # Accepted records at the last sample, and those of them that were not read.
         self._sample: tuple[float, int] | None = None
 
     @cached_property
@@ -51,7 +51,7 @@ class RecordsAtRisk:
         accepted = metric(self._plan.ports["ingestion"], _ACCEPTED)
         code, status = self.status()
         if code == 200:
-            self._sample = accepted, int(status["lag"]) + int(status["unwritten"])
+            self._sample = accepted, int(status["lag"])
 
     def at_most(self) -> int | None:
         """Return the bound for a broker that has just died.

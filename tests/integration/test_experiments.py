@@ -49,6 +49,7 @@ def test_what_is_put_in_monitoring_assigns_in_serving_and_is_in_the_slates_recor
 ) -> None:
     visitors = [f"visitor-{number}" for number in range(20)]
     with stack.monitoring() as monitoring, stack.serving() as serving:
+        assert monitoring.put("/v1/placements/home", json={}).status_code == 201
         put = monitoring.put("/v1/experiments/calmer", json=DESIGN)
         assert put.status_code == 201, put.text
         experiment = Experiment.model_validate(put.json())
@@ -79,3 +80,10 @@ def test_what_is_put_in_monitoring_assigns_in_serving_and_is_in_the_slates_recor
             return "experiment" not in answer.json()
 
         until(is_plain, "the end of the experiment")
+        assert monitoring.delete("/v1/placements/home").status_code == 200
+
+        def is_refused() -> bool:
+            answer = serving.client.get("/v1/recommendations/ada", params={"placement": "home"})
+            return answer.status_code == 422
+
+        until(is_refused, "the placement that only an experiment names")

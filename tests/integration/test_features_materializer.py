@@ -8,7 +8,7 @@ from services.features.stream.materializer import GROUP, TOPICS
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import Producer
 from slipstream.broker.records import Batch
-from slipstream.broker.topics import physical, topic_ids
+from slipstream.broker.topics import ensure_topics, physical, topic_ids
 from slipstream.chassis.settings import LakeSettings, RedisSettings
 from slipstream.contracts.events import (
     CatalogRecord,
@@ -26,8 +26,16 @@ from slipstream.contracts.topics import (
     RECOMMENDATIONS,
 )
 from slipstream.stores import lake
-from tests.conftest import Renewal
-from tests.integration.running_materializer import QUICK, messages, running, steady, until
+from tests.conftest import OwnBroker, Renewal
+from tests.integration.running_materializer import (
+    QUICK,
+    events_online,
+    members,
+    messages,
+    running,
+    steady,
+    until,
+)
 from tests.integration.shop_stream import assert_exactly, events, send, send_entries
 
 
@@ -105,6 +113,36 @@ def test_events_that_come_after_a_renewal_between_two_runs_count_with_those_befo
         send(second.producer, after)
         second.settle()
         assert_exactly(before + after, second.store, second.lake)
+
+
+def test_events_that_are_online_reach_the_lake_though_the_broker_loses_them(
+    own_broker: OwnBroker,
+    redis_settings: RedisSettings,
+    lake_settings: LakeSettings,
+    namespace: str,
+) -> None:
+    """Apache Kafka keeps them over its restart: there they are read again."""
+    kafka, server = own_broker()
+    settings = FeaturesSettings(
+        kafka=kafka,
+        redis=redis_settings,
+        lake=lake_settings,
+        namespace=namespace,
+        features=QUICK.model_copy(update={"lake_flush_s": 600.0}),
+    )
+    before, after = events(800), events(100, seed=8, first=800)
+    with running(settings) as run:
+        send(run.producer, before)
+        until(lambda: events_online(run.store) == len(before))
+        server.kill()
+        server.start()
+        ensure_topics(kafka, namespace)
+        until(lambda: members(settings) == 1)
+        producer = Producer(kafka, namespace)
+        send(producer, after)
+        producer.close()
+        until(lambda: events_online(run.store) == len(before) + len(after))
+    assert_exactly(before + after, run.store, run.lake)
 
 
 def test_catalogue_and_slates_reach_their_stores(settings: FeaturesSettings) -> None:

@@ -57,6 +57,7 @@ def ask(serving: Serving, visitor: str) -> Any:
 def start(monitoring: TestClient, serving: Serving, kind: str, **more: Any) -> None:
     """Run the experiment, and wait until serving has its model."""
     design = {"placements": ["home"], "kind": kind, "variants": VARIANTS} | more
+    assert monitoring.put("/v1/placements/home", json={}).status_code == 201
     put = monitoring.put(PATH, json=design)
     assert put.status_code == 201, put.text
 

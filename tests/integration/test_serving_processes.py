@@ -12,7 +12,8 @@ from slipstream.broker.producer import OutgoingRecord
 from slipstream.chassis.settings import KafkaSettings, RedisSettings
 from slipstream.contracts.events import ModelEvent, ModelEventType
 from slipstream.contracts.experiments import Experiment, ExperimentDesign, Variant
-from slipstream.contracts.topics import EXPERIMENTS, MODEL_EVENTS
+from slipstream.contracts.placements import Placement, PlacementPolicy
+from slipstream.contracts.topics import EXPERIMENTS, MODEL_EVENTS, PLACEMENTS
 from slipstream_cli.local.processes import Child
 from tests.integration.launched_services import Launch, answer
 from tests.integration.launched_services import launch as launch
@@ -129,6 +130,8 @@ def test_a_variants_model_is_fetched_once_for_all_and_found_without_training(
     variants = [Variant(name=name, model="canary") for name in ("new", "newer")]
     design = ExperimentDesign(placements=["home"], variants=variants)
     trial = Experiment(name="trial", revision=1, design=design, changed_at=1)
+    home = Placement(name="home", revision=1, policy=PlacementPolicy(), changed_at=1)
+    publish(broker, namespace, OutgoingRecord(PLACEMENTS, home.name, home))
     publish(broker, namespace, OutgoingRecord(EXPERIMENTS, trial.name, trial))
     until(lambda: versions("home") == {"2"})
     until(lambda: versions("") == {"1"})

@@ -18,7 +18,13 @@ import pyarrow as pa
 from slipstream.broker.records import Batch, Message
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import CatalogRecord, Interaction
-from slipstream.contracts.positions import Position, Source, StreamInteraction, source_name
+from slipstream.contracts.positions import (
+    Position,
+    Source,
+    StreamInteraction,
+    id_of_log,
+    source_name,
+)
 from slipstream.contracts.slates import RecordedSlate
 from slipstream.contracts.times import DAY_MS
 from slipstream.contracts.topics import CATALOG, INTERACTIONS, PEOPLE, RECOMMENDATIONS
@@ -242,6 +248,7 @@ class Archive:
         self._filling, self._writing = _Portion(), _Portion()
         # Next offset of each source behind the rows that were taken.
         self._taken: NextOffsets = {}
+        self._abandoned: list[_Portion] = []
         self._job: Future[None] | None = None
         self._retry_at = 0.0
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="lake-writer")
@@ -250,12 +257,7 @@ class Archive:
     @property
     def empty(self) -> bool:
         """Whether everything that was added is in the lake."""
-        return not (self._filling.next_offsets or self._writing.next_offsets)
-
-    @property
-    def waiting(self) -> int:
-        """Number of records that were added and are not in the lake yet."""
-        return self._filling.count + self._writing.count
+        return not any(portion.next_offsets for portion in self._portions())
 
     @property
     def full(self) -> bool:
@@ -268,7 +270,7 @@ class Archive:
     def positions(self, event_ids: Collection[str]) -> dict[str, list[Position]]:
         """Positions of interactions with these event ids that may not be in the lake yet."""
         positions: dict[str, list[Position]] = {}
-        for portion in (self._writing, self._filling):
+        for portion in self._portions():
             for source, offset, row in portion.rows.get(lake.INTERACTIONS, ()):
                 if row[0] in event_ids:
                     positions.setdefault(row[0], []).append(Position(source.name, offset))
@@ -319,7 +321,7 @@ class Archive:
         """
         deadline = time.monotonic() + timeout_s
         reached: NextOffsets = {}
-        while not self.empty:
+        while self._filling.next_offsets or self._writing.next_offsets:
             self._filling.since = self._retry_at = 0.0
             reached.update(self.step())
             if self._job is None:
@@ -333,14 +335,47 @@ class Archive:
         return reached
 
     def abandon(self) -> None:
-        """Drop everything that is not in the lake yet: it will be read again."""
+        """Set aside everything that is not in the lake yet, until `settle` decides about it."""
+        self._abandoned += [part for part in (self._writing, self._filling) if part.next_offsets]
         self._filling, self._writing, self._job = _Portion(), _Portion(), None
         self._taken.clear()
         self.failure, self._retry_at = None, 0.0
 
+    def settle(self, topic_ids: Mapping[str, str]) -> None:
+        """Drop the abandoned rows that are read again, and write those of topics that are gone.
+
+        A broker that lost its records has made its topics again. Nothing else has these rows then.
+
+        Args:
+            topic_ids: The present id of each topic, by its name; empty while they are not known.
+        """
+        if not self._abandoned or not topic_ids:
+            return
+        # What was read again meanwhile was taken again, or stands here twice.
+        lost = {
+            (table, source, offset): row
+            for portion in self._abandoned
+            for table, rows in portion.rows.items()
+            for source, offset, row in rows
+            if id_of_log(source.topic_id) != topic_ids[source.topic]
+            and offset >= self._taken.get(source, 0)
+        }
+        self._abandoned.clear()
+        if not lost:
+            return
+        log.warning("rows of topics that are gone are written to the lake", rows=len(lost))
+        for (table, source, offset), row in sorted(lost.items(), key=lambda entry: entry[0][2]):
+            self._filling.rows.setdefault(table, []).append((source, offset, row))
+            self._filling.next_offsets[source] = offset + 1
+        self._filling.count += len(lost)
+        self._filling.since = 0.0
+
     def close(self) -> None:
         """Release the writing thread."""
         self._writer.shutdown(wait=False, cancel_futures=True)
+
+    def _portions(self) -> list[_Portion]:
+        return [*self._abandoned, self._writing, self._filling]
 
     def _finish(self) -> Mapping[Source, int]:
         assert self._job is not None  # noqa: S101

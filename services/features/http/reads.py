@@ -218,14 +218,13 @@ class LakeStatus(BaseModel):
 class StreamStatus(BaseModel):
     """Progress along the stream.
 
-    `applied` counts records since the start, `lag` those that are not yet read, `unwritten` those
-    that were read and are not yet in the lake. `watermark` is the newest event time applied, in ms.
-    With `caught_up` everything that was sent before the request is in Redis and in the lake.
+    `applied` counts records since the start, `lag` those that are not yet read. `watermark` is the
+    newest event time applied, in ms. With `caught_up` everything that was sent before the request
+    is in Redis and in the lake.
     """
 
     applied: int
     lag: int
-    unwritten: int
     watermark: int
     caught_up: bool
     lake: LakeStatus

@@ -115,16 +115,14 @@ class StreamProgress:
     """Progress along the stream at one moment.
 
     `applied` counts records since the start, `lag` those of the assigned partitions that are not
-    yet read, `unwritten` those that were read and are not yet in the lake. `watermark` is the
-    newest event time applied, in ms. `caught_up`: at a moment after the question, everything on the
-    assigned partitions was read, applied online and in the lake.
+    yet read. `watermark` is the newest event time applied, in ms. `caught_up`: at a moment after
+    the question, everything on the assigned partitions was read, applied online and in the lake.
     """
 
     applied: int
     lag: int
     watermark: int
     caught_up: bool
-    unwritten: int = 0
 
 
 class StreamProgressReporter:
@@ -175,9 +173,7 @@ class StreamProgressReporter:
         lag = self._watch.lag if remaining is None else remaining
         caught_up = remaining == 0 and self._archive.empty
         with self._answers:
-            self._progress = replace(
-                before, lag=lag, unwritten=self._archive.waiting, caught_up=caught_up
-            )
+            self._progress = replace(before, lag=lag, caught_up=caught_up)
             self._answered = questions
             self._answers.notify_all()
 
@@ -261,7 +257,9 @@ class Materializer:
                 if self._archive.full or self._hold.asked_for():
                     stop.wait(_PAUSE_S)
                 else:
-                    self._take(consumer.poll(_POLL_S), consumer, stop)
+                    batch = consumer.poll(_POLL_S)
+                    self._archive.settle(consumer.topic_ids())
+                    self._take(batch, consumer, stop)
                 if reached := self._archive.step():
                     self._commits.add(reached)
                 if not self._commits.commit_due(consumer):
@@ -384,7 +382,7 @@ class Materializer:
         log.info("reading again from the last commit")
 
     def _abandon(self) -> None:
-        """Drop everything that is not committed; it will be read again."""
+        """Drop everything that is not committed: it will be read again, or its log is gone."""
         self._archive.abandon()
         self._commits.clear()
         self._repeats.forget()

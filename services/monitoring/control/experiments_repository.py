@@ -28,12 +28,12 @@ class ExperimentsCollideError(Exception):
 
 
 class UnknownPlacementError(Exception):
-    """A variant names a placement that does not exist."""
+    """The experiment, or a variant, names a placement that does not exist."""
 
     def __init__(self, placement: str, known: Collection[str]) -> None:
         super().__init__(
-            f"a variant takes the policy of placement {placement}, which is not there; "
-            f"{did_you_mean(placement, known)}"
+            f"there is no placement {placement} ({did_you_mean(placement, known)}); one without "
+            "rules has the policy {}"
         )
 
 
@@ -78,9 +78,9 @@ class ExperimentTable(RecordTable[Experiment, ExperimentDesign]):
                 raise ExperimentsCollideError(other.name)
         placements = PlacementTable.tables.newest.c
         known = set(db.scalars(select(placements.name).where(~placements.deleted)))
-        for variant in content.variants:
-            if variant.placement and variant.placement not in known:
-                raise UnknownPlacementError(variant.placement, known)
+        for placement in (*content.placements, *(it.placement for it in content.variants)):
+            if placement and placement not in known:
+                raise UnknownPlacementError(placement, known)
 
     def detail(self, content: ExperimentDesign, /) -> dict[str, Any]:
         """The state, the names of the variants, and their models."""

@@ -12,6 +12,7 @@ from services.serving.settings import ServingSection
 from slipstream.chassis.access.keys import KeyRing
 from slipstream.chassis.access.page_tokens import PageTokens
 from slipstream.chassis.errors import ForbiddenError
+from slipstream.chassis.settings import listed
 from slipstream.contracts.access import Principal
 from slipstream.contracts.page_visitors import id_of_secret
 from slipstream.slates.slate_request import SlateRequest
@@ -39,7 +40,7 @@ class PageReads:
         self._rates = KeyRates(
             own.browser_lists_per_s, setting="SLIPSTREAM_SERVING__BROWSER_LISTS_PER_S"
         )
-        self._attributes = [name.strip() for name in own.page_attributes.split(",")]
+        self._attributes = listed(own.page_attributes)
 
     def check(self, request: Request, principal: Principal, wanted: SlateRequest) -> None:
         """Count a page's request for its key.

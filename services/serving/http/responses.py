@@ -18,10 +18,8 @@ from services.serving.http.page_requests import PageReads
 from services.serving.request.explaining import LISTS
 from services.serving.request.line import Line
 from services.serving.request.store_reads import KeyRates
-from services.serving.settings import ServingSection
 from services.serving.state.model_holder import ModelHolder
 from slipstream.chassis.access.guard import principal_of
-from slipstream.chassis.access.keys import KeyRing
 from slipstream.chassis.errors import NotFoundError
 from slipstream.chassis.request_names import refuse_unknown
 from slipstream.contracts.access import Scope
@@ -97,17 +95,19 @@ class ItemAttributes:
     Args:
         catalog: The catalogue.
         model: The model in service.
-        fields: Names of the wanted attributes; empty for all.
+        fields: Names of the wanted attributes; None for all.
     """
 
-    def __init__(self, catalog: Catalog, model: Model | None, fields: Collection[str] = ()) -> None:
+    def __init__(
+        self, catalog: Catalog, model: Model | None, fields: Collection[str] | None = None
+    ) -> None:
         self._catalog, self._fields = catalog, fields
         self._trained: Mapping[str, Any] = (model.bundle.attributes if model else None) or {}
 
     def of(self, item_id: str) -> Any:
         """The attributes, in a form that orjson writes."""
         known = self._catalog.attributes(item_id)
-        if not self._fields:
+        if self._fields is None:
             return orjson.Fragment(known) if known is not None else self._trained.get(item_id, {})
         found = orjson.loads(known) if known is not None else self._trained.get(item_id, {})
         return {name: found[name] for name in self._fields if name in found}
@@ -186,11 +186,11 @@ class Parts:
     line: Line
     models: ModelHolder
     catalog: Catalog
+    pages: PageReads
     rates: KeyRates = field(default_factory=lambda: KeyRates(0))
     variant_models: Callable[[], list[dict[str, Any]]] = list
     placements_without: Callable[[str], Collection[str] | None] = lambda _name: None
     attributes: Callable[[], Collection[str]] = tuple
-    pages: PageReads = field(default_factory=lambda: PageReads(KeyRing(), ServingSection()))
 
 
 def parts(request: Request) -> Parts:
@@ -231,7 +231,7 @@ def without_history(
 async def answered(request: Request, query: SlateQuery, wanted: SlateRequest) -> Response:
     """The response to a request for one slate, counted for its key."""
     opened, principal = parts(request), principal_of(request)
-    fields: Sequence[str] = query.fields
+    fields: Sequence[str] | None = query.fields or None
     of_page = Scope.READ not in principal.scopes
     if of_page:
         opened.pages.check(request, principal, wanted)

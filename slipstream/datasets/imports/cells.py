@@ -151,7 +151,10 @@ def read_flag(value: Any) -> bool:
 
 
 def read_list(value: Any) -> list[str]:
-    """A list of texts: a list, a JSON array, texts between `|`, or a path such as `Shoes > Men`."""
+    """A list of texts: a list, a JSON array, texts between `|`, or a path such as `Shoes > Men`.
+
+    Anything else, such as a number, is one text.
+    """
     if isinstance(value, str):
         if value.lstrip().startswith("["):
             try:
@@ -161,7 +164,7 @@ def read_list(value: Any) -> list[str]:
         else:
             value = value.split("|")
     if not isinstance(value, list | tuple):
-        raise CellError("is not a list")
+        value = [value]
     if any(isinstance(entry, list | dict) for entry in value):
         raise CellError("is a list of something else than texts")
     parts = (part for entry in value if entry is not None for part in _PATH.split(str(entry)))

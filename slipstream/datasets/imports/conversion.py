@@ -325,14 +325,17 @@ def _item(values: _Values) -> dict[str, Any]:
             value = values.time(field)
         elif field == "item_group_id":
             value = values.id(field)
-        elif field in ("title", "description", "image_url", "url", "brand", "category"):
+        elif field in ("title", "description", "image_url", "url", "brand"):
             value = values.text(field)
         elif field == "categories":
             value = values.texts(field)
-        elif field != "item_id":
+        elif field not in ("item_id", "category"):
             value = values.free(field)
         if value is not None:
             entry[field] = value
+    # Shops have both: Shopify's own types stand next to the categories of a product taxonomy.
+    if category := values.texts("category"):
+        entry["categories"] = list(dict.fromkeys([*entry.get("categories", ()), *category]))
     if "available" not in entry and "stock" in entry:
         entry["available"] = entry["stock"] > 0
     if str(values.present("status")).strip().lower() in _NOT_PUBLISHED:

@@ -1,5 +1,6 @@
 """Recreated topics, and leader epochs, of what a consumer has read."""
 
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka import TopicPartition
 
+from slipstream.broker import log_changes
 from slipstream.broker.log_changes import UNKNOWN, Epochs, EpochSpan, Incarnations, spans_of
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.positions import Source
@@ -24,6 +26,28 @@ def test_offsets_of_lost_records_are_left_out_once_the_log_has_parted_from_them(
     assert incarnations.by_partition({PLACE: 25}) == {}
     assert list(incarnations.by_partition({after.since(8): 9, after: 30}).values()) == [9]
     assert incarnations.by_partition({Source(INTERACTIONS.name, "other", 3): 1}) == {}
+
+
+def test_ids_are_known_once_every_topic_was_found_since_the_last_rebalance(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    present: dict[str, str] = {}
+    monkeypatch.setattr(log_changes, "topic_ids", lambda *_: present)
+    client = SimpleNamespace(connections=set, topic_id=lambda _: "")
+    incarnations = Incarnations(KafkaSettings(), client, {"t": INTERACTIONS})  # type: ignore[arg-type]
+
+    def known() -> dict[str, str]:
+        if incarnations.doubtful({}):
+            incarnations.learn()
+        return incarnations.known
+
+    assert known() == {}, "the broker does not have the topic yet"
+    present["t"] = "first"
+    assert known() == {INTERACTIONS.name: "first"}
+    incarnations.forget_offsets()
+    assert incarnations.known == {}, "the id is that of before the rebalance"
+    present["t"] = "second"
+    assert known() == {INTERACTIONS.name: "second"}
 
 
 AT = TopicPartition("t", 0)

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 
 from services.serving.app import create_app
+from services.serving.http.page_requests import PageReads
 from services.serving.http.responses import Parts
-from services.serving.settings import ServingSettings
+from services.serving.settings import ServingSection, ServingSettings
 from services.serving.state.model_holder import ModelHolder
 from slipstream.broker.records import decode, encode
 from slipstream.contracts.topics import RECOMMENDATIONS
@@ -65,7 +66,12 @@ class Session:
         self.setting.catalog.apply(item_record("item-06", attributes={"title": "Sü\u0000ß"}))
         app = create_app(ServingSettings())
         holder = SimpleNamespace(current=self.setting.model, previous=None, problem="")
-        app.state.parts = Parts(self.setting.line, cast(ModelHolder, holder), self.setting.catalog)
+        app.state.parts = Parts(
+            self.setting.line,
+            cast(ModelHolder, holder),
+            self.setting.catalog,
+            PageReads(app.state.keys, ServingSection()),
+        )
         self.past = PastShop(self.setting.online, model(bundle), folder)
         asyncio.run(self.past.ask(user_id="ada"))
         self.past.one_for_all = True

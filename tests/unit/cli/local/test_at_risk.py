@@ -15,7 +15,7 @@ class Services:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.accepted: float | None = 1_000.0
-        self.status: dict[str, Any] = {"lag": 3, "unwritten": 20}
+        self.status: dict[str, Any] = {"lag": 23}
         patch.setattr(at_risk, "metric", self.metric)
         patch.setattr(at_risk, "get_json", lambda *_: (200, self.status))
 
@@ -35,7 +35,7 @@ def records(services: Services, tmp_path: Path) -> RecordsAtRisk:
     return RecordsAtRisk(make_plan(tmp_path, {}, any_ports=True))
 
 
-def test_the_bound_is_what_was_not_in_the_lake_and_what_was_accepted_since(
+def test_the_bound_is_what_was_not_read_and_what_was_accepted_since(
     services: Services, records: RecordsAtRisk
 ) -> None:
     records.sample()

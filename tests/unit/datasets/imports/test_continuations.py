@@ -34,7 +34,7 @@ def test_variants_have_what_their_product_has(tmp_path: Path) -> None:
     found = items(tmp_path, SHIRT, {})
     assert list(found) == ["S-S", "S-M"]
     shared = {
-        "title": "Shirt", "category": "Tops", "brand": "Nord", "image_url": "https://x/1.jpg",
+        "title": "Shirt", "categories": ["Tops"], "brand": "Nord", "image_url": "https://x/1.jpg",
         "item_group_id": "shirt", "status": "active",
     }  # fmt: skip
     assert found["S-S"] | shared | {"price": 49, "available": False} == found["S-S"]

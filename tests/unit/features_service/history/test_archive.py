@@ -78,7 +78,7 @@ def test_large_rows_are_written_and_pause_reading_by_their_bytes(archive: Archiv
     assert reached == {SOURCE: 4} and not archive.full
 
 
-def ids(lake: Lake) -> list[str]:
+def ids_in(lake: Lake) -> list[str]:
     return sorted(lake.read(INTERACTIONS, columns=["event_id"])["event_id"].to_pylist())
 
 
@@ -94,16 +94,16 @@ def test_rows_wait_until_there_are_enough_and_offsets_follow_the_write(
     archive: Archive, lake: TroubledLake
 ) -> None:
     archive.add(batch(0, 3))
-    assert archive.step() == {} and ids(lake) == [] and not archive.empty
+    assert archive.step() == {} and ids_in(lake) == [] and not archive.empty
     archive.add(batch(3, 1))
     assert stepped(archive) == {SOURCE: 4}
-    assert (ids(lake), archive.empty) == (["e0", "e1", "e2", "e3"], True)
+    assert (ids_in(lake), archive.empty) == (["e0", "e1", "e2", "e3"], True)
 
 
 def test_drain_writes_at_once(archive: Archive, lake: TroubledLake) -> None:
     archive.add(batch(0, 2))
     assert archive.drain(20) == {SOURCE: 2}
-    assert (ids(lake), archive.drain(1)) == (["e0", "e1"], {})
+    assert (ids_in(lake), archive.drain(1)) == (["e0", "e1"], {})
 
 
 def test_rows_read_again_before_they_were_written_are_taken_once(
@@ -112,12 +112,12 @@ def test_rows_read_again_before_they_were_written_are_taken_once(
     archive.add(batch(0, 2))
     archive.add(batch(0, 3))
     archive.drain(20.0)
-    assert ids(lake) == ["e0", "e1", "e2"]
+    assert ids_in(lake) == ["e0", "e1", "e2"]
     archive.add(batch(3, 1))
     archive.abandon()
     archive.add(batch(3, 1))
     archive.drain(20.0)
-    assert ids(lake) == ["e0", "e1", "e2", "e3"]
+    assert ids_in(lake) == ["e0", "e1", "e2", "e3"]
 
 
 def test_rows_read_again_are_not_written_again(archive: Archive, lake: TroubledLake) -> None:
@@ -125,7 +125,7 @@ def test_rows_read_again_are_not_written_again(archive: Archive, lake: TroubledL
     archive.drain(20)
     archive.add(batch(2, 4))
     assert archive.drain(20) == {SOURCE: 6}
-    assert ids(lake) == [f"e{n}" for n in range(6)]
+    assert ids_in(lake) == [f"e{n}" for n in range(6)]
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
@@ -142,7 +142,7 @@ def test_a_failed_write_is_tried_again_and_leaves_no_row_twice(
     assert stepped(archive) == {SOURCE: 4}
     assert archive.failure is None
     archive.drain(20)
-    assert ids(lake) == [f"e{n}" for n in range(5)]
+    assert ids_in(lake) == [f"e{n}" for n in range(5)]
 
 
 def test_a_conflict_is_settled_by_looking_again(
@@ -155,7 +155,7 @@ def test_a_conflict_is_settled_by_looking_again(
     lake.before.append(LakeConflictError("somebody was faster"))
     archive.add(batch(0, 4))
     assert archive.drain(20) == {SOURCE: 4}
-    assert ids(lake) == [f"e{n}" for n in range(4)]
+    assert ids_in(lake) == [f"e{n}" for n in range(4)]
 
 
 def test_drain_gives_up_on_a_lake_that_fails(archive: Archive, lake: TroubledLake) -> None:
@@ -164,7 +164,45 @@ def test_drain_gives_up_on_a_lake_that_fails(archive: Archive, lake: TroubledLak
     assert archive.drain(20) == {}
     assert not archive.empty
     archive.abandon()
-    assert archive.empty and archive.step() == {} and archive.failure is None
+    assert archive.step() == {} and archive.failure is None
+
+
+PRESENT = {SOURCE.topic: SOURCE.topic_id}
+RECREATED = {SOURCE.topic: "topic-2"}
+
+
+@pytest.mark.parametrize("ids", [PRESENT, RECREATED], ids=["read again", "gone"])
+def test_abandoned_rows_are_written_once_their_topic_is_gone_and_dropped_where_it_is_read_again(
+    archive: Archive, lake: TroubledLake, ids: dict[str, str]
+) -> None:
+    archive.add(batch(0, 3))
+    archive.abandon()
+    archive.settle({})
+    assert archive.step() == {} and not archive.empty, "nothing is known of the topic yet"
+    assert archive.positions(["e1"]) == {"e1": [(SOURCE.name, 1)]}
+    archive.settle(ids)
+    assert archive.empty == (ids == PRESENT)
+    assert archive.drain(20.0) == ({} if ids == PRESENT else {SOURCE: 3})
+    assert ids_in(lake) == ([] if ids == PRESENT else ["e0", "e1", "e2"])
+
+
+def test_rows_of_a_topic_that_is_gone_are_written_once_however_often_they_were_taken(
+    archive: Archive, lake: TroubledLake, lake_settings: LakeSettings
+) -> None:
+    archive.add(batch(0, 4))
+    archive.step()  # these are under way to the lake when they are abandoned
+    archive.add(batch(4, 2))
+    archive.abandon()
+    archive.add(batch(0, 8))
+    archive.abandon()
+    archive.add(batch(0, 7))
+    other = Archive(Lake(lake_settings, "shop"), flush_s=30.0, flush_rows=4, flush_bytes=2**20)
+    other.add(batch(0, 5))
+    other.drain(20.0)
+    other.close()
+    archive.settle(RECREATED)
+    archive.drain(20.0)
+    assert ids_in(lake) == [f"e{n}" for n in range(8)] and archive.empty
 
 
 def test_reading_is_to_pause_when_too_much_waits(archive: Archive) -> None:
@@ -184,8 +222,8 @@ def test_nothing_is_appended_while_an_erasure_holds_the_lake(lake: TroubledLake)
     archive = Archive(lake, flush_s=30.0, flush_rows=4, flush_bytes=10**6, held=ask)
     archive.add(batch(0, 4))
     assert archive.step() == {} and asked.wait(60)
-    assert (archive.step(), ids(lake)) == ({}, [])
+    assert (archive.step(), ids_in(lake)) == ({}, [])
     held.clear()
     assert stepped(archive) == {SOURCE: 4}
-    assert ids(lake) == [f"e{n}" for n in range(4)]
+    assert ids_in(lake) == [f"e{n}" for n in range(4)]
     archive.close()

@@ -76,12 +76,7 @@ class Surroundings:
     """A watch, an archive and a consumer with the figures that a test gives them."""
 
     lag = 40
-    waiting = 0
-
-    @property
-    def empty(self) -> bool:
-        return not self.waiting
-
+    empty = True
     left: int | None = 0
 
     def remaining(self) -> int | None:
@@ -121,8 +116,8 @@ def test_caught_up_is_all_read_and_all_in_the_lake(
     assert answered(reporter, around) == StreamProgress(3, 0, 700, True)
     around.left = 5
     assert answered(reporter, around) == StreamProgress(3, 5, 700, False)
-    around.left, around.waiting = 0, 2
-    assert answered(reporter, around) == StreamProgress(3, 0, 700, False, unwritten=2)
+    around.left, around.empty = 0, False
+    assert answered(reporter, around) == StreamProgress(3, 0, 700, False)
 
 
 def test_without_the_brokers_word_the_lag_is_the_last_that_the_watch_saw(

@@ -5,14 +5,13 @@ from sqlalchemy import Engine
 
 from services.monitoring.alert_rules import CanaryReturned
 from services.monitoring.control.canaries import CanaryWatch
-from services.monitoring.control.experiments_repository import ExperimentTable
 from services.monitoring.slate_tables import AUDIT
 from services.monitoring.snapshot import returned_canaries
 from slipstream.contracts.rest import AuditRecord
 from slipstream.contracts.times import DAY_MS
 from slipstream.stores.metadata import AuditLog
 from tests.unit.monitoring.builders import snapshot
-from tests.unit.monitoring.control.test_experiments_repository import design
+from tests.unit.monitoring.control.test_experiments_repository import design, table_with_placements
 from tests.unit.monitoring.control.test_results_repository import NOW, slate, take
 
 CANARY = {
@@ -26,7 +25,7 @@ class Watched:
     """A table with a running canary, and its watch."""
 
     def __init__(self, engine: Engine) -> None:
-        self.table, self.now_ms, self.told = ExperimentTable(engine), NOW + 1_000, 0
+        self.table, self.now_ms, self.told = table_with_placements(engine), NOW + 1_000, 0
         self.log = AuditLog(engine, AUDIT)
         self.watch = CanaryWatch(self.table, self.tell, lambda: None, lambda: self.now_ms)
         self.put()

@@ -25,9 +25,16 @@ def design(**changes: Any) -> ExperimentDesign:
     return ExperimentDesign.model_validate({"placements": ["home"], "variants": variants} | changes)
 
 
+def table_with_placements(db: Engine) -> ExperimentTable:
+    """The table, where the placements home and cart exist."""
+    for name in ("home", "cart"):
+        PlacementTable(db).put(name, PlacementPolicy(), CHANGE)
+    return ExperimentTable(db)
+
+
 @pytest.fixture
 def table(db: Engine) -> ExperimentTable:
-    return ExperimentTable(db)
+    return table_with_placements(db)
 
 
 def test_every_change_is_a_revision_with_an_audit_record(
@@ -40,9 +47,9 @@ def test_every_change_is_a_revision_with_an_audit_record(
     assert (gone.revision, gone.deleted, gone.design) == (3, True, design(state="stopped"))
     assert [it.revision for it in table.revisions("calmer", 9)] == [3, 2, 1]
     assert table.unpublished() == [gone]
-    told = AuditLog(db, AUDIT).page(10, None).items
+    *_, told, _, _ = AuditLog(db, AUDIT).page(10, None).items  # behind two of placements
     expected = {"revision": 1, "state": "running", "variants": ["a", "b"], "models": []}
-    assert told[-1].detail == expected
+    assert told.detail == expected
 
 
 def test_two_that_count_for_one_placement_at_a_time_are_refused(table: ExperimentTable) -> None:
@@ -58,15 +65,19 @@ def test_two_that_count_for_one_placement_at_a_time_are_refused(table: Experimen
     table.put("second", design(ends_at=60), CHANGE)
 
 
-def test_a_variant_takes_the_policy_of_a_placement_that_is_there(
-    db: Engine, table: ExperimentTable
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"placements": ["home", "home-b"]},
+        {"variants": [{"name": "a"}, {"name": "b", "placement": "home-b"}]},
+    ],
+    ids=["covered", "of a variant"],
+)
+def test_an_experiment_names_placements_that_are_there(
+    db: Engine, table: ExperimentTable, changes: dict[str, Any]
 ) -> None:
-    other = design(variants=[{"name": "a"}, {"name": "b", "placement": "home-b"}])
-    placements = PlacementTable(db)
-    placements.put("home", PlacementPolicy(), CHANGE)
-    with pytest.raises(
-        UnknownPlacementError, match="placement home-b, which is not there; did you mean home"
-    ):
+    other, placements = design(**changes), PlacementTable(db)
+    with pytest.raises(UnknownPlacementError, match=r"no placement home-b \(did you mean home\?\)"):
         table.put("calmer", other, CHANGE)
     placements.put("home-b", PlacementPolicy(), CHANGE)
     table.put("calmer", other, CHANGE)

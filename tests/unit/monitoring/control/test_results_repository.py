@@ -11,10 +11,13 @@ from services.monitoring.control.named_records_repository import NoRecordError
 from services.monitoring.repository import SlateLog
 from slipstream.broker.records import Message
 from slipstream.contracts.events import Interaction, Slate, SlateItem
-from slipstream.contracts.rest import AuditRecord
 from tests.unit.broker.scripted import SOURCE
 from tests.unit.monitoring.builders import recorded
-from tests.unit.monitoring.control.test_experiments_repository import design
+from tests.unit.monitoring.control.test_experiments_repository import (
+    CHANGE,
+    design,
+    table_with_placements,
+)
 
 NOW = 1_790_000_000_000
 
@@ -54,9 +57,8 @@ def take(db: Engine, *records: Slate | Interaction) -> None:
 
 
 def put(db: Engine, kind: str) -> ExperimentTable:
-    table = ExperimentTable(db)
-    audit = AuditRecord(at=1, principal="ada", action="put_experiment", subject="calmer")
-    table.put("calmer", design(kind=kind), audit)
+    table = table_with_placements(db)
+    table.put("calmer", design(kind=kind), CHANGE)
     return table
 
 

@@ -143,6 +143,14 @@ def test_a_pages_key_has_a_rate_of_its_own(client: TestClient) -> None:
     assert ask(client, OTHER).json()["code"] == "unproven_visitor"
 
 
+def test_without_page_attributes_pages_read_none(client: TestClient) -> None:
+    app = cast(FastAPI, client.app)
+    none = PageReads(app.state.keys, ServingSection(page_attributes=""))
+    app.state.parts = replace(app.state.parts, pages=none)
+    items = ask(client, DEVICE, n=2, attributes=True).json()["items"]
+    assert [item["attributes"] for item in items] == [{}, {}]
+
+
 def test_an_id_is_the_hash_of_its_secret() -> None:
     digest = hashlib.sha256(f"slipstream visitor {SECRET}".encode()).digest()[:16]
     assert DEVICE == str(uuid.UUID(bytes=digest, version=4)) != OTHER

@@ -1,12 +1,12 @@
 """Slates asked by query and by body: pages, fields, fresh events, deadlines, too much at once."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
-from services.serving.http.responses import Parts
 from services.serving.request.store_reads import KeyRates
 from slipstream.recommender.bundle import Bundle
 from tests.unit.serving.app_on_fakes import URL, make_app
@@ -179,8 +179,7 @@ async def test_explanations_that_would_wait_too_long_are_refused_and_lists_are_n
 
 async def test_a_key_may_ask_for_so_many_lists_a_second(setting: Setting) -> None:
     app = make_app(setting)
-    opened: Parts = app.state.parts
-    app.state.parts = Parts(opened.line, opened.models, opened.catalog, KeyRates(2))
+    app.state.parts = replace(app.state.parts, rates=KeyRates(2))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL) as client:
         answers = [await client.get("/v1/trending") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]

@@ -9,11 +9,11 @@ from pydantic import SecretStr, ValidationError
 from sqlalchemy import Engine
 
 from services.monitoring.app import create_app
-from services.monitoring.control.experiments_repository import ExperimentTable
 from services.monitoring.control.http.experiments import DesignBody, ExperimentRoutes
 from services.monitoring.settings import MonitoringSettings
 from slipstream.chassis.settings import HttpSettings
 from slipstream.contracts.experiments import ExperimentDesign, Variant
+from tests.unit.monitoring.control.test_experiments_repository import table_with_placements
 
 PATH = "/v1/experiments/calmer"
 DESIGN = {"placements": ["home"], "variants": [{"name": "a"}, {"name": "b", "diversity": 0.5}]}
@@ -28,7 +28,7 @@ def wakes() -> list[int]:
 def client(db: Engine, wakes: list[int]) -> TestClient:
     app = create_app(MonitoringSettings(http=HttpSettings(api_token=SecretStr("s3cret"))))
     app.state.experiments = ExperimentRoutes(
-        "experiment", ExperimentTable(db), lambda: wakes.append(1), lambda: 5
+        "experiment", table_with_placements(db), lambda: wakes.append(1), lambda: 5
     )
     return TestClient(app, headers={"Authorization": "Bearer s3cret"})
 
@@ -61,7 +61,7 @@ def test_an_experiment_is_created_replaced_read_and_deleted(
         (
             {"placements": ["cart"], "variants": [{"name": "a"}, {"name": "b", "placement": "x"}]},
             "unknown_placement",
-            "placement x, which is not there",
+            "there is no placement x (there are cart, home)",
         ),
     ],
 )
