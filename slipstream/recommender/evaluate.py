@@ -1,7 +1,8 @@
 """Offline evaluation of a file: a bundle is fitted on one part, and predicts the other.
 
 It predicts through the stages that serve, and the whole catalogue competes. The protocols are those
-of `slipstream.recommender.protocols`.
+of `slipstream.recommender.protocols`. They count every visitor, as published figures do: scripted
+ones, which a training run leaves out, are only counted.
 
 Further fits, each without a part of what a shop sends, answer the same questions. Their items and
 the catalogue stay. What is left out is missing from the events that models are fitted on, from the
@@ -10,7 +11,7 @@ histories, and from the items' attributes, as if it had never been sent.
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +36,7 @@ from slipstream.recommender.memory import peak_memory_mb
 from slipstream.recommender.predict import Answers, predict, question_of
 from slipstream.recommender.profiles import PROFILES
 from slipstream.recommender.protocols import PROTOCOLS, Task, led_on, prefix_queries, task_of
+from slipstream.recommender.scripted import find_scripted
 
 ATTRIBUTE = "attribute:"
 ATTRIBUTES = "attributes"
@@ -228,7 +230,7 @@ def evaluate(
         `parameters`: Parameters that were chosen; `curve`: how the network learned, by epoch;
         `search`: trials of the search.
         `data`, `repeats`, `seconds`, `peak_memory_mb`, `queries`: Circumstances. Of more than
-        100,000 queries a sample is asked.
+        100,000 queries a sample is asked. `data` has counts of the `scripted` visitors.
 
     Raises:
         ValueError: The protocol is unknown, a query file is missing or superfluous, or the file
@@ -422,5 +424,6 @@ def _summary(path: str | Path, log: InteractionLog, bundle: Bundle) -> dict[str,
         "events": len(log),
         "from": int(log.timestamp.min()),
         "until": int(log.timestamp.max()),
+        "scripted": asdict(find_scripted(log.user, log.item, log.timestamp)[1]),
         "fitted_on": bundle.manifest.data.model_dump(by_alias=True),
     }

@@ -7,6 +7,7 @@ import click
 
 from slipstream.contracts.times import format_duration
 from slipstream.evaluation.figures import ALL, COLD, LED_ON
+from slipstream.recommender.scripted import ScriptedVisitors
 from slipstream_cli.options import existing_file, json_out, write_json
 
 
@@ -150,6 +151,12 @@ def _show_evaluation(result: dict[str, Any], by: str) -> None:
         f"{'best part':<14} {part}: {by} {alone[by]:.4f},"
         f" behind the whole by {ahead['value']:.4f}   {interval}"
     )
+    scripted = result["data"]["scripted"]
+    if scripted["visitors"]:
+        click.echo(
+            f"{'scripted':<14} {ScriptedVisitors(**scripted).words()}: counted here, and left out"
+            " by a training run"
+        )
     fit, evaluation = (format_duration(result["seconds"][step]) for step in ("fit", "evaluate"))
     click.echo(
         f"{'took':<14} {fit}, and {evaluation} for {result['queries']:,} questions;"

@@ -10,10 +10,11 @@ from slipstream_cli.__main__ import cli
 
 def test_evaluate_prints_metrics_with_intervals_and_writes_json(tmp_path: Path) -> None:
     rows = [
-        f"{user},{(user + step) % 20},{1_700_000_000_000 + step * 60_000}"
+        f"{user},{(user + step) % 20},{1_700_000_000_000 + step * 60_000 + user * step**2 * 97}"
         for user in range(60)
         for step in range(8)
     ]
+    rows += [f"bot,{step % 20},{1_700_000_000_000 + step * 2_000}" for step in range(120)]
     (tmp_path / "events.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(rows))
     out = tmp_path / "out.json"
     options = [
@@ -29,13 +30,15 @@ def test_evaluate_prints_metrics_with_intervals_and_writes_json(tmp_path: Path) 
     answer = CliRunner().invoke(cli, ["evaluate", str(tmp_path / "events.csv"), *options])
     assert answer.exit_code == 0, answer.output
     result = json.loads(out.read_text())
-    assert result["queries"] == 60
+    assert result["queries"] == 61  # the bot is asked about, too
+    assert result["data"]["scripted"]["visitors"] == 1
+    assert "1 visitor with 120 events (20.0 %) looks scripted, by rate 1" in answer.output
     assert result["metrics"]["hit_rate@5"]["value"] > 0.5  # all visitors walk the same way round
     assert any(line.startswith("hit_rate@5") and "[" in line for line in answer.output.splitlines())
     assert any(
         line.startswith("best part") and "ndcg@5" in line for line in answer.output.splitlines()
     )
-    assert "60 questions" in answer.output
+    assert "61 questions" in answer.output
     assert (
         result["search"] == [] and "trials         0: too few events for a network" in answer.output
     )
