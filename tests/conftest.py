@@ -8,9 +8,10 @@ TEST_SERVERS names the servers: `embedded` (those of `slipstream up`, with SQLit
 of production).
 """
 
+import gc
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,10 +39,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 property_settings.register_profile("slipstream", deadline=None)
 property_settings.load_profile("slipstream")
 
-# Folders of tests in which single files take half a minute or more. These start first, so that the
-# last minute of a parallel run has only short files. The folders with a whole stack stand apart:
-# two stacks at once leave no processor for a third test.
-SLOW_FOLDERS = ("e2e", "integration", "restarts", "faults")
+# Folders of tests that wait for servers more than they compute.
+WAITING_FOLDERS = ("e2e", "integration", "faults")
 
 OwnBroker = Callable[[], tuple[KafkaSettings, Child]]
 Renewal = tuple[KafkaSettings, Callable[[], None]]
@@ -65,12 +64,33 @@ def pytest_configure(config: pytest.Config) -> None:
     structlog.configure(processors=[*before, plain])
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def rank(item: pytest.Item) -> int:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        return SLOW_FOLDERS.index(folder) if folder in SLOW_FOLDERS else len(SLOW_FOLDERS)
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    # Modules and tests stay until the end. To look through them for garbage again and again takes
+    # each process seconds, here and at its end.
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
-    items.sort(key=rank)
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the files that wait over the run, so that others compute meanwhile, except over its
+    last fifth, which would end with one long file. The whole stack is the first.
+    """
+
+    def rank(path: Path) -> int:
+        folder = path.relative_to(Path(__file__).parent).parts[0]
+        return WAITING_FOLDERS.index(folder) if folder in WAITING_FOLDERS else len(WAITING_FOLDERS)
+
+    files = sorted(dict.fromkeys(item.path for item in items), key=rank)
+    computing = [path for path in files if rank(path) == len(WAITING_FOLDERS)]
+    waiting = files[: len(files) - len(computing)]
+    places = {path: 0.8 * place / len(waiting) for place, path in enumerate(waiting)}
+    places |= {path: place / len(computing) for place, path in enumerate(computing)}
+    items.sort(key=lambda item: (places[item.path], rank(item.path)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,5 +1,7 @@
 """The whole loop, as a story: what a visitor does changes what the visitor is recommended."""
 
+import signal
+import stat
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ import pytest
 from slipstream.chassis.settings import LakeSettings
 from slipstream.datasets.replay import replay
 from slipstream.stores.lake import INTERACTIONS, Lake
+from slipstream_cli.dead_letters import KEPT_FILE
 from tests.e2e import examined, replayed, shop
 from tests.e2e.stack import Stack, alive, caught_up, made_again, running, wait_for
 from tests.servers import Servers, outside
@@ -270,17 +273,34 @@ def test_a_broker_that_was_killed_is_started_again_and_events_flow(stack: Stack)
     )
 
 
-def test_stop_leaves_no_process_and_a_second_start_goes_on(stack: Stack) -> None:
+def test_ctrl_c_stops_everything_once_what_was_accepted_is_in_the_lake_and_a_second_start_goes_on(
+    stack: Stack, servers: Servers
+) -> None:
     """Last, since it ends the module's stack."""
-    rows = stack.get("features", "/v1/status")["lake"]["interactions"]
+    lake = Lake(LakeSettings(uri=str(stack.directory / "lake")), "slipstream")
+    wait_for(lambda: caught_up(stack), "features to catch up")
+    there = lake.count(INTERACTIONS)
     version = stack.get("training", "/v1/aliases/champion")["version"]
     before = list(stack.children.values())
     assert len(stack.processes) >= 7
-    assert stack.stop() == 0
+    events = shop.history(seed=2)
+    parts = [events[start : start + BATCH] for start in range(0, len(events), BATCH)]
+    accepted = sum(
+        stack.post("ingestion", "/v1/import", {"batch": part})["accepted"] for part in parts
+    )
+    assert stack.post("ingestion", "/v1/batch", {"batch": [{"type": "page"}]})["rejected"] == 1
+    assert stack.stop(signal.SIGINT) == 0
     wait_for(lambda: not alive(before), "what the kernel ends with the supervisor to be gone")
+    assert "were not applied" not in (stack.directory / "up.log").read_text()
+    assert accepted == len(events) > 2_000
+    assert lake.count(INTERACTIONS) == there + accepted
+    if servers.kind == "embedded":  # whose files are among the stack's
+        _assert_its_user_s_alone(stack.directory)
+        assert '"missing_user"' in (stack.directory / KEPT_FILE).read_text()
 
-    with running(stack.directory, stack.outside) as again:
-        assert again.get("features", "/v1/status")["lake"]["interactions"] == rows
+    with running(stack.directory, stack.outside, SLIPSTREAM_TRAINING__NEW_EVENTS="0") as again:
+        rows = again.get("features", "/v1/status")["lake"]["interactions"]
+        assert rows == there + accepted
         wait_for(
             lambda: again.get("serving", "/v1/model")["version"] == version,
             "the model to be there again",
@@ -297,3 +317,11 @@ def test_stop_leaves_no_process_and_a_second_start_goes_on(stack: Stack) -> None
 def _by_model(stack: Stack) -> dict[str, Any] | None:
     answer = recommended(stack, "coffee-lover-1")
     return answer if answer["answered_by"] == "model" else None
+
+
+def _assert_its_user_s_alone(folder: Path) -> None:
+    kept = [path for path in folder.rglob("*") if path.name != "up.log"]
+    assert {path.suffix for path in kept} >= {".db", ".log", ".parquet"}
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (folder, *kept)}
+    wrong = {path: mode for path, mode in modes.items() if mode != (0o600, 0o700)[path.is_dir()]}
+    assert wrong == {}

@@ -1,4 +1,5 @@
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slipstream.contracts.progress import ProgressStep
 from slipstream.evaluation.metrics import ndcg
 from slipstream.evaluation.significance import bootstrap_mean
 from slipstream.models.base import EventWeights, InteractionLog
+from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import encode, met_items
 from slipstream.recommender.evaluate import (
     Omission,
@@ -45,11 +48,44 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class Watched:
+    """An evaluation, the bundles that it fitted, and the progress that it told."""
+
+    result: dict[str, Any]
+    bundles: list[Bundle]
+    told: list[ProgressStep]
+
+
 @pytest.fixture(scope="module")
-def left_out(files: Path) -> dict[str, Any]:
-    return evaluate(
-        files / "interactions.parquet", "leave-last-out", items=files / "items.parquet", ks=(1, 10)
-    )
+def watched(files: Path) -> Watched:
+    bundles: list[Bundle] = []
+    told: list[ProgressStep] = []
+
+    def remember(*arguments: Any, **named: Any) -> Bundle:
+        bundles.append(fit_log(*arguments, **named))
+        return bundles[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("slipstream.recommender.evaluate.fit_log", remember)
+        result = evaluate(
+            files / "interactions.parquet",
+            "leave-last-out",
+            items=files / "items.parquet",
+            ks=(1, 5, 10),
+            progress=told.append,
+        )
+    return Watched(result, bundles, told)
+
+
+@pytest.fixture
+def left_out(watched: Watched) -> dict[str, Any]:
+    return watched.result
+
+
+@pytest.fixture(scope="module")
+def split(files: Path) -> dict[str, Any]:
+    return evaluate(files / "interactions.parquet", "time-split", ks=(1,))
 
 
 def test_leave_last_out_finds_the_ring(left_out: dict[str, Any]) -> None:
@@ -81,7 +117,7 @@ def test_result_is_json_of_the_promised_shape(left_out: dict[str, Any]) -> None:
     }
     assert promised <= set(left_out)
     assert set(left_out["seconds"]) == {"fit", "evaluate"}
-    names = {f"{name}@{k}" for name in ("hit_rate", "ndcg", "mrr", "coverage") for k in (1, 10)}
+    names = {f"{name}@{k}" for name in ("hit_rate", "ndcg", "mrr", "coverage") for k in (1, 5, 10)}
     assert set(left_out["metrics"]) == names
     for name, interval in left_out["metrics"].items():
         if not name.startswith("coverage"):
@@ -114,15 +150,14 @@ def test_next_click_counts_what_serving_would_show(files: Path) -> None:
     assert result["cohorts"]["cold"]["queries"] == 1  # the item that is not in the catalogue
 
 
-def test_time_split_predicts_the_last_events_from_the_first(files: Path) -> None:
-    result = evaluate(files / "interactions.parquet", "time-split", ks=(1,))
-    assert result["data"]["fitted_on"]["until"] < result["data"]["until"]
-    assert result["queries"] > 300
-    assert result["metrics"]["hit_rate@1"]["value"] > 0.6
+def test_time_split_predicts_the_last_events_from_the_first(split: dict[str, Any]) -> None:
+    assert split["data"]["fitted_on"]["until"] < split["data"]["until"]
+    assert split["queries"] > 300
+    assert split["metrics"]["hit_rate@1"]["value"] > 0.6
 
 
-def test_a_time_split_can_keep_out_the_last_days(files: Path) -> None:
-    whole = evaluate(files / "interactions.parquet", "time-split", ks=(1,))["data"]
+def test_a_time_split_can_keep_out_the_last_days(files: Path, split: dict[str, Any]) -> None:
+    whole = split["data"]
     days = (whole["until"] - whole["from"]) / 86_400_000
     result = evaluate(files / "interactions.parquet", "time-split", ks=(1,), last_days=days / 10)
     assert (
@@ -144,39 +179,23 @@ def test_events_of_one_moment_cannot_be_split(tmp_path: Path) -> None:
         evaluate(tmp_path / "events.csv", "time-split")
 
 
-def test_a_list_measured_is_the_list_served(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_measured_is_the_list_served(watched: Watched) -> None:
     """The figure is recomputed with `recommend`, the function behind the endpoint."""
-    bundles = []
-
-    def remember(*arguments: Any, **named: Any) -> Any:
-        bundles.append(fit_log(*arguments, **named))
-        return bundles[-1]
-
-    monkeypatch.setattr("slipstream.recommender.evaluate.fit_log", remember)
-    result = evaluate(files / "interactions.parquet", "leave-last-out", ks=(5,))
-    table = chain_interactions()
+    bundle, table = watched.bundles[0], chain_interactions()
     hits = []
     for begin in range(0, table.num_rows, 8):
         rows = table.slice(begin, 8).to_pylist()
         history = [Event(row["item_id"], row["event_type"], row["timestamp"]) for row in rows[:-1]]
-        hits.append(
-            rows[-1]["item_id"] in [one.item_id for one in recommend(bundles[0], history, 5)]
-        )
-    assert result["metrics"]["hit_rate@5"]["value"] == pytest.approx(np.mean(hits))
-    assert result["metrics"]["hit_rate@5"] == bootstrap_mean(np.array(hits, float))._asdict()
+        hits.append(rows[-1]["item_id"] in [one.item_id for one in recommend(bundle, history, 5)])
+    metrics = watched.result["metrics"]
+    assert metrics["hit_rate@5"]["value"] == pytest.approx(np.mean(hits))
+    assert metrics["hit_rate@5"] == bootstrap_mean(np.array(hits, float))._asdict()
 
 
-def test_progress_is_told(files: Path) -> None:
-    told: list[tuple[str, float | None]] = []
-    evaluate(
-        files / "interactions.parquet",
-        "leave-last-out",
-        ks=(5,),
-        progress=lambda step: told.append((step.stage, step.share)),
-    )
-    assert told[0] == ("reading", 0.0)
-    assert told[-1] == ("predicting", 1.0)
-    assert all(share is not None and 0 <= share <= 1 for _, share in told)
+def test_progress_is_told(watched: Watched) -> None:
+    assert (watched.told[0].stage, watched.told[0].share) == ("reading", 0.0)
+    assert (watched.told[-1].stage, watched.told[-1].share) == ("predicting", 1.0)
+    assert all(step.share is not None and 0 <= step.share <= 1 for step in watched.told)
 
 
 @pytest.mark.parametrize(

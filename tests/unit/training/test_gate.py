@@ -108,6 +108,14 @@ def measured(
         pytest.param(
             BETTER, OLD, against(0.05, 0.01, 0.09, 19), "refused", "only 19", id="too few queries"
         ),
+        pytest.param(
+            BETTER,
+            YOUNG,
+            against(0.05, 0.01, 0.09, 20),
+            "promoted",
+            "surely better",
+            id="just enough queries",
+        ),
         pytest.param(BETTER, YOUNG, None, "refused", "only 0", id="nothing to compare on"),
     ],
 )

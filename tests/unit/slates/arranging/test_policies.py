@@ -97,6 +97,14 @@ def test_a_policy_is_plain_when_nothing_is_arranged() -> None:
     assert compiled(rules=[pin]).is_plain(5, {})
 
 
+def test_a_policy_looks_at_what_its_rules_and_shares_name() -> None:
+    cap = {"name": "cap", "action": "cap", "attribute": "brand", "most": 2}
+    assert compiled(rules=[NO_RED, cap], group_by="").attributes() == {"colours", "brand"}
+    shares = {"calibration": 0.5, "calibrated_by": "genre"}
+    assert compiled(rules=[SHOES], **shares).attributes() == {*GROUPS, "category", "genre"}
+    assert compiled(rules=[SHOES], diversity=0.1).attributes() is None
+
+
 def test_a_request_brings_boosts_and_shares_of_its_own() -> None:
     boost = BoostRule(name="request", action="boost", filter="price < 9", factor=2)
     policy = compiled(diversity=0.5, exploration=0.1)

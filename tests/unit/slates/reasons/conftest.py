@@ -7,7 +7,7 @@ from slipstream.recommender.ranking_features import feature_names
 from tests.unit.recommender import small_models
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def whole() -> Bundle:
     """A bundle with every kind of retriever and a ranker, whose features have names."""
     bundle = small_models.small_bundle()
