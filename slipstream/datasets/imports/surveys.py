@@ -350,9 +350,9 @@ def describe(export: Export, survey: Survey) -> list[str]:
     """Lines for people: the figures of a file, what was understood, and what can't be sent."""
     understanding = export.understanding
     named = [
-        f"`{column}` as {field_}"
+        f"`{column}` as {stored}"
         for column, field_ in understanding.fields.items()
-        if column != field_
+        if column != (stored := "categories" if field_ == "category" else field_)
     ]
     lines = [_figures(understanding.kind, survey)]
     if named:

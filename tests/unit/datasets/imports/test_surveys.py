@@ -221,6 +221,18 @@ def test_items_have_the_types_that_ingestion_takes(tmp_path: Path) -> None:
     assert [(bad.line, bad.field) for bad in rejected] == [(4, "in_stock")]
 
 
+def test_columns_of_one_category_are_items_categories(tmp_path: Path) -> None:
+    text = "sku,product_type,category,name\n1,Apparel > Shirts,Shirts|New,A\n2,,7,B\n3,,,C\n"
+    export = export_of(tmp_path, text)
+    assert [item.entry.get("categories") for item in read(export)[0]] == [
+        ["Apparel", "Shirts", "New"],
+        ["7"],
+        None,
+    ]
+    told = "\n".join(describe(export, export.survey()))
+    assert "`product_type` as categories, `category` as categories" in told
+
+
 def test_a_stock_makes_items_available(tmp_path: Path) -> None:
     entries, _ = read(export_of(tmp_path, "sku,name,qty\n1,a,0\n2,b,3\n"))
     assert [item.entry["available"] for item in entries] == [False, True]
