@@ -4,11 +4,13 @@ Quality is NDCG@10, every difference paired on the same queries with a 95 % boot
 
 1. A challenger that is worse than popularity is refused: on all queries, and in each large cohort.
 2. A challenger that takes too long to answer, or too much space, is refused.
-3. Without a champion, it is promoted.
-4. When the lower end of challenger - champion is above the margin, it is promoted: surely better.
-5. When the champion is older than the limit and that lower end is above minus the tolerance, it is
+3. A challenger that guesses nearly every next item of a larger catalogue is refused, and one that
+   shows far fewer items than the champion: both are signs of scripted visitors in its data.
+4. Without a champion, it is promoted.
+5. When the lower end of challenger - champion is above the margin, it is promoted: surely better.
+6. When the champion is older than the limit and that lower end is above minus the tolerance, it is
    promoted: fresher, and surely not much worse.
-6. Otherwise it is refused, also where too few queries can be compared, or where the run compared
+7. Otherwise it is refused, also where too few queries can be compared, or where the run compared
    with an earlier champion: the champion has earned its place.
 
 Margin and tolerance are shares of the champion's figure, since one catalogue's 0.02 is another's
@@ -24,6 +26,8 @@ from services.training.settings import GateSettings
 from slipstream.evaluation.significance import Interval
 
 _MIB = 2**20
+# In smaller catalogues a list of ten is a good part of everything, and a high hit rate no wonder.
+_LARGE_CATALOGUE = 200
 # The number of a decision that counts the rules broken of those that know no champion.
 FAULTS = "faults"
 
@@ -57,6 +61,11 @@ class Measurements:
         cohorts: Comparison with popularity by cohort.
         champion: Comparison with the champion; None without queries to compare on.
         champion_latency_p95_ms: The champion's processor time; None where it was not asked.
+        visitors: Number of visitors that the queries are about.
+        items: Number of items in the challenger's catalogue.
+        hit_rate: Share of the queries with the next item among the challenger's ten.
+        coverage: Share of the catalogue in any of the challenger's lists of ten.
+        champion_coverage: The same of the champion's lists; None where it was not asked.
     """
 
     popularity: Comparison
@@ -65,6 +74,11 @@ class Measurements:
     cohorts: Mapping[str, Comparison] = field(default_factory=dict)
     champion: Comparison | None = None
     champion_latency_p95_ms: float | None = None
+    visitors: int = 0
+    items: int = 0
+    hit_rate: float = 0.0
+    coverage: float = 0.0
+    champion_coverage: float | None = None
 
 
 @dataclass(frozen=True)
@@ -105,8 +119,13 @@ def decide(
         champion: The champion in service. Without it, the comparison with it does not count.
         settings: Limits of the rules.
     """
-    against = [*_worse_than_popularity(measured, settings), *_over_budget(measured, settings)]
+    against = [
+        *_worse_than_popularity(measured, settings),
+        *_over_budget(measured, settings),
+        *_implausible(measured, settings),
+    ]
     numbers = {FAULTS: float(len(against)), **_numbers(measured, champion)}
+    against += _narrower(measured, champion, settings)
     better, reason = _better(measured, champion, settings)
     if not better:
         against.append(reason)
@@ -134,6 +153,30 @@ def _over_budget(measured: Measurements, settings: GateSettings) -> Iterator[str
         yield f"too large: a bundle of {size:.1f} MiB, the budget is {settings.max_bundle_mb:g} MiB"
 
 
+def _implausible(measured: Measurements, settings: GateSettings) -> Iterator[str]:
+    if measured.items > _LARGE_CATALOGUE and measured.hit_rate > settings.max_hit_rate:
+        yield (
+            f"too good to be true: HR@10 {measured.hit_rate:.3f} in a catalogue of "
+            f"{measured.items:,} items, above {settings.max_hit_rate:g}: no person is that "
+            "predictable, so scripted visitors may be in the data"
+        )
+
+
+def _narrower(
+    measured: Measurements, champion: StandingChampion | None, settings: GateSettings
+) -> Iterator[str]:
+    before = measured.champion_coverage
+    if champion is None or not champion.judged or before is None:
+        return
+    least = settings.min_coverage * before
+    if measured.coverage < least:
+        yield (
+            f"fewer items shown: the lists of ten cover {100 * measured.coverage:.1f} % of the "
+            f"catalogue, those of champion {champion.version} {100 * before:.1f} % for the same "
+            f"questions, and {100 * least:.1f} % is the least"
+        )
+
+
 def _better(
     measured: Measurements, champion: StandingChampion | None, settings: GateSettings
 ) -> tuple[bool, str]:
@@ -152,8 +195,9 @@ def _better(
     compared = measured.champion
     if compared is None or compared.queries < settings.min_queries:
         return False, (
-            f"only {compared.queries if compared else 0} test events are newer than what champion "
-            f"{champion.version} was fitted on, {settings.min_queries} are needed to compare"
+            f"only {compared.queries if compared else 0} test questions are newer than what "
+            f"champion {champion.version} was fitted on, {settings.min_queries} are needed to "
+            "compare"
         )
     low, margin, tolerance = (
         compared.difference.low,
@@ -181,6 +225,10 @@ def _numbers(measured: Measurements, champion: StandingChampion | None) -> dict[
     numbers = {
         "latency_p95_ms": measured.latency_p95_ms,
         "bundle_bytes": float(measured.bundle_bytes),
+        "visitors": float(measured.visitors),
+        "items": float(measured.items),
+        "hit_rate": measured.hit_rate,
+        "coverage": measured.coverage,
     }
     compared = {"popularity": measured.popularity} | {
         f"popularity/{name}": comparison for name, comparison in measured.cohorts.items()
@@ -191,6 +239,8 @@ def _numbers(measured: Measurements, champion: StandingChampion | None) -> dict[
             compared["champion"] = measured.champion
         if measured.champion_latency_p95_ms is not None and champion.judged:
             numbers["champion/latency_p95_ms"] = measured.champion_latency_p95_ms
+        if measured.champion_coverage is not None and champion.judged:
+            numbers["champion/coverage"] = measured.champion_coverage
     for other, comparison in compared.items():
         numbers |= {
             f"{other}/queries": float(comparison.queries),

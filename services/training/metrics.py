@@ -35,7 +35,11 @@ class TrainingMetrics:
             ["version"],
             registry=registry,
         )
-
+        self.scripted_share = Gauge(
+            "slipstream_training_scripted_share",
+            "Share of the events that the last run left out, as those of scripted visitors",
+            registry=registry,
+        )
         self.champion_deleted_at = Gauge(
             "slipstream_training_champion_deleted_at_seconds",
             "When the champion is deleted after an erasure, with nothing to replace it by now "

@@ -112,7 +112,17 @@ class ModelPublisher:
         audit = decided[-1] if decided else self._decide(run_id, directory, trained)
         self.wake()
         decision = self._put_in_force(audit)
-        log.info("gate", version=run_id, outcome=decision.outcome, reason=decision.reason)
+        log.info(
+            "gate",
+            version=run_id,
+            outcome=decision.outcome,
+            reason=decision.reason,
+            questions=trained.measured.popularity.queries,
+            visitors=trained.measured.visitors,
+            scripted_visitors=trained.scripted.visitors,
+            scripted_events=trained.scripted.events,
+        )
+        self.metrics.scripted_share.set(trained.scripted.share)
         self._tidy(run_id, decision, trained)
         return decision
 

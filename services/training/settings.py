@@ -44,6 +44,20 @@ class GateSettings(Section):
         gt=0,
         description="largest bundle (MiB), which each replica of serving fetches and keeps",
     )
+    max_hit_rate: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="highest HR@10 of a challenger with more than 200 items; a higher one comes "
+        "from scripted visitors. 1 allows any, as for episodes that are watched in their order",
+    )
+    min_coverage: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="least coverage of the catalogue by a challenger's lists of ten, as a share of "
+        "the champion's; 0 allows any",
+    )
 
 
 class TrainingSection(Section):
@@ -64,7 +78,10 @@ class TrainingSection(Section):
         0.1, gt=0, lt=0.5, description="share of the events, the latest, held out for the gate"
     )
     max_test_queries: int = Field(
-        2_000, ge=1, description="most held-out events tested; of more, a sample is taken"
+        2_000,
+        ge=1,
+        description="most held-out events tested; of more, some are drawn over visitors, at most 3 "
+        "of each",
     )
     most_events: int = Field(
         10_000_000,
@@ -79,6 +96,11 @@ class TrainingSection(Section):
     )
     min_visitors: int = Field(2, ge=1, description="fewest visitors; with fewer, a run fails")
     min_items: int = Field(2, ge=1, description="fewest items; with fewer, a run fails")
+    exclude_scripted: bool = Field(
+        True,
+        description="leave visitors out of training and judging that act as no person does; false "
+        "where a device acts for a person, such as a player that goes on by itself",
+    )
     rating_scale: float = Field(
         0.0,
         ge=0,

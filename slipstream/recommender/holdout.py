@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.evaluation.splits import time_split
+from slipstream.evaluation.splits import history_starts, time_split
 from slipstream.models.base import InteractionLog
 from slipstream.recommender.encoding import Query
 
+# Most questions of a test about one visitor, so that a few with many events don't choose a model.
+QUESTIONS_A_VISITOR = 3
 _VALIDATION_SHARE = 0.1
 
 
@@ -42,6 +44,26 @@ def sample(rows: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
     if len(rows) <= size:
         return rows
     return np.sort(np.random.default_rng(seed).choice(rows, size, replace=False))
+
+
+def over_visitors(
+    rows: NDArray[np.int64], visitors: NDArray[np.int32], size: int, seed: int
+) -> NDArray[np.int64]:
+    """At most `size` of the rows, in their order, and at most `QUESTIONS_A_VISITOR` of a visitor.
+
+    They are drawn at random: one of each visitor, then a second and a third one.
+
+    Args:
+        rows: Rows to draw from.
+        visitors: Number of each row's visitor.
+        size: Most rows.
+        seed: Seed of the drawing.
+    """
+    drawn = np.random.default_rng(seed).permutation(len(rows))
+    drawn = drawn[np.argsort(visitors[drawn], kind="stable")]
+    turn = np.arange(len(rows)) - history_starts(visitors[drawn])
+    in_turn = np.argsort(turn, kind="stable")[: np.count_nonzero(turn < QUESTIONS_A_VISITOR)]
+    return np.sort(rows[drawn[in_turn[:size]]])
 
 
 def evenly(queries: Sequence[Query], size: int) -> Sequence[Query]:

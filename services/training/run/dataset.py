@@ -28,6 +28,7 @@ from slipstream.features.identity import Identities, Link, links_of
 from slipstream.features.visitor import VisitorState
 from slipstream.models.base import EventWeights
 from slipstream.recommender import encoding
+from slipstream.recommender.scripted import ScriptedVisitors, find_scripted
 from slipstream.stores.lake import Lake, LakeUnavailableError
 
 log = get_logger(__name__)
@@ -68,13 +69,14 @@ class Dataset:
     Attributes:
         interactions: The latest events, searches and impressions too, by time and event id. Events
             of a visitor who turned out to be a user are the user's
-            (`slipstream.features.identity`).
+            (`slipstream.features.identity`). Those of scripted visitors are left out.
         item_ids: The items that models know: those that a signal names, without deleted ones.
         attributes: Attributes by item id.
         lake_version: Version of the interactions.
         catalog_version: Version of the catalogue; None without one.
         lake_rows: Rows of the lake's table, which triggers count from.
         live: A mask of the events that were received within an hour, and so not imported.
+        scripted: Counts of the visitors that were left out.
     """
 
     interactions: pa.Table
@@ -84,6 +86,7 @@ class Dataset:
     catalog_version: int | None
     lake_rows: int
     live: NDArray[np.bool_]
+    scripted: ScriptedVisitors
 
     def signals(self, weights: EventWeights) -> NDArray[np.bool_]:
         """A mask of the events that have a weight and an item that was not deleted.
@@ -113,6 +116,7 @@ class Moment(NamedTuple):
     state: VisitorState
     item_id: str | None
     timestamp: int
+    user_id: str
 
 
 def read_dataset(
@@ -121,6 +125,8 @@ def read_dataset(
     catalog_version: int | None = None,
     weights: EventWeights = EventWeights(),
     most_events: int = sys.maxsize,
+    *,
+    exclude_scripted: bool = True,
 ) -> Dataset:
     """The lake at a version of its interactions and one of its catalogue.
 
@@ -132,6 +138,7 @@ def read_dataset(
         catalog_version: Version of the catalogue.
         weights: Weight of each type of event. Those with a weight are the signals.
         most_events: Most events that are taken, the latest ones.
+        exclude_scripted: Whether the events of scripted visitors are left out.
 
     Raises:
         TooLittleDataError: Nothing was ever written to the lake.
@@ -144,6 +151,7 @@ def read_dataset(
                 lake.version("catalog") if catalog_version is None else catalog_version,
                 weights,
                 most_events,
+                exclude_scripted=exclude_scripted,
             )
         except LakeUnavailableError as error:
             log.warning("the lake is read at its newest version", wanted=version, reason=str(error))
@@ -152,7 +160,14 @@ def read_dataset(
         raise TooLittleDataError(
             "the lake holds no interactions yet: send events to ingestion first"
         )
-    return _read(lake, newest, lake.version("catalog"), weights, most_events)
+    return _read(
+        lake,
+        newest,
+        lake.version("catalog"),
+        weights,
+        most_events,
+        exclude_scripted=exclude_scripted,
+    )
 
 
 def _read(
@@ -161,6 +176,8 @@ def _read(
     catalog_version: int | None,
     weights: EventWeights,
     most_events: int,
+    *,
+    exclude_scripted: bool,
 ) -> Dataset:
     since = _first_day(lake.rows_of_days("interactions", version), most_events)
     columns = [*_COLUMNS, "received_at"]
@@ -169,10 +186,13 @@ def _read(
     if interactions.num_rows > most_events:
         log.info("the latest events are read", events=most_events, of=interactions.num_rows)
         interactions = interactions.slice(interactions.num_rows - most_events)
-    waits = pc.subtract(interactions["received_at"], interactions["timestamp"])
-    interactions = interactions.drop_columns("received_at")
     catalog = lake.read("catalog", catalog_version)
     interactions = _resolved(interactions, catalog)
+    scripted = ScriptedVisitors()
+    if exclude_scripted:
+        interactions, scripted = _without_scripted(interactions, weights)
+    waits = pc.subtract(interactions["received_at"], interactions["timestamp"])
+    interactions = interactions.drop_columns("received_at")
     attributes, deleted = _items(catalog)
     item_ids = [
         item_id for item_id in encoding.met_items(interactions, weights) if item_id not in deleted
@@ -185,7 +205,26 @@ def _read(
         catalog_version,
         lake.count("interactions", version),
         waits.to_numpy() < HOUR_MS,
+        scripted,
     )
+
+
+def _without_scripted(
+    interactions: pa.Table, weights: EventWeights
+) -> tuple[pa.Table, ScriptedVisitors]:
+    """The interactions without those of scripted visitors, and counts of these."""
+    weighty = pa.array(encoding.event_weights(interactions, weights) > 0)
+    signals = interactions.filter(pc.and_(weighty, pc.is_valid(interactions["item_id"])))
+    users, items = (
+        signals[name].combine_chunks().dictionary_encode() for name in ("user_id", "item_id")
+    )
+    found, scripted = find_scripted(
+        users.indices.to_numpy(), items.indices.to_numpy(), signals["timestamp"].to_numpy()
+    )
+    if not scripted.visitors:
+        return interactions, scripted
+    theirs = pc.is_in(interactions["user_id"], users.dictionary.filter(pa.array(found)))
+    return interactions.filter(pc.invert(theirs)), scripted
 
 
 def _first_day(rows: Mapping[str, int], most_events: int) -> str | None:
@@ -220,7 +259,10 @@ def require(
         f"{have} {name} (at least {need})" for name, (have, need) in counts.items() if have < need
     ]
     if lacking:
-        raise TooLittleDataError(f"too little data to train on: the lake has {', '.join(lacking)}")
+        left_out = f". Left out: {dataset.scripted.words()}" if dataset.scripted.visitors else ""
+        raise TooLittleDataError(
+            f"too little data to train on: the lake has {', '.join(lacking)}{left_out}"
+        )
 
 
 def moments(interactions: pa.Table, rows: Rows) -> Iterator[Moment]:
@@ -235,7 +277,8 @@ def moments(interactions: pa.Table, rows: Rows) -> Iterator[Moment]:
     table = table.filter(pc.is_in(interactions["user_id"], wanted)).sort_by("user_id")
     for _, theirs in groupby(_records(table), key=lambda record: record.interaction.user_id):
         for record, state in training_rows.moments(theirs, lambda record: record.offset in asked):
-            yield Moment(state, record.interaction.item_id, record.interaction.timestamp)
+            event = record.interaction
+            yield Moment(state, event.item_id, event.timestamp, event.user_id)
 
 
 def _records(table: pa.Table) -> Iterator[StreamInteraction]:

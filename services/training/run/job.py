@@ -15,6 +15,7 @@ from services.training.settings import TrainingSection
 from slipstream.chassis.settings import LakeSettings, LogSettings
 from slipstream.contracts.progress import ProgressStep
 from slipstream.evaluation.figures import Figures
+from slipstream.recommender.scripted import ScriptedVisitors
 
 
 class Job(BaseModel):
@@ -89,6 +90,7 @@ class TrainingResult(BaseModel):
         parameters: Parameters of the bundle.
         measured: Measurements that the gate decides on.
         samples: Visitors of the test.
+        scripted: Counts of the visitors that were left out.
         champion_version: Version of the champion that it was measured against; None without one.
         champion_error: Why the champion could not be loaded; empty where it was.
         seconds: Seconds of each stage, in order.
@@ -105,6 +107,7 @@ class TrainingResult(BaseModel):
     parameters: dict[str, Any]
     measured: Measurements
     samples: list[Sample] = []
+    scripted: ScriptedVisitors = ScriptedVisitors()
     champion_version: str | None = None
     champion_error: str = ""
     seconds: dict[str, float]

@@ -15,7 +15,7 @@ from services.training.gate import Comparison, Measurements
 from services.training.run.dataset import Moment
 from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.evaluation.figures import ALL, DEPTH, Figures, K, Past, cohorts, figures
-from slipstream.evaluation.metrics import ndcg
+from slipstream.evaluation.metrics import coverage, hit_rate, ndcg
 from slipstream.evaluation.significance import bootstrap_difference
 from slipstream.models.blend import initial_blend
 from slipstream.recommender.bundle import Bundle
@@ -41,8 +41,10 @@ def ask(
     an item that is not in it (any more).
 
     The time of an answer is processor time, of all threads of the process: a run gives way to
-    services on the same machine, and their load must not decide about a model.
+    services on the same machine, and their load must not decide about a model. Nor must the time to
+    load compiled kernels, so the first question is asked once in advance.
     """
+    predict(bundle, queries[:1], _question, DEPTH)
     answers = predict(bundle, queries, _question, DEPTH, progress)
     places = np.array([*(index.get(item_id, -1) for item_id in bundle.item_ids), -1], np.int32)
     return replace(answers, shown=places[answers.shown])
@@ -82,12 +84,14 @@ class Judgement:
         answers: Answers by contestant, `challenger` and `popularity` among them.
         cohorts: Masks over the queries.
         past: Events before the queries.
+        visitors: Number of visitors that the queries are about.
         seed: Seed of the bootstrap.
     """
 
     answers: Mapping[str, Answers]
     cohorts: Mapping[str, NDArray[np.bool_]]
     past: Past
+    visitors: int
     seed: int
 
     def figures(self) -> ByCohort:
@@ -111,6 +115,10 @@ class Judgement:
     def measurements(self, bundle_bytes: int) -> Measurements:
         """The measurements that the gate decides on; `bundle_bytes` is the challenger's size."""
         champion = self.answers.get(CHAMPION)
+        covered = {
+            name: coverage(answers.shown[:, :K], self.past.n_items)
+            for name, answers in self.answers.items()
+        }
         return Measurements(
             popularity=self.compare(POPULARITY),
             latency_p95_ms=latency_p95_ms(self.answers[CHALLENGER]),
@@ -118,6 +126,11 @@ class Judgement:
             cohorts={name: self.compare(POPULARITY, name) for name in self.cohorts if name != ALL},
             champion=self.compare(CHAMPION) if champion else None,
             champion_latency_p95_ms=latency_p95_ms(champion) if champion else None,
+            visitors=self.visitors,
+            items=self.past.n_items,
+            hit_rate=float(hit_rate(self.answers[CHALLENGER].ranks, K).mean()),
+            coverage=covered[CHALLENGER],
+            champion_coverage=covered.get(CHAMPION),
         )
 
 
@@ -149,7 +162,8 @@ def judge(
         name: ask(bundle, queries, index, partial(note, number * len(queries)))
         for number, (name, bundle) in enumerate(contestants.items())
     }
-    return Judgement(answers, cohorts(known, past.counts()[labels]), past, seed)
+    visitors = len({query.user_id for query in queries})
+    return Judgement(answers, cohorts(known, past.counts()[labels]), past, visitors, seed)
 
 
 def flat(by_contestant: ByCohort) -> dict[str, float]:

@@ -23,6 +23,7 @@ from slipstream.contracts.times import format_duration, format_time
 from slipstream.contracts.vocabulary import CHALLENGER, CHAMPION
 from slipstream.evaluation.figures import Figures, K
 from slipstream.evaluation.significance import Interval
+from slipstream.recommender.holdout import QUESTIONS_A_VISITOR
 
 _WIDTH, _ROW, _LEFT, _RIGHT = 720, 22, 210, 70
 _TICKS = 4
@@ -197,6 +198,7 @@ def report(run: Run | None, manifest: Manifest, result: TrainingResult, audit: A
         audit=audit,
         reasons=audit.reason.split("; "),
         contestants=contestants,
+        questions_a_visitor=QUESTIONS_A_VISITOR,
         tables={
             cohort: list(_table({name: result.figures[name].get(cohort) for name in contestants}))
             for cohort in result.figures.get(CHALLENGER, {})

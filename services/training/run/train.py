@@ -7,6 +7,8 @@ Events are held out of the fit, for the questions that challenger and champion a
 of visitors is evidence for people, with both models' lists: they are drawn by seed, some of each
 cohort, and not chosen, and their ids are not kept. The commit and the versions of the environment
 reproduce the figures, its machine explains the times.
+
+Scripted visitors are left out of everything (`slipstream.recommender.scripted`).
 """
 
 import os
@@ -51,11 +53,11 @@ from slipstream.evaluation.drift import histogram, reference_bins
 from slipstream.evaluation.figures import ALL, K, Past
 from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.features.visitor import visitor_features
-from slipstream.models.base import EventWeights, InteractionLog
+from slipstream.models.base import NEVER, EventWeights, InteractionLog
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle, BundleError, load_bundle, save_bundle
 from slipstream.recommender.fit import FitOptions, fit_log
-from slipstream.recommender.holdout import sample
+from slipstream.recommender.holdout import over_visitors, sample
 from slipstream.recommender.memory import peak_memory_mb
 from slipstream.recommender.profiles import PROFILES
 from slipstream.recommender.refit import refit
@@ -112,7 +114,7 @@ class EvaluationSplit:
 
     Attributes:
         fit: Mask of the events to fit on.
-        test: Rows of the events to ask about.
+        test: Rows of the events to ask about, few of each visitor.
         cut: Time of the first event held out (ms).
         unseen_by_champion: Whether the champion was fitted on none of the test.
     """
@@ -146,6 +148,7 @@ def hold_out(
         validation_queries: Queries that the challenger's fit asks in validation.
     """
     times = dataset.interactions["timestamp"].to_numpy()
+    users = dataset.interactions["user_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     of_signals = times[signals]
     cut = int(of_signals[int(len(of_signals) * (1 - settings.test_share))])
     unseen = champion_until is None or champion_until < cut
@@ -161,12 +164,11 @@ def hold_out(
         raise TooLittleDataError(
             "too little data to train on: all events happened at the same moment"
         )
-    return EvaluationSplit(
-        fit,
-        sample(np.flatnonzero(signals & (times >= cut)), settings.max_test_queries, settings.seed),
-        cut,
-        unseen,
-    )
+    met_at = np.full(int(users.max()) + 1, NEVER)
+    np.minimum.at(met_at, users[signals], of_signals)
+    rows = np.flatnonzero(signals & (times >= cut) & (times > met_at[users]))
+    test = over_visitors(rows, users[rows], settings.max_test_queries, settings.seed)
+    return EvaluationSplit(fit, test, cut, unseen)
 
 
 OF_EACH_COHORT = 2
@@ -239,7 +241,13 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
 
     report.stage("reading the lake", 0.0, 0.02)
     lake, versions = Lake(job.lake, job.namespace), (job.lake_version, job.catalog_version)
-    dataset = read_dataset(lake, *versions, weights, settings.most_events)
+    dataset = read_dataset(
+        lake,
+        *versions,
+        weights,
+        settings.most_events,
+        exclude_scripted=settings.exclude_scripted,
+    )
     report.fact(
         lake_version=dataset.lake_version,
         lake_rows=dataset.lake_rows,
@@ -327,6 +335,7 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
         parameters=dict(manifest.parameters),
         measured=judgement.measurements(sum(file.bytes for file in saved.files.values())),
         samples=shown,
+        scripted=dataset.scripted,
         champion_version=job.champion_version,
         champion_error=champion_error,
         seconds=report.seconds,

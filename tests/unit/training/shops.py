@@ -26,7 +26,7 @@ def ordered(*item_ids: str) -> Bundle:
     return Bundle(manifest, list(item_ids), {"popularity": popularity}, initial_blend([True]))
 
 
-def moment(item_id: str, *seen: str) -> Moment:
+def moment(item_id: str, *seen: str, user_id: str = "v") -> Moment:
     """A visitor who had seen these items, and met that one next."""
     sequence = [SequenceEvent(one, "view", place) for place, one in enumerate(seen)]
-    return Moment(VisitorState(sequence), item_id, len(seen))
+    return Moment(VisitorState(sequence), item_id, len(seen), user_id)

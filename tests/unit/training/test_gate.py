@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.training.gate import Comparison, Measurements, StandingChampion, decide
+from services.training.gate import FAULTS, Comparison, Measurements, StandingChampion, decide
 from services.training.settings import GateSettings
 from slipstream.evaluation.significance import Interval
 
@@ -16,6 +16,8 @@ SETTINGS = GateSettings(
     cohort_min_queries=50,
     max_latency_ms=20,
     max_bundle_mb=10,
+    max_hit_rate=0.9,
+    min_coverage=0.5,
 )
 
 
@@ -37,6 +39,9 @@ def measured(
     cohorts: dict[str, Comparison] | None = None,
     latency_p95_ms: float = 2.0,
     bundle_bytes: int = 1_000,
+    items: int = 201,
+    hit_rate: float = 0.3,
+    coverage: float = 0.4,
 ) -> Measurements:
     return Measurements(
         popularity,
@@ -45,6 +50,11 @@ def measured(
         cohorts or {},
         champion,
         champion_latency_p95_ms=1.5,
+        visitors=60,
+        items=items,
+        hit_rate=hit_rate,
+        coverage=coverage,
+        champion_coverage=None if champion is None else 0.6,
     )
 
 
@@ -129,6 +139,10 @@ def test_decide(
         pytest.param(
             {"bundle_bytes": 11 * 2**20}, "too large: a bundle of 11.0 MiB, the budget is 10 MiB"
         ),
+        pytest.param(
+            {"hit_rate": 0.91},
+            "too good to be true: HR@10 0.910 in a catalogue of 201 items, above 0.9",
+        ),
     ],
 )
 @pytest.mark.parametrize("champion", [None, YOUNG])
@@ -152,6 +166,9 @@ def test_decide_what_is_better_on_the_whole_is_refused_by_any_other_rule(
         pytest.param(
             {"latency_p95_ms": 20.0, "bundle_bytes": 10 * 2**20}, id="just within the budgets"
         ),
+        pytest.param({"hit_rate": 1.0, "items": 200}, id="a high hit rate in a small catalogue"),
+        pytest.param({"hit_rate": 0.9}, id="a high hit rate"),
+        pytest.param({"coverage": 0.3}, id="half of the champion's coverage"),
     ],
 )
 def test_decide_what_is_not_against_it_does_not_count(changed: dict[str, object]) -> None:
@@ -160,7 +177,13 @@ def test_decide_what_is_not_against_it_does_not_count(changed: dict[str, object]
 
 def test_decide_names_every_rule_that_refuses() -> None:
     bad = measured(
-        WORSE, UNSURE, cohorts={"returning": WORSE}, latency_p95_ms=99, bundle_bytes=2**30
+        WORSE,
+        UNSURE,
+        cohorts={"returning": WORSE},
+        latency_p95_ms=99,
+        bundle_bytes=2**30,
+        hit_rate=0.95,
+        coverage=0.2,
     )
     reasons = decide(bad, YOUNG, SETTINGS).reason.split("; ")
     assert [reason.split(":")[0] for reason in reasons] == [
@@ -168,6 +191,8 @@ def test_decide_names_every_rule_that_refuses() -> None:
         "worse than popularity in cohort returning",
         "too slow",
         "too large",
+        "too good to be true",
+        "fewer items shown",
         "not surely better than champion v1",
     ]
 
@@ -216,6 +241,19 @@ def test_decide_tolerance_is_a_share_of_the_champions_figure() -> None:
     assert not decide(measured(champion=against(-0.001, -0.0051, 0.002)), OLD, SETTINGS).promoted
 
 
+def test_decide_coverage_that_falls_by_half_is_refused_and_is_no_fault_of_the_model_alone() -> None:
+    decision = decide(measured(coverage=0.29), YOUNG, SETTINGS)
+    assert decision.reason == (
+        "fewer items shown: the lists of ten cover 29.0 % of the catalogue, those of champion v1 "
+        "60.0 % for the same questions, and 30.0 % is the least"
+    )
+    assert decision.numbers[FAULTS] == 0  # it may stand in for a champion that is deleted
+    assert decide(measured(coverage=0.29), None, SETTINGS).promoted
+    later = StandingChampion("v2", 25.0, judged=False)
+    assert "fewer items" not in decide(measured(coverage=0.29), later, SETTINGS).reason
+    assert decide(measured(hit_rate=0.95), YOUNG, SETTINGS).numbers[FAULTS] == 1
+
+
 def test_decide_gives_every_number_it_used() -> None:
     numbers = decide(measured(champion=UNSURE, cohorts={"new": WORSE}), YOUNG, SETTINGS).numbers
     assert numbers["champion/difference_low"] == -0.003
@@ -228,6 +266,8 @@ def test_decide_gives_every_number_it_used() -> None:
         numbers["champion/latency_p95_ms"],
         numbers["bundle_bytes"],
     ) == (2.0, 1.5, 1_000)
+    names = ("visitors", "items", "hit_rate", "coverage", "champion/coverage")
+    assert [numbers[name] for name in names] == [60, 201, 0.3, 0.4, 0.6]
 
 
 def test_decide_knows_nothing_about_a_champion_that_the_run_was_not_compared_with() -> None:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
+from structlog.testing import capture_logs
 
 from services.training.metrics import TrainingMetrics
 from services.training.mlflow_connection import RegistryUnavailableError
@@ -22,6 +23,7 @@ from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import OutgoingRecord
 from slipstream.chassis.logging import carrying
 from slipstream.contracts.vocabulary import CHALLENGER, CHAMPION
+from slipstream.recommender.scripted import ScriptedVisitors
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
 from tests.unit.training.challengers import bundle, result_of
 
@@ -118,6 +120,20 @@ def test_champion_changes_only_for_the_better_and_every_step_is_told(
     broker.away = False
     publisher.wake()
     assert broker.heard[9:] == [("promoted", "d", "b"), ("rolled_back", "b", "d")]
+
+
+def test_a_decision_tells_how_many_visitors_were_left_out(
+    publisher: ModelPublisher, tmp_path: Path
+) -> None:
+    scripted = ScriptedVisitors(60, 11_100, 0.27, {"rate": 60})
+    result = result_of(popularity=0.05).model_copy(update={"scripted": scripted})
+    with capture_logs() as lines:
+        publisher.publish("a", bundle(tmp_path, "a"), result)
+    (line,) = (line for line in lines if line["event"] == "gate")
+    counts = [line[name] for name in ("questions", "scripted_visitors", "scripted_events")]
+    assert counts == [100, 60, 11_100]
+    (metric,) = publisher.metrics.scripted_share.collect()
+    assert [sample.value for sample in metric.samples] == [0.27]
 
 
 def test_the_canary_is_told_and_the_champion_stays(

@@ -14,8 +14,9 @@ from slipstream.contracts.events import Interaction
 from slipstream.contracts.times import HOUR_MS
 from slipstream.features.visitor import VisitorState, fold_all
 from slipstream.models.base import EventWeights
+from slipstream.recommender.scripted import ScriptedVisitors
 from slipstream.stores.lake import INTERACTIONS, Lake
-from tests.unit.training.histories import chain, events, write, write_items
+from tests.unit.training.histories import START_MS, chain, events, write, write_items
 
 
 def test_read_dataset_empty_lake_says_what_to_do(lake: Lake) -> None:
@@ -76,6 +77,41 @@ def test_read_dataset_same_events_in_other_files_have_same_digest(
     assert read_dataset(whole).digest() == read_dataset(parts).digest()
     write(parts, events([("v", "a", "view", 1)], first=999))
     assert read_dataset(whole).digest() != read_dataset(parts).digest()
+
+
+def with_scripts(bots: int) -> pa.Table:
+    """The events of persons, and of scripted visitors who look at one item every 40 s."""
+    looks = [
+        (f"bot{bot}", "only bots", "view", START_MS + 40_000 * step + 123)
+        for bot in range(bots)
+        for step in range(60)
+    ]
+    return pa.concat_tables([chain(), events([*looks, ("bot0", "i1", "impression", 1)], first=999)])
+
+
+def test_read_dataset_leaves_scripted_visitors_out_and_counts_them(
+    lake: Lake, lake_settings: LakeSettings
+) -> None:
+    persons = Lake(lake_settings, "persons")
+    write(persons, chain())
+    write(lake, with_scripts(2))
+    dataset = read_dataset(lake)
+    assert dataset.interactions.equals(read_dataset(persons).interactions)
+    assert "only bots" not in dataset.item_ids
+    assert len(dataset.live) == len(dataset.interactions) == 360
+    assert dataset.lake_rows == 360 + 2 * 60 + 1  # triggers count what there is
+    assert dataset.scripted == ScriptedVisitors(
+        2, 120, 120 / 480, {"rate": 0, "breadth": 0, "hours": 0, "regularity": 2}
+    )
+    whole = read_dataset(lake, exclude_scripted=False)
+    assert (len(whole.interactions), whole.scripted.visitors) == (481, 0)
+
+
+def test_require_says_how_many_scripted_visitors_are_left_out(lake: Lake) -> None:
+    write(lake, with_scripts(1))
+    dataset = read_dataset(lake)
+    with pytest.raises(TooLittleDataError, match=r"\(at least 400\). Left out: 1 visitor with 60 "):
+        require(dataset, dataset.signals(EventWeights()), events=400, visitors=2, items=2)
 
 
 def test_require_names_everything_that_lacks(lake: Lake) -> None:

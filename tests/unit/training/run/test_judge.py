@@ -1,8 +1,12 @@
 """Judging recommenders with known answers."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 
+from services.training.run.dataset import Moment
 from services.training.run.judge import (
     CHALLENGER,
     CHAMPION,
@@ -16,6 +20,8 @@ from services.training.run.judge import (
 from slipstream.contracts.progress import ProgressStep
 from slipstream.evaluation.figures import Past
 from slipstream.evaluation.metrics import UNRANKED
+from slipstream.recommender.bundle import Bundle
+from slipstream.recommender.predict import Answers, predict
 from tests.unit.training.shops import moment, ordered
 
 PAST = Past(np.array([0, 1, 2, 0, 1, 0], np.int32), np.array([0, 0, 0, 1, 1, 2], np.int32), 4)
@@ -37,9 +43,26 @@ def test_judge_asks_for_what_came_next_and_knows_its_place() -> None:
     assert len(answers.milliseconds) == 4 and 0 < latency_p95_ms(answers) < 1_000
 
 
+def test_ask_loads_kernels_before_it_takes_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def noted(bundle: Bundle, queries: Sequence[Moment], *rest: Any) -> Answers:
+        asked.append(len(queries))
+        return predict(bundle, queries, *rest)
+
+    monkeypatch.setattr("services.training.run.judge.predict", noted)
+    answers = ask(ordered("a", "b"), [moment("a", "b")] * 3, {"a": 0, "b": 1})
+    assert asked == [1, 3]
+    assert len(answers.milliseconds) == 3
+
+
 def test_judge_compares_on_the_same_queries_by_cohort() -> None:
     challenger, champion = ordered("a", "b", "c", "d"), ordered("d", "gone", "c", "b", "a")
-    queries = [moment("b", "a"), moment("d", "a", "b", "c"), moment("d", "a", "b", "a")]
+    queries = [
+        moment("b", "a"),
+        moment("d", "a", "b", "c", user_id="w"),
+        moment("d", "a", "b", "a", user_id="w"),
+    ]
     contestants = {
         CHALLENGER: challenger,
         POPULARITY: popularity_of(challenger),
@@ -65,6 +88,9 @@ def test_judge_compares_on_the_same_queries_by_cohort() -> None:
     assert measured.champion.challenger == pytest.approx((1 + 1 + second) / 3)
     assert measured.champion.other == pytest.approx((fourth + 1 + 1) / 3)
 
+    assert (measured.visitors, measured.items, measured.hit_rate) == (2, 4, 1.0)
+    assert (measured.coverage, measured.champion_coverage) == (3 / 4, 3 / 4)
+
     metrics = flat(judgement.figures())
     assert metrics["ndcg@10"] == measured.champion.challenger
     assert metrics["champion/ndcg@10"] == measured.champion.other
@@ -88,3 +114,4 @@ def test_judge_without_a_champion_compares_with_popularity_alone() -> None:
     )
     measured = judgement.measurements(1)
     assert measured.champion is None and measured.champion_latency_p95_ms is None
+    assert measured.champion_coverage is None

@@ -17,6 +17,7 @@ from slipstream.contracts.bundle import DataSummary, Manifest
 from slipstream.contracts.rest import Run
 from slipstream.evaluation.figures import Figures
 from slipstream.evaluation.significance import Interval
+from slipstream.recommender.scripted import ScriptedVisitors
 
 EVIL = "<script>alert('&')</script>"
 
@@ -34,7 +35,7 @@ def item(item_id: str, title: str = "") -> SampleItem:
 
 
 MEASURED = Measurements(
-    compared(0.12, 0.05), 2.0, 1_000, {"new": compared(0.1, 0.06)}, compared(0.12, 0.1), 1.5
+    compared(0.12, 0.05), 2.0, 1_000, {"new": compared(0.1, 0.06)}, compared(0.12, 0.1), 1.5, 31
 )
 METRICS: dict[str, Any] = {
     "validation": {
@@ -94,6 +95,7 @@ def trained(**more: Any) -> TrainingResult:
         "measured": MEASURED,
         "seconds": {"judging": 12.0, "fitting": 70.0},
         "peak_memory_mb": 1_400.0,
+        "scripted": ScriptedVisitors(2, 120, 0.25, {"rate": 2, "hours": 0}),
         "samples": [Sample(**of_lists, cohorts=["new"], next_item=item("i2"))],
     }
     return TrainingResult(**whole | more)
@@ -154,6 +156,8 @@ def full() -> str:
         "1 min 22 s",
         '<li class="hit">i2',
         "cohort_min_queries",
+        "400 questions about 31 visitors, 3 each at most",
+        "2 visitors with 120 events (25.0 %) look scripted, by rate 2",
     ],
 )
 def test_it_says(full: str, said: str) -> None:

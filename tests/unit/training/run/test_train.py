@@ -93,7 +93,7 @@ def test_train_writes_a_bundle_that_recommends_what_comes_next(lake: Lake, job: 
     assert bundle.attributes["i0"] == {"title": "Item 0"}
 
     measured = trained.measured
-    assert measured.popularity.queries == trained.metrics["queries"] > 20
+    assert measured.popularity.queries == trained.metrics["queries"] == 3 * measured.visitors > 10
     assert measured.champion is None
     assert measured.bundle_bytes == sum(
         path.stat().st_size for path in job("v1").output.iterdir() if path.name != "manifest.json"
@@ -336,6 +336,22 @@ def test_hold_out_moves_past_what_the_champion_was_fitted_on(
     times = dataset.interactions["timestamp"].to_numpy()
     assert times[held_out.fit].max() < cut <= times[held_out.test].min()
     assert not np.isin(np.flatnonzero(held_out.fit), held_out.test).any()
+
+
+def test_hold_out_asks_at_most_a_few_questions_about_each_visitor_with_a_history(
+    lake: Lake,
+) -> None:
+    times = np.arange(1_000)
+    rows = [("busy" if n % 2 else f"v{n % 80}", f"i{n % 7}", "view", n) for n in times.tolist()]
+    write(lake, events([*rows, ("new", "i1", "view", 999)]))
+    dataset = read_dataset(lake)
+    signals = dataset.signals(EventWeights())
+    held_out = hold_out(dataset, signals, None, TrainingSection(test_share=0.2), 50)
+    asked = dataset.interactions["user_id"].take(held_out.test).to_pylist()
+    assert {user: asked.count(user) for user in asked} == {
+        "busy": 3,
+        **{f"v{n}": (3 if n < 40 else 2) for n in range(0, 80, 2)},
+    }
 
 
 QUERIES = [moment("c", "a"), *(moment("b", *"ac" * 10) for _ in range(20))]

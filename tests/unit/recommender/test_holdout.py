@@ -1,0 +1,30 @@
+"""Questions are drawn over visitors."""
+
+import numpy as np
+import pytest
+
+from slipstream.recommender.holdout import QUESTIONS_A_VISITOR, over_visitors
+
+# Visitor 0 has 100 rows, visitors 1 to 50 two each, visitor 51 none.
+VISITORS = np.random.default_rng(0).permutation(
+    np.concatenate([np.zeros(100), np.repeat(np.arange(1, 51), 2)]).astype(np.int32)
+)
+ROWS = np.flatnonzero(np.arange(600) % 3 == 0)
+
+
+@pytest.mark.parametrize(("size", "each"), [(51, 1), (102, 2), (1_000, QUESTIONS_A_VISITOR)])
+def test_a_visitor_has_a_second_question_when_all_have_one(size: int, each: int) -> None:
+    drawn = over_visitors(ROWS, VISITORS, size, seed=0)
+    visitors = VISITORS[np.searchsorted(ROWS, drawn)]
+    assert np.bincount(visitors).tolist() == [each, *[min(each, 2)] * 50]
+    assert np.isin(drawn, ROWS).all() and (np.diff(drawn) > 0).all()
+
+
+def test_a_visitors_questions_are_drawn_by_seed() -> None:
+    first, same, other = (over_visitors(ROWS, VISITORS, 20, seed) for seed in (1, 1, 2))
+    assert len(first) == len(set(VISITORS[np.searchsorted(ROWS, first)])) == 20
+    assert first.tolist() == same.tolist() != other.tolist()
+
+
+def test_without_rows_there_are_no_questions() -> None:
+    assert not len(over_visitors(ROWS[:0], VISITORS[:0], 10, 0))
