@@ -7,8 +7,10 @@ from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from services.training.gate import decide
 from services.training.run.dataset import TooLittleDataError, read_dataset
 from services.training.run.job import Job, ProgressReporter, TrainingResult
 from services.training.run.train import (
@@ -19,7 +21,7 @@ from services.training.run.train import (
     samples,
     train,
 )
-from services.training.settings import TrainingSection
+from services.training.settings import GateSettings, TrainingSection
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.contracts.times import DAY_MS
@@ -30,6 +32,7 @@ from slipstream.recommender.bundle import load_bundle
 from slipstream.recommender.fit import FitOptions
 from slipstream.recommender.stages import Event, recommend
 from slipstream.stores.lake import Lake
+from tests.unit.recommender.floods import flood
 from tests.unit.training.histories import START_MS, chain, events, write, write_items
 from tests.unit.training.jobs import job_of
 from tests.unit.training.shops import moment, ordered
@@ -352,6 +355,35 @@ def test_hold_out_asks_at_most_a_few_questions_about_each_visitor_with_a_history
         "busy": 3,
         **{f"v{n}": (3 if n < 40 else 2) for n in range(0, 80, 2)},
     }
+
+
+def scripted(gaps: str) -> pa.Table:
+    """Twenty visitors who walk through 250 items in their order, after the persons of `chain`."""
+    log = flood(gaps, visitors=20, events=100, items=250, start_ms=START_MS + 11 * DAY_MS + 123)
+    rows = zip(*(part.tolist() for part in log), strict=True)
+    return events([(f"bot{bot}", f"i{item}", "view", at) for bot, item, at in rows], first=10_000)
+
+
+def test_train_a_flood_changes_nothing_about_the_model(lake: Lake, job: Make) -> None:
+    write(lake, chain(items=250))
+    alone = train(job("v1"), quiet())
+    write(lake, scripted("steady"))
+    flooded = train(job("v2"), quiet())
+    assert (alone.scripted.visitors, flooded.scripted.visitors) == (0, 20)
+    assert flooded.metrics == alone.metrics
+    assert flooded.data_sha256 == alone.data_sha256
+
+
+def test_train_a_flood_that_acts_as_persons_do_is_refused_by_the_gate(
+    lake: Lake, job: Make
+) -> None:
+    write(lake, chain(items=250))
+    write(lake, scripted("as a person's"))
+    trained = train(job("v1"), quiet())
+    assert trained.scripted.visitors == 0
+    assert trained.measured.popularity.queries == 3 * trained.measured.visitors
+    decision = decide(trained.measured, None, GateSettings())
+    assert (decision.outcome, decision.reason[:20]) == ("refused", "too good to be true:")
 
 
 QUERIES = [moment("c", "a"), *(moment("b", *"ac" * 10) for _ in range(20))]
