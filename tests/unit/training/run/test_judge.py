@@ -1,8 +1,11 @@
 """Judging recommenders with known answers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from services.training.run.dataset import Moment
 from services.training.run.judge import (
     CHALLENGER,
     CHAMPION,
@@ -14,8 +17,12 @@ from services.training.run.judge import (
     popularity_of,
 )
 from slipstream.contracts.progress import ProgressStep
+from slipstream.contracts.times import DAY_MS
 from slipstream.evaluation.figures import Past
 from slipstream.evaluation.metrics import UNRANKED
+from slipstream.features.visitor import SequenceEvent, VisitorState
+from slipstream.models.base import NEVER
+from slipstream.models.repurchases import Repurchases
 from tests.unit.training.shops import moment, ordered
 
 PAST = Past(np.array([0, 1, 2, 0, 1, 0], np.int32), np.array([0, 0, 0, 1, 1, 2], np.int32), 4)
@@ -35,6 +42,23 @@ def test_judge_asks_for_what_came_next_and_knows_its_place() -> None:
     ]
     assert [step.share for step in steps] == [0, 1]
     assert len(answers.milliseconds) == 4 and 0 < latency_p95_ms(answers) < 1_000
+
+
+def test_judge_leaves_out_what_is_not_bought_again_yet_as_serving_does() -> None:
+    learned = Repurchases(np.array([NEVER, DAY_MS, DAY_MS]))
+    bundle = replace(ordered("a", "b", "c"), repeats=True, repurchases=learned)
+    kinds = {"a": "purchase", "b": "purchase", "c": "view"}
+    state = VisitorState([SequenceEvent(one, kind, 0) for one, kind in kinds.items()])
+    queries = [Moment(state, "c", DAY_MS - 1), Moment(state, "c", DAY_MS)]
+    places = {"a": 0, "b": 1, "c": 2}
+    older = replace(bundle, repurchases=None)
+    for contestant in (bundle, popularity_of(bundle), older):
+        shown = ask(contestant, queries, places, hiding=bundle).shown
+        assert shown[:, :3].tolist() == [[2, -1, -1], [1, 2, -1]]
+    contestants = {CHALLENGER: bundle, POPULARITY: popularity_of(bundle), CHAMPION: older}
+    judgement = judge(contestants, queries, PAST, seed=0)
+    assert judgement.compare(CHAMPION).difference == (0, 0, 0)
+    assert ask(older, queries, places).shown[:, :3].tolist() == [[0, 1, 2]] * 2
 
 
 def test_judge_compares_on_the_same_queries_by_cohort() -> None:
