@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from services.features.history.lake_snapshot import LakeSnapshot
 from services.features.history.local_engine import Buckets, bucket_of
 from slipstream.contracts.positions import StreamCatalogRecord
+from slipstream.contracts.times import now_ms
 from slipstream.contracts.vocabulary import WITHOUT_SIGNAL
 from slipstream.features.visitor import SEQUENCE_LENGTH
 from slipstream.filters.conditions import depends_on_visitor
@@ -108,13 +109,15 @@ def histories(bundle: Bundle, events: pa.Table) -> Iterator[VisitorHistory]:
     ).to_numpy()
     weight = encoding.event_weights(found, bundle.event_weights)
     timestamp = found["timestamp"].to_numpy()
+    rests = np.zeros(len(item), np.bool_)
+    if bundle.repurchases is not None:
+        bought = pc.equal(found["event_type"], bundle.repurchases.bought_by).to_numpy()
+        rests = (item >= 0) & bought & bundle.repurchases.resting(item, now_ms() - timestamp)
     for user_id, begin, end in zip(visitors, begins, ends, strict=True):
         latest = slice(max(begin, end - SEQUENCE_LENGTH), end)
         known = item[latest] >= 0
         counts = known & (weight[latest] > 0)
-        seen = np.empty(0, np.int32)
-        if not bundle.repeats:
-            seen = np.unique(item[latest][known]).astype(np.int32)
+        hidden = rests[latest] if bundle.repeats else known
         yield VisitorHistory(
             user_id,
             History(
@@ -122,7 +125,7 @@ def histories(bundle: Bundle, events: pa.Table) -> Iterator[VisitorHistory]:
                 weight[latest][counts],
                 timestamp[latest][counts].astype(np.int64),
             ),
-            seen,
+            np.unique(item[latest][hidden]).astype(np.int32),
         )
 
 

@@ -83,7 +83,8 @@ class PlacementPolicy(BaseModel):
     Attributes:
         rules: Rules, each under its own name.
         seen: Whether items that the visitor has had to do with may be shown.
-        bought: Whether items that the visitor has bought may be shown; `model` follows `seen`.
+        bought: Whether items that the visitor has bought may be shown; `model` follows `seen`, but
+            hides those that are not bought again, or not yet.
         group_by: Attribute that duplicates share: the best item of each value is shown. Empty for
             no groups.
         fatigue: Times that an item was shown to the visitor without a response, within a day, from

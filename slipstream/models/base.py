@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.contracts.vocabulary import CONVERSIONS, RATE, SIGNAL_WEIGHTS
+from slipstream.contracts.vocabulary import CONVERSIONS, PURCHASE, RATE, SIGNAL_WEIGHTS
 
 Indices: TypeAlias = NDArray[np.int32]
 Scores: TypeAlias = NDArray[np.float32]
@@ -84,7 +84,8 @@ class InteractionLog:
 
     All arrays have one entry for each event. `item` is an index into a catalogue of `n_items`,
     `timestamp` is in ms, `weight` > 0. `impressions` are the lists shown in the same time, where
-    they were recorded. `basket` marks carts and purchases, where the source tells types of events.
+    they were recorded. `basket` marks carts and purchases, `bought` the events of type `bought_by`,
+    and `looked` views, or clicks where there are no views; where the source tells types of events.
     """
 
     user: Indices
@@ -94,6 +95,9 @@ class InteractionLog:
     n_items: int
     impressions: Impressions | None = None
     basket: Mask | None = None
+    bought: Mask | None = None
+    looked: Mask | None = None
+    bought_by: str = PURCHASE
 
     def __len__(self) -> int:
         return len(self.item)
@@ -102,6 +106,10 @@ class InteractionLog:
         """The events of a mask or of ascending row numbers, and the impressions up to the last."""
         timestamp = self.timestamp[keep]
         shown = self.impressions.until(int(timestamp.max(initial=0))) if self.impressions else None
+
+        def part(mask: Mask | None) -> Mask | None:
+            return None if mask is None else mask[keep]
+
         return InteractionLog(
             self.user[keep],
             self.item[keep],
@@ -109,7 +117,10 @@ class InteractionLog:
             self.weight[keep],
             self.n_items,
             shown,
-            None if self.basket is None else self.basket[keep],
+            part(self.basket),
+            part(self.bought),
+            part(self.looked),
+            self.bought_by,
         )
 
 

@@ -8,6 +8,7 @@
     <retriever>.<array>.npy      memory-mapped when loaded
     ranker.…, items.<array>.npy  where the bundle has a ranker
     baskets.<array>.npy          where the bundle knows items that go into one basket
+    repurchases.<array>.npy      how long an item rests for its buyer; where types are known
     content_index.<array>.npy    items by content, for new ones; where the items have attributes
     MLmodel                      how MLflow loads the bundle; older bundles have none
 
@@ -34,6 +35,7 @@ from slipstream.models.content_index import ContentIndex
 from slipstream.models.neighbours import ItemToItem
 from slipstream.models.popularity import Popularity
 from slipstream.models.ranker import Ranker
+from slipstream.models.repurchases import Repurchases
 from slipstream.models.sessions import Sessions
 from slipstream.models.transformer import Transformer
 from slipstream.recommender.mlmodel import LEFT_BY_MLFLOW, MLMODEL, mlmodel
@@ -72,6 +74,8 @@ class Bundle:
             where no carts or purchases were known.
         content: Items by content, for items that the bundle does not know; None where its items
             have no attributes, and in bundles older than the index.
+        repurchases: How long items rest for their buyers; None where types of events are not known,
+            and in bundles older than it, which hide nothing for it.
     """
 
     manifest: Manifest
@@ -84,6 +88,7 @@ class Bundle:
     attributes: Mapping[str, Mapping[str, Any]] | None = None
     baskets: ItemToItem | None = None
     content: ContentIndex | None = None
+    repurchases: Repurchases | None = None
 
     @cached_property
     def index(self) -> Mapping[str, int]:
@@ -155,6 +160,10 @@ def load_bundle(directory: str | Path) -> Bundle:
     if basket := content.get("baskets"):  # absent in bundles older than the baskets
         arrays = _arrays(directory, "baskets", basket["arrays"])
         baskets = ItemToItem.restore(arrays, basket["parameters"])
+    repurchases = None
+    if learned := content.get("repurchases"):
+        arrays = _arrays(directory, "repurchases", learned["arrays"])
+        repurchases = Repurchases.restore(arrays, learned["parameters"])
     indexed = content.get("content_index")
     item_ids = _item_ids(directory)
     return Bundle(
@@ -172,6 +181,7 @@ def load_bundle(directory: str | Path) -> Bundle:
         content=ContentIndex.restore(_arrays(directory, "content_index", indexed))
         if indexed
         else None,
+        repurchases=repurchases,
     )
 
 
@@ -216,12 +226,10 @@ def _write_files(bundle: Bundle, directory: Path) -> None:
             "features": list(bundle.ranking.features),
         }
         tables |= ranked
-    if bundle.baskets is not None:
-        tables["baskets"] = bundle.baskets.arrays()
-        content["baskets"] = {
-            "arrays": sorted(tables["baskets"]),
-            "parameters": bundle.baskets.parameters(),
-        }
+    for name, table in (("baskets", bundle.baskets), ("repurchases", bundle.repurchases)):
+        if table is not None:
+            tables[name] = table.arrays()
+            content[name] = {"arrays": sorted(tables[name]), "parameters": table.parameters()}
     if bundle.content is not None:
         tables["content_index"] = bundle.content.arrays()
         content["content_index"] = sorted(tables["content_index"])

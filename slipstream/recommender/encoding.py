@@ -8,16 +8,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from slipstream.contracts.vocabulary import CONVERSIONS, IMPRESSION, MAX_POSITION, RATE
+from slipstream.contracts.vocabulary import (
+    CLICK,
+    CONVERSIONS,
+    IMPRESSION,
+    MAX_POSITION,
+    PURCHASE,
+    RATE,
+    VIEW,
+)
 from slipstream.evaluation.splits import history_starts
-from slipstream.models.base import NEVER, EventWeights, History, Impressions, InteractionLog
+from slipstream.models.base import NEVER, EventWeights, History, Impressions, InteractionLog, Mask
 
 
 class Query(NamedTuple):
-    """A visitor's history, and the index of the item that came next."""
+    """A visitor's history, and the index of the item that came next.
+
+    `bought` marks the purchases of the history, where they are known; `timestamp` is the time of
+    the question in ms.
+    """
 
     history: History
     label: int
+    bought: Mask | None = None
+    timestamp: int = 0
 
 
 def met_items(interactions: pa.Table, weights: EventWeights) -> list[str]:
@@ -42,6 +56,10 @@ def encode(
     _, users = np.unique(_codes(interactions["user_id"])[rows], return_inverse=True)
     signals = np.zeros(len(item), np.bool_)
     signals[rows] = True
+    # Who rates an item has had it, where nothing is sold. Some clients send a click before each
+    # view: then these are one look.
+    bought_by, bought = _first_type(interactions, rows, (PURCHASE, RATE))
+    looked = _first_type(interactions, rows, (VIEW, CLICK))[1]
     return InteractionLog(
         users.astype(np.int32),
         item[rows].astype(np.int32),
@@ -50,6 +68,9 @@ def encode(
         len(item_ids),
         _impressions(interactions, item, signals, len(item_ids)),
         _conversions(interactions)[rows],
+        bought,
+        looked,
+        bought_by,
     )
 
 
@@ -139,6 +160,15 @@ def _conversions(interactions: pa.Table) -> NDArray[np.bool_]:
     return found
 
 
+def _first_type(
+    interactions: pa.Table, rows: NDArray[np.int64], types: tuple[str, str]
+) -> tuple[str, NDArray[np.bool_]]:
+    """The first of two types that one of the rows has, and the rows that have it."""
+    column = interactions["event_type"]
+    first, second = (pc.equal(column, name).to_numpy()[rows] for name in types)
+    return (types[1], second) if second.any() and not first.any() else (types[0], first)
+
+
 def queries(
     log: InteractionLog, rows: NDArray[np.int64], known: NDArray[np.bool_] | None = None
 ) -> list[Query]:
@@ -147,6 +177,7 @@ def queries(
     Of the earlier events a history has those that are `known`, by default all.
     """
     starts, ends, asked = history_starts(log.user)[rows], rows, log.item[rows]
+    times = log.timestamp[rows]
     if known is not None:
         place = np.concatenate(([0], np.cumsum(known)))
         starts, ends, log = place[starts], place[rows], log.select(known)
@@ -154,8 +185,12 @@ def queries(
         Query(
             History(log.item[begin:end], log.weight[begin:end], log.timestamp[begin:end]),
             label,
+            None if log.bought is None else log.bought[begin:end],
+            time,
         )
-        for begin, end, label in zip(starts.tolist(), ends.tolist(), asked.tolist(), strict=True)
+        for begin, end, label, time in zip(
+            starts.tolist(), ends.tolist(), asked.tolist(), times.tolist(), strict=True
+        )
     ]
 
 

@@ -229,8 +229,8 @@ def evaluate(
         retriever alone, in NDCG at the first k, paired on the queries, with the interval.
         `parameters`: Parameters that were chosen; `curve`: how the network learned, by epoch;
         `search`: trials of the search.
-        `data`, `repeats`, `seconds`, `peak_memory_mb`, `queries`: Circumstances. Of more than
-        100,000 queries a sample is asked. `data` has counts of the `scripted` visitors.
+        `data`, `repeats`, `repurchases`, `seconds`, `peak_memory_mb`, `queries`: Circumstances. Of
+        more than 100,000 queries a sample is asked. `data` has counts of the `scripted` visitors.
 
     Raises:
         ValueError: The protocol is unknown, a query file is missing or superfluous, or the file
@@ -285,6 +285,7 @@ def evaluate(
         "profile": profile,
         "seed": seed,
         "repeats": sat.bundle.repeats,
+        "repurchases": sat.bundle.repurchases.learned if sat.bundle.repurchases else None,
         "seconds": sat.seconds,
         "peak_memory_mb": peak_memory_mb(),
         "queries": len(rows),

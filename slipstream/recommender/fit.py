@@ -52,6 +52,7 @@ from slipstream.recommender.refit import (
     item_terms,
     new_manifest,
     refit,
+    repurchases_of,
 )
 from slipstream.recommender.search import memory, remembered
 from slipstream.recommender.tuning import FEWEST_QUERIES, RetrieverParameters, fit_retrievers, tune
@@ -184,6 +185,7 @@ def fit_log(
         repeats=repeats,
         attributes=attributes or None,
         baskets=fit_baskets(data.training),
+        repurchases=repurchases_of(data.training, item_ids, attributes),
         content=content_index(data.final, descriptions),
     )
     validated = None

@@ -70,7 +70,13 @@ Q = TypeVar("Q")
 
 def question_of(bundle: Bundle, query: Query) -> Question:
     """The question of a query that is encoded in the bundle's own catalogue."""
-    return Question(query.history, unwanted(bundle, query.history), query.label)
+    history, learned = query.history, bundle.repurchases
+    exclude = unwanted(bundle, history)
+    if learned is not None and query.bought is not None:
+        items, times = history.item[query.bought], history.timestamp[query.bought]
+        rests = learned.resting(items, query.timestamp - times)
+        exclude = np.union1d(exclude, items[rests]).astype(np.int32)
+    return Question(history, exclude, query.label)
 
 
 def predict(

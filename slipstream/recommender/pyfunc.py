@@ -11,7 +11,7 @@ from slipstream.contracts.vocabulary import VIEW
 from slipstream.features.visitor import SEQUENCE_LENGTH
 from slipstream.recommender.bundle import Bundle, load_bundle
 from slipstream.recommender.mlmodel import DEFAULT_N
-from slipstream.recommender.stages import AnyEvent, answers, list_question
+from slipstream.recommender.stages import AnyEvent, answers, list_question, resting
 
 MOST_ITEMS: Final = 1_000
 # Histories of one call of the kernels.
@@ -48,9 +48,11 @@ class PyfuncModel:
             model_input[name] if name in model_input else [None] * len(model_input)
             for name in ("items", "event_types", "timestamps")
         ]
+        rows = zip(model_input.index, *columns, strict=True)
+        histories = [_history(row, items, types, times, now) for row, items, types, times in rows]
         questions = [
-            list_question(self.bundle, _history(row, items, types, times, now), n)
-            for row, items, types, times in zip(model_input.index, *columns, strict=True)
+            list_question(self.bundle, each, n, exclude=resting(self.bundle, each, now).bought)
+            for each in histories
         ]
         lists = [
             found

@@ -18,6 +18,7 @@ from slipstream.models.base import InteractionLog
 from slipstream.models.baskets import fit_baskets
 from slipstream.models.content import fit_content, fit_content_index, fit_terms
 from slipstream.models.content_index import ContentIndex
+from slipstream.models.repurchases import Repurchases, fit_repurchases
 from slipstream.models.transformer import TransformerParameters
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.network import NETWORKS, learn_again
@@ -163,6 +164,7 @@ def fitted_on(
         retrievers={**bundle.retrievers, **fitted},
         ranking=ranking,
         baskets=fit_baskets(log),
+        repurchases=repurchases_of(log, bundle.item_ids, bundle.attributes or {}),
     )
 
 
@@ -173,6 +175,15 @@ def content_index(
     if not descriptions:
         return None
     return fit_content_index(descriptions, np.bincount(log.item, minlength=log.n_items))
+
+
+def repurchases_of(
+    log: InteractionLog, item_ids: Sequence[str], attributes: Mapping[str, Mapping[str, Any]]
+) -> Repurchases | None:
+    """When the items are bought again, by the first category of each."""
+    described = (attributes.get(item_id, {}) for item_id in item_ids)
+    listed = (each.get("categories") or each.get("category") or "" for each in described)
+    return fit_repurchases(log, [str(e[0] if isinstance(e, list) else e) for e in listed])
 
 
 def describe(

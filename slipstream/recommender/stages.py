@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, overload
 import numpy as np
 
 from slipstream.models.base import History, Indices, Mask, Scores
+from slipstream.models.repurchases import VISIT_MS
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.plan import ListRequest, Lists
 
@@ -169,6 +170,28 @@ def rank(bundle: Bundle, history: History, candidates: Candidates, depth: int = 
 def unwanted(bundle: Bundle, history: History) -> Indices:
     """The items that are not shown after this history: its own, unless the bundle repeats items."""
     return np.empty(0, np.int32) if bundle.repeats else np.unique(history.item)
+
+
+class Resting(NamedTuple):
+    """The ids of items that their visitor is unlikely to want now: bought, and just looked at."""
+
+    bought: set[str]
+    looked_at: set[str]
+
+
+def resting(bundle: Bundle, history: Sequence[AnyEvent], now_ms: int) -> Resting:
+    """The items of a history that rest at a time, by what the bundle learned of repurchases."""
+    learned = bundle.repurchases
+    if learned is None or not history:
+        return Resting(set(), set())
+    item, _, time, _ = history[-1]
+    looked_at = {item} if learned.looks_rest and now_ms - time < VISIT_MS else set()
+    # Few events are purchases: arrays would take longer.
+    bought = [(item, now_ms - time) for item, kind, time, _ in history if kind == learned.bought_by]
+    places = bundle.index
+    return Resting(
+        {item for item, age in bought if age < learned.pause_of(places.get(item))}, looked_at
+    )
 
 
 def shortlist(

@@ -58,6 +58,8 @@ def slate(
         yield from _fill_and_arrange(steps, made, visitor, catalog, wanted)
     if wanted.filter is not None:
         made.remarks.insert(0, unknown_attributes(wanted.filter.condition, catalog.columns))
+    if plan.request.explain:
+        made.rules = [*made.rules, *plan.hidden(visitor)]
     made.items = _shown(made.items)
     return made
 

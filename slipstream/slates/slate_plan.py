@@ -21,7 +21,7 @@ from slipstream.contracts.vocabulary import PURCHASE, signal_weight
 from slipstream.filters.conditions import All, Condition, Own
 from slipstream.models.base import Indices
 from slipstream.recommender.bundle import Bundle
-from slipstream.recommender.stages import ListQuestion, RankedList, Recommendation
+from slipstream.recommender.stages import ListQuestion, RankedList, Recommendation, resting
 from slipstream.slates.arranging.arrangement import Arrangement, arrange
 from slipstream.slates.arranging.policies import CompiledPolicy
 from slipstream.slates.arranging.pool import Pool, Visitor
@@ -35,6 +35,10 @@ POOL: Final = 200
 # A slate's items are made of the candidates that it keeps: there are many more candidates.
 Candidate = Item | Recommendation
 _ITEM: Final = attrgetter("item_id")
+_WHY_HIDDEN: Final = {
+    Own.SEEN: "the visitor has just looked at it, and few look at an item twice in a row",
+    Own.BOUGHT: "the visitor has bought it, and few buy it again, or so soon",
+}
 
 
 @dataclass(slots=True)
@@ -51,6 +55,7 @@ class SlatePlan:
         given: Takes the items that steps of the online store give, with the step; None where
             they are not recorded.
         repeats: Whether items of the history may come again; None leaves it to the model.
+        learned: The kinds of the visitor's items of which the model knows when they may come again.
         condition: What every item must meet; None lets all.
         is_plain: Whether the candidates' own order is the slate.
     """
@@ -63,6 +68,7 @@ class SlatePlan:
     steps: Sequence[Step]
     given: list[tuple[Step, Sequence[Candidate]]] | None
     repeats: bool | None
+    learned: frozenset[Own]
     condition: Condition | None
     is_plain: bool
 
@@ -106,6 +112,7 @@ class SlatePlan:
             request.steps if steps is None else steps,
             given,
             request.repeats if request.repeats is not None else policy.repeats(),
+            frozenset() if request.repeats else policy.learned(),
             (both[0] if len(both) == 1 else All(tuple(both))) if both else None,
             policy.is_plain(now_ms, context, known) and not request.explain,
         )
@@ -140,12 +147,31 @@ class SlatePlan:
         """The items that the slate must not have, whatever their attributes."""
         request, exclude = self.request, set(self.request.exclude)
         exclude.update(request.before, request.similar_to)
-        may_repeat = self.repeats
-        if may_repeat is None:
-            may_repeat = self.model is not None and self.model.bundle.repeats
-        if not may_repeat:
+        if not self.may_repeat:
             exclude.update(map(_ITEM, visitor.history))
-        return exclude
+        return exclude.union(*self.resting(visitor).values())
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether items of the history may come again, as far as they do not rest."""
+        if self.repeats is None:
+            return self.model is not None and self.model.bundle.repeats
+        return self.repeats
+
+    def resting(self, visitor: VisitorReading) -> dict[Own, set[str]]:
+        """The items of the history that come again, but not yet, by what the model learned."""
+        if self.model is None or not self.learned or not self.may_repeat:
+            return {}
+        rest = resting(self.model.bundle, visitor.history, self.now_ms)
+        both = {Own.SEEN: rest.looked_at, Own.BOUGHT: rest.bought}
+        return {own: ids for own, ids in both.items() if ids and own in self.learned}
+
+    def hidden(self, visitor: VisitorReading) -> list[RuleTrace]:
+        """An account of the items that rest, as rules give one of theirs."""
+        return [
+            RuleTrace(rule=own, action="hide", items=sorted(ids), note=_WHY_HIDDEN[own])
+            for own, ids in self.resting(visitor).items()
+        ]
 
 
 def own_items(visitor: VisitorReading) -> dict[Own, set[str]]:

@@ -149,6 +149,7 @@ def _described(model: Model) -> dict[str, Any]:
         "items": len(model.bundle.item_ids),
         "retrievers": list(model.bundle.retrievers),
         "repeats": model.bundle.repeats,
+        "repurchases": model.bundle.repurchases and model.bundle.repurchases.learned,
         **model.bundle.manifest.model_dump(mode="json", include=fields),
     }
 

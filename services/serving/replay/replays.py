@@ -175,7 +175,13 @@ class Replays:
             before=_items(before),
             after=_items(after),
             diff=diff(before.items, after.items),
-            notes=notes_of(circumstances, scene, other, unknown_steps),
+            notes=[
+                *notes_of(circumstances, scene, other, unknown_steps),
+                *(
+                    f"{', '.join(each.items)}: hidden, since {each.note}"
+                    for each in after.plan.hidden(other.visitor)
+                ),
+            ],
             took_ms=_ms_since(began),
         )
 

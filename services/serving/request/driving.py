@@ -29,6 +29,7 @@ from services.serving.request.trending import DemandSource
 from services.serving.state.filter_masks import FilterMasks
 from slipstream.contracts.circumstances import RecordedHistory
 from slipstream.features.visitor import SequenceEvent
+from slipstream.filters.conditions import Own
 from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.stages import ListQuestion, RankedList
@@ -165,8 +166,9 @@ _NOTHING: Final = frozenset[str]()
 Who = bytes | tuple[SequenceEvent, ...]
 # All that a list depends on besides the model: its visitor; the items left out, of those that the
 # model knows (a client may name others, of any length); its length; whether items of the history
-# may come again; and `Catalog.visibility`, read before the list was made.
-ListKey = tuple[Who, frozenset[str], int, bool | None, int]
+# may come again, and of which the model decides; and `Catalog.visibility`, read before the list was
+# made.
+ListKey = tuple[Who, frozenset[str], int, bool | None, frozenset[Own], int]
 
 
 class KeptList(NamedTuple):
@@ -234,7 +236,7 @@ def list_key(plan: SlatePlan, who: Who, catalog: Catalog) -> ListKey | None:
     visible = catalog.visibility() + space.revision
     hidden = (*request.exclude, *request.before, *request.similar_to)
     known = frozenset(filter(space.__contains__, hidden)) if hidden else _NOTHING
-    return who, known, plan.depth, plan.repeats, visible
+    return who, known, plan.depth, plan.repeats, plan.learned, visible
 
 
 class Driver:

@@ -20,7 +20,7 @@ from slipstream.evaluation.significance import bootstrap_difference
 from slipstream.models.blend import initial_blend
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.predict import Answers, Question, predict
-from slipstream.recommender.stages import Event, encode_history, item_numbers
+from slipstream.recommender.stages import Event, encode_history, item_numbers, resting
 
 CHALLENGER, CHAMPION, POPULARITY = "challenger", "champion", "popularity"
 
@@ -33,6 +33,7 @@ def ask(
     queries: Sequence[Moment],
     index: Mapping[str, int],
     progress: Progress = lambda _: None,
+    hiding: Bundle | None = None,
 ) -> Answers:
     """The bundle's answers to the question which item comes next at each moment.
 
@@ -40,19 +41,24 @@ def ask(
     catalogue of the judgement, item id to place: `shown` of the answers has its places, and -1 for
     an item that is not in it (any more).
 
+    Bought items rest as `hiding` has learned, by default the bundle itself.
+
     The time of an answer is processor time, of all threads of the process: a run gives way to
     services on the same machine, and their load must not decide about a model. Nor must the time to
     load compiled kernels, so the first question is asked once in advance.
     """
-    predict(bundle, queries[:1], _question, DEPTH)
-    answers = predict(bundle, queries, _question, DEPTH, progress)
+    question = partial(_question, hiding=hiding or bundle)
+    predict(bundle, queries[:1], question, DEPTH)
+    answers = predict(bundle, queries, question, DEPTH, progress)
     places = np.array([*(index.get(item_id, -1) for item_id in bundle.item_ids), -1], np.int32)
     return replace(answers, shown=places[answers.shown])
 
 
-def _question(bundle: Bundle, moment: Moment) -> Question:
+def _question(bundle: Bundle, moment: Moment, *, hiding: Bundle) -> Question:
     events = [Event(*event) for event in moment.state.sequence]
-    seen = set() if bundle.repeats else item_numbers(bundle, (event.item_id for event in events))
+    met = (event.item_id for event in events)
+    rests = resting(hiding, events, moment.timestamp).bought if bundle.repeats else met
+    seen = item_numbers(bundle, rests)
     exclude = np.fromiter(seen, np.int32, len(seen))
     label = bundle.index.get(moment.item_id or "", -1)
     return Question(encode_history(bundle, events), exclude, label)
@@ -143,6 +149,9 @@ def judge(
 ) -> Judgement:
     """Ask all contestants the same queries.
 
+    Bought items rest for all as the challenger has learned: models are compared, not what they
+    hide, and a champion may be older than that.
+
     Args:
         contestants: Bundles by name, `challenger` and `popularity` among them.
         queries: Moments with an item of the challenger's catalogue, that of the judgement.
@@ -159,7 +168,13 @@ def judge(
         progress(ProgressStep(f"{total:,} questions", before + step.done, total))
 
     answers = {
-        name: ask(bundle, queries, index, partial(note, number * len(queries)))
+        name: ask(
+            bundle,
+            queries,
+            index,
+            partial(note, number * len(queries)),
+            hiding=contestants[CHALLENGER],
+        )
         for number, (name, bundle) in enumerate(contestants.items())
     }
     visitors = len({query.user_id for query in queries})

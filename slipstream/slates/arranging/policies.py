@@ -195,6 +195,11 @@ class CompiledPolicy:
             return True
         return {"show": True, "hide": False, "model": None}[self.policy.seen]
 
+    def learned(self) -> frozenset[Own]:
+        """The kinds of a visitor's items of which the model decides when they may come again."""
+        fields = {Own.SEEN: self.policy.seen, Own.BOUGHT: self.policy.bought}
+        return frozenset(own for own, repeats in fields.items() if repeats == "model")
+
     def is_plain(self, now_ms: int, context: Mapping[str, Any], known: Container[str] = ()) -> bool:
         """Whether the candidates' own order is the slate already. Arguments as of `condition`."""
         policy = self.policy

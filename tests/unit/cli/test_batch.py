@@ -1,6 +1,7 @@
 """The file of lists: each list is the one that serving would make of the same history."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from slipstream.contracts.events import Interaction
 from slipstream.features import visitor
 from slipstream.filters.expressions import FilterError
+from slipstream.models.base import NEVER
+from slipstream.models.repurchases import Repurchases
 from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle, save_bundle
 from slipstream_cli.__main__ import cli
@@ -144,6 +147,14 @@ def test_a_history_is_the_sequence_that_the_stream_folds(bundle: Bundle, rows: l
         for column, wanted in zip(each.history, due.history, strict=True):
             np.testing.assert_array_equal(column, wanted)
         assert set(each.excluded.tolist()) == set(due.excluded.tolist())
+
+
+def test_a_bought_item_rests_where_others_come_again(bundle: Bundle) -> None:
+    pause = np.full(len(bundle.item_ids), NEVER)
+    learned = replace(bundle, repeats=True, repurchases=Repurchases(pause))
+    rows = [("ada", f"item-0{at}", kind, at, None) for at, kind in enumerate(("view", "purchase"))]
+    (found,) = histories(learned, as_table(rows))
+    assert [bundle.item_ids[item] for item in found.excluded.tolist()] == ["item-01"]
 
 
 def test_a_file_without_values_has_all_its_events() -> None:

@@ -39,6 +39,9 @@ def test_loaded_bundle_answers_as_the_saved_one(bundle: Bundle, saved: Path) -> 
     assert loaded.attributes == bundle.attributes
     assert loaded.event_weights == bundle.event_weights
     assert loaded.manifest.data == bundle.manifest.data
+    assert loaded.repurchases is not None and bundle.repurchases is not None
+    assert loaded.repurchases.parameters() == bundle.repurchases.parameters()
+    assert loaded.repurchases.pause.tolist() == bundle.repurchases.pause.tolist()
 
 
 def test_companions_are_of_the_carts_that_a_bundle_was_fitted_on_last(tmp_path: Path) -> None:
@@ -68,11 +71,14 @@ def test_loaded_bundle_finds_the_items_that_a_new_one_is_like(bundle: Bundle, sa
     assert found.items.tolist() == bundle.content.neighbours(mauve, 9).items.tolist()
 
 
-def test_bundle_from_before_the_content_index_has_none(bundle: Bundle, tmp_path: Path) -> None:
-    save_bundle(replace(bundle, content=None), tmp_path / "older")
+def test_bundle_from_before_the_content_index_and_repurchases_has_none(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    save_bundle(replace(bundle, content=None, repurchases=None), tmp_path / "older")
     content = json.loads((tmp_path / "older" / "recommender.json").read_text())
-    assert "content_index" not in content
-    assert load_bundle(tmp_path / "older").content is None
+    assert "content_index" not in content and "repurchases" not in content
+    older = load_bundle(tmp_path / "older")
+    assert older.content is None and older.repurchases is None
 
 
 def test_bundle_from_before_the_index_of_ids_gets_one(bundle: Bundle, saved: Path) -> None:

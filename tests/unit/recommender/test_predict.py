@@ -1,10 +1,14 @@
 """Many queries at once: the lists are those of `recommend`, and the other orders differ."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from slipstream.contracts.progress import ProgressStep
 from slipstream.evaluation.metrics import UNRANKED
+from slipstream.models.base import NEVER, History
+from slipstream.models.repurchases import Repurchases
 from slipstream.recommender import predict as predicting
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
@@ -43,6 +47,18 @@ def test_lists_are_those_that_are_served(bundle: Bundle, queries: list[Query]) -
     assert answers.ranks[-1] == UNRANKED and (answers.ranks[:-1] == 0).mean() > 0.8
     assert (answers.milliseconds > 0).all()
     assert answers.ablated.shape == (40, 0)
+
+
+def test_a_bought_item_rests_in_questions_of_a_file_too(bundle: Bundle) -> None:
+    pause = np.full(len(bundle.item_ids), NEVER)
+    pause[5] = 10
+    learned = replace(bundle, repeats=True, repurchases=Repurchases(pause))
+    history = History(np.array([4, 5, 6]), np.ones(3, np.float32), np.arange(3))
+    query = Query(history, 1, np.array([True, True, False]), 5)
+    assert question_of(learned, query).exclude.tolist() == [4, 5]
+    assert question_of(learned, query._replace(timestamp=11)).exclude.tolist() == [4]
+    assert question_of(learned, query._replace(bought=None)).exclude.tolist() == []
+    assert question_of(bundle, query).exclude.tolist() == [4, 5, 6]
 
 
 def test_other_orders_have_a_column_each(bundle: Bundle, queries: list[Query]) -> None:

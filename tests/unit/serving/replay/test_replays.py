@@ -14,7 +14,7 @@ from services.serving.state import filter_masks
 from slipstream.chassis.errors import ConflictError, NotFoundError, UnavailableError
 from slipstream.contracts.circumstances import CATALOG_CHANGED, DOUBTS
 from slipstream.contracts.placements import BoostRule
-from slipstream.features.visitor import Impression, VisitorState
+from slipstream.features.visitor import Impression, SequenceEvent, VisitorState
 from slipstream.recommender.fit import FitOptions, fit
 from slipstream.slates.catalogue import columns
 from slipstream.slates.catalogue.model import Model
@@ -178,6 +178,24 @@ async def test_what_if_shows_what_another_model_and_other_rules_change(
     assert (await what_if(filter="number > 30")).after[0].item_id > "item-30"
     tired = await what_if(policy={"fatigue": 2})
     assert "impressions" in tired.notes[0]
+
+
+async def test_what_if_names_the_items_that_rest(
+    shop: PastShop, models: tuple[Model, Model]
+) -> None:
+    events = [SequenceEvent("item-03", "purchase", 1), SequenceEvent("item-04", "view", 2)]
+    shop.setting.online.visitors["dan"] = VisitorState(events, {"view": 1}, 1, 2)
+    shop.promote(models[1])
+    answer = await shop.ask(user_id="dan")
+
+    async def notes(policy: dict[str, Any]) -> list[str]:
+        change = WhatIf.model_validate({"policy": policy})
+        return (await shop.replays.what_if(answer.recommendation_id, change)).notes
+
+    assert await notes({}) == [
+        "item-03: hidden, since the visitor has bought it, and few buy it again, or so soon"
+    ]
+    assert await notes({"bought": "show"}) == []
 
 
 async def test_a_list_of_an_older_mask_is_not_identical_and_that_is_told(

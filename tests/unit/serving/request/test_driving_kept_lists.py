@@ -28,7 +28,7 @@ from tests.unit.serving.fakes import (
     visitor,
 )
 
-KEY: ListKey = (b"revision", frozenset(), 5, None, 0)
+KEY: ListKey = (b"revision", frozenset(), 5, None, frozenset(), 0)
 LIST = SlateItems([Recommendation("item-01", 0.5, "ease")])
 KEPT = KeptList(VisitorReading(), LIST)
 

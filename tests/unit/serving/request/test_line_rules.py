@@ -1,20 +1,32 @@
 """Slates of placements: rules, variety, exploration, and what answer and record tell of them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from services.serving.state.filter_masks import FilterMasks
 from slipstream.contracts.placements import Placement, PlacementPolicy
-from slipstream.contracts.times import now_ms
-from slipstream.features.visitor import Impression
+from slipstream.contracts.times import DAY_MS, now_ms
+from slipstream.features.visitor import Impression, SequenceEvent, VisitorState
+from slipstream.models.base import NEVER
+from slipstream.models.repurchases import Repurchases
 from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.stages import ListQuestion, Recommendation
 from tests.unit.serving.app_on_fakes import URL, make_app
-from tests.unit.serving.fakes import ITEMS, FakeOnline, Setting, item_record, model, visitor
+from tests.unit.serving.fakes import (
+    ITEMS,
+    FakeOnline,
+    Setting,
+    item_record,
+    model,
+    small_bundle,
+    visitor,
+)
 
 BRANDS = ("nike", "puma", "asics")
 
@@ -344,3 +356,43 @@ async def test_the_browser_says_in_which_language_reasons_are(
     begin = {"en": "Based on what you did", "de": "Passend zu Ihren"}[language]
     texts = [item["reason_text"] for item in answer.json()["items"]]
     assert len(texts) == 3 and all(text.startswith(begin) for text in texts), texts
+
+
+@pytest.mark.parametrize(
+    ("policy", "hidden"),
+    [
+        ({}, {"item-03", "item-04"}),
+        ({"bought": "show"}, {"item-04"}),
+        ({"seen": "show"}, {"item-03"}),
+        ({"seen": "show", "bought": "show"}, set()),
+        ({"bought": "hide"}, {"item-03", "item-04", "item-05"}),
+    ],
+)
+async def test_bought_items_and_the_last_look_rest_as_the_model_learned_unless_a_placement_says(
+    policy: dict[str, Any], hidden: set[str]
+) -> None:
+    pause = np.full(len(ITEMS), NEVER)
+    pause[5] = DAY_MS
+    coming_back = small_bundle(repeats=True)
+    shop = Shop(replace(coming_back, repurchases=Repurchases(pause, looks_rest=True)))
+    shop.policy, now = policy, now_ms()
+    events = [
+        SequenceEvent("item-03", "purchase", now - 2 * DAY_MS),
+        SequenceEvent("item-05", "purchase", now - 2 * DAY_MS),
+        SequenceEvent("item-04", "view", now - 60_000),
+    ]
+    shop.setting.online.visitors["ada"] = VisitorState(events, {"view": 1}, 1, now)
+    answer = await shop.ask(n=len(ITEMS), explain=True)
+    assert set(ITEMS).difference(item["item_id"] for item in answer["items"]) == hidden
+    told = {rule["rule"]: rule["items"] for rule in answer.get("rules", [])}
+    assert told == {
+        **({} if policy.get("seen") else {"seen": ["item-04"]}),
+        **({} if policy.get("bought") else {"bought": ["item-03"]}),
+    }
+    # A kept list, and a bundle from before repurchases.
+    assert len((await shop.ask(n=len(ITEMS)))["items"]) == len(ITEMS) - len(hidden)
+    older = Shop(replace(coming_back, repurchases=None))
+    older.policy = policy
+    older.setting.online.visitors["ada"] = VisitorState(events, {"view": 1}, 1, now)
+    shown = {item["item_id"] for item in (await older.ask(n=len(ITEMS)))["items"]}
+    assert set(ITEMS) - shown == ({"item-03", "item-05"} if "hide" in policy.values() else set())

@@ -1,6 +1,7 @@
 """Judging recommenders with known answers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,12 @@ from services.training.run.judge import (
     popularity_of,
 )
 from slipstream.contracts.progress import ProgressStep
+from slipstream.contracts.times import DAY_MS
 from slipstream.evaluation.figures import Past
 from slipstream.evaluation.metrics import UNRANKED
+from slipstream.features.visitor import SequenceEvent, VisitorState
+from slipstream.models.base import NEVER
+from slipstream.models.repurchases import Repurchases
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.predict import Answers, predict
 from tests.unit.training.shops import moment, ordered
@@ -54,6 +59,23 @@ def test_ask_loads_kernels_before_it_takes_the_time(monkeypatch: pytest.MonkeyPa
     answers = ask(ordered("a", "b"), [moment("a", "b")] * 3, {"a": 0, "b": 1})
     assert asked == [1, 3]
     assert len(answers.milliseconds) == 3
+
+
+def test_judge_leaves_out_what_is_not_bought_again_yet_as_serving_does() -> None:
+    learned = Repurchases(np.array([NEVER, DAY_MS, DAY_MS]))
+    bundle = replace(ordered("a", "b", "c"), repeats=True, repurchases=learned)
+    kinds = {"a": "purchase", "b": "purchase", "c": "view"}
+    state = VisitorState([SequenceEvent(one, kind, 0) for one, kind in kinds.items()])
+    queries = [Moment(state, "c", DAY_MS - 1, "ada"), Moment(state, "c", DAY_MS, "ada")]
+    places = {"a": 0, "b": 1, "c": 2}
+    older = replace(bundle, repurchases=None)
+    for contestant in (bundle, popularity_of(bundle), older):
+        shown = ask(contestant, queries, places, hiding=bundle).shown
+        assert shown[:, :3].tolist() == [[2, -1, -1], [1, 2, -1]]
+    contestants = {CHALLENGER: bundle, POPULARITY: popularity_of(bundle), CHAMPION: older}
+    judgement = judge(contestants, queries, PAST, seed=0)
+    assert judgement.compare(CHAMPION).difference == (0, 0, 0)
+    assert ask(older, queries, places).shown[:, :3].tolist() == [[0, 1, 2]] * 2
 
 
 def test_judge_compares_on_the_same_queries_by_cohort() -> None:

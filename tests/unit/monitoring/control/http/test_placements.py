@@ -185,6 +185,7 @@ def test_a_policy_of_every_kind_of_rule_becomes_the_contracts() -> None:
         ({"rules": [rule(), rule("exclude")]}, None, "two rules have the name r"),
         ({"rules": [rule(name=f"r{n}") for n in range(MOST_RULES + 1)]}, None, "at most 100"),
         ({"sen": "hide"}, None, "Extra inputs are not permitted"),
+        ({"bought": "learned"}, None, "'model', 'show' or 'hide'"),
         ({"diversity": float("nan")}, None, "finite"),
     ],
 )  # fmt: skip
