@@ -1,5 +1,6 @@
 """The network: NumPy reads what torch trained, it learns an order, and goes on after a kill."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from slipstream.models.transformer import (
     gap_buckets,
 )
 from slipstream.models.transformer_fit import fit_transformer
-from slipstream.models.transformer_training import Epoch
+from slipstream.models.transformer_training import Epoch, NetworkInTraining
 from tests.unit.models.logs import history_of, log_of
 
 ITEMS = 12
@@ -111,7 +112,9 @@ def test_the_same_seed_gives_the_same_model_and_another_one_does_not() -> None:
     assert np.abs(first.items.rows - other.items.rows).max() > 0
 
 
-def test_a_training_that_was_killed_goes_on_to_the_same_result(tmp_path: Path) -> None:
+def test_a_training_that_was_killed_goes_on_to_the_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class KilledError(Exception):
         pass
 
@@ -122,11 +125,20 @@ def test_a_training_that_was_killed_goes_on_to_the_same_result(tmp_path: Path) -
     log = ring(30)
     with pytest.raises(KilledError):
         fit_transformer(log, SMALL, progress=kill, checkpoints=tmp_path)
-    seen: list[int] = []
+    told: list[int] = []
+    trained: list[int] = []
+    train_epoch = NetworkInTraining.train_epoch
+
+    def noted(run: NetworkInTraining, underway: Callable[[float], None]) -> float:
+        trained.append(run.epoch + 1)
+        return train_epoch(run, underway)
+
+    monkeypatch.setattr(NetworkInTraining, "train_epoch", noted)
     resumed = fit_transformer(
-        log, SMALL, progress=lambda epoch: seen.append(epoch.epoch), checkpoints=tmp_path
+        log, SMALL, progress=lambda epoch: told.append(epoch.epoch), checkpoints=tmp_path
     )
-    assert seen == [4, 5, 6, 7, 8]
+    assert trained == [4, 5, 6, 7, 8]
+    assert told == [1, 2, 3, *trained]
     np.testing.assert_allclose(
         resumed.model.items.rows, fit_transformer(log, SMALL).model.items.rows, rtol=1e-4, atol=1e-5
     )
