@@ -14,6 +14,7 @@ from slipstream.stores.admission_store import (
     DONE,
     FIRST,
     LIMITED,
+    MARKS_A_CALL,
     PENDING,
     UNCHECKED,
     AdmissionQuery,
@@ -71,6 +72,38 @@ async def test_what_was_taken_into_a_log_that_is_gone_may_be_sent_again(
     store.acknowledged([key for key in query.ids if key])
     assert await code(store, query) == DONE
     await store.aclose()
+
+
+async def test_all_marks_are_sent_before_a_store_is_closed(
+    redis_settings: RedisSettings, namespace: str
+) -> None:
+    store, other = (AdmissionStore(redis_settings, namespace, window_ms=HOUR_MS) for _ in range(2))
+    keys = [store.message_key("shop", "", str(number)) for number in range(MARKS_A_CALL + 1)]
+    store.acknowledged(keys)
+    await store.aclose()
+    assert await code(other, AdmissionQuery("shop", [keys[-1]], [None])) == DONE
+    await other.aclose()
+
+
+async def test_marks_reach_a_redis_that_comes_back_though_nobody_asks(
+    own_redis: OwnRedis, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slipstream.stores.admission_store.PAUSE_S", 0.1)
+    redis, server = own_redis()
+    store, other = (AdmissionStore(redis, namespace, window_ms=HOUR_MS) for _ in range(2))
+    key = store.message_key("shop", "", "m-0")
+    server.kill()
+    store.acknowledged([key])
+    deadline = time.monotonic() + 60
+    while not store._away:
+        assert time.monotonic() < deadline, "it never tried"
+        await asyncio.sleep(0.01)
+    server.start()
+    while await code(other, AdmissionQuery("shop", [key], [None])) != DONE:
+        assert time.monotonic() < deadline, "it did not try again"
+        await asyncio.sleep(0.05)
+    await store.aclose()
+    await other.aclose()
 
 
 async def test_withdrawn_messages_are_the_first_of_their_ids_again(

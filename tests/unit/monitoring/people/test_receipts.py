@@ -1,5 +1,7 @@
 """Receipts of erasures are complete when the data is gone from every place, and not before."""
 
+import pytest
+
 from services.monitoring.people.receipts import PLACES, receipt
 from services.monitoring.people.repository import ErasureEntry
 from services.monitoring.settings import MonitoringSection
@@ -63,6 +65,19 @@ def test_each_place_is_waited_for() -> None:
     assert waiting(entry=None) == {"monitoring"}
     assert waiting(entry=ENTRY._replace(deleted_at=None)) == {"monitoring"}
     assert waiting(entry=ENTRY._replace(overwritten_at=None)) == {"monitoring"}
+
+
+@pytest.mark.parametrize(("after_ms", "told"), [(-1, None), (0, ERASED), (5, ERASED + 5)])
+def test_a_moment_is_told_for_redis_files_that_were_rewritten_since(
+    after_ms: int, told: int | None
+) -> None:
+    state = DONE.model_copy(update={"redis_written_at": ERASED + after_ms})
+    (files,) = (
+        place
+        for place in receipt("e", state, ENTRY, before(), SETTINGS, LATER).places
+        if place.place == "redis files"
+    )
+    assert (files.done, files.at) == (told is not None, told)
 
 
 def test_it_says_what_was_deleted_and_until_when_topics_and_models_keep_the_rest() -> None:
