@@ -9,7 +9,7 @@ protocol passes its own holdout.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.models.base import EventWeights, InteractionLog
 from slipstream.models.baskets import fit_baskets
 from slipstream.models.blend import initial_blend
-from slipstream.models.content import fit_content
+from slipstream.models.content import FittedTerms, fit_content
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
@@ -49,9 +49,6 @@ from slipstream.recommender.refit import (
 )
 from slipstream.recommender.search import memory, remembered
 from slipstream.recommender.tuning import FEWEST_QUERIES, RetrieverParameters, fit_retrievers, tune
-
-if TYPE_CHECKING:
-    from scipy import sparse
 
 # Where at least this share of next items was in the history already, repeats are worth
 # recommending.
@@ -255,7 +252,7 @@ def _network(
     options: FitOptions,
     effort: Profile,
     repeats: bool,
-    terms: "sparse.csr_array[Any, Any] | None",
+    terms: FittedTerms | None,
     progress: Progress,
 ) -> NetworkTraining:
     """The trained network, or none where there are too few events."""

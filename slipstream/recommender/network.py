@@ -18,14 +18,13 @@ import numpy as np
 from slipstream.contracts.bundle import LearningCurve
 from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.models.base import Dense, InteractionLog
+from slipstream.models.content import FittedTerms
 from slipstream.models.transformer import Transformer, TransformerParameters
 from slipstream.recommender.encoding import Query
 from slipstream.recommender.search import Trial, search
 from slipstream.recommender.tuning import mean_gain
 
 if TYPE_CHECKING:  # torch is imported only where a network is trained
-    from scipy import sparse
-
     from slipstream.models.transformer_fit import TransformerFit
     from slipstream.models.transformer_training import Epoch
 
@@ -65,7 +64,7 @@ def learn(
     parameters: TransformerParameters,
     *,
     repeats: bool,
-    terms: "sparse.csr_array[Any, Any] | None",
+    terms: FittedTerms | None,
     checkpoints: Path | None = None,
     search_s: float = 0.0,
     number: int = 1,
@@ -80,7 +79,7 @@ def learn(
         defaults: Parameters of the profile.
         parameters: Parameters to train with, or to begin a search with.
         repeats: Whether items of the history compete in validation.
-        terms: Terms of the items, (items, terms).
+        terms: Terms of the items, with their names.
         checkpoints: Directory of the state of an interrupted training, or of a search after its
             last trial: a trial itself must report each of its epochs.
         search_s: Seconds to try `parameters`, `defaults` and others; 0, or no validation, is no
@@ -147,7 +146,7 @@ def learn_again(
     parameters: TransformerParameters,
     names: Sequence[str],
     *,
-    terms: "sparse.csr_array[Any, Any] | None",
+    terms: FittedTerms | None,
     checkpoints: Path | None = None,
     seed: int = 0,
     progress: Progress = lambda _: None,
@@ -158,7 +157,7 @@ def learn_again(
         log: Events to train on.
         parameters: Parameters that validation or a search chose, `epochs` among them.
         names: Some of `NETWORKS`.
-        terms: Terms of the items, (items, terms).
+        terms: Terms of the items, with their names.
         checkpoints: Directory of the state of an interrupted training.
         seed: Seed of the first network; the next one's is one more.
         progress: Gets the share of the epochs that is done.
@@ -190,6 +189,7 @@ def _train(
     parameters: TransformerParameters,
     validation: Sequence[Query],
     repeats: bool,
+    terms: FittedTerms | None,
     **more: Any,
 ) -> "TransformerFit":
     from slipstream.models.transformer_fit import fit_transformer
@@ -200,4 +200,8 @@ def _train(
     def quality(dense: Dense) -> float:
         return mean_gain(dense, queries, repeats=repeats)
 
-    return fit_transformer(log, parameters, quality=quality if queries else None, **more)
+    vectors = terms.vectors if terms else None
+    fit = fit_transformer(
+        log, parameters, terms=vectors, quality=quality if queries else None, **more
+    )
+    return replace(fit, model=fit.model.of_terms(terms)) if terms else fit

@@ -7,7 +7,7 @@ is fitted on a day's new events, without the time of choosing again.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,16 +16,13 @@ from slipstream.contracts.progress import Progress
 from slipstream.contracts.times import now_ms
 from slipstream.models.base import InteractionLog
 from slipstream.models.baskets import fit_baskets
-from slipstream.models.content import fit_content, fit_content_index, fit_terms
+from slipstream.models.content import FittedTerms, fit_content, fit_content_index, fit_terms
 from slipstream.models.content_index import ContentIndex
 from slipstream.models.transformer import TransformerParameters
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.network import NETWORKS, learn_again
 from slipstream.recommender.ranking_features import item_table
 from slipstream.recommender.tuning import RetrieverParameters, fit_retrievers
-
-if TYPE_CHECKING:
-    from scipy import sparse
 
 
 def new_manifest(
@@ -175,9 +172,6 @@ def describe(
     return [attributes.get(item_id, {}) for item_id in item_ids] if attributes else []
 
 
-def item_terms(
-    descriptions: Sequence[Mapping[str, Any]],
-) -> "sparse.csr_array[Any, Any] | None":
-    """The terms that the network learns vectors of, (items, terms); None without descriptions."""
-    found = fit_terms(descriptions, _RAREST_TERM, _MOST_TERMS) if descriptions else None
-    return found.vectors if found else None
+def item_terms(descriptions: Sequence[Mapping[str, Any]]) -> FittedTerms | None:
+    """The terms that the network learns vectors of; None without descriptions."""
+    return fit_terms(descriptions, _RAREST_TERM, _MOST_TERMS) if descriptions else None
