@@ -126,9 +126,12 @@ class Transformer:
         """The network with the terms that its items were trained with."""
         hashed = hashes(found.names)
         order = np.argsort(hashed)
-        told = {"term_hashes": hashed[order], "term_rarities": found.rarities[order]}
-        terms = self.weights["terms"][order]
-        return replace(self, weights={**self.weights, **told, "terms": terms})
+        told: Arrays = {
+            "terms": self.weights["terms"][order],
+            "term_hashes": hashed[order],
+            "term_rarities": found.rarities[order],
+        }
+        return replace(self, weights={**self.weights, **told})
 
     @property
     def knows_terms(self) -> bool:

@@ -97,7 +97,7 @@ class Shares:
         theirs = np.logaddexp.reduce(self.network.items.vectors(lenders) @ state)
         own = self.vectors @ state
         said = sum(scores[:LENDERS]) * np.exp(own - np.logaddexp(own, theirs), dtype=np.float64)
-        return np.maximum(said, 2 * np.sqrt(borrowed * said))
+        return np.asarray(np.maximum(said, 2 * np.sqrt(borrowed * said)), np.float64)
 
     def borrowed(self, items: Indices, scores: Scores) -> NDArray[np.float64]:
         """The mean of the scores of known items for each new one; others count as 0."""

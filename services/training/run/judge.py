@@ -6,7 +6,7 @@ Each is asked through the stages that serve, by `slipstream.recommender.predict`
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,9 @@ from slipstream.evaluation.metrics import ndcg
 from slipstream.evaluation.significance import bootstrap_difference
 from slipstream.models.blend import initial_blend
 from slipstream.recommender.bundle import Bundle
+from slipstream.recommender.new_items import NewItems
 from slipstream.recommender.predict import Answers, Question, predict
-from slipstream.recommender.stages import Event, encode_history, item_numbers
+from slipstream.recommender.stages import Event, encode_history
 
 CHALLENGER, CHAMPION, POPULARITY = "challenger", "champion", "popularity"
 
@@ -32,28 +33,47 @@ def ask(
     bundle: Bundle,
     queries: Sequence[Moment],
     index: Mapping[str, int],
+    attributes: Mapping[str, Mapping[str, Any]],
     progress: Progress = lambda _: None,
 ) -> Answers:
     """The bundle's answers to the question which item comes next at each moment.
 
-    The bundle's whole catalogue competes; an item that it does not know is a miss. `index` is the
-    catalogue of the judgement, item id to place: `shown` of the answers has its places, and -1 for
-    an item that is not in it (any more).
+    The whole catalogue competes, with the items that are new to the bundle, as in service. `index`
+    is the catalogue of the judgement, item id to place: `shown` of the answers has its places, and
+    -1 for an item that is not in it (any more). `attributes` are those of all items.
 
     The time of an answer is processor time, of all threads of the process: a run gives way to
     services on the same machine, and their load must not decide about a model.
     """
-    answers = predict(bundle, queries, _question, DEPTH, progress)
-    places = np.array([*(index.get(item_id, -1) for item_id in bundle.item_ids), -1], np.int32)
+    unknown = [item_id for item_id in attributes if item_id not in bundle.index]
+    new = {item_id: number for number, item_id in enumerate(unknown, len(bundle.item_ids))}
+    answers = predict(
+        bundle,
+        queries,
+        partial(_question, numbers=new),
+        DEPTH,
+        progress,
+        described=[attributes[item_id] for item_id in unknown],
+    )
+    items = (*bundle.item_ids, *unknown)
+    places = np.array([*(index.get(item_id, -1) for item_id in items), -1], np.int32)
     return replace(answers, shown=places[answers.shown])
 
 
-def _question(bundle: Bundle, moment: Moment) -> Question:
-    events = [Event(*event) for event in moment.state.sequence]
-    seen = set() if bundle.repeats else item_numbers(bundle, (event.item_id for event in events))
-    exclude = np.fromiter(seen, np.int32, len(seen))
-    label = bundle.index.get(moment.item_id or "", -1)
-    return Question(encode_history(bundle, events), exclude, label)
+def _question(
+    bundle: Bundle, new: NewItems | None, moment: Moment, numbers: Mapping[str, int]
+) -> Question:
+    def number(event: Event) -> int:
+        return bundle.index.get(event.item_id, numbers.get(event.item_id, -1))
+
+    events: Sequence[Event] = [Event(*event) for event in moment.state.sequence]
+    met = [number(event) for event in events]
+    exclude = [] if bundle.repeats else sorted({item for item in met if item >= 0})
+    if new is not None:
+        events = new.in_known_items(events, met, bundle)
+    latest = [number(event) for event in reversed(events)]
+    label = number(Event(moment.item_id or ""))
+    return Question(encode_history(bundle, events), latest, np.array(exclude, np.int32), label)
 
 
 def latency_p95_ms(answers: Answers) -> float:
@@ -125,6 +145,8 @@ def judge(
     contestants: Mapping[str, Bundle],
     queries: Sequence[Moment],
     past: Past,
+    item_ids: Sequence[str],
+    attributes: Mapping[str, Mapping[str, Any]],
     seed: int,
     progress: Progress = lambda _: None,
 ) -> Judgement:
@@ -132,12 +154,14 @@ def judge(
 
     Args:
         contestants: Bundles by name, `challenger` and `popularity` among them.
-        queries: Moments with an item of the challenger's catalogue, that of the judgement.
+        queries: Moments with an item of the catalogue.
         past: Events before the queries, in the same catalogue.
+        item_ids: The catalogue of the judgement.
+        attributes: Attributes of all items, by which those compete that are new to a contestant.
         seed: Seed of the bootstrap.
         progress: Gets the number of questions answered, of all contestants together.
     """
-    index = contestants[CHALLENGER].index
+    index = {item_id: place for place, item_id in enumerate(item_ids)}
     labels = [index[str(query.item_id)] for query in queries]
     known = np.array([len(query.state.sequence) for query in queries])
     total = len(contestants) * len(queries)
@@ -146,7 +170,7 @@ def judge(
         progress(ProgressStep(f"{total:,} questions", before + step.done, total))
 
     answers = {
-        name: ask(bundle, queries, index, partial(note, number * len(queries)))
+        name: ask(bundle, queries, index, attributes, partial(note, number * len(queries)))
         for number, (name, bundle) in enumerate(contestants.items())
     }
     return Judgement(answers, cohorts(known, past.counts()[labels]), past, seed)

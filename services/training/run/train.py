@@ -256,7 +256,12 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
     )
     report.stage("fitting the challenger", 0.02, 0.85)
     known = _log(dataset, held_out.fit, weights)
-    challenger = _fit(dataset, known, job, weights, champion, keeps, report, refitted=True)
+    # What is met in the test alone is new to the challenger, too.
+    learned, met = encoding.of_met_items(known)
+    item_ids = [dataset.item_ids[item] for item in met]
+    challenger = _fit(
+        dataset, learned, item_ids, job, weights, champion, keeps, report, refitted=True
+    )
 
     queries = [
         moment for moment in moments(dataset.interactions, held_out.test) if moment.state.sequence
@@ -272,6 +277,7 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
         comparable,
         queries,
         Past(known.user, known.item, known.n_items),
+        dataset,
         settings.seed,
         report,
     )
@@ -293,7 +299,17 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
             progress=report.step,
         )
     else:  # too little to choose parameters by; with all of the data there may be enough
-        shipped = _fit(dataset, everything, job, weights, champion, keeps, report, refitted=False)
+        shipped = _fit(
+            dataset,
+            everything,
+            dataset.item_ids,
+            job,
+            weights,
+            champion,
+            keeps,
+            report,
+            refitted=False,
+        )
     report.stage("measuring the reference of features", 0.97, 0.98)
     reference = reference_histograms(
         dataset, sample(np.flatnonzero(signals & dataset.live), REFERENCE_SAMPLE, settings.seed)
@@ -358,6 +374,7 @@ def reference_histograms(dataset: Dataset, rows: Rows) -> dict[str, Histogram]:
 def _fit(
     dataset: Dataset,
     log: InteractionLog,
+    item_ids: list[str],
     job: Job,
     weights: EventWeights,
     champion: Bundle | None,
@@ -377,7 +394,7 @@ def _fit(
         checkpoints=job.checkpoints,
         search_s=60 * job.training.search_minutes if job.profile == "best" else 0.0,
     )
-    return fit_log(log, dataset.item_ids, dataset.attributes, options, report.step)
+    return fit_log(log, item_ids, dataset.attributes, options, report.step)
 
 
 def _log(dataset: Dataset, rows: NDArray[np.bool_], weights: EventWeights) -> InteractionLog:
@@ -406,6 +423,7 @@ def _judge(
     champion: Bundle | None,
     queries: list[Moment],
     past: Past,
+    dataset: Dataset,
     seed: int,
     report: ProgressReporter,
 ) -> Judgement:
@@ -413,7 +431,8 @@ def _judge(
         {CHAMPION: champion} if champion else {}
     )
     report.stage("judging", 0.85, 0.92)
-    return judge(contestants, queries, past, seed, report.step)
+    catalogue = dataset.item_ids, dataset.attributes
+    return judge(contestants, queries, past, *catalogue, seed, report.step)
 
 
 def _may_keep(champion: Manifest, dataset: Dataset, lake: Lake) -> bool:
