@@ -32,11 +32,10 @@ from slipstream.models.base import EventWeights, InteractionLog
 from slipstream.models.blend import initial_blend
 from slipstream.models.content import fit_content
 from slipstream.models.transformer import TransformerParameters
-from slipstream.models.transformer_fit import fit_transformer
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle, save_bundle
 from slipstream.recommender.holdout import sample
-from slipstream.recommender.network import NETWORKS
+from slipstream.recommender.network import NETWORKS, learn_again
 from slipstream.recommender.ranking import fit_ranking
 from slipstream.recommender.ranking_features import item_table
 from slipstream.recommender.refit import describe, item_terms, new_manifest
@@ -99,9 +98,9 @@ def _fitted(
     retrievers = fit_retrievers(training, parameters, content, repeats=True)
     network = TransformerParameters(window=_HISTORY, epochs=1, batch=4_000, negatives=1_000)
     some = training.select(np.arange(min(_NETWORK_EVENTS, len(training))))
-    retrievers[NETWORKS[0]] = fit_transformer(
-        some, network, terms=item_terms(descriptions), seed=seed
-    ).model
+    retrievers |= learn_again(
+        some, network, NETWORKS[:1], terms=item_terms(descriptions), seed=seed
+    )
     bundle = Bundle(
         new_manifest(log, f"simulated-{len(item_ids)}", "fast", seed, parameters),
         item_ids,

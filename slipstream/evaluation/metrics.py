@@ -28,7 +28,7 @@ HEAD_SHARE = 0.8
 _MOST_VISITORS = 20_000
 
 
-def rank_in(scores: NDArray[np.float32], place: int) -> Ranks:
+def rank_in(scores: NDArray[np.float32] | Values, place: int) -> Ranks:
     """The rank of the candidate at `place` in each column of `scores` (candidates, columns).
 
     Of equal scores the first comes first, as in a stable sort.

@@ -8,7 +8,7 @@ or built when the index is loaded.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.models.base import Arrays, Indices, Scores
+from slipstream.models.base import Arrays, Indices, Mask, Scores
 
 _WORD = re.compile(r"\w\w+")
 
@@ -82,12 +82,10 @@ class ContentIndex:
         Empty where no known item shares a term.
         """
         counts = Counter(islice(_terms_by_attribute(attributes), _MOST_READ))
-        wanted = hashes(term for _, term in counts)
-        places = np.minimum(np.searchsorted(self.hashes, wanted), len(self.hashes) - 1)
-        found = self.hashes[places] == wanted
-        places = places[found]
+        found, places, weight = weighed(
+            self.hashes, self.rarities, [term for _, term in counts], list(counts.values())
+        )
         rarity = self.rarities[places]
-        weight = rarity * (1 + np.log(np.fromiter(counts.values(), np.float32)[found]))
         attribute = np.array([number for number, _ in counts], np.intp)[found]
         lengths = np.sqrt(np.bincount(attribute, weight * weight))
         weight /= lengths[attribute] * np.count_nonzero(lengths)
@@ -112,6 +110,42 @@ class ContentIndex:
     @classmethod
     def restore(cls, arrays: Arrays) -> Self:
         return cls(**arrays)
+
+
+def described(
+    known: NDArray[np.uint64], rarities: Scores, vectors: Scores, attributes: Mapping[str, Any]
+) -> Scores:
+    """The sum of the vectors of an item's terms, by their TF-IDF weights of length 1 (dim).
+
+    Args:
+        known: Hash of each known term, ascending.
+        rarities: Inverse frequency of each.
+        vectors: Vector of each (terms, dim).
+        attributes: Attributes of the item; terms that are not known count for nothing.
+    """
+    counts = Counter(islice(terms(attributes), _MOST_READ))
+    _, places, weight = weighed(known, rarities, list(counts), list(counts.values()))
+    length = np.sqrt(weight @ weight)
+    total: Scores = (weight / (length or np.float32(1))) @ vectors[places]
+    return total
+
+
+def weighed(
+    known: NDArray[np.uint64], rarities: Scores, names: Sequence[str], counts: Sequence[int]
+) -> tuple[Mask, NDArray[np.int64], Scores]:
+    """Which of these terms are known, and of those the place and the TF-IDF weight.
+
+    Args:
+        known: Hash of each known term, ascending; at least one.
+        rarities: Inverse frequency of each known term.
+        names: Terms of an item, each once.
+        counts: How often the item has each.
+    """
+    wanted = hashes(names)
+    places = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    found = known[places] == wanted
+    places = places[found]
+    return found, places, rarities[places] * (1 + np.log(np.array(counts, np.float32)[found]))
 
 
 def _terms_by_attribute(attributes: Mapping[str, Any]) -> Iterator[tuple[int, str]]:

@@ -10,9 +10,10 @@ Words", ICML 2024).
 the last event.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,11 @@ from slipstream.models.base import (
     Scores,
     SparseScores,
 )
+from slipstream.models.content_index import described, hashes
 from slipstream.models.nearest import Nearest
+
+if TYPE_CHECKING:
+    from slipstream.models.content import FittedTerms
 
 BUCKETS = 32
 _NEAR = 16
@@ -77,7 +82,9 @@ def _places(length: int) -> tuple[NDArray[np.int64], Scores]:
 class Transformer:
     """The network's weights, named as in `transformer_network.Network`, and the index of items.
 
-    Its scores are probabilities over the catalogue. The weights of blocks are stacked.
+    Its scores are probabilities over the catalogue. The weights of blocks are stacked. Where items
+    have attributes, `terms` has the vectors of their terms, and `term_hashes` and `term_rarities`
+    tell the terms (`of_terms`); bundles from before have none.
     """
 
     weights: Arrays
@@ -114,6 +121,27 @@ class Transformer:
             bias = w["distance"][block][:, near[own]] + w["gap"][block][:, late[own]] + unseen[own]
             x = self._block(x, own, bias, block)
         return np.asarray(_normal(x[-1:], w["norm"])[0], np.float32)
+
+    def of_terms(self, found: "FittedTerms") -> "Transformer":
+        """The network with the terms that its items were trained with."""
+        hashed = hashes(found.names)
+        order = np.argsort(hashed)
+        told: Arrays = {
+            "terms": self.weights["terms"][order],
+            "term_hashes": hashed[order],
+            "term_rarities": found.rarities[order],
+        }
+        return replace(self, weights={**self.weights, **told})
+
+    @property
+    def knows_terms(self) -> bool:
+        """Whether it has a vector for an item that it has not met."""
+        return "term_hashes" in self.weights
+
+    def described(self, attributes: Mapping[str, Any]) -> Scores:
+        """The vector (dim) of an item that it has not met, from its attributes alone."""
+        w = self.weights
+        return described(w["term_hashes"], w["term_rarities"], w["terms"], attributes)
 
     def _block(self, x: Scores, own: slice, bias: Scores, block: int) -> Scores:
         w, heads = self.weights, self.shape.heads

@@ -235,7 +235,7 @@ class NetworkInTraining:
             arrays = {
                 name: value.detach().cpu().numpy()
                 for name, value in self.network.named_parameters()
-                if name not in ("own", "terms")
+                if name != "own"
             }
         return Transformer(arrays, clustered(vectors.cpu().numpy(), self.seed), self.network.shape)
 

@@ -1,6 +1,7 @@
 """Encoding of tables with names as arrays of numbers: catalogue, interaction log, queries."""
 
 from collections.abc import Sequence
+from dataclasses import astuple, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,15 @@ from slipstream.contracts.vocabulary import (
     VIEW,
 )
 from slipstream.evaluation.splits import history_starts
-from slipstream.models.base import NEVER, EventWeights, History, Impressions, InteractionLog, Mask
+from slipstream.models.base import (
+    NEVER,
+    EventWeights,
+    History,
+    Impressions,
+    Indices,
+    InteractionLog,
+    Mask,
+)
 
 
 class Query(NamedTuple):
@@ -72,6 +81,18 @@ def encode(
         looked,
         bought_by,
     )
+
+
+def of_met_items(log: InteractionLog) -> tuple[InteractionLog, Indices]:
+    """The log of the items that have an event, numbered in their order, and their old numbers."""
+    met, item = np.unique(log.item, return_inverse=True)
+    shown = log.impressions
+    if shown is not None:
+        kept = np.isin(shown.item, met)
+        shown = Impressions(*(column[kept] for column in astuple(shown)))
+        shown = replace(shown, item=np.searchsorted(met, shown.item).astype(np.int32))
+    log = replace(log, item=item.astype(np.int32), n_items=len(met), impressions=shown)
+    return log, met
 
 
 def log_rows(

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.datasets.interactions import read_interactions, read_items, read_queries
-from slipstream.evaluation.figures import LED_ON, Past, cohorts, figures
+from slipstream.evaluation.figures import COLD_EVENTS, LED_ON, Past, cohorts, figures
 from slipstream.evaluation.metrics import Ranks, Values, coverage, hit_rate, mrr, ndcg
 from slipstream.evaluation.significance import bootstrap_difference, bootstrap_mean
 from slipstream.features.request import GAP_MS
@@ -31,11 +31,18 @@ from slipstream.models.base import EventWeights, Indices, InteractionLog
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.fit import FitOptions, fit_log
-from slipstream.recommender.holdout import Holdout, sample
+from slipstream.recommender.holdout import sample
 from slipstream.recommender.memory import peak_memory_mb
 from slipstream.recommender.predict import Answers, predict, question_of
 from slipstream.recommender.profiles import PROFILES
-from slipstream.recommender.protocols import PROTOCOLS, Task, led_on, prefix_queries, task_of
+from slipstream.recommender.protocols import (
+    PROTOCOLS,
+    Task,
+    led_on,
+    prefix_queries,
+    task_of,
+    without_items,
+)
 from slipstream.recommender.scripted import find_scripted
 
 ATTRIBUTE = "attribute:"
@@ -126,13 +133,8 @@ def withhold(
     queries = task.queries
     if task.asked is not None:
         queries = encoding.queries(replace(log, user=users), task.asked, known)
-    return replace(
-        task,
-        log=replace(task.log, user=users[task.fitted], impressions=shown).select(kept),
-        holdout=_among(kept, task.holdout) if task.holdout else None,
-        queries=queries,
-        fitted=task.fitted[kept],
-    )
+    of_users = replace(task.log, user=users[task.fitted], impressions=shown)
+    return replace(task, log=of_users, queries=queries).only(kept)
 
 
 def compare(
@@ -172,15 +174,9 @@ def visits(log: InteractionLog) -> Indices:
     return (np.cumsum(begins) - 1).astype(np.int32)
 
 
-def _among(kept: NDArray[np.bool_], holdout: Holdout) -> Holdout:
-    """The holdout of the rows that are kept, numbered among them."""
-    place = np.cumsum(kept) - 1
-    return Holdout(
-        *(place[rows[kept[rows]]] for rows in (holdout.training, holdout.validation, holdout.final))
-    )
-
-
 MOST_QUERIES = 100_000
+# Length of the lists that hidden items are looked for in.
+_DEEP = 50
 _RANKING = {"hit_rate": hit_rate, "ndcg": ndcg, "mrr": mrr}
 
 
@@ -196,8 +192,12 @@ def evaluate(
     search_minutes: float = 0.0,
     last_days: float | None = None,
     without: Sequence[str] = (),
+    cold: float = 0.0,
+    cold_events: int = 0,
 ) -> dict[str, Any]:
     """Figures of a bundle that is fitted on one part of the file and predicts the other.
+
+    The bundle knows the items that have events to fit on. All others are new to it, as in service.
 
     Args:
         interactions_path: File of interactions.
@@ -213,6 +213,8 @@ def evaluate(
             the events.
         without: Parts of the data to leave out, each in a fit of its own, as
             `slipstream.recommender.evaluate.parse_omission` reads them.
+        cold: Share of the items that are drawn by the seed and hidden from the fit.
+        cold_events: The first events of each hidden item that stay in the fit.
 
     Returns:
         One JSON value, which repeats the arguments and has:
@@ -224,6 +226,8 @@ def evaluate(
         k), with novelty, diversity and popularity bias.
         `without`: For each part that was left out and each cohort, the means of the same queries,
         and by how much each changed, paired on the queries, with the interval.
+        `cold`: Where items are hidden, NDCG at each k and recall at 50 on them by the number of
+        their events in the fit, and on the other items.
         `ablation`: The same means for each retriever `alone`, and for the blend `without` each,
         with the other exponents as they are; and how far the served lists are `ahead` of each
         retriever alone, in NDCG at the first k, paired on the queries, with the interval.
@@ -249,6 +253,8 @@ def evaluate(
         raise ValueError(
             "the last days to keep out are more than 0, and of a time-split or discovery only"
         )
+    if not 0 <= cold < 1 or cold_events < 0 or (cold_events and not cold):
+        raise ValueError("the share of hidden items is below 1, and events stay only of such items")
     progress(ProgressStep("reading", 0.0))
     interactions = read_interactions(interactions_path)
     item_table = read_items(items) if items is not None else None
@@ -257,10 +263,17 @@ def evaluate(
     log = encoding.encode(interactions, item_ids, weights)
     prefixes = list(prefix_queries(read_queries(queries), item_ids)) if queries is not None else []
     task = task_of(protocol, log, prefixes, profile, last_days)
-    if not len(task.queries):
+    hidden = np.zeros(len(item_ids), np.bool_)
+    if cold:
+        drawn = np.random.default_rng(seed).permutation(len(item_ids))
+        hidden[drawn[: round(cold * len(item_ids))]] = True
+        task = without_items(task, hidden, cold_events)
+    if not len(task.queries) or not len(task.log):
         raise ValueError(f"{interactions_path}: nothing to predict under {protocol}")
 
-    attributes = encoding.attributes(item_table, item_ids)
+    others = set() if item_table is None else set(item_table["item_id"].to_pylist())
+    others.difference_update(item_ids)
+    attributes = encoding.attributes(item_table, [*item_ids, *others])
     named = item_table.drop_columns(["item_id"]).column_names if item_table is not None else []
     types = interactions["event_type"].unique().to_pylist()
     omissions = {text: parse_omission(text, types, named) for text in without}
@@ -268,7 +281,7 @@ def evaluate(
     options = FitOptions(
         profile=profile, seed=seed, event_weights=weights, search_s=60 * search_minutes
     )
-    exam = _Exam(item_ids, rows, max(ks), options)
+    exam = _Exam(item_ids, sorted(others), rows, max(ks), options)
     sat = exam.sit(task, attributes, progress)
     masks = _masks(task, rows, log)
     changes = {}
@@ -291,6 +304,7 @@ def evaluate(
         "queries": len(rows),
         "metrics": _metrics(sat.answers, len(item_ids), ks, seed),
         "cohorts": _cohorts(sat.answers, task.past, masks, seed),
+        "cold": _cold(sat.answers, task, rows, hidden, ks, seed) if cold else {},
         "without": changes,
         "ablation": _ablation(sat.answers, list(sat.bundle.retrievers), ks, seed),
         "parameters": sat.bundle.manifest.parameters,
@@ -311,10 +325,16 @@ class _Sitting(NamedTuple):
 class _Exam:
     """The circumstances that are the same for every fit of one evaluation.
 
-    `rows` are the queries asked, `depth` is the length of the lists.
+    Attributes:
+        item_ids: Items of the file.
+        others: Items of the catalogue that have no event at all.
+        rows: Queries asked.
+        depth: Length of the lists.
+        options: Options of the fits.
     """
 
     item_ids: list[str]
+    others: list[str]
     rows: NDArray[np.int64]
     depth: int
     options: FitOptions
@@ -333,13 +353,27 @@ class _Exam:
             progress(replace(_with_epochs(step), stage=part + _with_epochs(step).stage))
 
         began = time.perf_counter()
+        task = task.only((task.past.counts() > 0)[task.log.item])
         options = replace(self.options, repeats=task.repeats, holdout=task.holdout)
-        bundle = fit_log(task.log, self.item_ids, attributes, options, tell)
+        log, met = encoding.of_met_items(task.log)
+        bundle = fit_log(log, [self.item_ids[item] for item in met], attributes, options, tell)
         fitted = time.perf_counter()
-        queries = [task.queries[row] for row in self.rows]
+        # What is met has the bundle's numbers, and what is new follows.
+        unmet = np.setdiff1d(np.arange(len(self.item_ids)), met)
+        items = np.concatenate((met, unmet))
+        new = [*(self.item_ids[item] for item in unmet), *self.others]
         answers = predict(
-            bundle, queries, question_of, self.depth, tell, ablation=not without, in_processes=True
+            bundle,
+            [task.queries[row] for row in self.rows],
+            partial(question_of, places=np.argsort(items).astype(np.int32)),
+            self.depth,
+            tell,
+            described=[attributes.get(item_id, {}) for item_id in new],
+            ablation=not without,
+            in_processes=True,
         )
+        places = np.concatenate((items, np.full(len(self.others) + 1, -1))).astype(np.int32)
+        answers = replace(answers, shown=places[answers.shown])
         seconds = {"fit": fitted - began, "evaluate": time.perf_counter() - fitted}
         return _Sitting(bundle, answers, seconds)
 
@@ -385,6 +419,39 @@ def _cohorts(
             **of_queries.totals,
         }
         for name, of_queries in figures(answers.ranks, answers.shown, past, masks, seed).items()
+    }
+
+
+def _cold(
+    answers: Answers,
+    task: Task,
+    rows: NDArray[np.int64],
+    hidden: NDArray[np.bool_],
+    ks: Sequence[int],
+    seed: int,
+) -> dict[str, dict[str, Any]]:
+    """Figures on hidden items by their events in the fit, then on all other items."""
+    labels = np.array([task.queries[row].label for row in rows])
+    of_hidden = (labels >= 0) & hidden[labels]
+    met = task.past.counts()[labels]
+    groups = {
+        "hidden, 0 events": of_hidden & (met == 0),
+        f"hidden, 1 to {COLD_EVENTS} events": of_hidden & (met > 0) & (met <= COLD_EVENTS),
+        f"hidden, {COLD_EVENTS + 1} events and more": of_hidden & (met > COLD_EVENTS),
+        "other items": ~of_hidden,
+    }
+    measures = {f"ndcg@{k}": partial(ndcg, k=k) for k in ks}
+    measures[f"recall@{_DEEP}"] = partial(hit_rate, k=_DEEP)
+    return {
+        name: {
+            "queries": int(mask.sum()),
+            **{
+                measure: bootstrap_mean(of(answers.ranks[mask]), seed)._asdict()
+                for measure, of in measures.items()
+            },
+        }
+        for name, mask in groups.items()
+        if mask.any()
     }
 
 

@@ -9,7 +9,7 @@ protocol passes its own holdout.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.models.base import EventWeights, InteractionLog
 from slipstream.models.baskets import fit_baskets
 from slipstream.models.blend import initial_blend
-from slipstream.models.content import fit_content
+from slipstream.models.content import FittedTerms, fit_content
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
@@ -33,6 +33,7 @@ from slipstream.recommender.holdout import (
 )
 from slipstream.recommender.network import (
     NetworkTraining,
+    TrainingData,
     can_learn,
     learn,
 )
@@ -56,9 +57,6 @@ from slipstream.recommender.refit import (
 )
 from slipstream.recommender.search import memory, remembered
 from slipstream.recommender.tuning import FEWEST_QUERIES, RetrieverParameters, fit_retrievers, tune
-
-if TYPE_CHECKING:
-    from scipy import sparse
 
 # Where at least this share of next items was in the history already, repeats are worth
 # recommending.
@@ -87,7 +85,7 @@ class FitOptions:
             events is newer: parameters, epochs, blend and ranker. Everything is then fitted once,
             from the beginning. A fit that chooses begins with the parameters of its search.
         keeps: Whether the choices of `start_from` may be kept.
-        served_on: Events that the bundle is refitted on before it serves. Its networks then stay as
+        served_on: Data that the bundle is refitted on before it serves. Its networks then stay as
             validation judged them. Where that leaves a processor idle, those of the refit are
             trained at the same time, and leave their checkpoints.
         checkpoints: Directory in which an interrupted fit finds its network again.
@@ -103,7 +101,7 @@ class FitOptions:
     holdout: Holdout | None = None
     start_from: Bundle | None = None
     keeps: bool = True
-    served_on: InteractionLog | None = None
+    served_on: TrainingData | None = None
     checkpoints: Path | None = None
     search_s: float = 0.0
 
@@ -269,7 +267,7 @@ def _network(
     options: FitOptions,
     effort: Profile,
     repeats: bool,
-    terms: "sparse.csr_array[Any, Any] | None",
+    terms: FittedTerms | None,
     progress: Progress,
 ) -> NetworkTraining:
     """The trained network, or none where there are too few events."""
@@ -277,6 +275,7 @@ def _network(
     parameters = remembered(options.start_from, options.profile, defaults)
     if not can_learn(data.training, FEWEST_EVENTS):
         return NetworkTraining({}, parameters, None, [])
+    later = TrainingData(data.final, terms) if len(data.final) > len(data.training) else None
     return learn(
         data.training,
         data.validation,
@@ -287,8 +286,7 @@ def _network(
         checkpoints=options.checkpoints,
         search_s=options.search_s,
         number=networks(effort, data.training),
-        served_on=options.served_on
-        or (data.final if len(data.final) > len(data.training) else None),
+        served_on=options.served_on or later,
         seed=options.seed,
         progress=lambda step: progress(replace(step, done=0.25 + 0.5 * step.done)),
     )

@@ -29,6 +29,12 @@ class Holdout:
     validation: NDArray[np.int64]
     final: NDArray[np.int64]
 
+    def among(self, kept: NDArray[np.bool_]) -> "Holdout":
+        """The rows that are kept, numbered among them."""
+        place = np.cumsum(kept) - 1
+        parts = self.training, self.validation, self.final
+        return Holdout(*(place[rows[kept[rows]]] for rows in parts))
+
 
 def newest_events(log: InteractionLog) -> Holdout:
     """The holdout of a fit for service: the last tenth of the events by time is validation.

@@ -11,21 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
 from slipstream.contracts.bundle import LearningCurve
 from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.models.base import Dense, InteractionLog
+from slipstream.models.content import FittedTerms
 from slipstream.models.transformer import Transformer, TransformerParameters
 from slipstream.recommender.encoding import Query
 from slipstream.recommender.search import Trial, search
 from slipstream.recommender.tuning import mean_gain
 
 if TYPE_CHECKING:  # torch is imported only where a network is trained
-    from scipy import sparse
-
     from slipstream.models.distributed import Pace
     from slipstream.models.transformer_fit import TransformerFit
     from slipstream.models.transformer_training import Epoch
@@ -35,6 +34,13 @@ NETWORKS: Final = ("transformer", "transformer-2")
 _TRAINING = "training the network"
 # Events from which an epoch takes about as long as the start of a process.
 _WORTH_A_PROCESS = 20_000
+
+
+class TrainingData(NamedTuple):
+    """Events to train on, and the terms of their items, with their names; None without any."""
+
+    log: InteractionLog
+    terms: FittedTerms | None
 
 
 @dataclass(frozen=True)
@@ -68,11 +74,11 @@ def learn(
     parameters: TransformerParameters,
     *,
     repeats: bool,
-    terms: "sparse.csr_array[Any, Any] | None",
+    terms: FittedTerms | None,
     checkpoints: Path | None = None,
     search_s: float = 0.0,
     number: int = 1,
-    served_on: InteractionLog | None = None,
+    served_on: TrainingData | None = None,
     seed: int = 0,
     progress: Progress = lambda _: None,
 ) -> NetworkTraining:
@@ -84,13 +90,13 @@ def learn(
         defaults: Parameters of the profile.
         parameters: Parameters to train with, or to begin a search with.
         repeats: Whether items of the history compete in validation.
-        terms: Terms of the items, (items, terms).
+        terms: Terms of the items, with their names.
         checkpoints: Directory of the state of an interrupted training, or of a search after its
             last trial: a trial itself must report each of its epochs.
         search_s: Seconds to try `parameters`, `defaults` and others; 0, or no validation, is no
             search.
         number: Number of networks, up to that of `NETWORKS`.
-        served_on: Events that `learn_again` will train on afterwards. Where this training leaves a
+        served_on: Data that `learn_again` will train on afterwards. Where this training leaves a
             processor idle, that one follows it, epoch by epoch that was found good, and leaves a
             checkpoint.
         seed: Seed of the search and of the first training; the next one's is one more.
@@ -147,8 +153,8 @@ def learn(
         return side_by_side(trainings, progress=told, underway=underway)
 
     if served_on and _leaves_room(served_on, trainings) and checkpoints and validation:
-        again = partial(_train, served_on, validation=(), repeats=True, terms=terms, seed=seed)
-        fits += followed(train_all, partial(again, parameters=parameters, checkpoints=checkpoints))
+        again = _again(served_on, parameters, checkpoints, seed)
+        fits += followed(train_all, again)
     else:
         fits += train_all(None)
     curve = LearningCurve(
@@ -165,9 +171,9 @@ def learn_again(
     parameters: TransformerParameters,
     names: Sequence[str],
     *,
-    terms: "sparse.csr_array[Any, Any] | None",
+    terms: FittedTerms | None,
     checkpoints: Path | None = None,
-    served_on: InteractionLog | None = None,
+    served_on: TrainingData | None = None,
     seed: int = 0,
     progress: Progress = lambda _: None,
 ) -> dict[str, Transformer]:
@@ -177,7 +183,7 @@ def learn_again(
         log: Events to train on.
         parameters: Parameters that validation or a search chose, `epochs` among them.
         names: Some of `NETWORKS`.
-        terms: Terms of the items, (items, terms).
+        terms: Terms of the items, with their names.
         checkpoints: Directory of the state of an interrupted training.
         served_on: As for `learn`.
         seed: Seed of the first network; the next one's is one more.
@@ -185,26 +191,36 @@ def learn_again(
     """
     from slipstream.models.distributed import side_by_side
 
-    again = partial(
-        _train,
-        validation=(),
-        repeats=True,
-        terms=terms,
-        parameters=parameters,
-        checkpoints=checkpoints,
-    )
-    trainings = [partial(again, log, seed=seed + NETWORKS.index(name)) for name in names]
+    data = TrainingData(log, terms)
+    seeds = [seed + NETWORKS.index(name) for name in names]
+    trainings = [_again(data, parameters, checkpoints, each) for each in seeds]
     if served_on and _leaves_room(served_on, trainings) and checkpoints:
-        trainings.append(partial(again, served_on, seed=seed + NETWORKS.index(names[0])))
+        trainings.append(_again(served_on, parameters, checkpoints, seeds[0]))
     fits = side_by_side(
         trainings, underway=lambda done: progress(ProgressStep("fitting on everything", done))
     )
     return {name: fit.model for name, fit in zip(names, fits, strict=False)}
 
 
-def _leaves_room(served_on: InteractionLog, trainings: Sequence[object]) -> bool:
+def _leaves_room(served_on: TrainingData, trainings: Sequence[object]) -> bool:
     """Whether a training on these events is worth a process of its own at the same time."""
-    return len(trainings) == 1 and len(served_on) >= _WORTH_A_PROCESS
+    return len(trainings) == 1 and len(served_on.log) >= _WORTH_A_PROCESS
+
+
+def _again(
+    data: TrainingData, parameters: TransformerParameters, checkpoints: Path | None, seed: int
+) -> "partial[TransformerFit]":
+    """A training for all epochs, which no validation stops."""
+    return partial(
+        _train,
+        data.log,
+        validation=(),
+        repeats=True,
+        terms=data.terms,
+        parameters=parameters,
+        checkpoints=checkpoints,
+        seed=seed,
+    )
 
 
 def _train(
@@ -213,6 +229,7 @@ def _train(
     parameters: TransformerParameters,
     validation: Sequence[Query],
     repeats: bool,
+    terms: FittedTerms | None,
     **more: Any,
 ) -> "TransformerFit":
     from slipstream.models.transformer_fit import fit_transformer
@@ -223,4 +240,8 @@ def _train(
     def quality(dense: Dense) -> float:
         return mean_gain(dense, queries, repeats=repeats)
 
-    return fit_transformer(log, parameters, quality=quality if queries else None, **more)
+    vectors = terms.vectors if terms else None
+    fit = fit_transformer(
+        log, parameters, terms=vectors, quality=quality if queries else None, **more
+    )
+    return replace(fit, model=fit.model.of_terms(terms)) if terms else fit

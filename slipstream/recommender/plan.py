@@ -29,18 +29,32 @@ class Lists(NamedTuple):
         items: Items; -1 where a list is shorter.
         scores: Their probabilities among the candidates.
         sources: The retriever with the largest part of each score.
+        states: The first network's state, (histories, dim); zeros where no network read the
+            history.
     """
 
     items: NDArray[np.int32]
     scores: Scores
     sources: NDArray[np.int32]
+    states: Scores
+
+    @classmethod
+    def room(cls, histories: int, length: int, state: int) -> "Lists":
+        """Lists to be filled in."""
+        shape = (histories, length)
+        return cls(
+            np.empty(shape, np.int32),
+            np.empty(shape, np.float32),
+            np.zeros(shape, np.int32),
+            np.empty((histories, state), np.float32),
+        )
 
 
 class OrderedCandidates(NamedTuple):
     """The candidates of a history, ascending; columns of scores and features are retrievers.
 
     `totals` are the sums of the retrievers' scores. `order` is what a list is ordered by, -inf for
-    those that the ranker did not look at.
+    those that the ranker did not look at. `state` is the first network's, as in `Lists`.
     """
 
     items: Indices
@@ -48,6 +62,7 @@ class OrderedCandidates(NamedTuple):
     features: Scores
     totals: Scores
     order: Scores
+    state: Scores
 
 
 class ListRequest(NamedTuple):
@@ -116,6 +131,8 @@ class Plan:
             (one.items.rows.shape[1] for one in retrievers if isinstance(one, Transformer)),
             default=0,
         )
+        networks = [isinstance(one, Transformer) for one in retrievers]
+        self._network = networks.index(True) if any(networks) else -1
         self._ranks = ranker is not None
         self._weights = np.array(blend.weights, np.float32)
         self._everything = np.ones(n_items, np.uint8)
@@ -141,10 +158,7 @@ class Plan:
                 for place, history in enumerate(histories)
             ]
             return Lists(*(np.concatenate(parts) for parts in zip(*alone, strict=True)))
-        shape = (len(histories), request.n)
-        found = Lists(
-            np.empty(shape, np.int32), np.empty(shape, np.float32), np.zeros(shape, np.int32)
-        )
+        found = Lists.room(len(histories), request.n, self._state)
         if histories:
             self._ask(histories, request, excluded, found)
         return found
@@ -153,12 +167,15 @@ class Plan:
         self, history: History, request: ListRequest, excluded: NDArray[np.int32] = _NOBODY
     ) -> OrderedCandidates:
         """The candidates of a history with all that is known of them."""
-        found = Lists(
-            np.empty((1, 0), np.int32), np.empty((1, 0), np.float32), np.empty((1, 0), np.int32)
-        )
+        found = Lists.room(1, 0, self._state)
         items, scores, features, totals, order = self._ask([history], request, [excluded], found)
         return OrderedCandidates(
-            items, np.ascontiguousarray(scores.T), np.ascontiguousarray(features.T), totals, order
+            items,
+            np.ascontiguousarray(scores.T),
+            np.ascontiguousarray(features.T),
+            totals,
+            order,
+            found.states[0],
         )
 
     def _ask(
@@ -199,7 +216,8 @@ class Plan:
         ask: Callable[..., tuple[NDArray[Any], ...]] = lists.recommend
         return ask(
             table, self._rules, *self._room(), item, weight, time, unwanted, ends, mask, weights,
-            required, np.array([request.limit, depth, request.given, self._state]), *found,
+            required, np.array([request.limit, depth, request.given, self._state, self._network]),
+            *found,
         )  # fmt: skip
 
     def _room(self) -> tuple[NDArray[Any], ...]:

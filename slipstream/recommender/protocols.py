@@ -55,6 +55,15 @@ class Task:
         log = self.log.select(self.holdout.final) if self.holdout else self.log
         return Past(log.user, log.item, log.n_items)
 
+    def only(self, kept: NDArray[np.bool_]) -> "Task":
+        """The task with these events of the log alone; its queries stay."""
+        return replace(
+            self,
+            log=self.log.select(kept),
+            holdout=self.holdout.among(kept) if self.holdout else None,
+            fitted=self.fitted[kept],
+        )
+
 
 def task_of(
     protocol: str,
@@ -100,6 +109,21 @@ def led_on(log: InteractionLog) -> NDArray[np.bool_]:
         return np.zeros(len(log), np.bool_)
     pairs = log.user.astype(np.int64) * log.n_items + log.item
     return first_meetings(log) & np.isin(pairs, pairs[log.basket])
+
+
+def without_items(task: Task, hidden: NDArray[np.bool_], left: int) -> Task:
+    """The task without the events of hidden items but the first `left` of each, by time.
+
+    Those are events that the final models are fitted on: parameters are not chosen by hidden items.
+    """
+    log = task.log
+    final = np.ones(len(log), np.bool_)
+    if task.holdout:
+        final[np.setdiff1d(np.arange(len(log)), task.holdout.final)] = False
+    order = np.lexsort((log.timestamp, ~final, log.item))
+    place = np.empty(len(log), np.int64)
+    place[order] = np.arange(len(log)) - np.searchsorted(log.item[order], log.item[order])
+    return task.only(~hidden[log.item] | (final & (place < left)))
 
 
 def _leave_last_out(log: InteractionLog, validation_queries: int) -> Task:

@@ -7,7 +7,7 @@ is fitted on a day's new events, without the time of choosing again.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,17 +16,14 @@ from slipstream.contracts.progress import Progress
 from slipstream.contracts.times import now_ms
 from slipstream.models.base import InteractionLog
 from slipstream.models.baskets import fit_baskets
-from slipstream.models.content import fit_content, fit_content_index, fit_terms
+from slipstream.models.content import FittedTerms, fit_content, fit_content_index, fit_terms
 from slipstream.models.content_index import ContentIndex
 from slipstream.models.repurchases import Repurchases, fit_repurchases
 from slipstream.models.transformer import TransformerParameters
 from slipstream.recommender.bundle import Bundle
-from slipstream.recommender.network import NETWORKS, learn_again
+from slipstream.recommender.network import NETWORKS, TrainingData, learn_again
 from slipstream.recommender.ranking_features import item_table
 from slipstream.recommender.tuning import RetrieverParameters, fit_retrievers
-
-if TYPE_CHECKING:
-    from scipy import sparse
 
 
 def new_manifest(
@@ -70,7 +67,7 @@ def refit(
     attributes: Mapping[str, Mapping[str, Any]],
     version: str = "",
     checkpoints: Path | None = None,
-    served_on: InteractionLog | None = None,
+    served_on: TrainingData | None = None,
     progress: Progress = lambda _: None,
 ) -> Bundle:
     """The same recommender, fitted on another log: parameters, blend and ranker stay.
@@ -82,7 +79,7 @@ def refit(
         attributes: Attributes by item id, of the items that have any.
         version: Version of the new bundle; empty keeps that of `bundle`.
         checkpoints: Directory in which an interrupted fit finds its network again.
-        served_on: Events of a refit that will follow, see `FitOptions`.
+        served_on: Data of a refit that will follow, see `FitOptions`.
         progress: Gets the share of the network's epochs that is done.
 
     Raises:
@@ -123,7 +120,7 @@ def fitted_on(
     descriptions: Sequence[Mapping[str, Any]],
     checkpoints: Path | None,
     progress: Progress,
-    served_on: InteractionLog | None = None,
+    served_on: TrainingData | None = None,
 ) -> Bundle:
     """The bundle with its retrievers fitted on another log; blend and ranker stay.
 
@@ -135,7 +132,7 @@ def fitted_on(
         descriptions: Attributes of each item; empty where no item has any.
         checkpoints: Directory in which an interrupted fit finds its network again.
         progress: Gets the share of the network's epochs that is done.
-        served_on: Events of a refit that will follow, see `FitOptions`.
+        served_on: Data of a refit that will follow, see `FitOptions`.
     """
     fitted = fit_retrievers(
         log,
@@ -193,9 +190,6 @@ def describe(
     return [attributes.get(item_id, {}) for item_id in item_ids] if attributes else []
 
 
-def item_terms(
-    descriptions: Sequence[Mapping[str, Any]],
-) -> "sparse.csr_array[Any, Any] | None":
-    """The terms that the network learns vectors of, (items, terms); None without descriptions."""
-    found = fit_terms(descriptions, _RAREST_TERM, _MOST_TERMS) if descriptions else None
-    return found.vectors if found else None
+def item_terms(descriptions: Sequence[Mapping[str, Any]]) -> FittedTerms | None:
+    """The terms that the network learns vectors of; None without descriptions."""
+    return fit_terms(descriptions, _RAREST_TERM, _MOST_TERMS) if descriptions else None

@@ -60,10 +60,14 @@ class RankedList(Sequence[Recommendation]):
         items: Places of the items in the bundle's catalogue.
         scores: Their scores.
         sources: Places of their sources among the bundle's retrievers.
+        state: The network's state, as in `Lists`; new items have scores by it.
     """
 
-    def __init__(self, bundle: Bundle, items: Indices, scores: Scores, sources: Indices) -> None:
+    def __init__(
+        self, bundle: Bundle, items: Indices, scores: Scores, sources: Indices, state: Scores
+    ) -> None:
         self.bundle, self.items, self.scores, self._sources = bundle, items, scores, sources
+        self.state = state
 
     def __len__(self) -> int:
         return len(self.items)
@@ -80,7 +84,7 @@ class RankedList(Sequence[Recommendation]):
         """The items at these places, in this order."""
         where = places if isinstance(places, slice) else np.array(places, np.intp)
         columns = (self.items[where], self.scores[where], self._sources[where])
-        return RankedList(self.bundle, *columns)
+        return RankedList(self.bundle, *columns, self.state)
 
     @overload
     def __getitem__(self, place: int) -> Recommendation: ...
@@ -340,5 +344,6 @@ def _ranked_lists(bundle: Bundle, found: Lists) -> list[RankedList]:
     lengths = np.count_nonzero(found.items >= 0, axis=1).tolist()
     rows = zip(lengths, *found, strict=True)
     return [
-        RankedList(bundle, items[:n], scores[:n], sources[:n]) for n, items, scores, sources in rows
+        RankedList(bundle, items[:n], scores[:n], sources[:n], state)
+        for n, items, scores, sources, state in rows
     ]

@@ -9,9 +9,9 @@ from slipstream.features.visitor import SequenceEvent
 from slipstream.models.base import Mask
 from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle
-from slipstream.recommender.interest import Interest, interests, own_lists
+from slipstream.recommender.interest import Interest, interests
 from slipstream.recommender.stages import ListQuestion
-from slipstream.slates.catalogue.borrowing import LENDERS, in_known_items, lent
+from slipstream.slates.catalogue.borrowing import in_known_items, scores_of
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.item_space import ItemSpace
 from slipstream.slates.catalogue.model import Model
@@ -101,23 +101,14 @@ def borrowed_interests(
         For each visitor the score that the item has in lists; 0 where nothing like it is among the
         best of the list or of the history.
     """
-    if space.new_items is None:
+    new_items = space.new_items
+    if new_items is None or not new_items.nearest(number, 1):
         return [_NONE] * len(questions)
-    shares = space.new_items.shares.of(number)
+    shares = new_items.shares.of(number)
     found = []
-    own = own_lists(bundle, questions)
-    for items, scores, history in zip(own.items, own.scores, histories, strict=True):
-        listed = scores[items >= 0]
-        if not len(listed):
-            found.append(_NONE)
-            continue
-        lenders = min(LENDERS, len(listed))
-        lending = lent(items[:lenders].tolist(), listed[:lenders].tolist(), history, bundle)
-        score = sum(
-            shares.get(item, 0.0) * value
-            for item, value in zip(*(column.tolist() for column in lending), strict=True)
-        )
-        ahead = int(np.count_nonzero(listed >= score))
-        behind_all = ahead == len(items)
+    for own, history in zip(stages.answers(bundle, questions), histories, strict=True):
+        score = float(scores_of(shares, own, history)[0])
+        ahead = int(np.count_nonzero(own.scores >= score))
+        behind_all = ahead == questions[0].request.n
         found.append(Interest(score, None if behind_all or not score else ahead + 1))
     return found

@@ -14,8 +14,9 @@ import numpy as np
 from slipstream.models.base import Mask
 from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle
+from slipstream.recommender.new_items import LENDERS
 from slipstream.recommender.sound import answer_without_failed_parts
-from slipstream.slates.catalogue.borrowing import LENDERS, borrowing, in_known_items, merged
+from slipstream.slates.catalogue.borrowing import borrowing, in_known_items, merged
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.masks import mask
 from slipstream.slates.catalogue.model import Model
@@ -146,11 +147,11 @@ class Steps:
             )
 
             def with_new(
-                found: Sequence[stages.Recommendation], lenders: Sequence[stages.Recommendation]
+                found: stages.RankedList, lenders: stages.RankedList
             ) -> Sequence[stages.Recommendation]:
                 """The list, of the model's best items and new ones."""
-                of = (lenders, history, model.bundle, space, allowed)
-                return merged(found, borrowing(*of, wanted.exclude, wanted.n), wanted.n)
+                new = borrowing(lenders, history, space, allowed, wanted.exclude, wanted.n)
+                return merged(found, new, wanted.n)
 
             try:
                 listed = yield ListAsked(model.bundle, asked(model.bundle))

@@ -70,6 +70,22 @@ from slipstream_cli.options import existing_file, json_out, write_json
     help="Part of the data to leave out in one more fit: a type of events, attribute:NAME,"
     " attributes, or lasting-id (each visit is a visitor of its own). Repeatable. Default: none.",
 )
+@click.option(
+    "--cold",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    metavar="SHARE",
+    help="Share of the items that are hidden from the fit, drawn by the seed. Their attributes"
+    " stay, so that they compete as new items.",
+)
+@click.option(
+    "--cold-events",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="First events of each hidden item that stay in the fit.",
+)
 @json_out
 def evaluate(
     file: Path,
@@ -82,6 +98,8 @@ def evaluate(
     search_minutes: float,
     seed: int,
     without: tuple[str, ...],
+    cold: float,
+    cold_events: int,
     json_path: Path | None,
 ) -> None:
     """Train on a file and measure on its held-out part, with 95 % confidence intervals.
@@ -90,6 +108,7 @@ def evaluate(
     Example:  slipstream evaluate events.parquet --protocol leave-last-out --k 10
               slipstream evaluate events.parquet --protocol time-split --search-minutes 30
               slipstream evaluate events.parquet --protocol discovery --without cart+purchase
+              slipstream evaluate events.csv --items items.csv --protocol time-split --cold .1
     """
     try:
         lengths = [int(k) for k in ks.split(",")]
@@ -117,6 +136,8 @@ def evaluate(
             search_minutes=search_minutes,
             last_days=last_days,
             without=without,
+            cold=cold,
+            cold_events=cold_events,
         )
     except (InteractionFileError, ValueError) as error:
         raise click.ClickException(str(error)) from error
@@ -144,6 +165,13 @@ def _show_evaluation(result: dict[str, Any], by: str) -> None:
     for name, metric in result["metrics"].items():
         interval = f"   [{metric['low']:.4f}, {metric['high']:.4f}]" if "low" in metric else ""
         click.echo(f"{name:<14} {metric['value']:.4f}{interval}")
+    for group, figures in result["cold"].items():
+        values = (
+            f"{name} {figure['value']:.4f} [{figure['low']:.4f}, {figure['high']:.4f}]"
+            for name, figure in figures.items()
+            if name != "queries"
+        )
+        click.echo(f"{group}: {', '.join(values)}   {figures['queries']:,} questions")
     part, alone = max(result["ablation"]["alone"].items(), key=lambda item: item[1][by])
     ahead = result["ablation"]["ahead"][part][by]
     interval = f"[{ahead['low']:+.4f}, {ahead['high']:+.4f}]"

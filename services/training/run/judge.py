@@ -6,7 +6,7 @@ Each is asked through the stages that serve, by `slipstream.recommender.predict`
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,9 @@ from slipstream.evaluation.metrics import coverage, hit_rate, ndcg
 from slipstream.evaluation.significance import bootstrap_difference
 from slipstream.models.blend import initial_blend
 from slipstream.recommender.bundle import Bundle
+from slipstream.recommender.new_items import NewItems
 from slipstream.recommender.predict import Answers, Question, predict
-from slipstream.recommender.stages import Event, encode_history, item_numbers, resting
+from slipstream.recommender.stages import Event, encode_history, resting
 
 CHALLENGER, CHAMPION, POPULARITY = "challenger", "champion", "popularity"
 
@@ -32,14 +33,15 @@ def ask(
     bundle: Bundle,
     queries: Sequence[Moment],
     index: Mapping[str, int],
+    attributes: Mapping[str, Mapping[str, Any]],
     progress: Progress = lambda _: None,
     hiding: Bundle | None = None,
 ) -> Answers:
     """The bundle's answers to the question which item comes next at each moment.
 
-    The bundle's whole catalogue competes; an item that it does not know is a miss. `index` is the
-    catalogue of the judgement, item id to place: `shown` of the answers has its places, and -1 for
-    an item that is not in it (any more).
+    The whole catalogue competes, with the items that are new to the bundle, as in service. `index`
+    is the catalogue of the judgement, item id to place: `shown` of the answers has its places, and
+    -1 for an item that is not in it (any more). `attributes` are those of all items.
 
     Bought items rest as `hiding` has learned, by default the bundle itself.
 
@@ -47,21 +49,37 @@ def ask(
     services on the same machine, and their load must not decide about a model. Nor must the time to
     load compiled kernels, so the first question is asked once in advance.
     """
-    question = partial(_question, hiding=hiding or bundle)
+    unknown = [item_id for item_id in attributes if item_id not in bundle.index]
+    new = {item_id: number for number, item_id in enumerate(unknown, len(bundle.item_ids))}
+    question = partial(_question, numbers=new, hiding=hiding or bundle)
+    described = [attributes[item_id] for item_id in unknown]
     predict(bundle, queries[:1], question, DEPTH)
-    answers = predict(bundle, queries, question, DEPTH, progress)
-    places = np.array([*(index.get(item_id, -1) for item_id in bundle.item_ids), -1], np.int32)
+    answers = predict(bundle, queries, question, DEPTH, progress, described=described)
+    items = (*bundle.item_ids, *unknown)
+    places = np.array([*(index.get(item_id, -1) for item_id in items), -1], np.int32)
     return replace(answers, shown=places[answers.shown])
 
 
-def _question(bundle: Bundle, moment: Moment, *, hiding: Bundle) -> Question:
-    events = [Event(*event) for event in moment.state.sequence]
-    met = (event.item_id for event in events)
+def _question(
+    bundle: Bundle,
+    new: NewItems | None,
+    moment: Moment,
+    *,
+    numbers: Mapping[str, int],
+    hiding: Bundle,
+) -> Question:
+    def number(item_id: str) -> int:
+        return bundle.index.get(item_id, numbers.get(item_id, -1))
+
+    events: Sequence[Event] = [Event(*event) for event in moment.state.sequence]
+    met = [event.item_id for event in events]
     rests = resting(hiding, events, moment.timestamp).bought if bundle.repeats else met
-    seen = item_numbers(bundle, rests)
-    exclude = np.fromiter(seen, np.int32, len(seen))
-    label = bundle.index.get(moment.item_id or "", -1)
-    return Question(encode_history(bundle, events), exclude, label)
+    exclude = sorted({number(item_id) for item_id in rests} - {-1})
+    if new is not None:
+        events = new.in_known_items(events, [number(item_id) for item_id in met], bundle)
+    latest = [number(event.item_id) for event in reversed(events)]
+    label = number(moment.item_id or "")
+    return Question(encode_history(bundle, events), latest, np.array(exclude, np.int32), label)
 
 
 def latency_p95_ms(answers: Answers) -> float:
@@ -144,6 +162,8 @@ def judge(
     contestants: Mapping[str, Bundle],
     queries: Sequence[Moment],
     past: Past,
+    item_ids: Sequence[str],
+    attributes: Mapping[str, Mapping[str, Any]],
     seed: int,
     progress: Progress = lambda _: None,
 ) -> Judgement:
@@ -154,12 +174,14 @@ def judge(
 
     Args:
         contestants: Bundles by name, `challenger` and `popularity` among them.
-        queries: Moments with an item of the challenger's catalogue, that of the judgement.
+        queries: Moments with an item of the catalogue.
         past: Events before the queries, in the same catalogue.
+        item_ids: The catalogue of the judgement.
+        attributes: Attributes of all items, by which those compete that are new to a contestant.
         seed: Seed of the bootstrap.
         progress: Gets the number of questions answered, of all contestants together.
     """
-    index = contestants[CHALLENGER].index
+    index = {item_id: place for place, item_id in enumerate(item_ids)}
     labels = [index[str(query.item_id)] for query in queries]
     known = np.array([len(query.state.sequence) for query in queries])
     total = len(contestants) * len(queries)
@@ -172,6 +194,7 @@ def judge(
             bundle,
             queries,
             index,
+            attributes,
             partial(note, number * len(queries)),
             hiding=contestants[CHALLENGER],
         )

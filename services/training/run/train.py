@@ -59,8 +59,9 @@ from slipstream.recommender.bundle import Bundle, BundleError, load_bundle, save
 from slipstream.recommender.fit import FitOptions, fit_log
 from slipstream.recommender.holdout import over_visitors, sample
 from slipstream.recommender.memory import peak_memory_mb
+from slipstream.recommender.network import TrainingData
 from slipstream.recommender.profiles import PROFILES
-from slipstream.recommender.refit import refit
+from slipstream.recommender.refit import describe, item_terms, refit
 from slipstream.recommender.stages import Event, recommend
 from slipstream.stores.lake import Lake
 
@@ -265,7 +266,14 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
     report.stage("fitting the challenger", 0.02, 0.85)
     known = _log(dataset, held_out.fit, weights)
     everything = _log(dataset, signals, weights)
-    challenger = _fit(dataset, known, job, weights, champion, keeps, report, served_on=everything)
+    # What is met in the test alone is new to the challenger, too.
+    learned, met = encoding.of_met_items(known)
+    item_ids = [dataset.item_ids[item] for item in met]
+    terms = item_terms(describe(dataset.item_ids, dataset.attributes))
+    served_on = TrainingData(everything, terms)
+    challenger = _fit(
+        dataset, learned, item_ids, job, weights, champion, keeps, report, served_on=served_on
+    )
 
     queries = [
         moment for moment in moments(dataset.interactions, held_out.test) if moment.state.sequence
@@ -281,6 +289,7 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
         comparable,
         queries,
         Past(known.user, known.item, known.n_items),
+        dataset,
         settings.seed,
         report,
     )
@@ -301,7 +310,17 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
             progress=report.step,
         )
     else:  # too little to choose parameters by; with all of the data there may be enough
-        shipped = _fit(dataset, everything, job, weights, champion, keeps, report, served_on=None)
+        shipped = _fit(
+            dataset,
+            everything,
+            dataset.item_ids,
+            job,
+            weights,
+            champion,
+            keeps,
+            report,
+            served_on=None,
+        )
     report.stage("measuring the reference of features", 0.97, 0.98)
     reference = reference_histograms(
         dataset, sample(np.flatnonzero(signals & dataset.live), REFERENCE_SAMPLE, settings.seed)
@@ -367,13 +386,14 @@ def reference_histograms(dataset: Dataset, rows: Rows) -> dict[str, Histogram]:
 def _fit(
     dataset: Dataset,
     log: InteractionLog,
+    item_ids: list[str],
     job: Job,
     weights: EventWeights,
     champion: Bundle | None,
     keeps: bool,
     report: ProgressReporter,
     *,
-    served_on: InteractionLog | None,
+    served_on: TrainingData | None,
 ) -> Bundle:
     options = FitOptions(
         version=job.version,
@@ -386,7 +406,7 @@ def _fit(
         checkpoints=job.checkpoints,
         search_s=60 * job.training.search_minutes if job.profile == "best" else 0.0,
     )
-    return fit_log(log, dataset.item_ids, dataset.attributes, options, report.step)
+    return fit_log(log, item_ids, dataset.attributes, options, report.step)
 
 
 def _log(dataset: Dataset, rows: NDArray[np.bool_], weights: EventWeights) -> InteractionLog:
@@ -415,6 +435,7 @@ def _judge(
     champion: Bundle | None,
     queries: list[Moment],
     past: Past,
+    dataset: Dataset,
     seed: int,
     report: ProgressReporter,
 ) -> Judgement:
@@ -422,7 +443,8 @@ def _judge(
         {CHAMPION: champion} if champion else {}
     )
     report.stage("judging", 0.85, 0.92)
-    return judge(contestants, queries, past, seed, report.step)
+    catalogue = dataset.item_ids, dataset.attributes
+    return judge(contestants, queries, past, *catalogue, seed, report.step)
 
 
 def _may_keep(champion: Manifest, dataset: Dataset, lake: Lake) -> bool:

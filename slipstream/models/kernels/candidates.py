@@ -36,17 +36,17 @@ def scored(
     items: NDArray[np.int32],
     scores: NDArray[np.float32],
     state: NDArray[np.float32],
-) -> tuple[NDArray[np.int64], NDArray[np.float32], np.float32]:
-    """Each retriever's items and scores, in its row of `items` and `scores`.
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """Each retriever's items and scores in its row of `items` and `scores`, of a network its state.
 
     Returns:
-        The number of each one's items, the sum of its scores, and the normaliser of the network.
+        The number of each one's items, the sum of its scores, and of a network the normaliser.
     """
     retrievers = len(items)
     sizes, totals = np.empty(retrievers, np.int64), np.empty(retrievers, np.float32)
+    normaliser = np.empty(retrievers, np.float32)
     voter = np.empty(MOST_EVENTS, np.int32)
     strength = np.empty(MOST_EVENTS, np.float32)
-    normaliser = np.float32(0)
     for r in range(retrievers):
         row, rule = table[r + 1], rules[r + 1]
         kind, sizes[r] = row[0], 0
@@ -80,8 +80,10 @@ def scored(
                 longs(row, FIFTH), floats(row, SIXTH), rule, item, total, bits, items[r], scores[r],
             )  # fmt: skip
         elif len(item):
-            network.state(row, rule, item, weight, time, state)
-            sizes[r], normaliser = nearest.probabilities(row, rule, state, items[r], scores[r])
+            network.state(row, rule, item, weight, time, state[r])
+            sizes[r], normaliser[r] = nearest.probabilities(
+                row, rule, state[r], items[r], scores[r]
+            )
         size = scores.shape[1] if sizes[r] == _EVERY else sizes[r]
         whole = 0.0
         for k in range(size):
@@ -149,7 +151,7 @@ def union(
             if not counted:
                 few, counted = _allowed_items(allowed, n_items), True
             if kind == NETWORK:
-                _propose_near(row, rules[r + 1], state, few, depth, allowed, keys, bins, bits)
+                _propose_near(row, rules[r + 1], state[r], few, depth, allowed, keys, bins, bits)
             elif len(few):
                 share = floats(row, FIRST)
                 for k in range(len(few)):
@@ -238,7 +240,7 @@ def scores_of(
     items: NDArray[np.int32],
     scores: NDArray[np.float32],
     state: NDArray[np.float32],
-    normaliser: np.float32,
+    normaliser: NDArray[np.float32],
     chosen: NDArray[np.int32],
     place: NDArray[np.int32],
 ) -> NDArray[np.float32]:
@@ -256,9 +258,9 @@ def scores_of(
             for c in range(len(chosen)):
                 out[c] = scores[r, chosen[c]]
         elif row[0] == NETWORK and sizes[r]:
-            nearest.logits_of(row, state, chosen, out)
+            nearest.logits_of(row, state[r], chosen, out)
             for c in range(len(chosen)):
-                out[c] = exp(out[c] - normaliser)
+                out[c] = exp(out[c] - normaliser[r])
         else:
             for k in range(sizes[r]):
                 at = place[items[r, k]]

@@ -12,8 +12,9 @@ from slipstream.models.kernels.memory import floats
 from slipstream.models.kernels.selection import best_rows
 
 # Places in `options`: items that each retriever proposes; candidates that the ranker orders, 0 for
-# none; whether the items are given; length of the network's vectors.
-LIMIT, DEPTH, GIVEN, STATE = range(4)
+# none; whether the items are given; length of the networks' vectors; place of the first network
+# among the retrievers, -1 for none.
+LIMIT, DEPTH, GIVEN, STATE, NETWORK = range(5)
 
 
 @kernel
@@ -38,6 +39,7 @@ def recommend(
     listed: NDArray[np.int32],
     probability: NDArray[np.float32],
     source: NDArray[np.int32],
+    states: NDArray[np.float32],
 ) -> tuple[
     NDArray[np.int32],
     NDArray[np.float32],
@@ -68,6 +70,8 @@ def recommend(
         listed: Gets the items, (histories, length); -1 where a list is shorter.
         probability: Gets each one's share of the candidates' likelihood.
         source: Gets the retriever with the largest part of the score.
+        states: Gets the first network's state, (histories, vector); zeros where no network read the
+            history.
 
     Returns:
         The candidates of the last history, ascending; their scores and the blend's features,
@@ -84,7 +88,7 @@ def recommend(
     for k in range(len(all_excluded)):
         if not 0 <= all_excluded[k] < n_items:
             raise IndexError("an excluded item is not in the catalogue")
-    state = np.empty(options[STATE], np.float32)
+    state = np.empty((len(items), options[STATE]), np.float32)
     begin, begin_excluded = np.int64(0), np.int64(0)
     chosen, totals, score = np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.float32)
     raw, features = np.empty((0, 0), np.float32), np.empty((0, 0), np.float32)
@@ -113,6 +117,9 @@ def recommend(
         if options[DEPTH] and len(chosen):
             ordering.ranked(head, item, time, chosen, features, options[DEPTH], score)
         _write(chosen, features, score, weights, listed[h], probability[h], source[h])
+        states[h] = 0
+        if options[NETWORK] >= 0 and len(item):
+            states[h] = state[options[NETWORK]]
     return chosen, raw, features, totals, score
 
 
@@ -185,5 +192,5 @@ RECOMMEND = (
     *(_numbers, _doubles, _long, _long, _number_rows, _rows),
     *(_numbers, _row, _long, _numbers, _long_rows),
     *(_mask, _row, _mask, _long),
-    *(_number_rows, _rows, _number_rows),
+    *(_number_rows, _rows, _number_rows, _rows),
 )

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from slipstream.models.base import Mask
 from slipstream.recommender.bundle import Bundle
+from slipstream.recommender.new_items import MOST_NEW_ITEMS, NewItems
 from slipstream.slates.catalogue.growing import GrowingArray
 from slipstream.slates.catalogue.layers import LayeredIds
-from slipstream.slates.catalogue.new_items import MOST_NEW_ITEMS, NewItems
 
 
 class ItemSpace:
@@ -47,7 +47,7 @@ class ItemSpace:
         self._rows = GrowingArray(np.int32, -1, rows)
         self._numbers = GrowingArray(np.int32, -1, numbers)
         self._shown = GrowingArray(np.bool_, True, np.ones(len(rows), np.bool_))
-        self.new_items = NewItems(bundle.content) if bundle.content is not None else None
+        self.new_items = NewItems(bundle) if bundle.content is not None else None
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from slipstream.models import content
 from slipstream.models.content import fit_content_index, fit_terms
-from slipstream.models.content_index import ContentIndex, terms
+from slipstream.models.content_index import ContentIndex, described, hashes, terms
 
 SHIRTS = [
     {"colour": "mauve", "kind": "shirt"},
@@ -85,6 +85,19 @@ def test_likeness_is_the_mean_of_the_attributes_cosines(
         whole = np.einsum("at,ibt->i", own, vectors) / attributes
         assert near.likeness == pytest.approx(whole[near.items], abs=4e-3)
         assert set(near.items.tolist()) == set(np.flatnonzero(whole).tolist())
+
+
+def test_an_items_vector_is_that_of_its_terms_by_their_weights() -> None:
+    entries = [*SHIRTS, {"title": "blue shirt shirt", "kind": "shirt"}]
+    found = fit_terms(entries)
+    assert found is not None
+    vectors = np.random.default_rng(0).normal(size=(len(found.names), 4)).astype(np.float32)
+    order = np.argsort(hashed := hashes(found.names))
+    known = hashed[order], found.rarities[order], vectors[order]
+    for entry, weights in zip(entries, found.vectors.toarray(), strict=True):
+        more = {**entry, "unheard": "of"}
+        np.testing.assert_allclose(described(*known, more), weights @ vectors, rtol=1e-5)
+    assert described(*known, {"unheard": "of"}).tolist() == [0] * 4
 
 
 def test_terms_are_attribute_values_and_words_of_texts() -> None:

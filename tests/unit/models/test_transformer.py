@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from slipstream.models.base import Dense, History, InteractionLog
+from slipstream.models.content import fit_terms
 from slipstream.models.transformer import (
     BUCKETS,
     Transformer,
@@ -188,6 +189,20 @@ def test_items_without_their_own_vectors_are_as_their_attributes() -> None:
     )
     np.testing.assert_allclose(rows[::2], np.tile(rows[0], (ITEMS // 2, 1)), atol=1e-6)
     assert not np.allclose(rows[0], rows[1], atol=0.1)
+
+
+def test_an_item_that_comes_later_has_the_vector_of_its_attributes() -> None:
+    entries = [{"kind": f"kind {item % 3}", "shape": item % 2} for item in range(ITEMS)]
+    terms = fit_terms(entries)
+    assert terms is not None
+    only = replace(SMALL, unnamed=1.0, own_scale=0.0, epochs=2)
+    found = fit_transformer(ring(), only, terms=terms.vectors).model
+    assert not found.knows_terms
+    found = found.of_terms(terms)
+    kept = Transformer.restore(found.arrays(), found.parameters())
+    rows = kept.items.vectors(np.arange(ITEMS, dtype=np.int32))
+    for entry, row in zip(entries, rows, strict=True):
+        np.testing.assert_allclose(kept.described(entry), row, rtol=1e-4, atol=1e-6)
 
 
 def test_a_training_that_diverges_leaves_finite_weights() -> None:

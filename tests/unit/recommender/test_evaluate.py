@@ -135,6 +135,26 @@ def test_a_cohort_is_told_of_as_a_training_run_tells_of_it(left_out: dict[str, A
     assert 0 < whole["diversity@10"]["value"] <= 1
 
 
+def test_hidden_items_compete_as_new_ones(files: Path) -> None:
+    given = files / "interactions.parquet", "leave-last-out", files / "items.parquet"
+    found = evaluate(*given, ks=(10,), cold=0.2)
+    assert found["data"]["items"] == 32
+    hidden, others = found["cold"]["hidden, 0 events"], found["cold"]["other items"]
+    assert hidden["queries"] + others["queries"] == found["queries"] == 300
+    assert 0.05 < hidden["ndcg@10"]["value"] < others["ndcg@10"]["value"]
+    assert hidden["recall@50"]["value"] > 0.9  # of 41 items
+    unknown = evaluate(*given[:2], ks=(10,), cold=0.2)["cold"]["hidden, 0 events"]
+    assert unknown["recall@50"]["value"] == 0
+
+    some = evaluate(*given, ks=(10,), cold=0.2, cold_events=5)
+    assert some["data"]["items"] == 40
+    assert some["data"]["fitted_on"]["events"] == found["data"]["fitted_on"]["events"] + 8 * 5
+    met = some["cold"]["hidden, 5 events and more"]
+    assert met["queries"] == hidden["queries"] and met["ndcg@10"]["value"] > 0.3
+    with pytest.raises(ValueError, match="share of hidden items"):
+        evaluate(*given, cold_events=5)
+
+
 def test_next_click_counts_what_serving_would_show(files: Path) -> None:
     result = evaluate(
         files / "interactions.parquet",
@@ -295,7 +315,8 @@ def test_a_type_left_out_is_in_no_fit_and_no_history_and_the_questions_stay(
         np.testing.assert_array_equal(query.history.item, whole.history.item[kept])
     np.testing.assert_array_equal(reduced.log.item, log.item[reduced.fitted])
     if task.holdout and reduced.holdout:
-        theirs = log.item[task.holdout.validation][log.weight[task.holdout.validation] > 1]
+        validation = task.fitted[task.holdout.validation]
+        theirs = log.item[validation][log.weight[validation] > 1]
         np.testing.assert_array_equal(reduced.log.item[reduced.holdout.validation], theirs)
 
 

@@ -127,7 +127,9 @@ def test_networks_of_a_bundle_that_is_refitted_before_it_serves_are_not_trained_
     monkeypatch.setattr("slipstream.recommender.ranking._KEPT", {"popularity", "transformer"})
     item_ids = encoding.met_items(SHOP, EventWeights())
     log = encoding.encode(SHOP, item_ids, EventWeights())
-    made = fit_log(log, item_ids, {}, FitOptions(repeats=False, served_on=log))
+    made = fit_log(
+        log, item_ids, {}, FitOptions(repeats=False, served_on=network.TrainingData(log, None))
+    )
     assert "transformer" in made.retrievers and made.manifest.data.events == len(log)
 
 
@@ -149,7 +151,7 @@ def test_networks_for_service_are_trained_meanwhile_and_are_the_same(
         repeats=False,
         terms=None,
         checkpoints=tmp_path,
-        served_on=served_on,
+        served_on=network.TrainingData(served_on, None),
     )
     states = [torch.load(file, weights_only=True)["epoch"] for file in tmp_path.glob("*.pt")]
     assert sorted(states) == sorted([3, learned.parameters.epochs])

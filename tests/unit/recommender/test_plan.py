@@ -7,6 +7,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from slipstream.models.base import History, Mask, SparseScores
+from slipstream.models.blend import Blend
 from slipstream.models.neighbours import ItemToItem, strongest
 from slipstream.recommender import plan_rows
 from slipstream.recommender.bundle import Bundle
@@ -29,7 +30,7 @@ def mask_of(share: float) -> Mask:
 
 
 def entries(found: Lists, row: int = 0) -> list[tuple[int, float, int]]:
-    columns = (column[row].tolist() for column in found)
+    columns = (column[row].tolist() for column in found[:3])
     return [entry for entry in zip(*columns, strict=True) if entry[0] >= 0]
 
 
@@ -79,6 +80,30 @@ def test_candidates_are_those_of_numpy(bundle: Bundle) -> None:
         np.testing.assert_array_equal(np.isfinite(found.order), np.isfinite(order))
         ranked = np.isfinite(order)
         np.testing.assert_allclose(found.order[ranked], order[ranked], rtol=1e-4, atol=1e-4)
+
+
+def test_the_networks_state_is_that_of_numpy(bundle: Bundle) -> None:
+    network, asked = bundle.network, histories(9)
+    assert network is not None
+    found = bundle.plan.recommend(asked, SHORT).states
+    for row, history in enumerate(asked):
+        expected = network.state(history) if len(history.item) else np.zeros(len(found[row]))
+        np.testing.assert_allclose(found[row], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(bundle.plan.candidates(history, SHORT).state, found[row])
+
+
+def test_two_networks_have_a_state_each(bundle: Bundle) -> None:
+    other = small_bundle(seed=5, clusters=12).network
+    assert other is not None
+    blend = Blend(np.append(bundle.blend.weights, 0.5), np.append(bundle.blend.floors, 1e-7))
+    both = replace(
+        bundle, retrievers={**bundle.retrievers, "second": other}, blend=blend, ranking=None
+    )
+    for history in histories(9)[1:]:
+        expected = reference_candidates(both, history, 40)
+        found = both.plan.candidates(history, SHORT)
+        np.testing.assert_array_equal(found.items, expected.items)
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=2e-5, atol=1e-5)
 
 
 def test_the_best_of_many_compared_are_those_of_numpy(monkeypatch: pytest.MonkeyPatch) -> None:

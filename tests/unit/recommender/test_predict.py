@@ -55,10 +55,10 @@ def test_a_bought_item_rests_in_questions_of_a_file_too(bundle: Bundle) -> None:
     learned = replace(bundle, repeats=True, repurchases=Repurchases(pause))
     history = History(np.array([4, 5, 6]), np.ones(3, np.float32), np.arange(3))
     query = Query(history, 1, np.array([True, True, False]), 5)
-    assert question_of(learned, query).exclude.tolist() == [4, 5]
-    assert question_of(learned, query._replace(timestamp=11)).exclude.tolist() == [4]
-    assert question_of(learned, query._replace(bought=None)).exclude.tolist() == []
-    assert question_of(bundle, query).exclude.tolist() == [4, 5, 6]
+    assert question_of(learned, None, query).exclude.tolist() == [4, 5]
+    assert question_of(learned, None, query._replace(timestamp=11)).exclude.tolist() == [4]
+    assert question_of(learned, None, query._replace(bought=None)).exclude.tolist() == []
+    assert question_of(bundle, None, query).exclude.tolist() == [4, 5, 6]
 
 
 def test_other_orders_have_a_column_each(bundle: Bundle, queries: list[Query]) -> None:

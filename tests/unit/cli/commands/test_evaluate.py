@@ -24,6 +24,8 @@ def test_evaluate_prints_metrics_with_intervals_and_writes_json(tmp_path: Path) 
         "5",
         "--search-minutes",
         "1",
+        "--cold",
+        "0.1",
         "--json",
         str(out),
     ]
@@ -39,6 +41,10 @@ def test_evaluate_prints_metrics_with_intervals_and_writes_json(tmp_path: Path) 
         line.startswith("best part") and "ndcg@5" in line for line in answer.output.splitlines()
     )
     assert "61 questions" in answer.output
+    hidden = result["cold"]["hidden, 0 events"]
+    assert hidden["recall@50"]["value"] == 0  # nothing is known of an item without attributes
+    line = next(line for line in answer.output.splitlines() if line.startswith("hidden, 0 events:"))
+    assert "recall@50 0.0000" in line and line.endswith(f"{hidden['queries']} questions")
     assert (
         result["search"] == [] and "trials         0: too few events for a network" in answer.output
     )

@@ -1,13 +1,18 @@
 """New items in lists and histories: what a visitor gets, by a real small bundle."""
 
 import asyncio
+from functools import partial
 
+import numpy as np
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slipstream.models.base import History
 from slipstream.recommender.bundle import Bundle
+from slipstream.recommender.encoding import Query
 from slipstream.recommender.fit import FitOptions, fit
+from slipstream.recommender.predict import predict, question_of
 from slipstream.recommender.stages import Recommendation
 from slipstream.slates.catalogue.borrowing import CONTENT, merged
 from slipstream.slates.slate_plan import MadeSlate
@@ -135,6 +140,30 @@ async def test_filters_apply_to_new_items() -> None:
     upsert(setting, "dear", SHELVES["item-05"], attributes={"price": 50})
     answer = await recommend(setting, filter="price < 10")
     assert ids(answer) == ["cheap"]
+
+
+async def test_a_list_measured_offline_has_new_items_as_the_list_served() -> None:
+    bundle, setting = described_bundle(), a_setting()
+    new = {"new-05": "item-05", "new-02": "item-02", "new-39": "item-39", "new-25": "item-25"}
+    for item_id, like in new.items():
+        upsert(setting, item_id, SHELVES[like])
+    ids_of = [*bundle.item_ids, *new]
+    places = np.arange(len(ids_of), dtype=np.int32)
+    for user in ("ada", "bob"):
+        history = setting.online.visitors[user].sequence
+        met = np.array([ids_of.index(one.item_id) for one in history], np.int32)
+        times = np.array([one.timestamp for one in history], np.int64)
+        known = History(met, np.ones(len(met), np.float32), times)
+        (shown,) = predict(
+            bundle,
+            [Query(known, -1)],
+            partial(question_of, places=places),
+            LONG + 4,
+            described=[{"shelf": SHELVES[like]} for like in new.values()],
+        ).shown
+        served = ids(await recommend(setting, user, n=LONG + 4))
+        assert [ids_of[item] for item in shown if item >= 0] == served
+        assert set(served) & set(new)
 
 
 NEW = [f"new-{number:02}" for number in range(8)]

@@ -26,16 +26,20 @@ from slipstream.features.visitor import SequenceEvent, VisitorState
 from slipstream.models.base import NEVER
 from slipstream.models.repurchases import Repurchases
 from slipstream.recommender.bundle import Bundle
+from slipstream.recommender.fit import FitOptions, fit
 from slipstream.recommender.predict import Answers, predict
+from tests.unit.recommender.chain import chain_interactions, chain_items
 from tests.unit.training.shops import moment, ordered
 
 PAST = Past(np.array([0, 1, 2, 0, 1, 0], np.int32), np.array([0, 0, 0, 1, 1, 2], np.int32), 4)
+
+IDS = ["a", "b", "c", "d"]
 
 
 def test_judge_asks_for_what_came_next_and_knows_its_place() -> None:
     steps: list[ProgressStep] = []
     queries = [moment("a", "b"), moment("d", "a", "b"), moment("b", "b"), moment("z", "a")]
-    answers = ask(ordered("a", "b", "c", "d"), queries, {"a": 0, "b": 1, "d": 3}, steps.append)
+    answers = ask(ordered("a", "b", "c", "d"), queries, {"a": 0, "b": 1, "d": 3}, {}, steps.append)
     # What the visitor had is not recommended again.
     assert answers.ranks.tolist() == [0, 1, UNRANKED, UNRANKED]
     assert answers.shown[:, :4].tolist() == [
@@ -51,12 +55,12 @@ def test_judge_asks_for_what_came_next_and_knows_its_place() -> None:
 def test_ask_loads_kernels_before_it_takes_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
-    def noted(bundle: Bundle, queries: Sequence[Moment], *rest: Any) -> Answers:
+    def noted(bundle: Bundle, queries: Sequence[Moment], *rest: Any, **named: Any) -> Answers:
         asked.append(len(queries))
-        return predict(bundle, queries, *rest)
+        return predict(bundle, queries, *rest, **named)
 
     monkeypatch.setattr("services.training.run.judge.predict", noted)
-    answers = ask(ordered("a", "b"), [moment("a", "b")] * 3, {"a": 0, "b": 1})
+    answers = ask(ordered("a", "b"), [moment("a", "b")] * 3, {"a": 0, "b": 1}, {})
     assert asked == [1, 3]
     assert len(answers.milliseconds) == 3
 
@@ -70,12 +74,25 @@ def test_judge_leaves_out_what_is_not_bought_again_yet_as_serving_does() -> None
     places = {"a": 0, "b": 1, "c": 2}
     older = replace(bundle, repurchases=None)
     for contestant in (bundle, popularity_of(bundle), older):
-        shown = ask(contestant, queries, places, hiding=bundle).shown
+        shown = ask(contestant, queries, places, {}, hiding=bundle).shown
         assert shown[:, :3].tolist() == [[2, -1, -1], [1, 2, -1]]
     contestants = {CHALLENGER: bundle, POPULARITY: popularity_of(bundle), CHAMPION: older}
-    judgement = judge(contestants, queries, PAST, seed=0)
+    judgement = judge(contestants, queries, PAST, IDS, {}, seed=0)
     assert judgement.compare(CHAMPION).difference == (0, 0, 0)
-    assert ask(older, queries, places).shown[:, :3].tolist() == [[0, 1, 2]] * 2
+    assert ask(older, queries, places, {}).shown[:, :3].tolist() == [[0, 1, 2]] * 2
+
+
+def test_a_champion_is_asked_with_what_it_has_in_service_for_new_items() -> None:
+    champion = fit(chain_interactions(), chain_items(), FitOptions(repeats=False))
+    attributes = {"new": {"colour": "mauve", "title": "mauve garment"}}  # as items 0 and 1
+    queries = [moment("new", "item-38", "item-39"), moment("item-02", "new")]
+    index = {item_id: place for place, item_id in enumerate([*champion.item_ids, "new"])}
+    alone = ask(champion, queries, index, {})
+    assert alone.ranks[0] == UNRANKED and index["new"] not in alone.shown
+    asked = ask(champion, queries, index, attributes)
+    assert asked.ranks[0] < 5 and asked.shown[0, asked.ranks[0]] == index["new"]
+    assert asked.ranks[1] < 5 and asked.ranks[1] < alone.ranks[1]
+    assert index["new"] not in asked.shown[1]  # it was the history
 
 
 def test_judge_compares_on_the_same_queries_by_cohort() -> None:
@@ -90,7 +107,7 @@ def test_judge_compares_on_the_same_queries_by_cohort() -> None:
         POPULARITY: popularity_of(challenger),
         CHAMPION: champion,
     }
-    judgement = judge(contestants, queries, PAST, seed=0)
+    judgement = judge(contestants, queries, PAST, IDS, {}, seed=0)
     assert {name: mask.tolist() for name, mask in judgement.cohorts.items()} == {
         "all": [True] * 3,
         "new": [True, False, False],
@@ -131,9 +148,8 @@ def test_judge_compares_on_the_same_queries_by_cohort() -> None:
 
 def test_judge_without_a_champion_compares_with_popularity_alone() -> None:
     challenger = ordered("a", "b", "c", "d")
-    judgement = judge(
-        {CHALLENGER: challenger, POPULARITY: challenger}, [moment("b", "a")], PAST, seed=0
-    )
+    contestants = {CHALLENGER: challenger, POPULARITY: challenger}
+    judgement = judge(contestants, [moment("b", "a")], PAST, IDS, {}, seed=0)
     measured = judgement.measurements(1)
     assert measured.champion is None and measured.champion_latency_p95_ms is None
     assert measured.champion_coverage is None

@@ -1,11 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipstream.models.content import fit_content_index
-from slipstream.slates.catalogue import new_items
-from slipstream.slates.catalogue.new_items import NewItems
+from slipstream.models.content_index import hashes
+from slipstream.models.nearest import Nearest
+from slipstream.recommender import new_items
+from slipstream.recommender.new_items import NewItems
+from tests.unit.recommender.small_models import ITEMS, small_bundle
 
 COLOURS = ["red", "green", "blue", "grey"]
 DESCRIBED = [{"colour": colour} for colour in [*COLOURS, *COLOURS]]
@@ -14,10 +19,11 @@ CHANGES = st.lists(
 )
 
 
+BUNDLE = replace(small_bundle(), content=fit_content_index(DESCRIBED, np.arange(1, 9)))
+
+
 def no_items() -> NewItems:
-    index = fit_content_index(DESCRIBED, np.arange(1, 9))
-    assert index is not None
-    return NewItems(index)
+    return NewItems(BUNDLE)
 
 
 def filled(*changes: tuple[int, str]) -> NewItems:
@@ -36,7 +42,7 @@ def filled(*changes: tuple[int, str]) -> NewItems:
 def test_score_is_the_mean_of_the_scores_of_the_items_alike(changes: list[tuple[int, str]]) -> None:
     items = filled(*changes)
     lenders = np.array([6, 0, 1], np.int32)
-    scores = items.shares.scores(lenders, np.array([0.5, 0.3, 0.1], np.float32))
+    scores = items.shares.borrowed(lenders, np.array([0.5, 0.3, 0.1], np.float32))
     # Each colour has two items, of which blue's have lent 0.5 and nothing, and so on.
     expected = {"red": 0.15, "green": 0.05, "blue": 0.25, "grey": 0.0}
     wanted = {
@@ -68,3 +74,32 @@ def test_what_the_time_does_not_suffice_for_goes_on_waiting() -> None:
         seen.append(sorted(items.shares.numbers.tolist()))
     assert seen == [[11], [10, 11], [10, 11]]
     assert items.revision == 2
+
+
+def test_a_score_is_of_what_is_lent_and_of_what_the_network_says() -> None:
+    network = BUNDLE.network
+    assert network is not None
+    dim, hashed = network.items.rows.shape[1], np.sort(hashes(["colour=red", "colour=blue"]))
+    vectors = np.zeros((2, dim), np.float32)
+    vectors[hashed == hashes(["colour=red"])[0], 0] = 1
+    told = {"term_hashes": hashed, "term_rarities": np.ones(2, np.float32), "terms": vectors}
+    rows = np.zeros((ITEMS, dim), np.float32)
+    rows[[6, 0, 1], 1] = np.log([1, 2, 5])
+    network = replace(
+        network, weights={**network.weights, **told}, items=Nearest.compared_whole(rows)
+    )
+    bundle = replace(BUNDLE, retrievers={"transformer": network})
+    items = NewItems.of(bundle, [{"colour": "red"}, {"colour": "blue"}])
+    assert items is not None and items.shares.numbers.tolist() == [ITEMS + 1, ITEMS]
+    lenders = [6, 0, 1], [0.4, 0.3, 0.1], []  # of .8 together, blue's lend .2, and red's .15
+    for absent in (np.zeros(dim, np.float32), np.zeros(0, np.float32)):
+        assert items.shares.scores(*lenders, absent) == pytest.approx([0.2, 0.15])
+    state = np.zeros(dim, np.float32)
+    state[1] = 1  # by the network, lenders have 8 together, and blue has 1
+    for of_red in (4, 4_000):
+        state[0] = np.log(of_red)
+        blue, red = 0.8 / 9, 0.8 * of_red / (of_red + 8)
+        expected = [2 * np.sqrt(0.2 * blue), max(red, 2 * np.sqrt(0.15 * red))]
+        assert items.shares.scores(*lenders, state) == pytest.approx(expected)
+        assert items.shares.of(ITEMS).scores(*lenders, state) == pytest.approx(expected[1:])
+    assert expected[1] == red
