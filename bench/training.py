@@ -111,7 +111,8 @@ def _network_steps(made: Path, profile: str, seed: int) -> list[Measurement]:
     interactions = read_interactions(made / "interactions.parquet")
     item_ids = encoding.met_items(interactions, EventWeights())
     log = encoding.encode(interactions, item_ids, EventWeights())
-    terms = item_terms(describe(item_ids, encoding.attributes(table, item_ids)))
+    found = item_terms(describe(item_ids, encoding.attributes(table, item_ids)))
+    terms = found.vectors if found else None
     parameters = transformer_parameters(PROFILES[profile], log)
     some = log.select(np.arange(min(_TIMED_EVENTS, len(log))))
     with distributed.joined() as group:
