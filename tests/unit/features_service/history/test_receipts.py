@@ -13,10 +13,10 @@ from services.features.history import receipts as receipts_module
 from services.features.history.receipts import Receipts
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.settings import LakeSettings
-from slipstream.contracts.positions import Cut
+from slipstream.contracts.positions import Cut, Source
 from slipstream.contracts.rest import ErasureState
 from slipstream.contracts.times import now_ms
-from slipstream.stores.lake import ERASURES, SCHEMAS, Lake
+from slipstream.stores.lake import CATALOG, ERASURES, SCHEMAS, Lake
 
 ASKERS = 8
 
@@ -81,7 +81,7 @@ def test_all_who_wait_share_one_look_that_began_after_they_asked(
     receipts = Receipts(lake, broker.beginnings, lambda: 7)
     first, *later = (each.result() for each in asked_at_once(receipts, broker, monkeypatch))
     assert first is not None and first.topics_left == ["interactions.v1"]
-    assert first.redis_written_at == 7
+    assert (first.redis_written_at, first.files_left) == (7, 0)
     # By the second look the topic has nothing from before the erasure.
     assert all(each is not None and each.topics_left == [] for each in later)
     assert broker.asked == 2
@@ -101,3 +101,23 @@ def test_a_broker_that_does_not_answer_is_asked_once_for_all_who_wait(
     broker.failure = None
     found = receipts.find("e1", now_ms())
     assert found is not None and found.erased_at is not None, "the next question looks again"
+
+
+def test_an_erasure_that_waits_in_the_lake_is_known_though_nothing_is_done(lake: Lake) -> None:
+    row = {
+        "entity": "visitor",
+        "entity_id": "ada",
+        "attributes": "{}",
+        "available": False,
+        "deleted": True,
+        "timestamp": 1,
+        "source": "",
+        "topic_id": "p",
+        "partition": 0,
+        "offset": 0,
+        "erasure_id": "e2",
+    }
+    table = pa.Table.from_pylist([row], SCHEMAS[CATALOG])
+    lake.append(CATALOG, table, {Source("people.v1", "p", 0): 0})
+    receipts = Receipts(lake, dict, lambda: None)
+    assert receipts.find("e2", now_ms()) == ErasureState(erasure_id="e2")

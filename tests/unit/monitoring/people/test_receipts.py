@@ -6,7 +6,7 @@ from services.monitoring.people.receipts import PLACES, receipt
 from services.monitoring.people.repository import ErasureEntry
 from services.monitoring.settings import MonitoringSection
 from slipstream.contracts.rest import ErasureState, ModelsBeforeErasure
-from slipstream.contracts.times import DAY_MS
+from slipstream.contracts.times import DAY_MS, HOUR_MS
 
 SETTINGS = MonitoringSection()
 ERASED = 1_790_000_000_000
@@ -61,6 +61,9 @@ def test_each_place_is_waited_for() -> None:
     assert waiting(models=before(runs=("2",))) == {"models"}
     assert waiting(asked=False) == {"models"}
     assert waiting(now_ms=ERASED) == {"caches", "late records", "logs"}
+    uncached = ERASED + int(SETTINGS.erasure_caches_h * HOUR_MS)
+    assert waiting(now_ms=uncached - 1) == {"caches", "late records", "logs"}
+    assert waiting(now_ms=uncached) == {"late records", "logs"}
     assert waiting(now_ms=ERASED + 30 * DAY_MS - 1) == {"late records", "logs"}
     assert waiting(entry=None) == {"monitoring"}
     assert waiting(entry=ENTRY._replace(deleted_at=None)) == {"monitoring"}
