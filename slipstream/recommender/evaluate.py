@@ -4,35 +4,32 @@ It predicts through the stages that serve, and the whole catalogue competes. The
 of `slipstream.recommender.protocols`. They count every visitor, as published figures do: scripted
 ones, which a training run leaves out, are only counted.
 
-Further fits, each without a part of what a shop sends, answer the same questions. Their items and
-the catalogue stay. What is left out is missing from the events that models are fitted on, from the
-histories, and from the items' attributes, as if it had never been sent.
+Further fits, each without a part of what a shop sends, answer the same questions.
 """
 
+import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.datasets.interactions import read_interactions, read_items, read_queries
 from slipstream.evaluation.figures import COLD_EVENTS, LED_ON, Past, cohorts, figures
-from slipstream.evaluation.metrics import Ranks, Values, coverage, hit_rate, mrr, ndcg
+from slipstream.evaluation.metrics import coverage, hit_rate, mrr, ndcg
 from slipstream.evaluation.significance import bootstrap_difference, bootstrap_mean
-from slipstream.features.request import GAP_MS
-from slipstream.models.base import EventWeights, Indices, InteractionLog
+from slipstream.models.base import EventWeights, InteractionLog
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.fit import FitOptions, fit_log
 from slipstream.recommender.holdout import sample
 from slipstream.recommender.memory import peak_memory_mb
+from slipstream.recommender.omissions import compare, parse_omission, withhold
 from slipstream.recommender.predict import Answers, predict, question_of
 from slipstream.recommender.profiles import PROFILES
 from slipstream.recommender.protocols import (
@@ -43,136 +40,8 @@ from slipstream.recommender.protocols import (
     task_of,
     without_items,
 )
+from slipstream.recommender.refit import refit
 from slipstream.recommender.scripted import find_scripted
-
-ATTRIBUTE = "attribute:"
-ATTRIBUTES = "attributes"
-LASTING_ID = "lasting-id"
-
-
-@dataclass(frozen=True)
-class Omission:
-    """A part of the data that is left out.
-
-    Attributes:
-        event_types: Types of events.
-        attributes: Attributes of items.
-        lasting_id: The id by which a visitor is known again: each visit is a visitor of its own.
-    """
-
-    event_types: frozenset[str]
-    attributes: frozenset[str]
-    lasting_id: bool
-
-    def described(self, attributes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-        """The attributes of each item without those that are left out."""
-        return {
-            item_id: {name: value for name, value in entry.items() if name not in self.attributes}
-            for item_id, entry in attributes.items()
-        }
-
-
-def parse_omission(
-    text: str, event_types: Collection[str], attributes: Collection[str]
-) -> Omission:
-    """The part that a text names, such as `purchase`, `cart+purchase` or `attribute:brand`.
-
-    Args:
-        text: Names, separated by `+`: types of events, `attribute:` with an item's attribute,
-            `attributes` for all of them, `lasting-id`.
-        event_types: Types that the data has.
-        attributes: Attributes that the data has.
-
-    Raises:
-        ValueError: The data has nothing of a name. The message lists the names.
-    """
-    known = [*sorted(event_types), *(f"{ATTRIBUTE}{name}" for name in sorted(attributes))]
-    known += [ATTRIBUTES] * bool(attributes) + [LASTING_ID]
-    names = {name.strip() for name in text.split("+")}
-    if unknown := sorted(names.difference(known)):
-        raise ValueError(f"there is no {unknown[0]!r} to leave out; there are {', '.join(known)}")
-    chosen = {name.removeprefix(ATTRIBUTE) for name in names if name.startswith(ATTRIBUTE)}
-    return Omission(
-        frozenset(names & set(event_types)),
-        frozenset(attributes) if ATTRIBUTES in names else frozenset(chosen),
-        LASTING_ID in names,
-    )
-
-
-def withhold(
-    task: Task,
-    log: InteractionLog,
-    interactions: pa.Table,
-    item_ids: list[str],
-    weights: EventWeights,
-    omission: Omission,
-) -> Task:
-    """The task as it is without a part of the events; its queries ask for the same items.
-
-    Args:
-        task: The task of the whole data.
-        log: The whole log.
-        interactions: The table that the log encodes.
-        item_ids: Item id of each item of the log.
-        weights: Weights that the log was encoded with.
-        omission: What is left out.
-
-    Raises:
-        ValueError: Nothing is left to fit on.
-    """
-    left_out = pa.array(sorted(omission.event_types), pa.string())
-    sent = pc.invert(pc.is_in(interactions["event_type"], left_out))
-    known = sent.to_numpy()[encoding.log_rows(interactions, item_ids, weights)]
-    shown = log.impressions
-    if omission.event_types:  # an item shown counts as taken by an event that was sent
-        shown = encoding.encode(interactions.filter(sent), item_ids, weights).impressions
-    users = visits(log) if omission.lasting_id else log.user
-    kept = known[task.fitted]
-    if not kept.any():
-        raise ValueError("nothing is left to fit on")
-    queries = task.queries
-    if task.asked is not None:
-        queries = encoding.queries(replace(log, user=users), task.asked, known)
-    of_users = replace(task.log, user=users[task.fitted], impressions=shown)
-    return replace(task, log=of_users, queries=queries).only(kept)
-
-
-def compare(
-    whole: Ranks,
-    reduced: Ranks,
-    masks: Mapping[str, NDArray[np.bool_]],
-    measures: Mapping[str, Callable[[Ranks], Values]],
-    seed: int,
-) -> dict[str, dict[str, Any]]:
-    """Means of the reduced data's answers by cohort, and their changes against the whole data's.
-
-    Args:
-        whole: Rank of each query's item by the model of the whole data.
-        reduced: The same by the model of the reduced data.
-        masks: Masks over the queries, by cohort.
-        measures: Metrics by name.
-        seed: Seed of the bootstrap.
-
-    Returns:
-        By cohort: `queries`, and for each metric `value` and `change` with its 95 % interval,
-        paired on the queries.
-    """
-    compared: dict[str, dict[str, Any]] = {}
-    for cohort, mask in masks.items():
-        compared[cohort] = {"queries": int(mask.sum())}
-        for name, measure in measures.items():
-            after, before = measure(reduced[mask]), measure(whole[mask])
-            change = bootstrap_difference(after, before, seed)._asdict()
-            compared[cohort][name] = {"value": float(after.mean()), "change": change}
-    return compared
-
-
-def visits(log: InteractionLog) -> Indices:
-    """The visit of each event, numbered from 0: half an hour without an event begins another."""
-    begins = np.ones(len(log), np.bool_)
-    begins[1:] = (np.diff(log.user) != 0) | (np.diff(log.timestamp) >= GAP_MS)
-    return (np.cumsum(begins) - 1).astype(np.int32)
-
 
 MOST_QUERIES = 100_000
 # Length of the lists that hidden items are looked for in.
@@ -194,6 +63,7 @@ def evaluate(
     without: Sequence[str] = (),
     cold: float = 0.0,
     cold_events: int = 0,
+    as_served: bool = False,
 ) -> dict[str, Any]:
     """Figures of a bundle that is fitted on one part of the file and predicts the other.
 
@@ -212,9 +82,11 @@ def evaluate(
         last_days: Days at the end that a time-split or discovery holds out, instead of a fifth of
             the events.
         without: Parts of the data to leave out, each in a fit of its own, as
-            `slipstream.recommender.evaluate.parse_omission` reads them.
+            `slipstream.recommender.omissions.parse_omission` reads them.
         cold: Share of the items that are drawn by the seed and hidden from the fit.
         cold_events: The first events of each hidden item that stay in the fit.
+        as_served: Whether to measure once more after a refit on everything but the test, as a
+            training run ships it. Of leave-last-out alone: the others refit anyway.
 
     Returns:
         One JSON value, which repeats the arguments and has:
@@ -226,6 +98,8 @@ def evaluate(
         k), with novelty, diversity and popularity bias.
         `without`: For each part that was left out and each cohort, the means of the same queries,
         and by how much each changed, paired on the queries, with the interval.
+        `as_served`: `metrics` after that refit; empty without one. No published figure is measured
+        so.
         `cold`: Where items are hidden, NDCG at each k and recall at 50 on them by the number of
         their events in the fit, and on the other items.
         `ablation`: The same means for each retriever `alone`, and for the blend `without` each,
@@ -255,6 +129,8 @@ def evaluate(
         )
     if not 0 <= cold < 1 or cold_events < 0 or (cold_events and not cold):
         raise ValueError("the share of hidden items is below 1, and events stay only of such items")
+    if as_served and (protocol != "leave-last-out" or cold):
+        raise ValueError("a refit on everything but the test is of leave-last-out without --cold")
     progress(ProgressStep("reading", 0.0))
     interactions = read_interactions(interactions_path)
     item_table = read_items(items) if items is not None else None
@@ -283,6 +159,7 @@ def evaluate(
     )
     exam = _Exam(item_ids, sorted(others), rows, max(ks), options)
     sat = exam.sit(task, attributes, progress)
+    served = exam.sit_again(sat.bundle, task, attributes, progress) if as_served else None
     masks = _masks(task, rows, log)
     changes = {}
     for text, omission in omissions.items():
@@ -303,6 +180,7 @@ def evaluate(
         "peak_memory_mb": peak_memory_mb(),
         "queries": len(rows),
         "metrics": _metrics(sat.answers, len(item_ids), ks, seed),
+        "as_served": _metrics(served, len(item_ids), ks, seed) if served else {},
         "cohorts": _cohorts(sat.answers, task.past, masks, seed),
         "cold": _cold(sat.answers, task, rows, hidden, ks, seed) if cold else {},
         "without": changes,
@@ -354,10 +232,46 @@ class _Exam:
 
         began = time.perf_counter()
         task = task.only((task.past.counts() > 0)[task.log.item])
-        options = replace(self.options, repeats=task.repeats, holdout=task.holdout)
         log, met = encoding.of_met_items(task.log)
-        bundle = fit_log(log, [self.item_ids[item] for item in met], attributes, options, tell)
+        item_ids = [self.item_ids[item] for item in met]
+        with tempfile.TemporaryDirectory() as folder:
+            options = replace(
+                self.options,
+                repeats=task.repeats,
+                holdout=task.holdout,
+                checkpoints=Path(folder),
+            )
+            bundle = fit_log(log, item_ids, attributes, options, tell)
         fitted = time.perf_counter()
+        answers = self._answers(bundle, met, task, attributes, tell, ablation=not without)
+        seconds = {"fit": fitted - began, "evaluate": time.perf_counter() - fitted}
+        return _Sitting(bundle, answers, seconds)
+
+    def sit_again(
+        self,
+        bundle: Bundle,
+        task: Task,
+        attributes: Mapping[str, Mapping[str, Any]],
+        progress: Progress,
+    ) -> Answers:
+        """The answers of a bundle that is refitted on everything but what is asked."""
+        assert task.asked is not None  # noqa: S101
+        rest = task.log.select(np.setdiff1d(np.arange(len(task.log)), task.asked))
+        log, met = encoding.of_met_items(rest)
+        item_ids = [self.item_ids[item] for item in met]
+        served = refit(bundle, log, item_ids, attributes, progress=progress)
+        return self._answers(served, met, task, attributes, progress, ablation=False)
+
+    def _answers(
+        self,
+        bundle: Bundle,
+        met: NDArray[np.integer],
+        task: Task,
+        attributes: Mapping[str, Mapping[str, Any]],
+        progress: Progress,
+        *,
+        ablation: bool,
+    ) -> Answers:
         # What is met has the bundle's numbers, and what is new follows.
         unmet = np.setdiff1d(np.arange(len(self.item_ids)), met)
         items = np.concatenate((met, unmet))
@@ -367,15 +281,13 @@ class _Exam:
             [task.queries[row] for row in self.rows],
             partial(question_of, places=np.argsort(items).astype(np.int32)),
             self.depth,
-            tell,
+            progress,
             described=[attributes.get(item_id, {}) for item_id in new],
-            ablation=not without,
+            ablation=ablation,
             in_processes=True,
         )
         places = np.concatenate((items, np.full(len(self.others) + 1, -1))).astype(np.int32)
-        answers = replace(answers, shown=places[answers.shown])
-        seconds = {"fit": fitted - began, "evaluate": time.perf_counter() - fitted}
-        return _Sitting(bundle, answers, seconds)
+        return replace(answers, shown=places[answers.shown])
 
 
 def _with_epochs(step: ProgressStep) -> ProgressStep:

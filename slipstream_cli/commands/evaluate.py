@@ -86,6 +86,12 @@ from slipstream_cli.options import existing_file, json_out, write_json
     show_default=True,
     help="First events of each hidden item that stay in the fit.",
 )
+@click.option(
+    "--as-served",
+    is_flag=True,
+    help="For leave-last-out: measure once more after a refit on everything but the test, as"
+    " training ships a model.",
+)
 @json_out
 def evaluate(
     file: Path,
@@ -100,6 +106,7 @@ def evaluate(
     without: tuple[str, ...],
     cold: float,
     cold_events: int,
+    as_served: bool,
     json_path: Path | None,
 ) -> None:
     """Train on a file and measure on its held-out part, with 95 % confidence intervals.
@@ -138,6 +145,7 @@ def evaluate(
             without=without,
             cold=cold,
             cold_events=cold_events,
+            as_served=as_served,
         )
     except (InteractionFileError, ValueError) as error:
         raise click.ClickException(str(error)) from error
@@ -165,6 +173,8 @@ def _show_evaluation(result: dict[str, Any], by: str) -> None:
     for name, metric in result["metrics"].items():
         interval = f"   [{metric['low']:.4f}, {metric['high']:.4f}]" if "low" in metric else ""
         click.echo(f"{name:<14} {metric['value']:.4f}{interval}")
+    for name, metric in result["as_served"].items():
+        click.echo(f"as served {name}: {metric['value']:.4f}")
     for group, figures in result["cold"].items():
         values = (
             f"{name} {figure['value']:.4f} [{figure['low']:.4f}, {figure['high']:.4f}]"
