@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slipstream.models.base import Arrays
 from slipstream.models.content import fit_content_index
 from slipstream.models.content_index import hashes
 from slipstream.models.nearest import Nearest
@@ -82,7 +83,11 @@ def test_a_score_is_of_what_is_lent_and_of_what_the_network_says() -> None:
     dim, hashed = network.items.rows.shape[1], np.sort(hashes(["colour=red", "colour=blue"]))
     vectors = np.zeros((2, dim), np.float32)
     vectors[hashed == hashes(["colour=red"])[0], 0] = 1
-    told = {"term_hashes": hashed, "term_rarities": np.ones(2, np.float32), "terms": vectors}
+    told: Arrays = {
+        "term_hashes": hashed,
+        "term_rarities": np.ones(2, np.float32),
+        "terms": vectors,
+    }
     rows = np.zeros((ITEMS, dim), np.float32)
     rows[[6, 0, 1], 1] = np.log([1, 2, 5])
     network = replace(
@@ -91,7 +96,8 @@ def test_a_score_is_of_what_is_lent_and_of_what_the_network_says() -> None:
     bundle = replace(BUNDLE, retrievers={"transformer": network})
     items = NewItems.of(bundle, [{"colour": "red"}, {"colour": "blue"}])
     assert items is not None and items.shares.numbers.tolist() == [ITEMS + 1, ITEMS]
-    lenders = [6, 0, 1], [0.4, 0.3, 0.1], []  # of .8 together, blue's lend .2, and red's .15
+    nothing: list[int] = []
+    lenders = [6, 0, 1], [0.4, 0.3, 0.1], nothing  # of .8 together, blue's lend .2, and red's .15
     for absent in (np.zeros(dim, np.float32), np.zeros(0, np.float32)):
         assert items.shares.scores(*lenders, absent) == pytest.approx([0.2, 0.15])
     state = np.zeros(dim, np.float32)
