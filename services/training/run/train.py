@@ -332,7 +332,7 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
             "code_commit": commit,
             "lake_version": dataset.lake_version,
             "oldest_lake_version": champion.manifest.learned_from
-            if champion is not None and _kept(champion.manifest, shipped.manifest)
+            if keeps and champion is not None and _kept(champion.manifest, shipped.manifest)
             else dataset.lake_version,
             "metrics": shipped.manifest.metrics.model_copy(
                 update={**metrics, "intervals": intervals(figures)}
