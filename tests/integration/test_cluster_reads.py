@@ -149,10 +149,11 @@ async def test_a_replica_that_took_over_is_read(tmp_path: Path, namespace: str) 
         assert await reads.values([key]) == [b"kept"]
         nodes["redis 1"].kill()
         values: Values = []
-        while not values:
+        # The killed one may still answer once.
+        while not values or reads.node(key) != replica.address:
             with suppress(StoreUnavailableError):
                 values = await reads.values([key])
-        assert (values, reads.node(key)) == ([b"kept"], replica.address)
+        assert values == [b"kept"]
         await client.aclose()
 
 

@@ -19,11 +19,11 @@ from tests.waiting import until
 __all__ = ["make_settings", "mlflow_template"]
 
 
-@pytest.mark.servers("real")  # it waits for half a minute
+@pytest.mark.servers("real")  # it waits for most of a minute, of which a run has half
 def test_models_from_before_an_erasure_are_replaced_and_deleted_within_the_time(
     make_settings: Settings, tmp_path: Path, mlflow_template: Path
 ) -> None:
-    settings = make_settings(erasure_hours=20 / 3_600, check_seconds=0.2)
+    settings = make_settings(erasure_hours=40 / 3_600, check_seconds=0.2)
     lake = Lake(settings.lake, settings.namespace)
     write(lake, chain())
     with running(settings) as client:
@@ -44,7 +44,7 @@ def test_models_from_before_an_erasure_are_replaced_and_deleted_within_the_time(
             answer: dict[str, object] = client.get("/v1/models:before-erasure", params=asked).json()
             return answer
 
-        deleted_by = rows["erased_at"] + 20_000  # type: ignore[operator]
+        deleted_by = rows["erased_at"] + 40_000  # type: ignore[operator]
         assert before() == {"versions": [old], "runs": [], "deleted_by": deleted_by}
         until(lambda: before()["versions"] == [], f"it stays: {before()}")
         second = client.get("/v1/runs").json()["items"][0]
