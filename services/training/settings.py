@@ -87,7 +87,8 @@ class TrainingSection(Section):
         10_000_000,
         ge=2,
         description="most events that a run is fitted on, the latest ones; 10,000,000 take 5 GB of "
-        "memory, plus that of reading their oldest day, which is read whole",
+        "memory, plus that of reading their oldest day, which is read whole, and on two processors "
+        "a second process with the events and the network",
     )
     min_events: int = Field(
         200,

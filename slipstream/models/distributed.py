@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import SpawnContext
 from typing import Any, TypeVar
@@ -187,7 +187,7 @@ def followed(first: Callable[[Pace | None], T], follower: Callable[[], object]) 
     """The result of a training, while another one follows it in a process of its own.
 
     The follower leaves its checkpoint, and no result. It is left out where there is no room for
-    two, and nothing is lost where it is killed.
+    two, and nothing is lost where it fails or is killed.
 
     Args:
         first: The training, which sets the pace.
@@ -202,8 +202,7 @@ def followed(first: Callable[[Pace | None], T], follower: Callable[[], object]) 
             return first(pace)
         finally:
             pace.end()
-            with suppress(BrokenProcessPool):
-                aside.result()
+            aside.exception()  # waits; a fault of the data will be met again by whoever goes on
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.contracts.vocabulary import PURCHASE
+from slipstream.features.request import GAP_MS
 from slipstream.models.base import NEVER, Arrays, InteractionLog, Mask, Parameters
 
 # An item rests for good where its buyers buy less than this share of items again (docs/adr/0084).
@@ -26,8 +27,6 @@ _PRIOR: Final = 5
 _FEWEST_GAPS: Final = 20
 # An item just looked at rests where fewer of the next looks are at it.
 FEWEST_LOOKS: Final = 0.02
-# Half an hour without an event ends a visit.
-VISIT_MS: Final = HOUR_MS // 2
 # Categories of most purchases that `learned` names.
 _NAMED: Final = 50
 
@@ -133,6 +132,6 @@ def _figures(bought: int, share: float, pause: int) -> dict[str, Any]:
 def _looks_rest(log: InteractionLog) -> bool:
     """Whether too few looks are at the item that the same visit looked at just before."""
     user, item, time = (column[log.looked] for column in (log.user, log.item, log.timestamp))
-    visit = (user[1:] == user[:-1]) & (np.diff(time) < VISIT_MS)
+    visit = (user[1:] == user[:-1]) & (np.diff(time) < GAP_MS)
     same = visit & (item[1:] == item[:-1])
     return bool(same.sum() < FEWEST_LOOKS * visit.sum())

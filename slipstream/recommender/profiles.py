@@ -88,9 +88,10 @@ def networks(profile: Profile, log: InteractionLog) -> int:
 def transformer_parameters(profile: Profile, log: InteractionLog) -> TransformerParameters:
     """The network's parameters for this log.
 
-    The window holds 98 % of the histories, up to the profile's. Batches are larger where each step
-    costs a pass over a large catalogue. The epochs are as many as the profile allows. The fewer
-    events there are for each item, the more the network is held back from learning them by heart.
+    The window holds 98 % of the histories, up to the profile's. Batches are larger in a large
+    catalogue, so that an epoch has fewer steps. The epochs are as many as the profile allows. The
+    fewer events there are for each item, the more the network is held back from learning them by
+    heart.
     """
     lengths = np.bincount(log.user)
     window = int(np.clip(np.quantile(lengths[lengths > 0], 0.98), _SHORTEST_WINDOW, profile.window))

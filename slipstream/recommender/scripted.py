@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slipstream.contracts.times import DAY_MS, HOUR_MS
+from slipstream.features.request import GAP_MS
 
 Rows = NDArray[np.integer[Any]]
 Flags = NDArray[np.bool_]
@@ -31,8 +32,6 @@ _SLEEPLESS = 22
 _ENOUGH_GAPS, _REGULAR = 50, 0.3
 # Share of the longest gaps that do not count: a pause hides no regularity.
 _PAUSES = 0.05
-# From this gap on, a visit ends.
-_VISIT_MS = HOUR_MS // 2
 # Units that times may have been rounded to (ms). Gaps of a few units look more regular than they
 # were.
 _UNITS, _UNITS_A_GAP = (1_000, _MINUTE_MS), 10
@@ -135,7 +134,7 @@ class _Gaps:
     def of(cls, visitors: Rows, at: Rows) -> "_Gaps":
         """The gaps of rows that go by visitor, then time."""
         gaps = np.diff(at)
-        within = (visitors[1:] == visitors[:-1]) & (gaps < _VISIT_MS)
+        within = (visitors[1:] == visitors[:-1]) & (gaps < GAP_MS)
         visitor, length = visitors[1:][within], gaps[within]
         order = np.lexsort((length, visitor))
         count = int(visitors.max(initial=-1)) + 1

@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple, overload
 
 import numpy as np
 
+from slipstream.features.request import GAP_MS
 from slipstream.models.base import History, Indices, Mask, Scores
-from slipstream.models.repurchases import VISIT_MS
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.plan import ListRequest, Lists
 
@@ -189,7 +189,7 @@ def resting(bundle: Bundle, history: Sequence[AnyEvent], now_ms: int) -> Resting
     if learned is None or not history:
         return Resting(set(), set())
     item, _, time, _ = history[-1]
-    looked_at = {item} if learned.looks_rest and now_ms - time < VISIT_MS else set()
+    looked_at = {item} if learned.looks_rest and now_ms - time < GAP_MS else set()
     # Few events are purchases: arrays would take longer.
     bought = [(item, now_ms - time) for item, kind, time, _ in history if kind == learned.bought_by]
     places = bundle.index

@@ -17,8 +17,8 @@ import pyarrow as pa
 from slipstream.contracts.times import DAY_MS
 from slipstream.evaluation.metrics import Ranks, ndcg
 from slipstream.evaluation.significance import bootstrap_difference
+from slipstream.features.request import GAP_MS
 from slipstream.models.base import EventWeights
-from slipstream.models.repurchases import VISIT_MS
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
@@ -124,7 +124,7 @@ def simulated(shop: Shop, visitors: int = 300, seed: int = 0) -> tuple[pa.Table,
 def without_last_look(bundle: Bundle, query: Query) -> Question:
     """The question without the item just looked at, as serving asks where looks rest."""
     question, (item, _, time) = question_of(bundle, query), query.history
-    if not len(item) or query.timestamp - time[-1] >= VISIT_MS:
+    if not len(item) or query.timestamp - time[-1] >= GAP_MS:
         return question
     return question._replace(exclude=np.union1d(question.exclude, item[-1:]).astype(np.int32))
 
