@@ -8,12 +8,16 @@ TEST_SERVERS names the servers: `embedded` (those of `slipstream up`, with SQLit
 of production).
 """
 
+import ast
 import gc
 import os
+import sys
+import threading
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -41,6 +45,24 @@ property_settings.load_profile("slipstream")
 
 # Folders of tests that wait for servers more than they compute.
 WAITING_FOLDERS = ("e2e", "integration", "faults")
+
+if sys.version_info < (3, 11, 8):
+    # CPython counts the depth of a syntax tree per interpreter. A collection inside a parse may
+    # let another thread parse, and the first ends in a SystemError (python/cpython#106905).
+    # Hypothesis parses a lambda to print it, and tracebacks parse their lines.
+    PARSE, ONE_PARSE = ast.parse, threading.Lock()
+
+    def parse_without_collection(*args: Any, **options: Any) -> Any:
+        with ONE_PARSE:
+            collects = gc.isenabled()
+            gc.disable()
+            try:
+                return PARSE(*args, **options)
+            finally:
+                if collects:
+                    gc.enable()
+
+    ast.parse = parse_without_collection
 
 OwnBroker = Callable[[], tuple[KafkaSettings, Child]]
 Renewal = tuple[KafkaSettings, Callable[[], None]]
