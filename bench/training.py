@@ -115,13 +115,12 @@ def _network_steps(made: Path, profile: str, seed: int) -> list[Measurement]:
     terms = found.vectors if found else None
     parameters = transformer_parameters(PROFILES[profile], log)
     some = log.select(np.arange(min(_TIMED_EVENTS, len(log))))
-    with distributed.joined() as group:
-        network = NetworkInTraining(group, some, parameters, terms, seed)
-        with FlopCounterMode(display=False) as counted:  # slow: the time of the next pass counts
-            network.train_epoch(lambda _: None)
-        began, steps = time.perf_counter(), network.step
+    network = NetworkInTraining(distributed.process_group(), some, parameters, terms, seed)
+    with FlopCounterMode(display=False) as counted:  # slow: the time of the next pass counts
         network.train_epoch(lambda _: None)
-        seconds, steps = time.perf_counter() - began, network.step - steps
+    began, steps = time.perf_counter(), network.step
+    network.train_epoch(lambda _: None)
+    seconds, steps = time.perf_counter() - began, network.step - steps
     done = counted.get_total_flops() / seconds / 1e9
     ceiling = _product_speed()
     return [

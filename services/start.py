@@ -144,7 +144,16 @@ def service_command(name: str) -> click.Command:
     help="Files of the run, a folder or s3://…; the oldest run that waits in the exchange if it is "
     "left out.",
 )
-def training_run(uri: str | None) -> None:
+@click.option(
+    "--processes",
+    envvar="PET_NPROC_PER_NODE",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes on this machine that train the network together. Those of other machines join "
+    "by torchrun's variables, such as PET_NNODES.",
+)
+def training_run(uri: str | None, processes: int) -> None:
     """Computes one training run that training has left in its exchange, and ends.
 
     It needs no server but the lake and the exchange. Training takes the result from there, judges
@@ -161,6 +170,16 @@ def training_run(uri: str | None) -> None:
       SLIPSTREAM_LAKE__STORAGE_OPTIONS='{"AWS_REGION": "eu-central-1"}' \\
       python -m services training-run
     """
+    if "RANK" not in os.environ and (processes > 1 or "PET_NNODES" in os.environ):
+        from slipstream.models.distributed import start_group
+
+        job = ["--job", uri] if uri else []
+        sys.exit(start_group("services", ["training-run", *job], processes))
+    if os.environ.get("RANK", "0") != "0":  # the first process has the run
+        from slipstream.models.distributed import led
+
+        with led():
+            return
     # Before anything starts a thread, which would take the signal otherwise.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     from pydantic import ValidationError
@@ -173,4 +192,8 @@ def training_run(uri: str | None) -> None:
         settings = TrainingSettings()
     except ValidationError as error:
         raise click.ClickException(wrong_settings(error)) from error
-    sys.exit(main(settings, uri))
+    from slipstream.models.distributed import led
+
+    with led():
+        status = main(settings, uri)
+    sys.exit(status)

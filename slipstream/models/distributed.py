@@ -1,29 +1,36 @@
 """The processes that train: one, several of a group under torchrun, or two with a training each.
 
-Under `torchrun --nproc-per-node 2 …` every process runs the same program. Each computes what is
-cheap; they share a network's steps (data parallel: S. Li et al., "PyTorch Distributed", VLDB 2020),
-and the first writes checkpoints.
+In a group the first process has the work. The others hold no more than a network and its events,
+which they get from the first, as every decision: they share a network's steps (data parallel: S. Li
+et al., "PyTorch Distributed", VLDB 2020).
 """
 
 import multiprocessing
 import os
 import shutil
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
 from multiprocessing.context import SpawnContext
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.distributed_c10d import PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
 
 T = TypeVar("T")
+
+# The others wait while the first reads the lake, fits retrievers and judges epochs. Torch's half an
+# hour is too short for that.
+_PATIENCE: Final = timedelta(days=7)
+# Seconds in which torchrun, or the cluster, ends a process that has lost another of its group.
+_ENDED_WITHIN_S: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class ProcessGroup:
     device: torch.device
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """The network with gradients averaged over the group.
+        """The network with gradients averaged over the group, as `weighted` losses need.
 
         It is compiled where there are a GPU and the C compiler that Triton needs.
         """
@@ -65,55 +72,104 @@ class ProcessGroup:
             gradient /= self.size
         return gradient
 
-    def of_first(self, answer: Callable[[], float]) -> float:
-        """The first process's answer, on all processes.
+    def weighted(self, loss: Tensor, weight: Tensor) -> Tensor:
+        """A mean loss, scaled so that the processes' mean gradient is that of one mean over all.
 
-        Sums may differ in the last bit between processes. Two would then stop at different epochs,
-        and one would wait for the other's gradients.
+        Args:
+            loss: The mean of this process's part of a batch.
+            weight: The sum of the weights of this part.
         """
         if self.size == 1:
-            return answer()
-        found = torch.tensor(
-            [0.0 if self.rank else answer()], dtype=torch.float64, device=self.device
-        )
-        torch.distributed.broadcast(found, src=0)
-        return float(found)
+            return loss
+        whole = weight.detach().clone()
+        torch.distributed.all_reduce(whole)
+        return loss * (weight.detach() * self.size / whole)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Wait for the end before an error of the block: another process may have failed.
+
+        The exit status of that one is to count, and not that of a connection to it.
+        """
+        try:
+            yield
+        except RuntimeError:
+            if self.size > 1:
+                time.sleep(_ENDED_WITHIN_S)
+            raise
+
+    def leave(self) -> None:
+        """Break the connections to the others, which may wait for gradients."""
+        if self.size > 1:
+            torch.distributed.destroy_process_group()
+
+    def share(self, value: Any = None) -> Any:
+        """The first process's value, on all processes."""
+        if self.size == 1:
+            return value
+        shared = [None if self.rank else value]
+        torch.distributed.broadcast_object_list(shared, device=torch.device("cpu"))
+        return shared[0]
+
+
+@cache
+def process_group() -> ProcessGroup:
+    """This process's group: of all that torchrun has started, or of itself."""
+    number = int(os.environ.get("LOCAL_RANK", "0"))
+    device = torch.device("cuda", number) if torch.cuda.is_available() else torch.device("cpu")
+    if not _in_group():
+        return ProcessGroup(1, 0, device)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend, timeout=_PATIENCE)
+    return ProcessGroup(torch.distributed.get_world_size(), torch.distributed.get_rank(), device)
 
 
 @contextmanager
-def joined() -> Iterator[ProcessGroup]:
-    """This process's group, for the length of the block.
+def led() -> Iterator[bool]:
+    """Whether this process has the work; another one has by then assisted until the first's end."""
+    group = process_group()
+    if group.rank:
+        with group.together():
+            while (assisted := group.share()) is not None:
+                part, arguments = assisted
+                part(group, *arguments)
+    yield not group.rank
+    if torch.distributed.is_initialized():
+        if not group.rank:
+            group.share()
+        torch.distributed.destroy_process_group()
 
-    A process that leaves the block waits for the others, since ending would close connections that
-    they still read. One that fails does not wait, so that torchrun sees it at once.
+
+def start_group(module: str, arguments: Sequence[str], processes: int) -> int:
+    """Run a module in several processes, as torchrun does, and return an exit status.
+
+    The processes of other machines join where torchrun's variables (PET_NNODES and so on) say so.
+
+    Args:
+        module: The module, which calls `led`.
+        arguments: Its arguments.
+        processes: Number of processes on this machine.
+
+    Returns:
+        0, the status of the first process that failed, or 128 and the number of a signal.
     """
-    number = int(os.environ.get("LOCAL_RANK", "0"))
-    device = torch.device("cuda", number) if torch.cuda.is_available() else torch.device("cpu")
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        yield ProcessGroup(1, 0, device)
-        return
-    store, rank, size = next(rendezvous("env://"))
-    meeting = _meet(store, size)
-    own = PrefixStore(f"group {meeting}", store)
-    torch.distributed.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo", store=own, rank=rank, world_size=size
-    )
-    yield ProcessGroup(size, rank, device)
-    _meet(store, size)
-    torch.distributed.destroy_process_group()
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
+
+    options = [f"--nproc-per-node={processes}", "--module", module, *arguments]
+    try:
+        run(parse_args(options))  # type: ignore[no-untyped-call]
+    except ChildFailedError as error:
+        status = error.get_first_failure()[1].exitcode
+        return status if status > 0 else 128 - status
+    except SignalException as error:
+        return 128 + int(error.sigval)
+    return 0
 
 
-def _meet(store: Store, size: int) -> int:
-    """Wait until all processes are here, and return the number of such meetings so far.
-
-    The store is torchrun's own and outlives the processes.
-    """
-    arrived = store.add("arrived", 1)
-    meeting = -(-arrived // size)
-    if arrived == meeting * size:
-        store.set(f"met {meeting}", "")
-    store.wait([f"met {meeting}"])
-    return meeting
+def _in_group() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def quick_in_bfloat16(device: torch.device) -> bool:
@@ -214,8 +270,7 @@ def _aside(pace: Pace | None = None) -> Iterator[ProcessPoolExecutor]:
 
 
 def _room_for_two() -> bool:
-    one_group = "TORCHELASTIC_RUN_ID" in os.environ
-    return (os.cpu_count() or 1) > 1 and not torch.cuda.is_available() and not one_group
+    return (os.cpu_count() or 1) > 1 and not torch.cuda.is_available() and not _in_group()
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import hashlib
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,8 +89,7 @@ def fit_transformer(
     """Train on the sequences of `log`.
 
     The same input and seed give the same model to the bit, on one kind of machine with as many
-    processes and threads. Under torchrun the processes train one network: `quality` is asked of the
-    first alone, and all must see one `checkpoints`.
+    processes and threads. In a group this is called in the first process, and the others assist.
 
     Args:
         log: The interactions.
@@ -109,7 +107,9 @@ def fit_transformer(
     """
     if not (log.user[1:] == log.user[:-1]).any():
         raise ValueError("no visitor has two events: there is no sequence to learn from")
-    with distributed.joined() as group:
+    group = distributed.process_group()
+    with group.together():
+        group.share((_assist, (log, parameters, terms, seed)))
         run = NetworkInTraining(group, log, parameters, terms, seed)
         sizes = [(name, tuple(value.shape)) for name, value in run.network.named_parameters()]
         arrays = [
@@ -125,22 +125,49 @@ def fit_transformer(
         file = f"transformer-{training[:16]}.pt"
         checkpoint = Checkpoint(checkpoints / file if checkpoints else None, training)
         state = checkpoint.read(run.device)
-        if state and state["epoch"] <= parameters.epochs:
-            run.go_back_to(state)
+        if state and state["epoch"] > parameters.epochs:
+            state = None
+        group.share(state)
+        between = True
+        try:
+            if state:
+                run.go_back_to(state)
             for epoch in run.curve:
                 progress(epoch)
-        while (
-            run.epoch < parameters.epochs
-            and run.epoch - run.best.epoch < parameters.patience
-            and distributed.may_begin(run.epoch)
-        ):
-            loss = run.train_epoch(underway)
-            if run.diverged():  # what was best before stays
-                break
-            with run.averaged() as dense:
-                found = group.of_first(partial(quality, dense)) if quality else None
-            run.judged(loss, found)
-            if not group.rank:
+            while (
+                run.epoch < parameters.epochs
+                and run.epoch - run.best.epoch < parameters.patience
+                and distributed.may_begin(run.epoch)
+            ):
+                group.share(True)
+                between = False
+                loss = run.train_epoch(underway)
+                between = True
+                if run.diverged():  # what was best before stays
+                    break
+                with run.averaged() as dense:
+                    found = quality(dense) if quality else None
+                run.judged(loss, found)
                 checkpoint.write(run.state())
-            progress(run.curve[-1])
+                progress(run.curve[-1])
+        finally:
+            if between:
+                group.share(False)
+            else:
+                group.leave()
         return TransformerFit(run.model(), run.best.epoch, run.curve)
+
+
+def _assist(
+    group: distributed.ProcessGroup,
+    log: InteractionLog,
+    parameters: TransformerParameters,
+    terms: "sparse.csr_array[Any, Any] | None",
+    seed: int,
+) -> None:
+    """Do this process's part of the epochs of `fit_transformer` in the first process."""
+    run = NetworkInTraining(group, log, parameters, terms, seed)
+    if state := group.share():
+        run.go_back_to(state)
+    while group.share():
+        run.train_epoch(lambda _: None)

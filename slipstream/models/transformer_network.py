@@ -161,11 +161,11 @@ class Network(nn.Module):
         log_drawn: Tensor,
         own: Tensor,
         items: Tensor,
-    ) -> Tensor:
-        """The mean loss of predicting each event from those before it, weighted by target.
+    ) -> tuple[Tensor, Tensor]:
+        """The mean loss of predicting each event from those before it, and the sum of the weights.
 
         A label is the next event, or with probability `ahead` one further on, and so on up to the
-        sequence's last.
+        sequence's last. It counts by its weight.
 
         Args:
             batch: The sequences. Here, and in `negatives`, an item is its place among `items`.
@@ -182,17 +182,18 @@ class Network(nn.Module):
             target = torch.minimum(target + further.long() - 1, real.sum(1, keepdim=True))
         labels, weights = (of.gather(1, target)[real] for of in (batch.items, batch.weights))
         with torch.autocast(vectors.device.type, enabled=False):
-            states, weights = states.float(), weights / weights.sum()
+            states, whole = states.float(), weights.sum()
+            weights = weights / whole
             if negatives is None:
-                whole: Tensor = _WholeSoftmax.apply(states, vectors, labels, weights)  # type: ignore[no-untyped-call]
-                return whole
+                loss: Tensor = _WholeSoftmax.apply(states, vectors, labels, weights)  # type: ignore[no-untyped-call]
+                return loss, whole
             # One look-up, since each costs a gradient as large as the catalogue.
             found = F.embedding(torch.cat((negatives, labels)), vectors)
             negative, positive = found[: len(negatives)], found[len(negatives) :]
-            sampled: Tensor = _SampledSoftmax.apply(  # type: ignore[no-untyped-call]
+            loss = _SampledSoftmax.apply(  # type: ignore[no-untyped-call]
                 states, negative, positive, negatives, log_drawn, labels, weights
             )
-            return sampled
+            return loss, whole
 
 
 class _WholeSoftmax(torch.autograd.Function):

@@ -161,9 +161,9 @@ class NetworkInTraining:
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=distributed.quick_in_bfloat16(self.device)
         ):
-            loss = self.wrapped(batch, negatives, log_drawn, own, items)
+            loss, weight = self.wrapped(batch, negatives, log_drawn, own, items)
         self.optimiser.zero_grad()
-        loss.backward()
+        self.group.weighted(loss, weight).backward()  # type: ignore[no-untyped-call]
         gradient = self.group.gradient(own)
         nn.utils.clip_grad_norm_([own, *self.dense.values()], _CLIP)
         self.optimiser.step()

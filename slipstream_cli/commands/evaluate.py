@@ -124,9 +124,12 @@ def evaluate(
             f"{ks!r} is not a list of whole numbers", param_hint="--k"
         ) from error
     from slipstream.datasets.interactions import InteractionFileError
+    from slipstream.models.distributed import led
     from slipstream.recommender.evaluate import evaluate as measure
     from slipstream_cli.local.terminal import Terminal
 
+    if not click.get_current_context().with_resource(led()):
+        return
     terminal = Terminal()
     try:
         result = measure(

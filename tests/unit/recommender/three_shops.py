@@ -23,6 +23,7 @@ from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.encoding import Query
 from slipstream.recommender.fit import fit_log
+from slipstream.recommender.new_items import NewItems
 from slipstream.recommender.predict import Question, predict, question_of
 from slipstream.recommender.protocols import task_of
 
@@ -121,9 +122,9 @@ def simulated(shop: Shop, visitors: int = 300, seed: int = 0) -> tuple[pa.Table,
     return events, pa.table({"item_id": ids, "categories": [[kind] for kind in kinds]})
 
 
-def without_last_look(bundle: Bundle, query: Query) -> Question:
+def without_last_look(bundle: Bundle, new: NewItems | None, query: Query) -> Question:
     """The question without the item just looked at, as serving asks where looks rest."""
-    question, (item, _, time) = question_of(bundle, query), query.history
+    question, (item, _, time) = question_of(bundle, new, query), query.history
     if not len(item) or query.timestamp - time[-1] >= GAP_MS:
         return question
     return question._replace(exclude=np.union1d(question.exclude, item[-1:]).astype(np.int32))
