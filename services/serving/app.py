@@ -14,12 +14,11 @@ from services.serving.http.page_requests import CORS, PageReads
 from services.serving.http.responses import Parts
 from services.serving.metrics import ServingMetrics
 from services.serving.open_inference import api as open_inference
-from services.serving.open_inference.errors import ProtocolErrors
 from services.serving.open_inference.statistics import Statistics
 from services.serving.replay import api as answers
 from services.serving.replay.replays import Replays
 from services.serving.request.line import Line, Shop
-from services.serving.request.slates import SlateOutbox
+from services.serving.request.recording import SlateOutbox
 from services.serving.request.store_reads import KeyRates
 from services.serving.settings import ServingSettings
 from services.serving.state.catalog_feed import CatalogFeed
@@ -75,7 +74,7 @@ def create_app(settings: ServingSettings) -> FastAPI:
         "serving", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
     )
     app.state.inference_statistics = Statistics()
-    app.add_middleware(ProtocolErrors)
+    app.add_middleware(open_inference.ProtocolErrors)
     let_pages_read(app, settings.serving.cors_origins, **CORS)
     return app
 
