@@ -33,9 +33,8 @@ from slipstream.broker.follower import AccessKeyFeed
 from slipstream.broker.producer import Producer
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.access.tokens import service_credential
-from slipstream.chassis.app import create_service
+from slipstream.chassis.app import create_service, let_pages_read
 from slipstream.chassis.client import Peer
-from slipstream.chassis.page_origins import let_pages_read
 from slipstream.contracts.access import Scope
 from slipstream.contracts.placements import Placement
 from slipstream.contracts.times import now_ms
