@@ -28,8 +28,8 @@ from slipstream.models.transformer import Transformer
 from slipstream.recommender.bundle import Bundle, load_bundle
 from slipstream.recommender.network import NETWORKS
 from slipstream.recommender.stages import CANDIDATES, Event, encode_history, recommend
-from slipstream.slates.catalogue import mapped_rooms
 from slipstream.slates.catalogue.catalog import Catalog
+from slipstream.slates.catalogue.growing import map_rooms, write_rooms
 from slipstream.slates.catalogue.model import Model
 
 # Names within a model's folder.
@@ -93,7 +93,7 @@ def measure(made: Path, seed: int = 0) -> CatalogueFigures:
     before, _ = _memory_mb(made)
     catalogue = Catalog()
     _fill(catalogue, bundle)
-    mapped_rooms.write(made / _ITEMS, catalogue.rooms()[0], "bench")
+    write_rooms(made / _ITEMS, catalogue.rooms()[0], "bench")
     _restore(catalogue := Catalog(), made)
     added = _memory_mb(made)[0] - before
     further.send(len(catalogue))
@@ -110,7 +110,7 @@ def _histories(made: Path) -> list[list[Event]]:
 
 
 def _restore(catalogue: Catalog, made: Path) -> None:
-    found = mapped_rooms.read(made / _ITEMS)
+    found = map_rooms(made / _ITEMS)
     assert found is not None and catalogue.restore(found[1])  # noqa: S101
 
 

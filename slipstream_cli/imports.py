@@ -1,9 +1,11 @@
 """Options, preview, questions and outcome of an import, which `import` and `replay` share.
 
 Options say what the columns, types, times and numbers of a file mean. The preview has questions
-that it leaves open. The outcome has counts, what comes next, and the exit status.
+that it leaves open. The lake tells which events a file adds. The outcome has counts, what comes
+next, and the exit status.
 """
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from slipstream_cli.local.terminal import Terminal
 
 
+_LAKE: Final = "SLIPSTREAM_LAKE__URI"
+# Rows of the lake that are looked at; of more, ingestion's verdicts are shown.
+MOST_ROWS: Final = 5_000_000
 _OPTIONS: Final = (
     click.option(
         "--map",
@@ -340,6 +345,42 @@ def confirm(exports: "Sequence[tuple[Export, Survey]]", url: str) -> None:
         sent[export.understanding.kind] += survey.sendable
     named = " and ".join(f"{count:,} {kind}" for kind, count in sent.items() if count)
     click.confirm(f"Send {named} to {url}?", default=True, abort=True)
+
+
+def events_in_lake(
+    exports: "Sequence[tuple[Export, Survey]]", running: dict[str, str], data_dir: Path
+) -> set[int] | None:
+    """The hashes of the ids of events in the lake that are as old as those of the files.
+
+    Ingestion remembers ids for a day and features drops what the lake has, so only the lake tells
+    what an import adds.
+
+    Args:
+        exports: The files with their surveys.
+        running: Description of the stack that is sent to; empty where that is not known.
+        data_dir: Its data folder.
+
+    Returns:
+        The hashes, or None where the lake can't be read from here or has too many such events.
+    """
+    from slipstream.chassis.dependencies import DependencyUnavailableError
+    from slipstream.stores.lake import INTERACTIONS, Lake
+    from slipstream_cli.peers import features_settings
+
+    times = [at for _, survey in exports for at in (survey.first, survey.last) if at is not None]
+    if not times or not (running or _LAKE in os.environ):
+        return None
+    settings = features_settings(data_dir)
+    found = set[int]()
+    try:
+        lake = Lake(settings.lake, settings.namespace)
+        for batch in lake.scan(INTERACTIONS, columns=["event_id"], times=(min(times), max(times))):
+            found.update(map(hash, batch["event_id"].to_pylist()))
+            if len(found) > MOST_ROWS:
+                return None
+    except DependencyUnavailableError:
+        return None
+    return found
 
 
 def show_outcome(

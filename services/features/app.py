@@ -1,8 +1,8 @@
 """Wiring of the features service, with the upkeep of its stores.
 
 Small files of the lake's tables are merged. Files that no kept version needs are deleted, and so
-are those that hold erased rows. The memory of Redis is exported, and a server that can't be taken
-is refused.
+are those that hold erased rows. Redis is asked to rewrite its files after erasures, its memory is
+exported, and a server that can't be taken is refused.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import Final
 from fastapi import FastAPI
 
 from services.features.history.people import ErasedPerson
-from services.features.history.receipts import Receipts
+from services.features.history.receipts import Receipts, newest_erasure
 from services.features.http import catalogue as catalogue_api
 from services.features.http import people as people_api
 from services.features.http import reads
@@ -26,19 +26,26 @@ from services.features.http import writes as writes_api
 from services.features.metrics import RedisMetrics
 from services.features.reads.feast import Planner
 from services.features.settings import FeaturesSection, FeaturesSettings
-from services.features.stream.erasure_notices import keep_redis_files, tell
 from services.features.stream.erasures import LakeErasures
 from services.features.stream.materializer import GROUP, TOPICS, Materializer
 from slipstream.broker.follower import AccessKeyFeed
 from slipstream.broker.log_ends import committed_offsets, log_beginnings, log_ends
-from slipstream.broker.producer import open_producer
+from slipstream.broker.producer import OutgoingRecord, Producer, open_producer
 from slipstream.chassis.app import create_service
 from slipstream.chassis.logging import get_logger
+from slipstream.contracts.events import ErasedVisitors
 from slipstream.contracts.late_records import MARKED_MS
 from slipstream.contracts.times import DAY_MS, now_ms
-from slipstream.contracts.topics import PERSONAL
+from slipstream.contracts.topics import ERASED_VISITORS, PERSONAL
 from slipstream.features.views import declare
-from slipstream.stores.lake import RECOMMENDATIONS, SCHEMAS, Lake, LakeLease, LakeUnavailableError
+from slipstream.stores.lake import (
+    ERASURES,
+    RECOMMENDATIONS,
+    SCHEMAS,
+    Lake,
+    LakeLease,
+    LakeUnavailableError,
+)
 from slipstream.stores.online import OnlineReader, OnlineStore, StoreUnavailableError
 from slipstream.stores.redis_server import RedisFiles
 
@@ -72,6 +79,28 @@ def keep_lake(lake: Lake, settings: FeaturesSection, stop: threading.Event) -> N
             log.warning("upkeep of the lake failed; it is tried again", reason=str(error))
 
 
+def keep_redis_files(files: RedisFiles, lake: Lake, every_s: float, stop: threading.Event) -> None:
+    """Have Redis rewrite its files after erasures, until `stop` is set.
+
+    Args:
+        files: Redis' files.
+        lake: The lake; its receipts hold the time of the last erasure.
+        every_s: The interval of looks.
+        stop: Ends the loop.
+    """
+    seen: int | None = None
+    newest = 0
+    while not stop.wait(every_s):
+        try:
+            version = lake.version(ERASURES)
+            if version != seen:
+                newest, seen = newest_erasure(lake), version
+            if newest:
+                files.rewrite(newest, now_ms())
+        except (LakeUnavailableError, StoreUnavailableError) as error:
+            log.warning("files of Redis wait to be rewritten", reason=str(error))
+
+
 _LOOK_EVERY_S: Final = 10.0
 
 
@@ -93,6 +122,8 @@ def watch_redis(store: OnlineStore, measured: RedisMetrics, stop: threading.Even
             return
 
 
+# Visitors in one record: with ids of 256 bytes it is well below a broker's limit.
+_VISITORS: Final = 1_000
 # Objects made before the garbage collector looks for cycles. The service makes and drops states by
 # the thousand, and none is part of a cycle.
 COLLECT_AFTER = 1_000_000
@@ -199,3 +230,29 @@ def _erase(
         job.run(stop, settings.features.erase_every_s)
     finally:
         store.close()
+
+
+def tell(producer: Producer, people: Sequence[ErasedPerson]) -> None:
+    """Send other services the visitors of these erasures. Raises `BrokerUnavailableError`."""
+    asyncio.run(producer.publish(_notices(people)))
+
+
+def _notices(people: Sequence[ErasedPerson]) -> list[OutgoingRecord]:
+    """The records that list the visitors of these erasures, and their cuts."""
+    outgoing = []
+    for person in people:
+        request = person.request.record
+        if not request.erasure_id:
+            continue
+        visitors = sorted(person.visitor_ids)
+        for begin in range(0, len(visitors), _VISITORS):
+            told = ErasedVisitors(
+                erasure_id=request.erasure_id,
+                visitor_ids=visitors[begin : begin + _VISITORS],
+                cut=request.cut,
+                last=begin + _VISITORS >= len(visitors),
+                asked_at=request.timestamp,
+                slates_until=person.slates_until,
+            )
+            outgoing.append(OutgoingRecord(ERASED_VISITORS, told.erasure_id, told))
+    return outgoing

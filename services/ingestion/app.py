@@ -22,9 +22,8 @@ from slipstream.broker.producer import open_producer
 from slipstream.chassis.access.keys import KeyRing
 from slipstream.chassis.access.page_tokens import PageTokens
 from slipstream.chassis.access.tokens import service_credential
-from slipstream.chassis.app import create_service
+from slipstream.chassis.app import create_service, let_pages_read
 from slipstream.chassis.client import Peer
-from slipstream.chassis.page_origins import let_pages_read
 from slipstream.contracts.topics import HISTORY, INTERACTIONS
 from slipstream.stores.admission_store import AdmissionStore
 

@@ -1,17 +1,21 @@
 """Ingestion's settings."""
 
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from pydantic import Field, SecretStr, model_validator
 
 from services.ingestion.budgets import Budgets
-from services.ingestion.write_keys import configured_keys
-from slipstream.chassis.access.keys import KnownKey
-from slipstream.chassis.settings import Section
+from slipstream.chassis.access.keys import KnownKey, digest_of
+from slipstream.chassis.access.page_tokens import public_key_of
+from slipstream.chassis.settings import Section, listed
+from slipstream.contracts.access import BROWSER_SCOPES, INGESTION_SCOPES, Principal
 from slipstream.contracts.times import HOUR_MS
 from slipstream.ingress.fields import MAX_DEPTH, MAX_EVENT_BYTES
 from slipstream.ingress.settings import IngressSettings
 from slipstream.stores.admission_store import Rate, Rates
+
+_WRITE_KEYS: Final = "SLIPSTREAM_INGESTION__WRITE_KEYS"
+_BROWSER_KEYS: Final = "SLIPSTREAM_INGESTION__BROWSER_KEYS"
 
 
 class IngestionSection(Section):
@@ -215,3 +219,44 @@ class IngestionSettings(IngressSettings):
     # Not an instance, since there is no default for the required write keys: an empty section is
     # validated like variables, and names what is missing.
     ingestion: IngestionSection = Field(default_factory=dict)  # type: ignore[assignment]
+
+
+def configured_keys(servers: str, browsers: str, pages: str) -> dict[str, KnownKey]:
+    """Read the keys of the settings; returns them by digest.
+
+    Keys of servers have all of ingestion's scopes, keys of browsers those that a page may have.
+    Each has the form `name:key,name2:key2`. A key may hold a colon, but no comma.
+
+    Args:
+        servers: Keys of servers.
+        browsers: Keys that web pages show to everyone.
+        pages: Origins that browsers' keys are taken from; with `*` among them, from anywhere.
+
+    Raises:
+        ValueError: There is no key of a server, or a name or key is empty or given twice.
+    """
+    origins = frozenset(listed(pages))
+    if "*" in origins:
+        origins = frozenset()
+    keys: dict[str, KnownKey] = {}
+    names: set[str] = set()
+    for variable, entries, scopes, of_browser in (
+        (_WRITE_KEYS, servers, INGESTION_SCOPES, False),
+        (_BROWSER_KEYS, browsers, BROWSER_SCOPES, True),
+    ):
+        for entry in listed(entries):
+            name, _, key = entry.partition(":")
+            if not name or not key:
+                raise ValueError(f"{variable}: each entry is name:key, several separated by commas")
+            digest = digest_of(key)
+            if name in names or digest in keys:
+                raise ValueError(f"{variable}: {name}: a name and a key may each appear once")
+            names.add(name)
+            keys[digest] = KnownKey(
+                Principal(name, scopes, of_browser),
+                origins if of_browser else frozenset(),
+                page_key="" if of_browser else public_key_of(key),
+            )
+        if not keys:
+            raise ValueError(f"{_WRITE_KEYS} is not set: give at least one name:key")
+    return keys

@@ -24,8 +24,7 @@ from services.monitoring.control.named_records_repository import PlacementTable
 from services.monitoring.control.publication import StatePublisher, uses_target
 from services.monitoring.migrations import MIGRATIONS
 from services.monitoring.people import api as people_routes
-from services.monitoring.people.deletion import RowDeletion
-from services.monitoring.people.repository import ErasureLedger
+from services.monitoring.people.repository import ErasureLedger, RowDeletion
 from services.monitoring.probes import Probes
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSettings

@@ -14,12 +14,11 @@ from services.serving.http.page_requests import CORS, PageReads
 from services.serving.http.responses import Parts
 from services.serving.metrics import ServingMetrics
 from services.serving.open_inference import api as open_inference
-from services.serving.open_inference.errors import ProtocolErrors
 from services.serving.open_inference.statistics import Statistics
 from services.serving.replay import api as answers
 from services.serving.replay.replays import Replays
 from services.serving.request.line import Line, Shop
-from services.serving.request.slates import SlateOutbox
+from services.serving.request.recording import SlateOutbox
 from services.serving.request.store_reads import KeyRates
 from services.serving.settings import ServingSettings
 from services.serving.state.catalog_feed import CatalogFeed
@@ -34,9 +33,8 @@ from slipstream.broker.follower import AccessKeyFeed
 from slipstream.broker.producer import Producer
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.access.tokens import service_credential
-from slipstream.chassis.app import create_service
+from slipstream.chassis.app import create_service, let_pages_read
 from slipstream.chassis.client import Peer
-from slipstream.chassis.page_origins import let_pages_read
 from slipstream.contracts.access import Scope
 from slipstream.contracts.placements import Placement
 from slipstream.contracts.times import now_ms
@@ -75,7 +73,7 @@ def create_app(settings: ServingSettings) -> FastAPI:
         "serving", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
     )
     app.state.inference_statistics = Statistics()
-    app.add_middleware(ProtocolErrors)
+    app.add_middleware(open_inference.ProtocolErrors)
     let_pages_read(app, settings.serving.cors_origins, **CORS)
     return app
 

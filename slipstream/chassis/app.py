@@ -17,6 +17,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -254,3 +255,28 @@ def _names_of(settings: ServiceSettings, name: str) -> list[str]:
     """Names of this service: the configured ones, and the one that its peers call it by."""
     called = urlsplit(getattr(settings.peers, f"{name}_url", "")).hostname
     return [*listed(settings.http.hosts), *([called] if called else [])]
+
+
+class _PageOrigins(CORSMiddleware):
+    """CORS for requests with an `Origin` header.
+
+    Only browsers send one for pages. Other clients read no CORS headers, so they need not wait for
+    them.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        of_page = scope["type"] == "http" and any(name == b"origin" for name, _ in scope["headers"])
+        await (super().__call__ if of_page else self.app)(scope, receive, send)
+
+
+def let_pages_read(app: FastAPI, origins: str, **rights: Any) -> None:
+    """Let pages of these origins read the answers of an app of `create_service`.
+
+    Args:
+        app: The app.
+        origins: Origins, separated by commas; `*` for all, empty for none.
+        rights: Further options of `CORSMiddleware`.
+    """
+    if allowed := listed(origins):
+        app.add_middleware(_PageOrigins, allow_origins=allowed, **rights)
+        app.state.hot_routes.pass_through(_PageOrigins, allow_origins=allowed, **rights)

@@ -17,10 +17,12 @@ Loading imports neither scikit-learn nor torch nor SciPy, and never unpickles an
 
 import hashlib
 import json
+import platform
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -38,7 +40,6 @@ from slipstream.models.ranker import Ranker
 from slipstream.models.repurchases import Repurchases
 from slipstream.models.sessions import Sessions
 from slipstream.models.transformer import Transformer
-from slipstream.recommender.mlmodel import LEFT_BY_MLFLOW, MLMODEL, mlmodel
 from slipstream.recommender.plan import Plan
 from slipstream.recommender.ranking_features import ItemTable, Ranking
 from slipstream.recommender.stored_items import StoredAttributes, StoredIds, arrays_of, stored
@@ -50,6 +51,14 @@ _KINDS: dict[str, type[Retriever]] = {
 # Arrays of the item ids: the files of two, and those that are their index.
 _IDS: Final = {"texts": "ids", "ends": "ends"}
 _INDEX: Final = ("hashes", "order", "buckets")
+
+# The file by which MLflow loads a bundle as a pyfunc model, and the module that it has load it.
+_MLMODEL: Final = "MLmodel"
+_LOADER: Final = "slipstream.recommender.pyfunc"
+# MLflow leaves this file in a model's folder when it loads it from there.
+_LEFT_BY_MLFLOW: Final = "registered_model_meta"
+# Length of a list where a call by MLflow names none.
+DEFAULT_N: Final = 10
 
 
 class BundleError(ValueError):
@@ -234,7 +243,7 @@ def _write_files(bundle: Bundle, directory: Path) -> None:
         tables["content_index"] = bundle.content.arrays()
         content["content_index"] = sorted(tables["content_index"])
     (directory / "recommender.json").write_text(json.dumps(content, indent=2))
-    (directory / MLMODEL).write_text(mlmodel(bundle.manifest))
+    (directory / _MLMODEL).write_text(_mlmodel(bundle.manifest))
     if bundle.attributes is not None:
         tables["attributes"] = stored(bundle.attributes, bundle.item_ids)
     item_ids = arrays_of(bundle.item_ids)
@@ -248,6 +257,44 @@ def _write_files(bundle: Bundle, directory: Path) -> None:
                 np.ascontiguousarray(array),
                 allow_pickle=False,
             )
+
+
+def _column(name: str, of: str, *, required: bool = True) -> dict[str, Any]:
+    return {"name": name, "type": "array", "items": {"type": of}, "required": required}
+
+
+_INPUTS: Final = [
+    _column("items", "string"),
+    _column("event_types", "string", required=False),
+    _column("timestamps", "long", required=False),
+]
+_OUTPUTS: Final = [_column("items", "string"), _column("scores", "double")]
+_PARAMETERS: Final = [{"name": "n", "type": "long", "default": DEFAULT_N, "shape": None}]
+
+
+def _mlmodel(manifest: Manifest) -> str:
+    """The text of `MLmodel`: the loader, and the columns that go in and come out.
+
+    It is JSON, which YAML, MLflow's format, contains.
+    """
+    created = datetime.fromtimestamp(manifest.created_at / 1000, UTC)
+    content = {
+        "flavors": {
+            "python_function": {
+                "loader_module": _LOADER,
+                "python_version": platform.python_version(),
+            }
+        },
+        "metadata": {"version": manifest.version},
+        # Texts of JSON within, as MLflow writes them.
+        "signature": {
+            "inputs": json.dumps(_INPUTS),
+            "outputs": json.dumps(_OUTPUTS),
+            "params": json.dumps(_PARAMETERS),
+        },
+        "utc_time_created": created.strftime("%Y-%m-%d %H:%M:%S.%f"),
+    }
+    return json.dumps(content, indent=2)
 
 
 def _checked_manifest(directory: Path) -> Manifest:
@@ -267,7 +314,7 @@ def _checked_manifest(directory: Path) -> Manifest:
         if _entry(path) != entry:
             raise BundleError(f"{directory}: {name} is not the file that the manifest describes")
     present = {path.name for path in directory.iterdir()}
-    if unlisted := present - set(manifest.files) - {"manifest.json", LEFT_BY_MLFLOW}:
+    if unlisted := present - set(manifest.files) - {"manifest.json", _LEFT_BY_MLFLOW}:
         raise BundleError(f"{directory}: {', '.join(sorted(unlisted))} not in the manifest")
     return manifest
 

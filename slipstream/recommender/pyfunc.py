@@ -9,8 +9,7 @@ from typing import Any, Final
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.vocabulary import VIEW
 from slipstream.features.visitor import SEQUENCE_LENGTH
-from slipstream.recommender.bundle import Bundle, load_bundle
-from slipstream.recommender.mlmodel import DEFAULT_N
+from slipstream.recommender.bundle import DEFAULT_N, Bundle, load_bundle
 from slipstream.recommender.stages import AnyEvent, answers, list_question, resting
 
 MOST_ITEMS: Final = 1_000

@@ -86,7 +86,6 @@ def import_files(
     from slipstream.datasets.upload import ReplayError
     from slipstream_cli import imports
     from slipstream_cli.imports import show_outcome
-    from slipstream_cli.ledger import events_in_lake
     from slipstream_cli.local.terminal import Terminal
 
     if not files and not items:
@@ -112,7 +111,7 @@ def import_files(
             target = Target(address, write_key or running.get("write_key", "dev"))
             if replacement:
                 click.echo(f"withdrawn   {replacement.withdraw():,}")
-            known = events_in_lake(exports, running, data_dir)
+            known = imports.events_in_lake(exports, running, data_dir)
             try:
                 report = send(exports, target, terminal.bar(), rejected.add, known or frozenset())
             except (ImportFileError, ReplayError) as error:

@@ -18,12 +18,10 @@ from slipstream.chassis.pauses import pause_after
 from slipstream.contracts.services import SERVICES
 from slipstream_cli.dead_letters import KEPT_FILE
 from slipstream_cli.local import servers
-from slipstream_cli.local.at_risk import RecordsAtRisk
 from slipstream_cli.local.data_folder import data_folder_lock, note
-from slipstream_cli.local.logs import Log, error_in
 from slipstream_cli.local.plan import API_TOKEN, TOKEN_SECRET, Plan
-from slipstream_cli.local.processes import INTERRUPTED, Child, StartError
-from slipstream_cli.local.readiness import is_ready, why_unready
+from slipstream_cli.local.processes import INTERRUPTED, Child, Log, StartError, error_in
+from slipstream_cli.local.readiness import RecordsAtRisk, is_ready, why_unready
 from slipstream_cli.local.terminal import Terminal
 
 # Number of deaths within `WINDOW_S` after which the shortest pause follows; each further death

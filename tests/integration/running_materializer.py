@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from services.features.app import tell
 from services.features.settings import FeaturesSection, FeaturesSettings
-from services.features.stream.erasure_notices import tell
 from services.features.stream.erasures import LakeErasures
 from services.features.stream.materializer import GROUP, TOPICS, Materializer
 from slipstream.broker.consumer import Consumer, describe_group

@@ -2,5 +2,5 @@
 
 `materializer` reads batches, `screening` drops what must not count, `online_effects` writes Redis,
 `history.archive` writes the lake, and `commits` commits offsets after both, finds logs that lost
-records, and tells what Redis lost. `erasures` and `erasure_notices` erase people.
+records, and tells what Redis lost. `erasures` erases people.
 """

@@ -1,10 +1,15 @@
-"""The routes of the Open Inference Protocol, version 2, and of Triton's extensions of it."""
+"""The routes of the Open Inference Protocol, version 2, and of Triton's extensions of it.
+
+Errors are as the protocol has them: `{"error": …}`, whoever answers.
+"""
 
 import time
 from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Request, Response
+from starlette.types import ASGIApp, Message, Receive, Send
+from starlette.types import Scope as Connection
 
 from services.serving.http.responses import Parts, json_response, parts
 from services.serving.open_inference import binary, bodies, descriptions, messages
@@ -15,13 +20,15 @@ from slipstream.chassis.bodies import packed, read_body, wanted_encoding
 from slipstream.chassis.errors import InvalidRequestError, NotFoundError
 from slipstream.chassis.request_names import taking_any_name
 from slipstream.contracts.access import Scope
+from slipstream.contracts.rest import PROBLEM_JSON
 
+_PATH: Final = "/v2"
 ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     status: {"model": bodies.InferenceError} for status in (400, 404)
 }
 
 router = APIRouter(
-    prefix="/v2",
+    prefix=_PATH,
     tags=["Open Inference Protocol"],
     default_response_class=Response,
     responses=ERRORS,
@@ -34,6 +41,8 @@ MOST_BODY_BYTES: Final = 524_288
 ENCODINGS: Final = ("gzip", "deflate")
 # Shorter answers are not worth the packing.
 _PACKED_FROM_BYTES: Final = 1_024
+# Headers of a problem that are not those of the error that it becomes.
+_REPLACED: Final = (b"content-type", b"content-length")
 
 
 @router.get("", **answered_by(bodies.ServerMetadata))
@@ -207,3 +216,48 @@ def _require(opened: Parts, name: str, version: str = "") -> None:
         raise NotFoundError(
             f"version {version!r} is not in service; {present or 'none'} is", code="no_model"
         )
+
+
+class ProtocolErrors:
+    """The outermost layer of the app: below `/v2` it makes an `{"error": …}` of every problem.
+
+    Problems come from routes, the guard, the router and the middleware that catches failures. So
+    they are translated on their way out, and not where they arise.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if scope["type"] != "http" or not (path == _PATH or path.startswith(f"{_PATH}/")):
+            await self.app(scope, receive, send)
+            return
+        start: Message | None = None
+
+        async def translated(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start" and _is_problem(message):
+                start = message
+            elif start is not None and message["type"] == "http.response.body":
+                # A problem's body is one message.
+                problem = orjson.loads(message["body"])
+                body = orjson.dumps({"error": problem["detail"]})
+                kept = [pair for pair in start["headers"] if pair[0] not in _REPLACED]
+                start["headers"] = [
+                    *kept,
+                    (b"content-type", b"application/json"),
+                    (b"content-length", b"%d" % len(body)),
+                ]
+                await send(start)
+                start = None
+                await send({"type": "http.response.body", "body": body})
+            else:
+                await send(message)
+
+        await self.app(scope, receive, translated)
+
+
+def _is_problem(start: Message) -> bool:
+    kind = next((value for name, value in start["headers"] if name == b"content-type"), b"")
+    return bool(kind.startswith(PROBLEM_JSON.encode()))

@@ -1,13 +1,19 @@
-"""Recording of a slate's circumstances, from which a replay makes the slate again."""
+"""Recording of slates, with circumstances from which a replay makes the slate again.
 
+Records go to the broker in groups: the work for one is mostly that for many.
+"""
+
+import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from services.serving.metrics import ServingMetrics
+from slipstream.broker.producer import OutgoingRecord
+from slipstream.chassis.logging import request_id
 from slipstream.contracts.circumstances import (
     CATALOG_CHANGED,
     FORM,
@@ -17,6 +23,7 @@ from slipstream.contracts.circumstances import (
 from slipstream.contracts.events import Slate
 from slipstream.contracts.experiments import NO_EXPERIMENT, Variant
 from slipstream.contracts.times import now_ms
+from slipstream.contracts.topics import RECOMMENDATIONS
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
 from slipstream.slates.participation import PlacementPolicies
@@ -43,6 +50,11 @@ _NO_EXTRAS: Final = ("", NO_EXPERIMENT, (), "", 0, (), ())
 # Makers of a slate outside experiments, and values of fields that are left out.
 _NO_MAKERS: Final = (None,)
 _EMPTY: Final[tuple[Any, ...]] = (None, "", [], {})
+
+# Longest time that a slate waits for others. No request waits for it.
+_DELAY_S: Final = 0.05
+# Slates that are handed over at once. More would hold up the requests behind them for longer.
+GROUP: Final = 32
 
 
 class Moment(NamedTuple):
@@ -202,6 +214,47 @@ def slate_record(
         circumstances=circumstances,
         **extras,
     )
+
+
+class SlateOutbox:
+    """Slates that wait to be handed to the producer, at most `GROUP`. Used in one event loop.
+
+    Args:
+        send: Hands records to the broker's client without waiting; what it can't deliver is lost,
+            and counted by it.
+        failed: Called with the error when `send` raises.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Sequence[OutgoingRecord]], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        self._send, self._failed = send, failed
+        self._waiting: list[OutgoingRecord] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, slate: Slate) -> None:
+        """Take a slate, which belongs to the request that is being handled."""
+        self._waiting.append(
+            OutgoingRecord(RECOMMENDATIONS, slate.user_id, slate, request_id.get())
+        )
+        if len(self._waiting) >= GROUP:
+            self.hand_over()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_DELAY_S, self.hand_over)
+
+    def hand_over(self) -> None:
+        """Hand all that wait to the producer now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            try:
+                self._send(waiting)
+            except Exception as error:
+                self._failed(error)
 
 
 def _wishes(request: SlateRequest) -> dict[str, Any]:

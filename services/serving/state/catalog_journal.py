@@ -20,8 +20,8 @@ from pydantic import ValidationError
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import StreamCatalogRecord
-from slipstream.slates.catalogue import mapped_rooms
 from slipstream.slates.catalogue.catalog import Catalog
+from slipstream.slates.catalogue.growing import map_rooms, write_rooms
 
 log = get_logger(__name__)
 
@@ -83,7 +83,7 @@ class CatalogJournal:
         An empty catalogue maps its items, and another one takes in their records. `of_this_run`
         leaves out files that were made before this service was started.
         """
-        found = mapped_rooms.read(self._items)
+        found = map_rooms(self._items)
         if found is None or (of_this_run and found[0] != self._run):
             return False
         if not catalog.restore(found[1]):
@@ -106,7 +106,7 @@ class CatalogJournal:
                 self.appended = 0
             try:
                 rooms, mark = catalog.rooms()
-                mapped_rooms.write(self._items, rooms, self._run)
+                write_rooms(self._items, rooms, self._run)
             except OSError as error:
                 with self._lock:
                     self._give_up(error)
@@ -116,7 +116,7 @@ class CatalogJournal:
             for older in chain.from_iterable(map(self._items.parent.glob, self._older)):
                 older.unlink(missing_ok=True)
             del rooms
-            if (made := mapped_rooms.read(self._items)) is not None and made[0] == self._run:
+            if (made := map_rooms(self._items)) is not None and made[0] == self._run:
                 catalog.restore(made[1], mark)
 
     def append(self, entries: Sequence[StreamCatalogRecord]) -> None:

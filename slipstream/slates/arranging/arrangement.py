@@ -12,24 +12,27 @@ The parts apply in this order (docs/adr/0043):
 Without any of them the slate is the ranking.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.contracts.placements import PlacementPolicy, RuleTrace
+from slipstream.contracts.placements import BoostRule, PlacementPolicy, RuleTrace
 from slipstream.filters.conditions import Condition, Constant
 from slipstream.models.kernels import slates
 from slipstream.slates.arranging.attribute_values import NO_ENTRIES, entries, values
-from slipstream.slates.arranging.boosts_and_fatigue import boosted, buries, tiers_by_fatigue
 from slipstream.slates.arranging.limits_and_pins import Limits, Pinned, limits_of, pinned
 from slipstream.slates.arranging.policies import AFTER_RETRIEVAL, CompiledPolicy
-from slipstream.slates.arranging.pool import Pool, Ranked, Visitor, matched
+from slipstream.slates.arranging.pool import Match, Pool, Ranked, Visitor, matched
 from slipstream.slates.arranging.shares import directions, draws, past_of, terms_of
 from slipstream.slates.arranging.traces import Outcome, touched_by, traces_of
 
 _ANY: Final = Constant(holds=True)
+# Greatest product of several factors of boosts, and its inverse the least: products stay finite.
+_MOST_BOOST: Final = 1e12
+# More than a fallback chain has tiers.
+_AFTER_ALL: Final = 1_000
 
 
 class Need(NamedTuple):
@@ -96,8 +99,8 @@ def arrange(
     matches = matched(
         [each for each in in_force if isinstance(each.rule, AFTER_RETRIEVAL)], pool, visitor
     )
-    tiers = tiers_by_fatigue(pool, visitor, wanted.fatigue)
-    ranking = np.lexsort((-boosted(pool.scores, matches), tiers))
+    tiers = _tiers_by_fatigue(pool, visitor, wanted.fatigue)
+    ranking = np.lexsort((-_boosted(pool.scores, matches), tiers))
     ranked = Ranked(ranking, tiers[ranking], pool.items.rows[: len(ranking)][ranking])
     limits = limits_of(pool.items.columns, ranked, wanted.group_by, matches)
     placed = pinned(matches, ranked, n, limits.groups)
@@ -105,7 +108,7 @@ def arrange(
 
     outcome = Outcome(
         ranking[filled.rows].tolist(),
-        np.lexsort((-pool.scores, tiers))[:n].tolist() if traced and buries(matches) else [],
+        np.lexsort((-pool.scores, tiers))[:n].tolist() if traced and _buries(matches) else [],
         {
             number: (ranking[row].item() if row >= 0 else -1, reason)
             for number, (row, reason) in placed.chosen.items()
@@ -125,6 +128,51 @@ def arrange(
             for compiled, _ in (matches[number] for number in placed.missing)
         ],
     )
+
+
+def _buries(matches: Sequence[Match]) -> bool:
+    """Whether a rule lowers scores."""
+    return any(
+        isinstance(each.compiled.rule, BoostRule) and each.compiled.rule.factor < 1
+        for each in matches
+    )
+
+
+def _boosted(scores: NDArray[np.float64], matches: Sequence[Match]) -> NDArray[np.float64]:
+    """The scores times the factors of all boosts that match.
+
+    A score below 0 is divided, so that a factor above 1 raises every score but 0.
+    """
+    factors = np.ones(len(scores))
+    with np.errstate(over="ignore", under="ignore"):
+        for (rule, *_), about in matches:
+            if isinstance(rule, BoostRule):
+                factors *= np.where(about, rule.factor, 1.0)
+    factors = np.minimum(np.maximum(factors, 1 / _MOST_BOOST), _MOST_BOOST)
+    return np.where(scores < 0, scores / factors, scores * factors)
+
+
+def _tiers_by_fatigue(pool: Pool, visitor: Visitor, limit: int) -> NDArray[np.int64]:
+    """The candidates' tiers, with tiers of their own at the end for items that are worn out.
+
+    They fill a list that would be short without them, since an empty place is useless. Until then
+    they are left out.
+
+    Args:
+        pool: The candidates.
+        visitor: How often each item was shown without a response.
+        limit: Times from which an item is worn out; 0 for never.
+    """
+    tiers, size = pool.tiers.astype(np.int64), len(pool.scores)
+    if not limit or not visitor.impressions or not size:
+        return tiers
+    shown = (
+        pool.items.number(item_id) for item_id, times in visitor.impressions.items()
+        if times >= limit
+    )  # fmt: skip
+    worn = [number for number in shown if number is not None and number < size]
+    tiers[worn] += _AFTER_ALL
+    return tiers
 
 
 def _filled(

@@ -1,20 +1,28 @@
-"""What an import names as the next step."""
+"""What an import finds of its events in the lake, and names as the next step."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from slipstream.chassis.settings import LakeSettings
+from slipstream.contracts.positions import Source
 from slipstream.datasets.imports.conversion import RejectedRows
 from slipstream.datasets.imports.sending import ReplayReport
+from slipstream.datasets.imports.surveys import Survey
+from slipstream.stores.lake import INTERACTIONS, Lake
+from slipstream_cli import imports
 from slipstream_cli.imports import show_outcome
 from tests import first_day
 from tests.unit.cli.rest_answers import Answers, answers, problem
+from tests.unit.stores.lake_rows import rows
 
 __all__ = ["answers"]
 
 RUNNING = {"training": "http://training", "features": "http://features"}
 Next = Callable[..., list[str]]
+AT = 1_790_000_000_000
 
 
 # Questions that Enter answers, of those kinds that have any.
@@ -28,6 +36,32 @@ def test_exports_of_shops_arrive_as_they_are_meant(kind: str, at_terminal: bool)
     found = first_day.outcome(kind, at_terminal=at_terminal)
     assert (found.damaged, found.asked) == (0, ASKED.get(kind, 0)), found.output
     assert found.right > 0 and found.by_enter == (found.asked if at_terminal else 0)
+
+
+@pytest.fixture
+def exports(tmp_path: Path) -> list[Any]:
+    lake = Lake(LakeSettings(uri=str(tmp_path / "lake")), "slipstream")
+    source = Source("interactions.v1", "topic-1", 3)
+    lake.append(INTERACTIONS, rows("old", timestamp=AT), {source: 1})
+    lake.append(INTERACTIONS, rows("other", timestamp=AT + 9_000), {source: 2})
+    return [(None, Survey(first=AT, last=AT + 5)), (None, Survey())]
+
+
+def test_events_in_the_lake_are_found_by_their_time(
+    tmp_path: Path, exports: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert imports.events_in_lake(exports, {"redis": ""}, tmp_path) == {hash("old")}
+    monkeypatch.setattr(imports, "MOST_ROWS", 0)
+    assert imports.events_in_lake(exports, {"redis": ""}, tmp_path) is None
+
+
+def test_a_stack_elsewhere_has_a_lake_elsewhere(
+    tmp_path: Path, exports: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLIPSTREAM_LAKE__URI", raising=False)
+    assert imports.events_in_lake(exports, {}, tmp_path) is None
+    monkeypatch.setenv("SLIPSTREAM_LAKE__URI", str(tmp_path / "lake"))
+    assert imports.events_in_lake(exports, {}, tmp_path) == {hash("old")}
 
 
 @pytest.fixture

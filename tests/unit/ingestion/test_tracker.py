@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from services.ingestion import tracker
-from services.ingestion.write_keys import configured_keys
+from services.ingestion.settings import configured_keys
 from slipstream.chassis.access.keys import KeyRing
 from slipstream.chassis.access.page_tokens import PageTokens
 from slipstream.contracts.page_visitors import id_of_secret

@@ -183,7 +183,7 @@ def test_what_the_lake_has_is_a_duplicate_whatever_ingestion_remembers(
     collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("events.csv").write_text("event_id,user_id,sku,type,ts\ne1,u,i,buy,1790000000\n")
-    monkeypatch.setattr("slipstream_cli.ledger.events_in_lake", lambda *_: {hash("e1")})
+    monkeypatch.setattr("slipstream_cli.imports.events_in_lake", lambda *_: {hash("e1")})
     answer = run("import", "events.csv", url=collector.url)
     assert "accepted    0\nduplicates  1" in answer.output
 

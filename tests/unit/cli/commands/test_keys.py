@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner, Result
 
-from services.ingestion.write_keys import configured_keys
+from services.ingestion.settings import configured_keys
 from slipstream.chassis.access.keys import KeyRing
 from slipstream.chassis.access.page_tokens import PageTokens
 from slipstream_cli.__main__ import cli

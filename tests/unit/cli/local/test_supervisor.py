@@ -9,7 +9,7 @@ import pytest
 
 from slipstream.chassis.access.tokens import TokenVerifier
 from slipstream.chassis.settings import AccessSettings
-from slipstream_cli.local import at_risk, supervisor
+from slipstream_cli.local import readiness, supervisor
 from slipstream_cli.local.plan import API_TOKEN, TOKEN_SECRET, make_plan
 from slipstream_cli.local.supervisor import (
     AT_ONCE,
@@ -57,7 +57,7 @@ def drained(
 ) -> str:
     """Let a stack with these settings drain, and return what it said."""
     patch.setattr(supervisor, "DRAIN_LIMIT_S", 0.3)
-    patch.setattr(at_risk, "get_json", features.get_json)
+    patch.setattr(readiness, "get_json", features.get_json)
     said = io.StringIO()
     stack = Supervisor(make_plan(folder, environment, any_ports=True), Terminal(said))
     stack._children = cast(Any, {"features": _Alive(), "broker": _Alive()})
@@ -103,7 +103,7 @@ def test_that_features_could_not_be_asked_is_said(
 def test_a_broker_that_dies_costs_one_line_with_what_it_takes_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int | None, words: str
 ) -> None:
-    monkeypatch.setattr(at_risk.RecordsAtRisk, "at_most", lambda _: most)
+    monkeypatch.setattr(readiness.RecordsAtRisk, "at_most", lambda _: most)
     said = io.StringIO()
     stack = Supervisor(make_plan(tmp_path, {}, any_ports=True), Terminal(said))
     dead = supervisor._SupervisedChild(cast(Any, _Dead()), cast(Any, _Dead()))

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from services.serving.state import catalog_journal
 from services.serving.state.catalog_journal import CatalogJournal
 from slipstream.contracts.positions import StreamCatalogRecord
-from slipstream.slates.catalogue import mapped_rooms
 from slipstream.slates.catalogue.catalog import Catalog
-from slipstream.slates.catalogue.growing import Rooms
+from slipstream.slates.catalogue.growing import Rooms, write_rooms
 from tests.unit.serving.fakes import item_record
 
 FIRST, SECOND, THIRD = (item_record(name, attributes={"b": [1]}) for name in ("a", "b", "c"))
@@ -57,14 +57,14 @@ def test_a_line_that_a_crash_tore_costs_that_line_alone(path: Path) -> None:
 def test_what_is_appended_during_a_snapshot_is_kept(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal, write = CatalogJournal(path), mapped_rooms.write
+    journal = CatalogJournal(path)
 
     def while_others_append(path: Path, rooms: Rooms, made_by: str) -> None:
         journal.append([THIRD])
-        write(path, rooms, made_by)
+        write_rooms(path, rooms, made_by)
 
     journal.rewrite(catalog_of([FIRST]))
-    monkeypatch.setattr(mapped_rooms, "write", while_others_append)
+    monkeypatch.setattr(catalog_journal, "write_rooms", while_others_append)
     journal.rewrite(catalog_of([FIRST, SECOND]))
     assert ids(path) == ["a", "b", "c"]
 

@@ -4,8 +4,7 @@ from unittest.mock import Mock, create_autospec
 
 import pytest
 
-from services.monitoring.people.deletion import RowDeletion
-from services.monitoring.people.repository import ErasureLedger
+from services.monitoring.people.repository import ErasureLedger, RowDeletion
 from slipstream.contracts.late_records import MARKED_MS
 from slipstream.stores.lease import LeaseLostError
 

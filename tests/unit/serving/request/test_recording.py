@@ -3,8 +3,8 @@ from collections.abc import Sequence
 
 import orjson
 
-from services.serving.request import slates
-from services.serving.request.slates import GROUP, SlateOutbox
+from services.serving.request import recording
+from services.serving.request.recording import GROUP, SlateOutbox
 from slipstream.broker.producer import OutgoingRecord
 from slipstream.broker.records import encode
 from slipstream.chassis.logging import carrying
@@ -63,7 +63,7 @@ async def test_no_more_than_a_group_ever_waits() -> None:
     outbox.hand_over()
     outbox.hand_over()
     assert [len(group) for group in broker.groups] == [GROUP, GROUP, 1]
-    await asyncio.sleep(2 * slates.DELAY_S)
+    await asyncio.sleep(2 * recording._DELAY_S)
     assert len(broker.groups) == 3, "a handed group needs no timer any more"
 
 

@@ -6,8 +6,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr, ValidationError
 
 from services.ingestion.intake import key_in_header
-from services.ingestion.settings import IngestionSection
-from services.ingestion.write_keys import configured_keys
+from services.ingestion.settings import IngestionSection, configured_keys
 from slipstream.chassis.access.guard import demand_of, routes_of
 from slipstream.chassis.access.keys import KeyRing
 from slipstream.contracts.access import BROWSER_SCOPES, INGESTION_SCOPES, Scope

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from slipstream_cli.local import at_risk
-from slipstream_cli.local.at_risk import RecordsAtRisk
+from slipstream_cli.local import readiness
 from slipstream_cli.local.plan import make_plan
+from slipstream_cli.local.readiness import RecordsAtRisk
 
 
 class Services:
@@ -16,8 +16,8 @@ class Services:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.accepted: float | None = 1_000.0
         self.status: dict[str, Any] = {"lag": 23}
-        patch.setattr(at_risk, "metric", self.metric)
-        patch.setattr(at_risk, "get_json", lambda *_: (200, self.status))
+        patch.setattr(readiness, "metric", self.metric)
+        patch.setattr(readiness, "get_json", lambda *_: (200, self.status))
 
     def metric(self, port: int, name: str) -> float:
         if self.accepted is None:

@@ -4,8 +4,8 @@ import pytest
 from fastapi.testclient import TestClient
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from slipstream.chassis import added_metrics
-from slipstream.chassis.added_metrics import added_up
+from slipstream.chassis import metrics
+from slipstream.chassis.metrics import added_up
 from tests.unit.chassis.test_app import an_app
 
 
@@ -51,7 +51,7 @@ def test_one_process_keeps_its_text(value: float) -> None:
 def test_metrics_without_those_of_a_process_that_does_not_answer_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(added_metrics, "LIMIT_S", 0.05)
+    monkeypatch.setattr(metrics, "_LIMIT_S", 0.05)
     app = an_app()
     with socket.create_server(("127.0.0.1", 0)) as stalled, TestClient(app) as client:
         app.state.siblings = (f"http://127.0.0.1:{stalled.getsockname()[1]}",)
