@@ -72,8 +72,12 @@ def of_kind(objects: tuple[dict[str, Any], ...], *kinds: str) -> dict[str, dict[
 
 def pod_templates(objects: tuple[dict[str, Any], ...]) -> dict[str, dict[str, Any]]:
     """The templates of pods, by `Kind/name`."""
-    return {
-        f"{o['kind']}/{o['metadata']['name']}": o["spec"]["template"]
-        for o in objects
-        if o["kind"] in {"Deployment", "StatefulSet", "DaemonSet", "Job"}
-    }
+    found = {}
+    for o in objects:
+        name = f"{o['kind']}/{o['metadata']['name']}"
+        if o["kind"] in {"Deployment", "StatefulSet", "DaemonSet", "Job"}:
+            found[name] = o["spec"]["template"]
+        elif o["kind"] == "InferenceService":
+            predictor = o["spec"]["predictor"]
+            found[name] = {"metadata": {"labels": predictor["labels"]}, "spec": predictor}
+    return found
