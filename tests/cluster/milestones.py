@@ -9,7 +9,7 @@ import threading
 import time
 from contextlib import suppress
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 
 from tests.cluster.kubectl import NAMESPACE, ClusterError, Kubectl
 
@@ -64,19 +64,19 @@ class Milestones:
                 pod, text = decoder.decode(text), ""
                 self._note(pod)
 
-    def _note(self, pod: dict[str, object]) -> None:
+    def _note(self, pod: dict[str, Any]) -> None:
+        # A pod of the wake before may still be there.
+        if "deletionTimestamp" in pod["metadata"]:
+            return
         status = pod["status"]
-        assert isinstance(status, dict)
         self._at.setdefault("pod made", time.time())
         if any("running" in c.get("state", {}) for c in status.get("containerStatuses", ())):
             self._at.setdefault("container runs", time.time())
         conditions = {c["type"]: c["status"] for c in status.get("conditions", ())}
         if conditions.get("Ready") == "True" and "ready" not in self._at:
             self._at["ready"] = time.time()
-            metadata = pod["metadata"]
-            assert isinstance(metadata, dict)
             with suppress(ClusterError):
-                self._read_log(str(metadata["name"]))
+                self._read_log(pod["metadata"]["name"])
 
     def _read_log(self, name: str) -> None:
         for line in self._kubectl.run("--namespace", NAMESPACE, "logs", name).splitlines():
