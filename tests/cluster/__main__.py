@@ -23,6 +23,7 @@ from tests.cluster.parts import (
     network,
     promotion,
     resources,
+    rollouts,
     scaling,
     start,
     training_jobs,
@@ -44,9 +45,10 @@ PARTS: dict[str, tuple[str, Callable[[Bed, Part], None]]] = {
     "jobs": (training_jobs.TITLE, training_jobs.run),
     "zero": (zero.TITLE, zero.run),
     "kserve": (kserve.TITLE, kserve.run),
+    "rollouts": (rollouts.TITLE, rollouts.run),
 }
 # Parts that run only when they are named, with what CLUSTER_PROGRAM starts for each.
-CONTROLLERS = {"zero": "--http-scaling", "kserve": "--kserve"}
+CONTROLLERS = {"zero": "--http-scaling", "kserve": "--kserve", "rollouts": "--rollouts"}
 
 
 @click.command()

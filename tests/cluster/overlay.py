@@ -28,6 +28,8 @@ def tagged(items: list[dict[str, Any]], tag: str) -> list[dict[str, Any]]:
     for item in items:
         spec = item.get("spec", {})
         spec = spec.get("jobTemplate", {}).get("spec", spec.get("jobTargetRef", spec))
+        for metric in spec.get("metrics", ()) if item["kind"] == "AnalysisTemplate" else ():
+            spec = metric["provider"]["job"]["spec"]
         # An autoscaler or a policy has no template of pods.
         pod = spec.get("predictor", spec.get("template", {}).get("spec", {}))
         for container in pod.get("containers", ()):
