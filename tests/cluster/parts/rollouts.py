@@ -131,12 +131,12 @@ def _load(bed: Bed, name: str) -> Any:
 
 
 def _answers(load: pods.QuestionsPod) -> list[Answer]:
-    """The load's answers from the first good one on: for an instant, the network's firewall does
-    not know a new pod of clients, and refuses its connections.
+    """The load's answers after its first second: for an instant, the network's firewall does not
+    know a new pod of clients, and refuses its connections.
     """
-    answers = sorted(load.result(), key=lambda answer: answer.at_ms)
-    first = next(place for place, answer in enumerate(answers) if answer.status == 200)
-    return answers[first:]
+    answers = load.result()
+    begun = min(answer.at_ms for answer in answers)
+    return [answer for answer in answers if answer.at_ms >= begun + 1_000]
 
 
 def _changed(deployment: dict[str, Any], kind: str) -> dict[str, Any]:
