@@ -18,7 +18,7 @@ IMAGES := ingestion features training serving monitoring
 include .ci/places.mk
 export KAFKA_HOME CLUSTER_PROGRAM
 
-.PHONY: help install lock demo up test test-servers test-pythons servers clients fuzz faults hostile restarts erasure-check outages first-day env cluster-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
+.PHONY: help install lock demo up test test-servers test-pythons servers clients fuzz faults hostile restarts erasure-check outages first-day env cluster-demo pipeline-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -191,6 +191,9 @@ sbom: needs-docker ## Write bills of materials of the images into build/sbom, as
 
 compose-demo: needs-docker $(STAMP) ## Run docker-compose.yml from nothing with the demo, kill containers, scale out (COMPOSE_ARGS=--keep; needs Docker)
 	@$(VENV)/bin/python -m tests.compose $(COMPOSE_ARGS)
+
+pipeline-demo: $(STAMP) ## Wake serving from zero, run it by KServe, and release it, on a real cluster (PIPELINE_ARGS=--help)
+	@$(VENV)/bin/python -m tests.cluster --parts zero,kserve,rollouts $(PIPELINE_ARGS)
 
 cluster-demo: $(STAMP) ## Run the local overlay on a real cluster: killed, updated, scaled, fenced (CLUSTER_ARGS=--help)
 	@$(VENV)/bin/python -m tests.cluster $(CLUSTER_ARGS)

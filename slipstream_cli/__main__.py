@@ -24,6 +24,7 @@ from slipstream_cli.commands.import_files import import_files
 from slipstream_cli.commands.keys import keys
 from slipstream_cli.commands.models import models
 from slipstream_cli.commands.placements import placements
+from slipstream_cli.commands.releases import releases
 from slipstream_cli.commands.replay import replay
 from slipstream_cli.commands.restore import restore
 from slipstream_cli.commands.runs import runs
@@ -45,6 +46,7 @@ COMMANDS = (
     answers,
     keys,
     doctor,
+    releases,
     dead_letters,
     backfill,
     backup,

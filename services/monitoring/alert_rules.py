@@ -148,7 +148,10 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class ServiceDown:
-    """A service does not answer (critical), or says itself that it is not ready (warning)."""
+    """A service does not answer (critical), or says itself that it is not ready (warning).
+
+    One that sleeps is no trouble: Prometheus' rule `NotWaking` knows whether work waits for it.
+    """
 
     name: ClassVar[str] = "service_down"
     action: ClassVar[Action] = "none"
@@ -157,7 +160,7 @@ class ServiceDown:
         return bool(snapshot.services)
 
     def check(self, snapshot: Snapshot) -> Finding | None:
-        troubled = [service for service in snapshot.services if service.state != "ready"]
+        troubled = [s for s in snapshot.services if s.state not in ("ready", "asleep")]
         if not troubled:
             return None
         away = any(service.state == "away" for service in troubled)

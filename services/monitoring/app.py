@@ -227,9 +227,10 @@ def _alertmanagers(settings: MonitoringSettings) -> AlertmanagerClient:
 
 
 def _probes(settings: MonitoringSettings) -> Probes:
-    peers, timeout_s = settings.peers, settings.monitoring.probe_timeout_s
+    own, peers = settings.monitoring, settings.peers
+    timeout_s, may_sleep = own.probe_timeout_s, listed(own.may_sleep)
     token = service_credential(settings, "monitoring")
     urls = {name: getattr(peers, f"{name}_url") for name in SERVICES}
     training = Peer("training", peers.training_url, timeout_s=timeout_s, retries=0, token=token)
     features = Peer("features", peers.features_url, timeout_s=timeout_s, retries=0, token=token)
-    return Probes(urls, training, features, timeout_s=timeout_s)
+    return Probes(urls, training, features, timeout_s=timeout_s, may_sleep=may_sleep)

@@ -4,7 +4,7 @@ Each has a deadline; none raises.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
@@ -22,10 +22,13 @@ RUNS_SHOWN = 5
 
 
 class ServiceState(BaseModel):
-    """A service's readiness: `ready`, `unready` (it names the checks that are down), or `away`."""
+    """A service's readiness: `ready`, `unready` (it names the checks that are down), or `away`.
+
+    One that may be scaled to zero is `asleep` while no instance takes a connection.
+    """
 
     name: str
-    state: Literal["ready", "unready", "away"]
+    state: Literal["ready", "unready", "asleep", "away"]
     down: list[str] = []
     detail: str = ""
     latency_ms: float
@@ -69,9 +72,11 @@ class Probes:
         features: Peer,
         *,
         timeout_s: float,
+        may_sleep: Collection[str] = (),
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._urls = urls
+        self._may_sleep = may_sleep
         self._training = training
         self._features = features
         self._http = httpx.Client(timeout=timeout_s, transport=transport)
@@ -102,8 +107,13 @@ class Probes:
             latency_ms = (time.perf_counter() - asked) * 1000
             checks: dict[str, str] = response.json()["checks"]
         except httpx.HTTPError as error:
+            # A Service without a pod refuses the connection, or a network plug-in drops it.
+            unconnected = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
             return ServiceState(
-                name=name, state="away", detail=f"{type(error).__name__}: {error}", latency_ms=0.0
+                name=name,
+                state="asleep" if unconnected and name in self._may_sleep else "away",
+                detail=f"{type(error).__name__}: {error}",
+                latency_ms=0.0,
             )
         except (ValueError, KeyError, TypeError):
             detail = f"{response.status_code} without a readiness body"

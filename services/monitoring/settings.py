@@ -1,8 +1,10 @@
 """The settings of monitoring."""
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
-from slipstream.chassis.settings import Section, ServiceSettings
+from slipstream.chassis.settings import Section, ServiceSettings, listed
+from slipstream.contracts.services import SERVICES
+from slipstream.contracts.spellings import did_you_mean
 
 
 class MonitoringSection(Section):
@@ -54,6 +56,11 @@ class MonitoringSection(Section):
     )
     probe_timeout_s: float = Field(
         2.0, gt=0, description="deadline of each request to another service"
+    )
+    may_sleep: str = Field(
+        "",
+        description="services that are scaled to zero while nothing needs them, separated by "
+        "commas: without an instance they are asleep, which opens no alert",
     )
     guard_every_s: float = Field(
         5.0, gt=0, description="time from one judgement of canaries to the next"
@@ -107,6 +114,14 @@ class MonitoringSection(Section):
         description="time without an update from features, while interactions arrive, that raises "
         "a warning",
     )
+
+    @field_validator("may_sleep")
+    @classmethod
+    def _of_services(cls, names: str) -> str:
+        for name in listed(names):
+            if name not in SERVICES:
+                raise ValueError(f"there is no service {name!r}: {did_you_mean(name, SERVICES)}")
+        return names
 
 
 class MonitoringSettings(ServiceSettings):

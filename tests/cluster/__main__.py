@@ -19,13 +19,16 @@ from tests.cluster.load import pods
 from tests.cluster.machine import NoClusterError, cluster, lacking
 from tests.cluster.parts import (
     kills,
+    kserve,
     network,
     promotion,
     resources,
+    rollouts,
     scaling,
     start,
     training_jobs,
     updates,
+    zero,
 )
 from tests.cluster.report import Part, Report
 from tests.cluster.usage import Usage
@@ -40,13 +43,18 @@ PARTS: dict[str, tuple[str, Callable[[Bed, Part], None]]] = {
     "network": (network.TITLE, network.run),
     "promotion": (promotion.TITLE, promotion.run),
     "jobs": (training_jobs.TITLE, training_jobs.run),
+    "zero": (zero.TITLE, zero.run),
+    "kserve": (kserve.TITLE, kserve.run),
+    "rollouts": (rollouts.TITLE, rollouts.run),
 }
+# Parts that run only when they are named, with what CLUSTER_PROGRAM starts for each.
+CONTROLLERS = {"zero": "--http-scaling", "kserve": "--kserve", "rollouts": "--rollouts"}
 
 
 @click.command()
 @click.option(
     "--parts",
-    default=",".join(PARTS),
+    default=",".join(name for name in PARTS if name not in CONTROLLERS),
     show_default=True,
     help="Parts to run in addition to the start and the resources, separated by commas.",
 )
@@ -70,6 +78,7 @@ PARTS: dict[str, tuple[str, Callable[[Bed, Part], None]]] = {
     "--rate", type=float, default=300.0, show_default=True, help="Events a second under load."
 )
 @click.option("--events", type=int, default=20_000, show_default=True, help="Of the history.")
+@click.option("--wakes", default=3, show_default=True, help="Times that `zero` wakes serving.")
 @click.option("--visitors", type=int, default=1_500, show_default=True)
 @click.option("--items", type=int, default=400, show_default=True)
 def main(
@@ -81,6 +90,7 @@ def main(
     keep: bool,
     rate: float,
     events: int,
+    wakes: int,
     visitors: int,
     items: int,
 ) -> None:
@@ -104,11 +114,12 @@ def main(
     try:
         if building:
             _build(tag, before)
-        with cluster([*servers, *own]) as kubectl, tempfile.TemporaryDirectory() as folder:
+        needed = [CONTROLLERS[name] for name in chosen if name in CONTROLLERS]
+        with cluster([*servers, *own], needed) as kubectl, tempfile.TemporaryDirectory() as folder:
             files = simulate(Path(folder) / "shop", Simulation(visitors, items, events, seed=1))
             with _namespaces(kubectl, keep=keep):
                 services = Forwards(kubectl)
-                bed = Bed(kubectl, services, Path(folder), files, tag, before, rate)
+                bed = Bed(kubectl, services, Path(folder), files, tag, before, rate, wakes)
                 _run(report, bed, chosen)
     except NoClusterError as error:
         click.echo(f"skipped: {error}")

@@ -41,6 +41,8 @@ class Bed:
     before: str
     # of the parts under load: events a second
     rate: float = 300.0
+    # of the part `zero`
+    wakes: int = 3
     acknowledged: list[Sent] = field(default_factory=list)
     unacknowledged: list[Sent] = field(default_factory=list)
 

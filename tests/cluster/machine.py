@@ -10,8 +10,9 @@ from pathlib import Path
 
 from tests.cluster.kubectl import ClusterError, Kubectl
 
-# A program that starts a cluster on this machine (`up --dir DIR --keda --network-policies`), copies
-# images of the Docker engine onto it (`load --dir DIR IMAGE...`), and ends it (`down --dir DIR`).
+# A program that starts a cluster on this machine (`up --dir DIR --keda --network-policies`, and
+# options for more controllers), copies images of the Docker engine onto it
+# (`load --dir DIR IMAGE...`), and ends it (`down --dir DIR`).
 PROGRAM = "CLUSTER_PROGRAM"
 START_LIMIT_S = 300.0
 LOAD_LIMIT_S = 600.0
@@ -64,8 +65,10 @@ def _engine_has(*image: str) -> bool:
 
 
 @contextmanager
-def cluster(images: Sequence[str]) -> Iterator[Kubectl]:
+def cluster(images: Sequence[str], controllers: Sequence[str] = ()) -> Iterator[Kubectl]:
     """A cluster that has these images. One that was started for the block ends with it.
+
+    `controllers` are the program's options for those that parts need, in addition to KEDA.
 
     On KUBECONFIG's cluster, whoever calls has brought the images there. `lacking` has found
     nothing.
@@ -81,7 +84,8 @@ def cluster(images: Sequence[str]) -> Iterator[Kubectl]:
         own = ("--dir", folder)
         try:
             try:
-                _call(program, "up", *own, "--keda", "--network-policies", limit_s=START_LIMIT_S)
+                up = ("up", *own, "--keda", "--network-policies", *controllers)
+                _call(program, *up, limit_s=START_LIMIT_S)
             except ClusterError as error:
                 raise NoClusterError(f"no cluster starts here: {error}") from error
             _call(program, "load", *own, *images, limit_s=LOAD_LIMIT_S)

@@ -28,8 +28,11 @@ def tagged(items: list[dict[str, Any]], tag: str) -> list[dict[str, Any]]:
     for item in items:
         spec = item.get("spec", {})
         spec = spec.get("jobTemplate", {}).get("spec", spec.get("jobTargetRef", spec))
+        for metric in spec.get("metrics", ()) if item["kind"] == "AnalysisTemplate" else ():
+            spec = metric["provider"]["job"]["spec"]
         # An autoscaler or a policy has no template of pods.
-        for container in spec.get("template", {}).get("spec", {}).get("containers", ()):
+        pod = spec.get("predictor", spec.get("template", {}).get("spec", {}))
+        for container in pod.get("containers", ()):
             if container["image"].startswith("slipstream/"):
                 container["image"] = image(container["image"].split(":")[0], tag)
     return items

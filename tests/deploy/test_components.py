@@ -30,6 +30,7 @@ def test_a_component_is_described_and_lists_its_files(component: str) -> None:
     named = {
         *listed.get("resources", ()),
         *listed.get("configurations", ()),
+        *listed.get("components", ()),
         *(patch["path"] for patch in listed.get("patches", ()) if "path" in patch),
         *(file for g in listed.get("configMapGenerator", ()) for file in g.get("files", ())),
     }

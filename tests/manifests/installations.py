@@ -72,8 +72,15 @@ def of_kind(objects: tuple[dict[str, Any], ...], *kinds: str) -> dict[str, dict[
 
 def pod_templates(objects: tuple[dict[str, Any], ...]) -> dict[str, dict[str, Any]]:
     """The templates of pods, by `Kind/name`."""
-    return {
-        f"{o['kind']}/{o['metadata']['name']}": o["spec"]["template"]
-        for o in objects
-        if o["kind"] in {"Deployment", "StatefulSet", "DaemonSet", "Job"}
-    }
+    found = {}
+    for o in objects:
+        name = f"{o['kind']}/{o['metadata']['name']}"
+        if o["kind"] in {"Deployment", "StatefulSet", "DaemonSet", "Job"}:
+            found[name] = o["spec"]["template"]
+        elif o["kind"] == "InferenceService":
+            predictor = o["spec"]["predictor"]
+            found[name] = {"metadata": {"labels": predictor["labels"]}, "spec": predictor}
+        elif o["kind"] == "AnalysisTemplate":
+            (metric,) = o["spec"]["metrics"]
+            found[name] = metric["provider"]["job"]["spec"]["template"]
+    return found

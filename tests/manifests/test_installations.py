@@ -56,8 +56,10 @@ def test_every_reference_leads_somewhere(name: str) -> None:
             external = name != "local" and kind == "Secret" and MADE_ELSEWHERE.fullmatch(reference)
             assert (kind, reference) in known or external, (kind, reference)
         for container in pod["containers"]:
-            mounted = {mount["name"] for mount in container["volumeMounts"]}
+            mounted = {mount["name"] for mount in container.get("volumeMounts", ())}
             assert mounted <= {v["name"] for v in pod.get("volumes", ())} | {"data"}
+    # KServe makes this Deployment.
+    known |= {("Deployment", f"{n}-predictor") for n in of_kind(objects, "InferenceService")}
     for scaler in of_kind(objects, "ScaledObject", "HorizontalPodAutoscaler").values():
         target = scaler["spec"]["scaleTargetRef"]
         assert (target.get("kind", "Deployment"), target["name"]) in known

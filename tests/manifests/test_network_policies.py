@@ -97,6 +97,16 @@ def test_components_add_their_own_connections() -> None:
     assert not may_connect(policies, PROMETHEUS, pods["kafka"], "http")
 
 
+def test_the_interceptor_reaches_the_pods_of_serving_and_clients_reach_it() -> None:
+    pods, policies = _cluster("serving-to-zero")
+    reached = {
+        name for name, port in PORTS.items() if may_connect(policies, KEDA, pods[name], port)
+    }
+    assert reached == {"serving"}
+    assert may_connect(policies, CLIENT, KEDA, 8080)
+    assert not may_connect(policies, pods["monitoring"], KEDA, 8080)
+
+
 def test_pods_of_operators_are_reached_by_the_services_that_use_them() -> None:
     components = ("strimzi", "redis-replicas", "cloudnative-pg")
     pods, policies = _cluster(*components, base="base")

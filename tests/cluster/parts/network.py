@@ -71,7 +71,7 @@ def run(bed: Bed, part: Part) -> None:
         part.demand(
             all(open_all.values()), f"closed without policies: {_named(open_all, {}, True)}"
         )
-        bed.kubectl.apply(*policies, *_name_server(bed))
+        bed.kubectl.apply(*policies, *name_server(bed))
         at = time.monotonic()
         allowed = dict.fromkeys(arrows(), True)
         found = _settled(bed, allowed)
@@ -164,7 +164,7 @@ def _from(bed: Bed, source: str, places: Sequence[str]) -> list[bool]:
     return found
 
 
-def _name_server(bed: Bed) -> list[dict[str, Any]]:
+def name_server(bed: Bed) -> list[dict[str, Any]]:
     """A policy for the cluster's name server, where it has no pod that the component finds."""
     (pod, *_) = bed.kubectl.of("ingestion")
     lines = bed.kubectl.execute(pod.name, "cat", "/etc/resolv.conf").decode().splitlines()

@@ -75,6 +75,15 @@ def test_service_down_is_critical_when_one_is_away_and_names_what_is_down() -> N
     assert found.summary == "features is unready (redis down), serving is away"
 
 
+def test_service_down_passes_over_services_that_sleep() -> None:
+    assert ServiceDown().check(snapshot(services=[service("serving", "asleep")])) is None
+    found = ServiceDown().check(
+        snapshot(services=[service("serving", "asleep"), service("features", "away")])
+    )
+    assert found is not None
+    assert found.summary == "features is away"
+
+
 def test_service_down_is_a_warning_when_all_answer() -> None:
     found = ServiceDown().check(snapshot(services=[service("features", "unready", ("redis",))]))
     assert found is not None

@@ -35,7 +35,10 @@ def make() -> Iterator[Make]:
     made: list[Probes] = []
 
     def build(
-        answers: dict[str, tuple[int, object]] | None = None, *, reachable: bool = True
+        answers: dict[str, tuple[int, object]] | None = None,
+        *,
+        reachable: bool = True,
+        may_sleep: tuple[str, ...] = (),
     ) -> tuple[Probes, list[str]]:
         given = GOOD | (answers or {})
         asked: list[str] = []
@@ -52,7 +55,12 @@ def make() -> Iterator[Make]:
             Peer(n, "http://peer", retries=0, transport=transport) for n in ("training", "features")
         )
         probes = Probes(
-            {"serving": "http://serving"}, training, features, timeout_s=1, transport=transport
+            {"serving": "http://serving"},
+            training,
+            features,
+            timeout_s=1,
+            may_sleep=may_sleep,
+            transport=transport,
         )
         made.append(probes)
         return probes, asked
@@ -104,6 +112,17 @@ def test_ask_of_services_that_are_away_says_so_and_raises_nothing(make: Make) ->
     assert not training.reached
     assert "refused" in training.detail
     assert features is None
+
+
+def test_a_service_that_may_sleep_is_asleep_only_while_nothing_takes_connections(
+    make: Make,
+) -> None:
+    ((asleep,), _, _) = make(reachable=False, may_sleep=("serving",))[0].ask()
+    assert (asleep.state, asleep.detail) == ("asleep", "ConnectError: refused")
+    ((broken,), _, _) = make({"/health/ready": (502, "")}, may_sleep=("serving",))[0].ask()
+    assert broken.state == "away"
+    ((other,), _, _) = make(reachable=False, may_sleep=("features",))[0].ask()
+    assert other.state == "away"
 
 
 def test_ask_tells_no_champion_from_no_answer(make: Make) -> None:
