@@ -124,15 +124,14 @@ class TrainingSection(Section):
     )
     launcher: Literal["process", "kubernetes", "external"] = Field(
         "process",
-        description="how a run is computed: by a child process of the service, by a Kubernetes Job "
-        "that the service submits, or by another starter of `python -m services training-run`, "
-        "such as KEDA",
+        description="who starts `python -m services training-run` for a run: the service, as a "
+        "child process or as a Kubernetes Job, or somebody else (`external`)",
     )
     exchange: str = Field(
         "",
         pattern=r"^([^:]*|s3://[^/]+/.+)$",
-        description="where the service and runs elsewhere leave files for one another: a folder "
-        "that both mount, or s3://bucket/prefix; if empty, `exchange` next to the bundles",
+        description="where the service and runs leave files for one another: a folder that both "
+        "mount, or s3://bucket/prefix; if empty, `exchange` next to the bundles",
     )
     exchange_options: dict[str, str] = Field(
         default={},

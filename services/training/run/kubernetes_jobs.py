@@ -15,8 +15,7 @@ from typing import Any, Final
 
 import httpx
 
-from services.training.run.launcher import RunFailedError
-from services.training.run.remote import StarterUnavailableError, StartState
+from services.training.run.launcher import RunFailedError, StarterUnavailableError, StartState
 from slipstream.chassis.dependencies import RefusedSettingsError
 from slipstream.chassis.logging import get_logger
 
@@ -42,6 +41,8 @@ class KubernetesJobs:
         template: Name of the CronJob.
         timeout_s: Seconds after which Kubernetes ends a Job.
     """
+
+    local = False
 
     def __init__(
         self, client: httpx.Client, namespace: str, template: str, timeout_s: float
@@ -75,7 +76,7 @@ class KubernetesJobs:
         try:
             job = self._asked("GET", f"{self._jobs}/{job_name(run_id)}")
             if job is None:
-                return StartState(deleted=True)
+                return StartState(killed="somebody has deleted the Job of the run")
             pods = self._asked("GET", self._pods, params=selector) or {}
         except RunFailedError as error:
             raise StarterUnavailableError(str(error)) from error

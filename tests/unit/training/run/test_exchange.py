@@ -51,6 +51,23 @@ def test_run_receives_its_job_with_champion_and_checkpoints_and_the_lake_of_its_
     assert got.output.parent == tmp_path / "place"
 
 
+def test_run_on_the_machine_of_the_service_is_handed_no_files_and_sends_none(
+    exchange: Exchange, tmp_path: Path
+) -> None:
+    champion, files = tmp_path / "champion", exchange.of("v1")
+    champion.mkdir()
+    (champion / "manifest.json").write_text("{}")
+    handed = job(tmp_path, champion=champion)
+    (handed.checkpoints / "network.pt").write_text("epoch 3")
+    files.hand_over(handed, "r-1", local=True)
+    files.send_result(RESULT, None)
+    assert sorted(path.name for path in Path(files.uri).iterdir()) == ["job.json", "result.json"]
+    result = files.result()
+    assert result is not None
+    files.collect(result, tmp_path / "collected")
+    assert not (tmp_path / "collected").exists()
+
+
 def test_no_credential_is_written_to_the_exchange(exchange: Exchange, tmp_path: Path) -> None:
     exchange.of("v1").hand_over(job(tmp_path), "")
     written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]

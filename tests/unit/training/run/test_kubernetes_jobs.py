@@ -11,8 +11,7 @@ from services.training.run.kubernetes_jobs import (
     job_state,
     open_jobs,
 )
-from services.training.run.launcher import RunFailedError
-from services.training.run.remote import StarterUnavailableError, StartState
+from services.training.run.launcher import RunFailedError, StarterUnavailableError, StartState
 from slipstream.chassis.dependencies import RefusedSettingsError
 from tests.unit.training.run.kubernetes_api import (
     CRON_JOBS,
@@ -68,7 +67,7 @@ def test_job_is_created_once_watched_and_deleted(server: ApiServer, jobs: Kubern
         f"{JOBS}/{NAME}",
         {"propagationPolicy": ["Background"]},
     )
-    assert jobs.state(RUN) == StartState(deleted=True)
+    assert jobs.state(RUN) == StartState(killed="somebody has deleted the Job of the run")
     jobs.stop(RUN)
 
 

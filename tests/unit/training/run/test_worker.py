@@ -65,7 +65,7 @@ def start(files: RunFiles, lake_settings: LakeSettings, tmp_path: Path) -> Start
     def begin(epochs: Epochs | None = None) -> int:
         place = tmp_path / f"machine-{next(starts)}"
         place.mkdir()
-        carrier = Carrier(files, place / "checkpoints")
+        carrier = Carrier(files)
         if epochs is not None:
             epochs.carry = carrier.carry
         return work(files, place, carrier, lake_settings)
@@ -158,7 +158,7 @@ def test_run_ends_once_its_job_is_called_off(
         statuses.append(status)
         ended.set()
 
-    with Carrier(files, job.checkpoints, end=end):
+    with Carrier(files, end=end):
         assert not statuses
         files.drop()
         assert ended.wait(60)
@@ -168,7 +168,8 @@ def test_run_ends_once_its_job_is_called_off(
 def test_carrier_sends_what_is_new_and_no_unfinished_file(
     job: Job, files: RunFiles, tmp_path: Path
 ) -> None:
-    carrier = Carrier(files, job.checkpoints)
+    carrier = Carrier(files)
+    carrier.checkpoints = job.checkpoints
     carrier.carry()  # before training begins there is nothing
     with carrier:
         carrier.tell({"stage": "reading", "lake_version": 3})
