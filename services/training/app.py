@@ -52,13 +52,14 @@ from slipstream.stores.migrations import migrate
 def starter_of(settings: TrainingSettings) -> Starter:
     """The starter of runs that the settings name.
 
-    Raises RefusedSettingsError where it is Kubernetes and this process is in no pod.
+    Raises RefusedSettingsError where it is Kubernetes, and this process is in no pod or the cluster
+    lacks what the settings ask for.
     """
     section = settings.training
     if section.launcher == "process":
         return ChildStarter(settings)
     if section.launcher == "kubernetes":
-        return open_jobs(section.job_template, section.run_timeout_s)
+        return open_jobs(section)
     return ExternalStarter()
 
 
@@ -136,11 +137,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             metrics,
             settings.lake.uri,
         )
+        starter = await asyncio.to_thread(starter_of, settings)
         runs = Runs(
             repository,
             artifacts,
             prepare=partial(_job, settings, registry, artifacts),
-            launcher=Launcher(open_exchange(settings), starter_of(settings)),
+            launcher=Launcher(open_exchange(settings), starter),
             publish=publisher.publish,
             resume=publisher.resume,
             metrics=metrics,

@@ -142,6 +142,18 @@ class TrainingSection(Section):
         description="CronJob in the service's Kubernetes namespace; its `jobTemplate` is that of "
         "every run's Job",
     )
+    job_queue: str = Field(
+        "",
+        pattern=r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?)?$",
+        description="Kueue's LocalQueue in that namespace; a run's Job waits for its quota; if "
+        "empty, none",
+    )
+    device: Literal["auto", "cpu", "gpu"] = Field(
+        "auto",
+        description="where a run's network is trained: on a GPU where torch sees one (`auto`), "
+        "always on the CPU, or always on a GPU, which a run's Job then reserves and without which "
+        "a run fails",
+    )
     niceness: int = Field(
         10,
         ge=0,
@@ -201,6 +213,12 @@ class TrainingSection(Section):
         "(minutes)",
     )
     gate: GateSettings = GateSettings()
+
+    @model_validator(mode="after")
+    def _queue_has_jobs(self) -> Self:
+        if self.job_queue and self.launcher != "kubernetes":
+            raise ValueError("job_queue is for Jobs: set launcher to kubernetes, or leave it out")
+        return self
 
     @model_validator(mode="after")
     def _search_leaves_time(self) -> Self:

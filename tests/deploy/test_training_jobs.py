@@ -7,7 +7,7 @@ from services.training.settings import TrainingSection
 from tests.deploy.declared import image_environment, names_a_setting
 from tests.deploy.manifests import KUBERNETES, container, documents, kustomization
 
-COMPONENT = KUBERNETES / "components" / "training-jobs"
+COMPONENT = KUBERNETES / "components" / "training-runs"
 
 
 def job_spec() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from services.training.run.dataset import TooLittleDataError
+from services.training.run.device import DeviceError, choose_device
 from services.training.run.exchange import RunFiles, exchange_options, open_exchange
 from services.training.run.job import FACTS, ProgressReporter
 from services.training.run.launcher import until_answered
@@ -65,6 +66,10 @@ def work(files: RunFiles, place: Path, carrier: "Carrier", lake: LakeSettings) -
         log.error("there is no job", at=files.uri)
         return FAILED
     request_id.set(handed.request_id)
+    try:
+        choose_device(handed.job.training.device)
+    except DeviceError as error:
+        return _failed(files, handed.job.version, str(error))
     if handed.local:
         threading.Thread(target=_end_with_service, daemon=True).start()
         job = handed.job.model_copy(update={"lake": lake})

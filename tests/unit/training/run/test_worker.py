@@ -12,6 +12,7 @@ from services.training.run.exchange import Exchange, RunFiles
 from services.training.run.job import Job, ProgressReporter, TrainingResult
 from services.training.run.train import train
 from services.training.run.worker import FAILED, Carrier, work
+from services.training.settings import TrainingSection
 from slipstream.chassis.settings import LakeSettings
 from slipstream.models.transformer_fit import Checkpoint
 from slipstream.recommender.bundle import load_bundle
@@ -141,6 +142,19 @@ def test_run_that_would_fail_again_says_so(job: Job, files: RunFiles, start: Sta
     assert result is not None
     assert "the lake holds no interactions yet" in result.failed
     assert start() == FAILED
+
+
+def test_gpu_that_torch_can_not_see_ends_the_run_before_it_reads_anything(
+    job: Job, files: RunFiles, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    section = TrainingSection(device="gpu")
+    files.hand_over(job.model_copy(update={"training": section}), "")
+    assert start() == FAILED
+    result = files.result()
+    assert result is not None
+    assert "SLIPSTREAM_TRAINING__DEVICE=gpu, and torch" in result.failed
+    assert files.progress() is None
 
 
 def test_start_without_a_job_fails(start: Start) -> None:
