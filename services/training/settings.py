@@ -142,6 +142,11 @@ class TrainingSection(Section):
         description="CronJob in the service's Kubernetes namespace; its `jobTemplate` is that of "
         "every run's Job",
     )
+    job_kind: Literal["job", "trainjob"] = Field(
+        "job",
+        description="what the service submits for a run: a Job, or the same as a TrainJob of "
+        "Kubeflow Trainer 2.3",
+    )
     job_queue: str = Field(
         "",
         pattern=r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?)?$",
@@ -216,8 +221,8 @@ class TrainingSection(Section):
 
     @model_validator(mode="after")
     def _queue_has_jobs(self) -> Self:
-        if self.job_queue and self.launcher != "kubernetes":
-            raise ValueError("job_queue is for Jobs: set launcher to kubernetes, or leave it out")
+        if self.launcher != "kubernetes" and (self.job_queue or self.job_kind != "job"):
+            raise ValueError("job_queue and job_kind are for launcher kubernetes: leave them out")
         return self
 
     @model_validator(mode="after")

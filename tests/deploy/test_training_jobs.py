@@ -89,5 +89,7 @@ def test_role_has_the_verbs_that_the_client_uses() -> None:
     assert rules == {
         ("cronjobs", ("get",), (TrainingSection().job_template,)),
         ("jobs", ("create", "get", "delete"), ()),
+        ("trainjobs", ("create", "get", "delete"), ()),
+        ("trainingruntimes", ("create", "get", "delete"), ()),
         ("pods", ("list",), ()),
     }

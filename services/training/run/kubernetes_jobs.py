@@ -16,6 +16,8 @@ from typing import Any, Final
 import httpx
 
 from services.training.run.launcher import RunFailedError, StarterUnavailableError, StartState
+from services.training.run.train_jobs import API as TRAINER
+from services.training.run.train_jobs import train_job_manifests
 from services.training.settings import TrainingSection
 from slipstream.chassis.dependencies import RefusedSettingsError
 from slipstream.chassis.logging import get_logger
@@ -25,6 +27,14 @@ log = get_logger(__name__)
 CONTAINER: Final = "training-run"
 GPU: Final = "nvidia.com/gpu"
 QUEUE: Final = "kueue.x-k8s.io/queue-name"
+# What is made for a run, the first last, and the label that its pods have with its name.
+_MADE: Final = {
+    "job": (("batch/v1/jobs",), "batch.kubernetes.io/job-name"),
+    "trainjob": (
+        (f"{TRAINER}/trainjobs", f"{TRAINER}/trainingruntimes"),
+        "jobset.sigs.k8s.io/jobset-name",
+    ),
+}
 _SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _TIMEOUT_S: Final = 10.0
 # Reasons for which a Job ends, in words.
@@ -36,7 +46,7 @@ _REASONS: Final = {
 
 
 class JobStarter:
-    """Starter of the Jobs of one namespace, one for each run.
+    """Starter of the Jobs, or TrainJobs, of one namespace, one for each run.
 
     Args:
         client: Client of the API server.
@@ -48,8 +58,9 @@ class JobStarter:
 
     def __init__(self, client: httpx.Client, namespace: str, section: TrainingSection) -> None:
         self._client, self._section = client, section
-        self._jobs = f"/apis/batch/v1/namespaces/{namespace}/jobs"
-        self._cron_jobs = f"/apis/batch/v1/namespaces/{namespace}/cronjobs"
+        made, self._label = _MADE[section.job_kind]
+        self._made = [_path(kind, namespace) for kind in made]
+        self._cron_jobs = _path("batch/v1/cronjobs", namespace)
         self._pods = f"/api/v1/namespaces/{namespace}/pods"
 
     def start(self, run_id: str, uri: str) -> None:
@@ -58,17 +69,19 @@ class JobStarter:
         Raises RunFailedError where the API server refuses it.
         """
         job = job_manifest(self._template(), run_id, uri, self._section)
-        if self._asked("POST", self._jobs, json=job, expected=(409,)) is not None:
-            log.info("job created", run_id=run_id, job=job["metadata"]["name"])
+        made = train_job_manifests(job) if self._section.job_kind == "trainjob" else (job,)
+        for path, manifest in zip(reversed(self._made), made, strict=True):
+            if self._asked("POST", path, json=manifest, expected=(409,)) is not None:
+                log.info("created", run_id=run_id, kind=manifest["kind"], name=job_name(run_id))
 
     def state(self, run_id: str) -> StartState:
         """The state of the run's Job and its pods.
 
         A refusal is no state: what computes for hours is not ended by a role that lacks a verb.
         """
-        selector = {"labelSelector": f"batch.kubernetes.io/job-name={job_name(run_id)}"}
+        selector = {"labelSelector": f"{self._label}={job_name(run_id)}"}
         try:
-            job = self._asked("GET", f"{self._jobs}/{job_name(run_id)}")
+            job = self._asked("GET", f"{self._made[0]}/{job_name(run_id)}")
             if job is None:
                 return StartState(killed="somebody has deleted the Job of the run")
             pods = self._asked("GET", self._pods, params=selector) or {}
@@ -78,8 +91,9 @@ class JobStarter:
 
     def stop(self, run_id: str) -> None:
         """Delete the run's Job and its pods, if there are any."""
-        path = f"{self._jobs}/{job_name(run_id)}"
-        self._asked("DELETE", path, params={"propagationPolicy": "Background"})
+        for path in self._made:
+            after = {"propagationPolicy": "Background"}
+            self._asked("DELETE", f"{path}/{job_name(run_id)}", params=after)
 
     def check(self) -> None:
         """Look for what Jobs need, as far as the API server answers now.
@@ -88,16 +102,21 @@ class JobStarter:
         """
         try:
             self._template()
-            queue = self._section.job_queue
-            if queue and self._asked("GET", "/apis/kueue.x-k8s.io") is None:
-                raise RefusedSettingsError(
-                    f"SLIPSTREAM_TRAINING__JOB_QUEUE={queue} needs Kueue, which this cluster lacks "
-                    "(its API group kueue.x-k8s.io): install it, or leave the setting out"
-                )
+            if self._section.job_kind == "trainjob":
+                self._require("JOB_KIND=trainjob", "Kubeflow Trainer 2.3", TRAINER)
+            if queue := self._section.job_queue:
+                self._require(f"JOB_QUEUE={queue}", "Kueue", "kueue.x-k8s.io")
         except StarterUnavailableError as error:
             log.warning("the cluster is not checked", reason=str(error))
         except RunFailedError as error:
             raise RefusedSettingsError(str(error)) from error
+
+    def _require(self, setting: str, component: str, api: str) -> None:
+        if self._asked("GET", f"/apis/{api}") is None:
+            raise RefusedSettingsError(
+                f"SLIPSTREAM_TRAINING__{setting} needs {component}, which this cluster lacks (the "
+                f"API {api}): install it, or leave the setting out"
+            )
 
     def _template(self) -> dict[str, Any]:
         name = self._section.job_template
@@ -171,6 +190,12 @@ def api_client(url: str, token: Path, authority: Path | None = None) -> httpx.Cl
         trust_env=False,
         event_hooks={"request": [sign]},
     )
+
+
+def _path(kind: str, namespace: str) -> str:
+    """Path of the objects of a kind, such as `batch/v1/jobs`, in a namespace."""
+    api, _, plural = kind.rpartition("/")
+    return f"/apis/{api}/namespaces/{namespace}/{plural}"
 
 
 def job_name(run_id: str) -> str:

@@ -12,6 +12,7 @@ from services.training.run.kubernetes_jobs import (
     open_jobs,
 )
 from services.training.run.launcher import RunFailedError, StarterUnavailableError, StartState
+from services.training.run.train_jobs import API
 from services.training.settings import TrainingSection
 from slipstream.chassis.dependencies import RefusedSettingsError
 from tests.unit.training.run.kubernetes_api import (
@@ -27,6 +28,7 @@ NAME = "training-run-20261128-a1"
 RUN = "20261128-a1"
 SECTION = TrainingSection(run_timeout_s=3_600)
 QUEUE = "/apis/kueue.x-k8s.io"
+TRAINER = f"/apis/{API}/namespaces/shop"
 
 
 @pytest.fixture
@@ -128,6 +130,35 @@ def test_queue_is_refused_at_the_start_where_the_cluster_has_no_kueue(
         starter.check()
         server.refuse = 503  # nothing is known of the cluster now, and training starts
         starter.check()
+
+
+def test_run_as_a_train_job_has_the_jobs_pod_in_a_runtime_of_its_own(
+    server: ApiServer, token: Path
+) -> None:
+    section = TrainingSection(launcher="kubernetes", job_kind="trainjob", job_queue="gpus")
+    with api_client(server.url, token) as client:
+        starter = JobStarter(client, "shop", section)
+        with pytest.raises(RefusedSettingsError, match=r"trainjob needs Kubeflow Trainer 2\.3"):
+            starter.check()
+        server.objects[f"/apis/{API}"] = server.objects[QUEUE] = {}
+        starter.check()
+        starter.start(RUN, "/data/exchange/a")
+        starter.start(RUN, "/data/exchange/a")
+        runtime = server.objects[f"{TRAINER}/trainingruntimes/{NAME}"]
+        train_job = server.objects[f"{TRAINER}/trainjobs/{NAME}"]
+        assert train_job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
+        assert train_job["spec"]["runtimeRef"]["name"] == runtime["metadata"]["name"]
+        (replicated,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+        job = job_manifest(template(), RUN, "/data/exchange/a", section)
+        del job["spec"]["ttlSecondsAfterFinished"]
+        assert replicated["template"]["spec"] == job["spec"]
+        assert starter.state(RUN) == StartState()
+        assert server.requests[-1][2] == {
+            "labelSelector": [f"jobset.sigs.k8s.io/jobset-name={NAME}"]
+        }
+        starter.stop(RUN)
+        assert starter.state(RUN).killed
+        assert not [path for path in server.objects if path.endswith(NAME)]
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
