@@ -24,7 +24,7 @@ from services.training.run.child_process import ChildStarter
 from services.training.run.exchange import open_exchange
 from services.training.run.job import Job
 from services.training.run.kubernetes_jobs import open_jobs
-from services.training.run.launcher import ExternalStarter, Launcher, Starter
+from services.training.run.launcher import Launcher, Starter
 from services.training.runs import Runs
 from services.training.settings import TrainingSettings
 from services.training.triggers import Triggers
@@ -60,7 +60,7 @@ def starter_of(settings: TrainingSettings) -> Starter:
         return ChildStarter(settings)
     if section.launcher == "kubernetes":
         return open_jobs(section)
-    return ExternalStarter()
+    return Starter()
 
 
 TABLES: Final = new_metadata()

@@ -7,11 +7,11 @@ import subprocess
 import sys
 
 from services.training.run.exchange import exchange_options
-from services.training.run.launcher import StartState
+from services.training.run.launcher import Starter, StartState
 from services.training.settings import TrainingSettings
 
 
-class ChildStarter:
+class ChildStarter(Starter):
     """Starter of child processes of the service, one at a time.
 
     A child lives as long as its standard input is open, so it ends with the service in whatever way

@@ -15,7 +15,12 @@ from typing import Any, Final
 
 import httpx
 
-from services.training.run.launcher import RunFailedError, StarterUnavailableError, StartState
+from services.training.run.launcher import (
+    RunFailedError,
+    Starter,
+    StarterUnavailableError,
+    StartState,
+)
 from services.training.run.train_jobs import API as TRAINER
 from services.training.run.train_jobs import train_job_manifests
 from services.training.settings import TrainingSection
@@ -45,7 +50,7 @@ _REASONS: Final = {
 }
 
 
-class JobStarter:
+class JobStarter(Starter):
     """Starter of the Jobs, or TrainJobs, of one namespace, one for each run.
 
     Args:
@@ -53,8 +58,6 @@ class JobStarter:
         namespace: The namespace.
         section: Settings of runs.
     """
-
-    local = False
 
     def __init__(self, client: httpx.Client, namespace: str, section: TrainingSection) -> None:
         self._client, self._section = client, section

@@ -7,7 +7,7 @@ back. Work that needs a server which is unavailable for a while is tried again.
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from services.training.run.exchange import Exchange, RunFiles, RunResult
 from services.training.run.job import Job, TrainingResult
@@ -61,43 +61,30 @@ class StartState:
     waits: str = ""
 
 
-class Starter(Protocol):
-    """Starts `python -m services training-run` for a run: as a child process, as a Job, or not.
+class Starter:
+    """Starter of `python -m services training-run` for a run.
 
-    Methods raise StarterUnavailableError, and RunFailedError where they are refused.
+    This one leaves it to a scheduler or a person, and knows nothing of the command but what it
+    writes. Methods of others raise StarterUnavailableError, and RunFailedError where they are
+    refused.
 
     Attributes:
         local: Whether the command computes on the service's machine, and ends with the service.
             Otherwise it outlives the service, and the next service waits for it.
     """
 
-    local: bool
-
-    def start(self, run_id: str, uri: str) -> None:
-        """Start the command for the files at `uri`, unless that has happened."""
-
-    def state(self, run_id: str) -> StartState:
-        """The state of what was started."""
-
-    def stop(self, run_id: str) -> None:
-        """End it, and delete what is left."""
-
-
-class ExternalStarter:
-    """Starter that does nothing: a scheduler or a person starts the command."""
-
     local = False
 
     def start(self, run_id: str, uri: str) -> None:
-        """Say where the job is."""
+        """Start the command for the files at `uri`, unless that has happened."""
         log.info("a run waits for python -m services training-run", run_id=run_id, job=uri)
 
     def state(self, run_id: str) -> StartState:  # noqa: ARG002
-        """Nothing is known of the command but what it writes."""
+        """The state of what was started."""
         return StartState()
 
     def stop(self, run_id: str) -> None:
-        """The command ends by itself when it misses its job."""
+        """End it, and delete what is left. A command ends by itself when it misses its job."""
 
 
 class Launcher:

@@ -9,12 +9,12 @@ import pytest
 from services.training.run.exchange import Exchange
 from services.training.run.launcher import (
     WAITING,
-    ExternalStarter,
     GivenUpError,
     KilledError,
     Launcher,
     PostponedError,
     RunFailedError,
+    Starter,
     StarterUnavailableError,
     StartState,
 )
@@ -159,7 +159,7 @@ def test_run_that_waits_for_its_exchange_or_starter_can_be_given_up(
 
 def test_run_that_somebody_else_starts_waits_until_it_tells_its_progress(machine: Machine) -> None:
     fitting = {"stage": "fitting", "progress": 0.5}
-    launcher = Launcher(machine.exchange, ExternalStarter(), look_s=0.001)
+    launcher = Launcher(machine.exchange, Starter(), look_s=0.001)
 
     def on_progress(message: dict[str, Any]) -> None:
         machine.messages.append(message)
