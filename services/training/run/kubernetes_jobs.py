@@ -72,7 +72,8 @@ class JobStarter(Starter):
         Raises RunFailedError where the API server refuses it.
         """
         job = job_manifest(self._template(), run_id, uri, self._section)
-        made = train_job_manifests(job) if self._section.job_kind == "trainjob" else (job,)
+        is_train_job = self._section.job_kind == "trainjob"
+        made = train_job_manifests(job, CONTAINER) if is_train_job else (job,)
         for path, manifest in zip(reversed(self._made), made, strict=True):
             if self._asked("POST", path, json=manifest, expected=(409,)) is not None:
                 log.info("created", run_id=run_id, kind=manifest["kind"], name=job_name(run_id))

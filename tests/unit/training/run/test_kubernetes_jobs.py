@@ -151,6 +151,9 @@ def test_run_as_a_train_job_has_the_jobs_pod_in_a_runtime_of_its_own(
         (replicated,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
         job = job_manifest(template(), RUN, "/data/exchange/a", section)
         del job["spec"]["ttlSecondsAfterFinished"]
+        # Trainer's webhook refuses a runtime without a container of this name.
+        job["spec"]["template"]["spec"]["containers"][0]["name"] = "node"
+        job["spec"]["podFailurePolicy"]["rules"][0]["onExitCodes"]["containerName"] = "node"
         assert replicated["template"]["spec"] == job["spec"]
         assert starter.state(RUN) == StartState()
         assert server.requests[-1][2] == {
