@@ -20,12 +20,11 @@ from services.training.model_events import Announcer
 from services.training.publish import ModelPublisher
 from services.training.registry import ModelRegistry
 from services.training.repository import ModelEventBook, Repository
+from services.training.run.child_process import ChildStarter
 from services.training.run.exchange import open_exchange
 from services.training.run.job import Job
 from services.training.run.kubernetes_jobs import open_jobs
-from services.training.run.launcher import Launcher
-from services.training.run.process import ProcessLauncher
-from services.training.run.remote import ExternalStarter, RemoteLauncher
+from services.training.run.launcher import Launcher, Starter
 from services.training.runs import Runs
 from services.training.settings import TrainingSettings
 from services.training.triggers import Triggers
@@ -50,20 +49,18 @@ from slipstream.stores.metadata import AuditLog, audit_table, new_metadata
 from slipstream.stores.migrations import migrate
 
 
-def launcher_of(settings: TrainingSettings) -> Launcher:
-    """The launcher that the settings name.
+def starter_of(settings: TrainingSettings) -> Starter:
+    """The starter of runs that the settings name.
 
-    Raises RefusedSettingsError where it is Kubernetes and this process is in no pod.
+    Raises RefusedSettingsError where it is Kubernetes, and this process is in no pod or the cluster
+    lacks what the settings ask for.
     """
     section = settings.training
     if section.launcher == "process":
-        return ProcessLauncher(settings.log)
-    starter = (
-        open_jobs(section.job_template, section.run_timeout_s)
-        if section.launcher == "kubernetes"
-        else ExternalStarter()
-    )
-    return RemoteLauncher(open_exchange(settings), starter)
+        return ChildStarter(settings)
+    if section.launcher == "kubernetes":
+        return open_jobs(section)
+    return Starter()
 
 
 TABLES: Final = new_metadata()
@@ -140,11 +137,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             metrics,
             settings.lake.uri,
         )
+        starter = await asyncio.to_thread(starter_of, settings)
         runs = Runs(
             repository,
             artifacts,
             prepare=partial(_job, settings, registry, artifacts),
-            launcher=launcher_of(settings),
+            launcher=Launcher(open_exchange(settings), starter),
             publish=publisher.publish,
             resume=publisher.resume,
             metrics=metrics,

@@ -124,15 +124,14 @@ class TrainingSection(Section):
     )
     launcher: Literal["process", "kubernetes", "external"] = Field(
         "process",
-        description="how a run is computed: by a child process of the service, by a Kubernetes Job "
-        "that the service submits, or by another starter of `python -m services training-run`, "
-        "such as KEDA",
+        description="who starts `python -m services training-run` for a run: the service, as a "
+        "child process or as a Kubernetes Job, or somebody else (`external`)",
     )
     exchange: str = Field(
         "",
         pattern=r"^([^:]*|s3://[^/]+/.+)$",
-        description="where the service and runs elsewhere leave files for one another: a folder "
-        "that both mount, or s3://bucket/prefix; if empty, `exchange` next to the bundles",
+        description="where the service and runs leave files for one another: a folder that both "
+        "mount, or s3://bucket/prefix; if empty, `exchange` next to the bundles",
     )
     exchange_options: dict[str, str] = Field(
         default={},
@@ -142,6 +141,23 @@ class TrainingSection(Section):
         "training-run",
         description="CronJob in the service's Kubernetes namespace; its `jobTemplate` is that of "
         "every run's Job",
+    )
+    job_kind: Literal["job", "trainjob"] = Field(
+        "job",
+        description="what the service submits for a run: a Job, or the same as a TrainJob of "
+        "Kubeflow Trainer 2.3",
+    )
+    job_queue: str = Field(
+        "",
+        pattern=r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?)?$",
+        description="Kueue's LocalQueue in that namespace; a run's Job waits for its quota; if "
+        "empty, none",
+    )
+    device: Literal["auto", "cpu", "gpu"] = Field(
+        "auto",
+        description="where a run's network is trained: on a GPU where torch sees one (`auto`), "
+        "always on the CPU, or always on a GPU, which a run's Job then reserves and without which "
+        "a run fails",
     )
     niceness: int = Field(
         10,
@@ -202,6 +218,12 @@ class TrainingSection(Section):
         "(minutes)",
     )
     gate: GateSettings = GateSettings()
+
+    @model_validator(mode="after")
+    def _queue_has_jobs(self) -> Self:
+        if self.launcher != "kubernetes" and (self.job_queue or self.job_kind != "job"):
+            raise ValueError("job_queue and job_kind are for launcher kubernetes: leave them out")
+        return self
 
     @model_validator(mode="after")
     def _search_leaves_time(self) -> Self:

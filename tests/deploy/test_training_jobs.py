@@ -7,7 +7,7 @@ from services.training.settings import TrainingSection
 from tests.deploy.declared import image_environment, names_a_setting
 from tests.deploy.manifests import KUBERNETES, container, documents, kustomization
 
-COMPONENT = KUBERNETES / "components" / "training-jobs"
+COMPONENT = KUBERNETES / "components" / "training-runs"
 
 
 def job_spec() -> dict[str, Any]:
@@ -89,5 +89,7 @@ def test_role_has_the_verbs_that_the_client_uses() -> None:
     assert rules == {
         ("cronjobs", ("get",), (TrainingSection().job_template,)),
         ("jobs", ("create", "get", "delete"), ()),
+        ("trainjobs", ("create", "get", "delete"), ()),
+        ("trainingruntimes", ("create", "get", "delete"), ()),
         ("pods", ("list",), ()),
     }

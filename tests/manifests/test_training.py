@@ -2,11 +2,9 @@
 
 from typing import Any
 
-from prometheus_client import CollectorRegistry
-
-from services.training.metrics import TrainingMetrics
 from services.training.run import kubernetes_jobs
 from services.training.runs import new_run_id
+from services.training.settings import TrainingSection
 from tests.manifests.installations import combination
 
 
@@ -25,10 +23,11 @@ def test_component_adds_a_pod_of_training_that_rolls() -> None:
 
 
 def test_component_renders_with_the_overlays_image_and_every_reference_resolved() -> None:
-    objects = rendered("training-jobs")
+    objects = rendered("training-runs")
     template = objects["CronJob", "training-run"]
     run_id = new_run_id()
-    job = kubernetes_jobs.job_manifest(template, run_id, f"/data/exchange/slipstream/{run_id}", 60)
+    uri = f"/data/exchange/slipstream/{run_id}"
+    job = kubernetes_jobs.job_manifest(template, run_id, uri, TrainingSection())
     assert len(job["metadata"]["name"]) <= 63
     pod = job["spec"]["template"]["spec"]
     assert pod["containers"][0]["image"] == "registry/training:7"
@@ -47,26 +46,8 @@ def test_component_renders_with_the_overlays_image_and_every_reference_resolved(
     assert all(("PersistentVolumeClaim", claim) in objects for claim in claims)
 
 
-def test_keda_starts_the_jobs_of_the_template_and_training_needs_no_right() -> None:
-    objects = rendered("training-jobs", "training-jobs-s3", "training-jobs-keda")
-    scaled = objects["ScaledJob", "training-run"]["spec"]
-    template = objects["CronJob", "training-run"]["spec"]["jobTemplate"]["spec"]
-    assert scaled["jobTargetRef"] == template
-    (container,) = template["template"]["spec"]["containers"]
-    assert (container["image"], container["args"]) == ("registry/training:7", ["training-run"])
-    found = objects["ConfigMap", container["envFrom"][0]["configMapRef"]["name"]]["data"]
-    assert found["SLIPSTREAM_TRAINING__LAUNCHER"] == "external"
-    assert not {kind for kind, _ in objects} & {"Role", "RoleBinding"}
-    training = objects["Deployment", "training"]["spec"]["template"]["spec"]
-    assert training["automountServiceAccountToken"] is False
-    (trigger,) = scaled["triggers"]
-    metrics = TrainingMetrics(CollectorRegistry())
-    (gauge,) = metrics.running.collect()
-    assert trigger["metadata"]["valueLocation"] == gauge.name
-
-
 def test_on_s3_a_run_mounts_nothing() -> None:
-    objects = rendered("training-jobs", "training-jobs-s3")
+    objects = rendered("training-runs", "training-runs-s3")
     assert ("PersistentVolumeClaim", "exchange") not in objects
     pod = objects["CronJob", "training-run"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     assert [volume["name"] for volume in pod["volumes"]] == ["tmp"]

@@ -1,6 +1,6 @@
-"""Training run, from its job to its report: its child process, and the start of that process.
+"""Training run, from its job to its report: the command that computes it, and its start.
 
-`train` goes from top to bottom: data, fit, judging, report. `launcher` has it computed by `process`
-and `child` on this machine, or by `remote` and `kubernetes_jobs` elsewhere, where `worker` takes
-the job from the `exchange`. `progress` and `eta` report how far it is.
+`train` goes from top to bottom: data, fit, judging, report. `launcher` leaves the job in the
+`exchange`, where the command `training-run` (`worker`) takes it. A starter starts the command: as a
+`child_process`, as one of `kubernetes_jobs`, or not at all, where somebody else does.
 """

@@ -1,4 +1,4 @@
-"""Exchange: files by which the service and a run on another machine know of one another.
+"""Exchange: files by which the service and a run know of one another.
 
     <exchange>/<namespace>/<run>/
         champion/…       bundle that the challenger is measured against; absent without one
@@ -10,6 +10,9 @@
 
 A start that another one overtakes does no harm: each writes a bundle directory of its own, and
 `result.json` names the one that counts.
+
+A run on the service's machine uses the champion, the checkpoints and the bundle where
+the service has them; the three JSON files are all that passes.
 """
 
 import json
@@ -31,10 +34,17 @@ _SECRETS: Final = {"job": {"lake": {"storage_options"}, "training": {"tracking_u
 
 
 class HandedJob(BaseModel):
-    """A job as `job.json` has it. Its paths are the service's."""
+    """A job as `job.json` has it. Its paths are the service's.
+
+    Attributes:
+        job: The job.
+        request_id: Id of the request that the run answers.
+        local: Whether the run computes on the service's machine and by these paths.
+    """
 
     job: Job
     request_id: str = ""
+    local: bool = False
 
 
 class RunResult(BaseModel):
@@ -42,7 +52,7 @@ class RunResult(BaseModel):
 
     Attributes:
         trained: Result of a run that made a bundle.
-        bundle: Name of the directory that holds it.
+        bundle: Name of the directory that holds it; empty where it is at the job's `output`.
         failed: Reason, for people, why there is none.
     """
 
@@ -93,15 +103,18 @@ class RunFiles:
         self._store = store
         self.uri = store.uri
 
-    def hand_over(self, job: Job, request_id: str) -> None:
+    def hand_over(self, job: Job, request_id: str, *, local: bool = False) -> None:
         """Write what the run needs, unless an earlier call has done so."""
         if self.handed() is not None:
             return
-        if job.champion is not None and job.champion.is_dir():
-            self._store.put(job.champion, _CHAMPION)
-        self._store.put(job.checkpoints, CHECKPOINTS)
-        handed = HandedJob(job=job, request_id=request_id)
-        self._store.write(_JOB, handed.model_dump_json(exclude=_SECRETS).encode())
+        if not local:
+            if job.champion is not None and job.champion.is_dir():
+                self._store.put(job.champion, _CHAMPION)
+            self._store.put(job.checkpoints, CHECKPOINTS)
+        handed = HandedJob(job=job, request_id=request_id, local=local)
+        # An older service, after a rollback, knows no setting that is newer than it.
+        content = handed.model_dump_json(exclude=_SECRETS, exclude_defaults=True)
+        self._store.write(_JOB, content.encode())
 
     def handed(self) -> HandedJob | None:
         """The job; None where none was handed over, or where it was called off."""
@@ -119,8 +132,9 @@ class RunFiles:
         return None if content is None else RunResult.model_validate_json(content)
 
     def collect(self, result: RunResult, output: Path) -> None:
-        """Copy the bundle of a result."""
-        self._store.fetch(result.bundle, output)
+        """Copy the bundle of a result, unless it is there."""
+        if result.bundle:
+            self._store.fetch(result.bundle, output)
 
     def fetch_checkpoints(self, directory: Path) -> None:
         """Copy the checkpoints into a directory."""
@@ -163,10 +177,11 @@ class RunFiles:
         """Replace one file of the checkpoints."""
         self._store.put_file(file, f"{CHECKPOINTS}/{file.name}")
 
-    def send_result(self, trained: TrainingResult, output: Path) -> None:
-        """Copy the bundle, and tell of it."""
-        bundle = f"bundle-{secrets.token_hex(4)}"
-        self._store.put(output, bundle)
+    def send_result(self, trained: TrainingResult, output: Path | None) -> None:
+        """Copy the bundle, and tell of it; None where it is at the job's `output` already."""
+        bundle = "" if output is None else f"bundle-{secrets.token_hex(4)}"
+        if output is not None:
+            self._store.put(output, bundle)
         self._send(RunResult(trained=trained, bundle=bundle))
 
     def send_failure(self, reason: str) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from services.training.gate import Measurements
 from services.training.settings import TrainingSection
-from slipstream.chassis.settings import LakeSettings, LogSettings
+from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.progress import ProgressStep
 from slipstream.evaluation.figures import Figures
 from slipstream.recommender.scripted import ScriptedVisitors
@@ -112,15 +112,6 @@ class TrainingResult(BaseModel):
     champion_error: str = ""
     seconds: dict[str, float]
     peak_memory_mb: float
-
-
-class Order(BaseModel):
-    """The line that the service writes on the process's standard input."""
-
-    job: Job
-    log: LogSettings
-    parent: int
-    request_id: str = ""
 
 
 # Parts of a message that later messages do not repeat.

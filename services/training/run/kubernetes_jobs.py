@@ -2,7 +2,7 @@
 
 Each Job is made from the `jobTemplate` of a CronJob that is suspended and never runs by itself. So
 image, resources, node selector, volumes and `podFailurePolicy` stand in a manifest, where an
-overlay patches them (`deploy/kubernetes/components/training-jobs`).
+overlay patches them (`deploy/kubernetes/components/training-runs`).
 """
 
 import copy
@@ -15,14 +15,31 @@ from typing import Any, Final
 
 import httpx
 
-from services.training.run.launcher import RunFailedError
-from services.training.run.remote import StarterUnavailableError, StartState
+from services.training.run.launcher import (
+    RunFailedError,
+    Starter,
+    StarterUnavailableError,
+    StartState,
+)
+from services.training.run.train_jobs import API as TRAINER
+from services.training.run.train_jobs import train_job_manifests
+from services.training.settings import TrainingSection
 from slipstream.chassis.dependencies import RefusedSettingsError
 from slipstream.chassis.logging import get_logger
 
 log = get_logger(__name__)
 
 CONTAINER: Final = "training-run"
+GPU: Final = "nvidia.com/gpu"
+QUEUE: Final = "kueue.x-k8s.io/queue-name"
+# What is made for a run, the first last, and the label that its pods have with its name.
+_MADE: Final = {
+    "job": (("batch/v1/jobs",), "batch.kubernetes.io/job-name"),
+    "trainjob": (
+        (f"{TRAINER}/trainjobs", f"{TRAINER}/trainingruntimes"),
+        "jobset.sigs.k8s.io/jobset-name",
+    ),
+}
 _SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _TIMEOUT_S: Final = 10.0
 # Reasons for which a Job ends, in words.
@@ -33,22 +50,20 @@ _REASONS: Final = {
 }
 
 
-class KubernetesJobs:
-    """Jobs of one namespace, one for each run.
+class JobStarter(Starter):
+    """Starter of the Jobs, or TrainJobs, of one namespace, one for each run.
 
     Args:
         client: Client of the API server.
         namespace: The namespace.
-        template: Name of the CronJob.
-        timeout_s: Seconds after which Kubernetes ends a Job.
+        section: Settings of runs.
     """
 
-    def __init__(
-        self, client: httpx.Client, namespace: str, template: str, timeout_s: float
-    ) -> None:
-        self._client, self._template, self._timeout_s = client, template, timeout_s
-        self._jobs = f"/apis/batch/v1/namespaces/{namespace}/jobs"
-        self._cron_jobs = f"/apis/batch/v1/namespaces/{namespace}/cronjobs"
+    def __init__(self, client: httpx.Client, namespace: str, section: TrainingSection) -> None:
+        self._client, self._section = client, section
+        made, self._label = _MADE[section.job_kind]
+        self._made = [_path(kind, namespace) for kind in made]
+        self._cron_jobs = _path("batch/v1/cronjobs", namespace)
         self._pods = f"/api/v1/namespaces/{namespace}/pods"
 
     def start(self, run_id: str, uri: str) -> None:
@@ -56,26 +71,23 @@ class KubernetesJobs:
 
         Raises RunFailedError where the API server refuses it.
         """
-        template = self._asked("GET", f"{self._cron_jobs}/{self._template}")
-        if template is None:
-            raise RunFailedError(
-                f"there is no CronJob {self._template} to make the run's Job from: "
-                "deploy/kubernetes/components/training-jobs brings it"
-            )
-        job = job_manifest(template, run_id, uri, self._timeout_s)
-        if self._asked("POST", self._jobs, json=job, expected=(409,)) is not None:
-            log.info("job created", run_id=run_id, job=job["metadata"]["name"])
+        job = job_manifest(self._template(), run_id, uri, self._section)
+        is_train_job = self._section.job_kind == "trainjob"
+        made = train_job_manifests(job, CONTAINER) if is_train_job else (job,)
+        for path, manifest in zip(reversed(self._made), made, strict=True):
+            if self._asked("POST", path, json=manifest, expected=(409,)) is not None:
+                log.info("created", run_id=run_id, kind=manifest["kind"], name=job_name(run_id))
 
     def state(self, run_id: str) -> StartState:
         """The state of the run's Job and its pods.
 
         A refusal is no state: what computes for hours is not ended by a role that lacks a verb.
         """
-        selector = {"labelSelector": f"batch.kubernetes.io/job-name={job_name(run_id)}"}
+        selector = {"labelSelector": f"{self._label}={job_name(run_id)}"}
         try:
-            job = self._asked("GET", f"{self._jobs}/{job_name(run_id)}")
+            job = self._asked("GET", f"{self._made[0]}/{job_name(run_id)}")
             if job is None:
-                return StartState(deleted=True)
+                return StartState(killed="somebody has deleted the Job of the run")
             pods = self._asked("GET", self._pods, params=selector) or {}
         except RunFailedError as error:
             raise StarterUnavailableError(str(error)) from error
@@ -83,8 +95,42 @@ class KubernetesJobs:
 
     def stop(self, run_id: str) -> None:
         """Delete the run's Job and its pods, if there are any."""
-        path = f"{self._jobs}/{job_name(run_id)}"
-        self._asked("DELETE", path, params={"propagationPolicy": "Background"})
+        for path in self._made:
+            after = {"propagationPolicy": "Background"}
+            self._asked("DELETE", f"{path}/{job_name(run_id)}", params=after)
+
+    def check(self) -> None:
+        """Look for what Jobs need, as far as the API server answers now.
+
+        Raises RefusedSettingsError where the cluster lacks it.
+        """
+        try:
+            self._template()
+            if self._section.job_kind == "trainjob":
+                self._require("JOB_KIND=trainjob", "Kubeflow Trainer 2.3", TRAINER)
+            if queue := self._section.job_queue:
+                self._require(f"JOB_QUEUE={queue}", "Kueue", "kueue.x-k8s.io")
+        except StarterUnavailableError as error:
+            log.warning("the cluster is not checked", reason=str(error))
+        except RunFailedError as error:
+            raise RefusedSettingsError(str(error)) from error
+
+    def _require(self, setting: str, component: str, api: str) -> None:
+        if self._asked("GET", f"/apis/{api}") is None:
+            raise RefusedSettingsError(
+                f"SLIPSTREAM_TRAINING__{setting} needs {component}, which this cluster lacks (the "
+                f"API {api}): install it, or leave the setting out"
+            )
+
+    def _template(self) -> dict[str, Any]:
+        name = self._section.job_template
+        template = self._asked("GET", f"{self._cron_jobs}/{name}")
+        if template is None:
+            raise RunFailedError(
+                f"there is no CronJob {name} to make the Jobs of runs from: "
+                "deploy/kubernetes/components/training-runs brings it"
+            )
+        return template
 
     def _asked(
         self, method: str, path: str, *, expected: Sequence[int] = (), **more: Any
@@ -106,10 +152,11 @@ class KubernetesJobs:
         return dict(answer.json())
 
 
-def open_jobs(template: str, timeout_s: float) -> KubernetesJobs:
-    """The Jobs of the namespace that this pod is in, by its service account.
+def open_jobs(section: TrainingSection) -> JobStarter:
+    """The starter of Jobs in the namespace that this pod is in, by its service account.
 
-    Raises RefusedSettingsError outside a pod, and in one without the service account's token.
+    Raises RefusedSettingsError outside a pod, in one without the service account's token, and where
+    the cluster lacks what the settings ask for.
     """
     host, port = (os.environ.get(f"KUBERNETES_SERVICE_{name}") for name in ("HOST", "PORT"))
     if host is None or not (_SERVICE_ACCOUNT / "token").is_file():
@@ -122,7 +169,9 @@ def open_jobs(template: str, timeout_s: float) -> KubernetesJobs:
         f"https://{address}:{port or 443}", _SERVICE_ACCOUNT / "token", _SERVICE_ACCOUNT / "ca.crt"
     )
     namespace = (_SERVICE_ACCOUNT / "namespace").read_text().strip()
-    return KubernetesJobs(client, namespace, template, timeout_s)
+    starter = JobStarter(client, namespace, section)
+    starter.check()
+    return starter
 
 
 def api_client(url: str, token: Path, authority: Path | None = None) -> httpx.Client:
@@ -147,13 +196,19 @@ def api_client(url: str, token: Path, authority: Path | None = None) -> httpx.Cl
     )
 
 
+def _path(kind: str, namespace: str) -> str:
+    """Path of the objects of a kind, such as `batch/v1/jobs`, in a namespace."""
+    api, _, plural = kind.rpartition("/")
+    return f"/apis/{api}/namespaces/{namespace}/{plural}"
+
+
 def job_name(run_id: str) -> str:
     """Name of a run's Job."""
     return f"training-run-{run_id}"
 
 
 def job_manifest(
-    template: Mapping[str, Any], run_id: str, uri: str, timeout_s: float
+    template: Mapping[str, Any], run_id: str, uri: str, section: TrainingSection
 ) -> dict[str, Any]:
     """The Job of a run.
 
@@ -161,27 +216,33 @@ def job_manifest(
         template: CronJob with the `jobTemplate` that it is made from.
         run_id: The run.
         uri: Where its files are.
-        timeout_s: Seconds after which Kubernetes ends it.
+        section: Settings of runs: time, device and queue.
 
     Raises:
         RunFailedError: The template has no container of the name `training-run`.
     """
     made = template["spec"]["jobTemplate"]
     spec = copy.deepcopy(made["spec"])
-    containers = [c for c in spec["template"]["spec"]["containers"] if c["name"] == CONTAINER]
+    pod = spec["template"]["spec"]
+    containers = [c for c in pod["containers"] if c["name"] == CONTAINER]
     if not containers:
         raise RunFailedError(
             f"CronJob {template['metadata']['name']} has no container {CONTAINER}, which runs need"
         )
     containers[0]["args"] = ["training-run", "--job", uri]
-    spec["activeDeadlineSeconds"] = math.ceil(timeout_s)
+    spec["activeDeadlineSeconds"] = math.ceil(section.run_timeout_s)
+    if section.device == "gpu":
+        containers[0].setdefault("resources", {}).setdefault("limits", {})[GPU] = 1
+        taint = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
+        pod["tolerations"] = [*pod.get("tolerations", []), taint]
     described = made.get("metadata", {})
+    queue = {QUEUE: section.job_queue} if section.job_queue else {}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
             "name": job_name(run_id),
-            "labels": {**described.get("labels", {}), "slipstream.dev/run": run_id},
+            "labels": {**described.get("labels", {}), **queue, "slipstream.dev/run": run_id},
             "annotations": dict(described.get("annotations", {})),
         },
         "spec": spec,
@@ -201,6 +262,10 @@ def job_state(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> Star
         return StartState(ended=f"the run's Job failed: {reason}{killed}")
     if "Complete" in conditions:
         return StartState(ended="the run's Job ended without a result")
+    if job.get("spec", {}).get("suspend"):  # by Kueue, until it admits the Job, or again
+        queue = job["metadata"].get("labels", {}).get(QUEUE)
+        cause = f"for its quota in the queue {queue}" if queue else "to be resumed"
+        return StartState(waits=f"the suspended Job waits {cause}")
     return StartState(waits=next(filter(None, map(_waits, pods)), ""))
 
 

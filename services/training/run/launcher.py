@@ -1,16 +1,24 @@
-"""Launcher: how the service has a run computed, and how that may end.
+"""Launcher: how the service has a run computed by `training-run`, and how that may end.
 
-`process.py` starts a child process of the service, `remote.py` leaves the run to another machine.
-Work that needs a server which is unavailable for a while is tried again.
+It hands the job over by the exchange, has a starter start the command, and waits for what comes
+back. Work that needs a server which is unavailable for a while is tried again.
 """
 
 import threading
 from collections.abc import Callable, Collection
-from typing import Any, Final, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
+from services.training.run.exchange import Exchange, RunFiles, RunResult
 from services.training.run.job import Job, TrainingResult
 from slipstream.chassis.dependencies import DependencyUnavailableError, StandbyError
-from slipstream.chassis.logging import get_logger
+from slipstream.chassis.logging import get_logger, request_id
+
+log = get_logger(__name__)
+
+# Seconds between looks at a run on this machine, and at one on another.
+LOCAL_S, ELSEWHERE_S = 0.2, 2.0
+WAITING: Final = "waiting for a machine"
 
 
 class RunFailedError(Exception):
@@ -28,8 +36,69 @@ class GivenUpError(Exception):
     """The run was stopped because `give_up` said so."""
 
 
-class Launcher(Protocol):
-    """Computes runs, one at a time."""
+class PostponedError(Exception):
+    """The service ends before the servers answer; the next one makes up for the work."""
+
+
+class StarterUnavailableError(DependencyUnavailableError):
+    """Whatever starts runs does not answer now."""
+
+    dependency = "kubernetes"
+
+
+@dataclass(frozen=True)
+class StartState:
+    """State of what was started for a run.
+
+    Attributes:
+        ended: Why it will not come to a result any more; empty while it may.
+        killed: What ended it from outside, so that another start may help; empty while it computes.
+        waits: What keeps it from beginning; empty where nothing does.
+    """
+
+    ended: str = ""
+    killed: str = ""
+    waits: str = ""
+
+
+class Starter:
+    """Starter of `python -m services training-run` for a run.
+
+    This one leaves it to a scheduler or a person, and knows nothing of the command but what it
+    writes. Methods of others raise StarterUnavailableError, and RunFailedError where they are
+    refused.
+
+    Attributes:
+        local: Whether the command computes on the service's machine, and ends with the service.
+            Otherwise it outlives the service, and the next service waits for it.
+    """
+
+    local = False
+
+    def start(self, run_id: str, uri: str) -> None:
+        """Start the command for the files at `uri`, unless that has happened."""
+        log.info("a run waits for python -m services training-run", run_id=run_id, job=uri)
+
+    def state(self, run_id: str) -> StartState:  # noqa: ARG002
+        """The state of what was started."""
+        return StartState()
+
+    def stop(self, run_id: str) -> None:
+        """End it, and delete what is left. A command ends by itself when it misses its job."""
+
+
+class Launcher:
+    """Launcher of runs, one at a time, by the files of an exchange and a starter.
+
+    Args:
+        exchange: Files of runs.
+        starter: Starts the command.
+        look_s: Seconds between looks at a run; None takes what suits the starter.
+    """
+
+    def __init__(self, exchange: Exchange, starter: Starter, look_s: float | None = None) -> None:
+        self._exchange, self._starter = exchange, starter
+        self._look_s = look_s or (LOCAL_S if starter.local else ELSEWHERE_S)
 
     def run(
         self,
@@ -41,10 +110,13 @@ class Launcher(Protocol):
     ) -> TrainingResult:
         """Compute a run, or wait for one that goes on already; its bundle is at `job.output` then.
 
+        It waits while the exchange or the starter is unavailable. No process is left on this
+        machine when it returns or raises.
+
         Args:
             job: The job.
             on_progress: Gets each message, see `ProgressReporter`.
-            give_up: Asked often; True stops the run.
+            give_up: Asked at each look; True stops the run.
             stop: Set when the service ends.
 
         Raises:
@@ -53,27 +125,97 @@ class Launcher(Protocol):
             KilledError: The run was killed; its checkpoints are at `job.checkpoints`.
             RunFailedError: The run failed; the message is the reason.
         """
+        try:
+            return self._awaited(job, on_progress, give_up, stop)
+        finally:
+            if self._starter.local:
+                self._starter.stop(job.version)
 
     def goes_on(self, run_id: str) -> bool:
         """Whether a run that an earlier service has begun goes on, or has left its result."""
+        return not self._starter.local and self._exchange.of(run_id).handed() is not None
 
     def forget(self, run_id: str) -> None:
-        """Delete what is left of a run that has ended. It never fails."""
+        """End the run, if it is under way, and delete its files. It never fails."""
+        try:
+            self._starter.stop(run_id)
+            self._exchange.of(run_id).drop()
+        except (DependencyUnavailableError, RunFailedError) as error:
+            log.warning("a run's files are left for now", run_id=run_id, reason=str(error))
 
     def forget_all_but(self, run_ids: Collection[str]) -> None:
-        """Delete what is left of all others, which a killed service could not delete."""
+        """Forget all others of which there are files."""
+        for run_id in self._exchange.runs():
+            if run_id not in run_ids:
+                self.forget(run_id)
+
+    def _awaited(
+        self,
+        job: Job,
+        on_progress: Callable[[dict[str, Any]], None],
+        give_up: Callable[[], bool],
+        stop: threading.Event,
+    ) -> TrainingResult:
+        files = self._exchange.of(job.version)
+        begun, away, shown = False, False, dict[str, Any]()
+        while not give_up():
+            try:
+                if not begun:
+                    self._begin(job, files)
+                begun = True
+                # Read before result and progress, since whatever has ended wrote them before.
+                state = self._starter.state(job.version)
+                if (result := files.result()) is not None:
+                    return _collected(result, files, job)
+                message = self._message(files, state)
+                if message not in ({}, shown):
+                    on_progress(message)
+                shown = message
+                self._require_life(state, files, job)
+            except DependencyUnavailableError as error:
+                if not away:
+                    log.warning("a run can't be looked at", reason=str(error))
+                away = True
+            else:
+                away = False
+            if stop.wait(self._look_s):
+                if self._starter.local:
+                    break
+                raise PostponedError("the run goes on elsewhere")
+        raise GivenUpError
+
+    def _begin(self, job: Job, files: RunFiles) -> None:
+        files.hand_over(job, request_id.get(), local=self._starter.local)
+        if files.result() is None:
+            self._starter.start(job.version, files.uri)
+
+    def _message(self, files: RunFiles, state: StartState) -> dict[str, Any]:
+        """The run's latest message, or that it waits; empty where there is nothing to tell."""
+        message = files.progress() or {}
+        if state.waits or not (message or self._starter.local):
+            return {"progress": 0.0, **message, "stage": WAITING, "detail": state.waits}
+        return message
+
+    def _require_life(self, state: StartState, files: RunFiles, job: Job) -> None:
+        if state.killed:
+            if not self._starter.local:
+                files.fetch_checkpoints(job.checkpoints)
+            raise KilledError(state.killed)
+        if state.ended:
+            raise RunFailedError(state.ended)
 
 
-log = get_logger(__name__)
+def _collected(result: RunResult, files: RunFiles, job: Job) -> TrainingResult:
+    if result.trained is None:
+        raise RunFailedError(result.failed)
+    files.collect(result, job.output)
+    return result.trained
+
 
 # Seconds between tries.
 RETRY_S: Final = 2.0
 
 Result = TypeVar("Result")
-
-
-class PostponedError(Exception):
-    """The service ends before the servers answer; the next one makes up for the work."""
 
 
 def until_answered(attempt: Callable[[], Result], stop: threading.Event) -> Result:

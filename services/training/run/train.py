@@ -54,6 +54,7 @@ from slipstream.evaluation.figures import ALL, K, Past
 from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.features.visitor import visitor_features
 from slipstream.models.base import NEVER, EventWeights, InteractionLog
+from slipstream.models.device import device_name
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle, BundleError, load_bundle, save_bundle
 from slipstream.recommender.fit import FitOptions, fit_log
@@ -92,7 +93,7 @@ _PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "optuna", "slipstream")
 
 
 def environment() -> dict[str, str]:
-    """Python, platform, processors of this process, and versions of installed packages."""
+    """Python, platform, processors and device of this process, versions of installed packages."""
     processors = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     )
@@ -100,6 +101,7 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": str(processors),
+        "device": device_name(),
     }
     for name in _PACKAGES:
         try:

@@ -1,7 +1,7 @@
 """Work of `python -m services training-run`: one run, on whatever machine it is started.
 
 It knows the lake and the exchange and nothing else. Killed at any moment, it goes on after its last
-checkpoint where it is started again.
+checkpoint where it is started again. On the machine of the service, it ends with the service.
 """
 
 import os
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from services.training.run.dataset import TooLittleDataError
-from services.training.run.exchange import CHECKPOINTS, RunFiles, exchange_options, open_exchange
+from services.training.run.device import DeviceError, choose_device
+from services.training.run.exchange import RunFiles, exchange_options, open_exchange
 from services.training.run.job import FACTS, ProgressReporter
 from services.training.run.launcher import until_answered
 from services.training.run.train import train
@@ -51,7 +52,7 @@ def main(settings: TrainingSettings, uri: str | None) -> int:
         log.info("no run waits")
         return 0
     with tempfile.TemporaryDirectory(prefix="run-", ignore_cleanup_errors=True) as place:
-        carrier = Carrier(files, Path(place) / CHECKPOINTS)
+        carrier = Carrier(files)
         _end_at_sigterm(carrier.carry)
         return work(files, Path(place), carrier, settings.lake)
 
@@ -65,7 +66,16 @@ def work(files: RunFiles, place: Path, carrier: "Carrier", lake: LakeSettings) -
         log.error("there is no job", at=files.uri)
         return FAILED
     request_id.set(handed.request_id)
-    job = files.receive(handed.job, place, lake)
+    try:
+        choose_device(handed.job.training.device)
+    except DeviceError as error:
+        return _failed(files, handed.job.version, str(error))
+    if handed.local:
+        threading.Thread(target=_end_with_service, daemon=True).start()
+        job = handed.job.model_copy(update={"lake": lake})
+    else:
+        job = files.receive(handed.job, place, lake)
+        carrier.checkpoints = job.checkpoints
     log.info("run begins", run_id=job.version, kept=[p.name for p in job.checkpoints.iterdir()])
     if job.lake_version is not None:  # or a start that is killed before it has read would lose it
         carrier.know(lake_version=job.lake_version, catalog_version=job.catalog_version)
@@ -78,7 +88,8 @@ def work(files: RunFiles, place: Path, carrier: "Carrier", lake: LakeSettings) -
         log.error("training failed", version=job.version, exc_info=error)
         return _failed(files, job.version, f"{type(error).__name__}: {error}")
     # What took hours is not thrown away because the store does not answer for a while.
-    until_answered(lambda: files.send_result(result, job.output), threading.Event())
+    output = None if handed.local else job.output
+    until_answered(lambda: files.send_result(result, output), threading.Event())
     log.info("run ended", run_id=job.version)
     return 0
 
@@ -88,12 +99,16 @@ class Carrier:
 
     While the exchange is unavailable, the run goes on, and its checkpoints follow later. It ends
     the process once the job is gone: the run was cancelled.
+
+    Attributes:
+        checkpoints: Directory of the checkpoints; None on the service's machine, where they stay.
+            Messages are then sent at once, so that none is lost by a kill.
     """
 
-    def __init__(
-        self, files: RunFiles, checkpoints: Path, *, end: Callable[[int], None] = os._exit
-    ) -> None:
-        self._files, self._checkpoints, self._end = files, checkpoints, end
+    checkpoints: Path | None = None
+
+    def __init__(self, files: RunFiles, *, end: Callable[[int], None] = os._exit) -> None:
+        self._files, self._end = files, end
         self._message: dict[str, Any] = {}
         self._sent: dict[str, Any] = {}
         self._facts: dict[str, Any] = {}
@@ -118,6 +133,8 @@ class Carrier:
         """Take a message. A later one overtakes it, and keeps its facts about the lake."""
         self._facts |= {name: value for name, value in message.items() if name in FACTS}
         self._message = {**self._facts, **message}
+        if self.checkpoints is None:
+            self._tried(self.carry)
 
     def carry(self) -> None:
         """Send what is new, once training has begun.
@@ -132,25 +149,31 @@ class Carrier:
                 self._files.send_progress(message)
                 self._sent = message
             for name, version in self._found().items():
-                if self._carried.get(name) != version:
-                    self._files.send_checkpoint(self._checkpoints / name)
+                if self.checkpoints is not None and self._carried.get(name) != version:
+                    self._files.send_checkpoint(self.checkpoints / name)
                     self._carried[name] = version
 
     def _run(self) -> None:
         while not self._ended.wait(CARRY_S):
-            try:
-                self.carry()
-                if self._files.handed() is None:
-                    log.warning("the job is gone, so the run ends")
-                    self._end(FAILED)
-            except ObjectStoreUnavailableError as error:
-                log.warning("the exchange does not answer", reason=str(error))
+            self._tried(self._look)
+
+    def _look(self) -> None:
+        self.carry()
+        if self._files.handed() is None:
+            log.warning("the job is gone, so the run ends")
+            self._end(FAILED)
+
+    def _tried(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except ObjectStoreUnavailableError as error:
+            log.warning("the exchange does not answer", reason=str(error))
 
     def _found(self) -> dict[str, tuple[int, int]]:
         """Whole files of the checkpoints, with what changes when one is replaced."""
         return {
             file.name: (file.stat().st_mtime_ns, file.stat().st_ino)
-            for file in self._checkpoints.iterdir()
+            for file in (self.checkpoints.iterdir() if self.checkpoints else ())
             if file.suffix != ".unfinished"
         }
 
@@ -159,6 +182,12 @@ def _failed(files: RunFiles, run_id: str, reason: str) -> int:
     log.warning("run failed", run_id=run_id, reason=reason)
     until_answered(lambda: files.send_failure(reason), threading.Event())
     return FAILED
+
+
+def _end_with_service() -> None:
+    """End the process at the end of its standard input, which the service holds open."""
+    sys.stdin.buffer.read()
+    os._exit(TERMINATED)
 
 
 def _end_at_sigterm(last: Callable[[], None]) -> None:

@@ -1,5 +1,5 @@
 """Part 8: a training run as a Job. Its pod is evicted half-way while training's own pod is killed;
-another pod goes on, and the run is judged. Then KEDA starts a run's Job, and takes it away.
+another pod goes on, and the run is judged.
 """
 
 import json
@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from tests.cluster.bed import Bed
-from tests.cluster.components import has_keda, rendered
+from tests.cluster.components import rendered
 from tests.cluster.kubectl import NAMESPACE, Pod, wait_until
 from tests.cluster.overlay import objects, tagged, wait_all_ready
 from tests.cluster.parts.start import begin, finish, progress
 from tests.cluster.report import Part
 from tests.e2e.stack import wait_for
 
-TITLE = "8 Training runs as Jobs: evicted and gone on with, and by KEDA"
+TITLE = "8 Training runs as Jobs: evicted and gone on with"
 APP: Final = "training-run"
 # The network's epochs before the pod is evicted.
 EPOCHS: Final = 2
-POD_LIMIT_S, EPOCH_LIMIT_S, AWAY_LIMIT_S = 120.0, 300.0, 180.0
+POD_LIMIT_S, EPOCH_LIMIT_S = 120.0, 300.0
 # A laptop's share, and a volume that the pods of one node share.
 PATCHES: Final = (
     {
@@ -58,18 +58,9 @@ PATCHES: Final = (
 def run(bed: Bed, part: Part) -> None:
     plain = objects(bed.kubectl, bed.tag)
     try:
-        _apply(bed, plain, "training-jobs")
+        _apply(bed, plain, "training-runs")
         _evicted(bed, part)
-        if has_keda(bed.kubectl):
-            _apply(bed, plain, "training-jobs", "training-jobs-keda")
-            # So that only KEDA can start a Job.
-            bed.kubectl.delete("role,rolebinding", "training-runs")
-            _by_keda(bed, part)
-        else:
-            part.tell("a Job by KEDA", "left out: this cluster has no KEDA")
     finally:
-        if has_keda(bed.kubectl):
-            bed.kubectl.delete("scaledjob", APP)
         bed.kubectl.delete("cronjob", APP)
         bed.kubectl.delete("role,rolebinding", "training-runs")
         bed.kubectl.apply(*(item for item in plain if _of_training(item)))
@@ -111,17 +102,6 @@ def _evicted(bed: Bed, part: Part) -> None:
     part.tell("attempt", f"{run['attempt']}; {run['decision_reason']}")
     part.demand(run["attempt"] == 1, f"the eviction counted as an attempt: {run['attempt']}")
     part.demand(bool(run["decision"]), "the gate did not judge the run")
-
-
-def _by_keda(bed: Bed, part: Part) -> None:
-    part.demand(_pod(bed) is None, "a Job runs before any was requested")
-    run_id = begin(bed, "a Job by KEDA")
-    at = time.monotonic()
-    wait_for(lambda: _pod(bed), "the pod that KEDA starts", POD_LIMIT_S)
-    part.tell("KEDA's Job runs after", f"{time.monotonic() - at:.0f} s")
-    finish(bed, part, run_id)
-    wait_until(lambda: _pod(bed) is None, "the Job to be away", AWAY_LIMIT_S)
-    part.tell("no Job runs after", f"{time.monotonic() - at:.0f} s")
 
 
 def _pod(bed: Bed, other_than: Pod | None = None) -> Pod | None:

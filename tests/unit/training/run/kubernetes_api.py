@@ -14,7 +14,7 @@ import yaml
 JOBS = "/apis/batch/v1/namespaces/shop/jobs"
 CRON_JOBS = "/apis/batch/v1/namespaces/shop/cronjobs"
 PODS = "/api/v1/namespaces/shop/pods"
-COMPONENT = Path(__file__).parents[4] / "deploy" / "kubernetes" / "components" / "training-jobs"
+COMPONENT = Path(__file__).parents[4] / "deploy" / "kubernetes" / "components" / "training-runs"
 
 
 def template() -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -51,11 +52,39 @@ def test_run_receives_its_job_with_champion_and_checkpoints_and_the_lake_of_its_
     assert got.output.parent == tmp_path / "place"
 
 
+def test_run_on_the_machine_of_the_service_is_handed_no_files_and_sends_none(
+    exchange: Exchange, tmp_path: Path
+) -> None:
+    champion, files = tmp_path / "champion", exchange.of("v1")
+    champion.mkdir()
+    (champion / "manifest.json").write_text("{}")
+    handed = job(tmp_path, champion=champion)
+    (handed.checkpoints / "network.pt").write_text("epoch 3")
+    files.hand_over(handed, "r-1", local=True)
+    files.send_result(RESULT, None)
+    assert sorted(path.name for path in Path(files.uri).iterdir()) == ["job.json", "result.json"]
+    result = files.result()
+    assert result is not None
+    files.collect(result, tmp_path / "collected")
+    assert not (tmp_path / "collected").exists()
+
+
 def test_no_credential_is_written_to_the_exchange(exchange: Exchange, tmp_path: Path) -> None:
     exchange.of("v1").hand_over(job(tmp_path), "")
     written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
     assert written
     assert not [text for text in written if "s3cret" in text]
+
+
+def test_job_has_no_setting_that_an_older_service_may_not_know(
+    exchange: Exchange, tmp_path: Path
+) -> None:
+    files = exchange.of("v1")
+    handed = job(tmp_path, training=TrainingSection(seed=7))
+    files.hand_over(handed, "r-1")
+    written = json.loads((Path(files.uri) / "job.json").read_text())
+    assert written["job"]["training"] == {"seed": 7}
+    assert received(files, tmp_path / "place").training == handed.training
 
 
 def test_start_that_finds_checkpoints_reads_the_lake_that_they_were_made_on(

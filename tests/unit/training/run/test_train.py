@@ -28,6 +28,7 @@ from slipstream.contracts.times import DAY_MS
 from slipstream.evaluation.figures import cohorts
 from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.models.base import EventWeights
+from slipstream.models.device import device_name
 from slipstream.recommender.bundle import load_bundle
 from slipstream.recommender.fit import FitOptions
 from slipstream.recommender.stages import Event, recommend
@@ -306,6 +307,7 @@ def test_environment_names_what_figures_depend_on() -> None:
     result = environment()
     assert (result["python"], result["numpy"]) == (platform.python_version(), np.__version__)
     assert int(result["processors"]) >= 1
+    assert result["device"] == device_name()
     assert "" not in result.values()
 
 

@@ -12,6 +12,7 @@ from services.training.run.exchange import Exchange, RunFiles
 from services.training.run.job import Job, ProgressReporter, TrainingResult
 from services.training.run.train import train
 from services.training.run.worker import FAILED, Carrier, work
+from services.training.settings import TrainingSection
 from slipstream.chassis.settings import LakeSettings
 from slipstream.models.transformer_fit import Checkpoint
 from slipstream.recommender.bundle import load_bundle
@@ -65,7 +66,7 @@ def start(files: RunFiles, lake_settings: LakeSettings, tmp_path: Path) -> Start
     def begin(epochs: Epochs | None = None) -> int:
         place = tmp_path / f"machine-{next(starts)}"
         place.mkdir()
-        carrier = Carrier(files, place / "checkpoints")
+        carrier = Carrier(files)
         if epochs is not None:
             epochs.carry = carrier.carry
         return work(files, place, carrier, lake_settings)
@@ -143,6 +144,19 @@ def test_run_that_would_fail_again_says_so(job: Job, files: RunFiles, start: Sta
     assert start() == FAILED
 
 
+def test_gpu_that_torch_can_not_see_ends_the_run_before_it_reads_anything(
+    job: Job, files: RunFiles, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    section = TrainingSection(device="gpu")
+    files.hand_over(job.model_copy(update={"training": section}), "")
+    assert start() == FAILED
+    result = files.result()
+    assert result is not None
+    assert "SLIPSTREAM_TRAINING__DEVICE=gpu, and torch" in result.failed
+    assert files.progress() is None
+
+
 def test_start_without_a_job_fails(start: Start) -> None:
     assert start() == FAILED
 
@@ -158,7 +172,7 @@ def test_run_ends_once_its_job_is_called_off(
         statuses.append(status)
         ended.set()
 
-    with Carrier(files, job.checkpoints, end=end):
+    with Carrier(files, end=end):
         assert not statuses
         files.drop()
         assert ended.wait(60)
@@ -168,7 +182,8 @@ def test_run_ends_once_its_job_is_called_off(
 def test_carrier_sends_what_is_new_and_no_unfinished_file(
     job: Job, files: RunFiles, tmp_path: Path
 ) -> None:
-    carrier = Carrier(files, job.checkpoints)
+    carrier = Carrier(files)
+    carrier.checkpoints = job.checkpoints
     carrier.carry()  # before training begins there is nothing
     with carrier:
         carrier.tell({"stage": "reading", "lake_version": 3})

@@ -1,4 +1,4 @@
-"""Runs elsewhere, as the service sees them: handed over, looked at, collected, called off."""
+"""Runs on other machines, as the service sees them: handed over, looked at, collected, dropped."""
 
 import threading
 from pathlib import Path
@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 
 from services.training.run.exchange import Exchange
-from services.training.run.launcher import GivenUpError, KilledError, PostponedError, RunFailedError
-from services.training.run.remote import (
+from services.training.run.launcher import (
     WAITING,
-    ExternalStarter,
-    RemoteLauncher,
+    GivenUpError,
+    KilledError,
+    Launcher,
+    PostponedError,
+    RunFailedError,
+    Starter,
     StarterUnavailableError,
     StartState,
 )
@@ -23,10 +26,12 @@ from tests.unit.training.run_queue import RESULT
 class Machine:
     """A machine elsewhere that goes through some steps, one at each look at its state."""
 
+    local = False
+
     def __init__(self, tmp_path: Path) -> None:
         self.exchange = Exchange(ObjectStore(str(tmp_path / "exchange")))
         self.files = self.exchange.of("v1")
-        self.launcher = RemoteLauncher(self.exchange, self, look_s=0.001)
+        self.launcher = Launcher(self.exchange, self, look_s=0.001)
         self.steps: list[Any] = []
         self.started: list[tuple[str, str]] = []
         self.stopped: list[str] = []
@@ -131,7 +136,7 @@ def test_run_whose_job_somebody_deleted_was_killed_and_its_checkpoints_are_fetch
         machine.files.send_checkpoint(tmp_path / "network.pt")
         (tmp_path / "network.pt").unlink()
 
-    machine.steps = [save, StartState(deleted=True)]
+    machine.steps = [save, StartState(killed="somebody has deleted the Job")]
     with pytest.raises(KilledError, match="deleted the Job"):
         machine.run()
     assert (machine.job.checkpoints / "network.pt").read_text() == "epoch 3"
@@ -154,7 +159,7 @@ def test_run_that_waits_for_its_exchange_or_starter_can_be_given_up(
 
 def test_run_that_somebody_else_starts_waits_until_it_tells_its_progress(machine: Machine) -> None:
     fitting = {"stage": "fitting", "progress": 0.5}
-    launcher = RemoteLauncher(machine.exchange, ExternalStarter(), look_s=0.001)
+    launcher = Launcher(machine.exchange, Starter(), look_s=0.001)
 
     def on_progress(message: dict[str, Any]) -> None:
         machine.messages.append(message)
