@@ -55,6 +55,10 @@ class TransitionError(Exception):
     """The run can't go there from the state that it is in."""
 
 
+class KeyTakenError(Exception):
+    """The key was used with other options."""
+
+
 def leading_to(state: str) -> list[str]:
     """The states from which a run may go to this one."""
     return [before for before, after in TRANSITIONS.items() if state in after]

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Float,
+    Index,
     Integer,
     Row,
     String,
@@ -26,6 +27,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.exc import IntegrityError
 
 from services.training.records import Audit, LastRun, TransitionError, leading_to
 from slipstream.contracts.events import ModelEvent, ModelEventType
@@ -160,6 +162,9 @@ _run = Table(
     Column("resumed_by", String(64)),
     # The HTTP request that the run came from; empty for a run that no person requested.
     Column("request_id", Text, nullable=False, server_default=""),
+    Column("key", String(128)),
+    # Of requests with one key that come at the same moment, to whichever replica, one adds a run.
+    Index("training_run_key", "key", "attempt", unique=True),
 )
 
 _decision = Table(
@@ -182,6 +187,7 @@ _CARRIED: Final = (
     "reason",
     "profile",
     "request_id",
+    "key",
     "lake_version",
     "lake_rows",
     "catalog_version",
@@ -195,9 +201,15 @@ class Repository:
         self._engine = engine
 
     def add(
-        self, run_id: str, trigger: str, reason: str, profile: str, request_id: str = ""
+        self,
+        run_id: str,
+        trigger: str,
+        reason: str,
+        profile: str,
+        request_id: str = "",
+        key: str | None = None,
     ) -> Run:
-        """Queue a run."""
+        """Queue a run, or return the one that another request with the key has queued just now."""
         row = {
             "run_id": run_id,
             "state": "queued",
@@ -206,10 +218,16 @@ class Repository:
             "profile": profile,
             "request_id": request_id,
             "created_at": now_ms(),
+            "key": key,
         }
-        with self._engine.begin() as connection:
-            connection.execute(insert(_run).values(row))
-            return _to_run(_one(connection, run_id))
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(insert(_run).values(row))
+                return _to_run(_one(connection, run_id))
+        except IntegrityError:
+            if key is None or (queued := self.get(key)) is None:
+                raise
+            return queued
 
     def resume(self, run_id: str, new_id: str, error: str) -> Run:
         """Fail a running run and queue another, `new_id`, for its work; returns the failed run.
@@ -233,9 +251,11 @@ class Repository:
             connection.execute(insert(_run).values(row))
         return _to_run(failed)
 
-    def get(self, run_id: str) -> Run | None:
+    def get(self, name: str) -> Run | None:
+        """The run with this id or key; of several attempts at a key's work, the last."""
+        named = select(_run).where((_run.c.run_id == name) | (_run.c.key == name))
         with self._engine.connect() as connection:
-            row = connection.execute(select(_run).where(_run.c.run_id == run_id)).one_or_none()
+            row = connection.execute(named.order_by(_run.c.attempt.desc()).limit(1)).one_or_none()
         return _to_run(row) if row else None
 
     def request_id(self, run_id: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from services.training.gate import Decision
 from services.training.metrics import TrainingMetrics
-from services.training.records import ENDED, TransitionError
+from services.training.records import ENDED, KeyTakenError, TransitionError
 from services.training.repository import Repository
 from services.training.run.job import FACTS, Job, TrainingResult
 from services.training.run.launcher import (
@@ -229,16 +229,34 @@ class Runs:
 
         A run of the same profile that is queued already is returned instead: it has not read the
         lake yet, so it will see the same data. A run that takes up a killed run's work will not,
-        and does not count.
+        and does not count. A key has a run of its own, which all requests with the key get.
+
+        Raises KeyTakenError for a key that was used with other options.
         """
         with self._asking:
+            if request.key is not None:
+                return self._keyed(request, request.key)
             queued = self._repository.in_state("queued")
             waiting = [
-                run for run in queued if run.profile == request.profile and run.resumes is None
+                run
+                for run in queued
+                if run.profile == request.profile and run.resumes is None and run.key is None
             ]
             run = waiting[0] if waiting else self._add(request)
         event = "a run of the profile is queued already" if waiting else "run queued"
         log.info(event, run_id=run.run_id, trigger=request.trigger, reason=request.reason)
+        self._queued.set()
+        return run
+
+    def _keyed(self, request: RunRequest, key: str) -> Run:
+        run = self._repository.get(key) or self._add(request)
+        options = request.model_dump(exclude={"key"})
+        if options != run.model_dump(include={*options}):
+            raise KeyTakenError(
+                f"key {key} was used with other options: run {run.run_id} has profile "
+                f"{run.profile}, trigger {run.trigger} and reason {run.reason!r}"
+            )
+        log.info("run of a key", run_id=run.run_id, key=key, state=run.state)
         self._queued.set()
         return run
 
@@ -249,7 +267,7 @@ class Runs:
         return self.request(request)
 
     def cancel(self, run_id: str) -> Run:
-        """Take a run off the queue, or stop it: it is `cancelled` a moment later.
+        """Take a run, by id or key, off the queue, or stop it: it is `cancelled` a moment later.
 
         Raises LookupError for an unknown run. Raises TransitionError once the run has ended, and
         while it is being published: its model may be the champion in a moment.
@@ -257,6 +275,7 @@ class Runs:
         run = self._repository.get(run_id)
         if run is None:
             raise LookupError(f"there is no run {run_id}")
+        run_id = run.run_id
         if run.state in ENDED:
             raise TransitionError(f"run {run_id} is {run.state} already")
         with self._cancelling:
@@ -428,7 +447,12 @@ class Runs:
 
     def _add(self, request: RunRequest) -> Run:
         return self._repository.add(
-            new_run_id(), request.trigger, request.reason, request.profile, request_id.get()
+            new_run_id(),
+            request.trigger,
+            request.reason,
+            request.profile,
+            request_id.get(),
+            request.key,
         )
 
     def _ended(self, run_id: str, state: str, **outcome: Any) -> Run:

@@ -141,12 +141,23 @@ def report(
 )
 @click.option("--reason", default="", help="Reason, which is kept with the run. Default: none.")
 @click.option(
+    "--key",
+    help="Key of your choice, which stands for the run: another start with it finds that run and"
+    " begins no second one. Letters, digits and . _ : - (128 at most). Default: none.",
+)
+@click.option(
     "--follow", "following", is_flag=True, help="Show the run's progress until it has ended."
 )
 @json_flag
 @training_options
 def start(
-    profile: str, reason: str, following: bool, as_json: bool, url: str | None, data_dir: Path
+    profile: str,
+    reason: str,
+    key: str | None,
+    following: bool,
+    as_json: bool,
+    url: str | None,
+    data_dir: Path,
 ) -> None:
     """Request a run.
 
@@ -154,10 +165,12 @@ def start(
 
     \b
     Example:  slipstream runs start --profile best --reason "new catalogue" --follow
+              slipstream runs start --key nightly-2026-11-24
     """
     address, _ = target_url("training", url, data_dir)
     with training_peer(address, data_dir) as peer:
-        run = peer.post("/v1/runs", {"trigger": "request", "reason": reason, "profile": profile})
+        body = {"trigger": "request", "reason": reason, "profile": profile}
+        run = peer.post("/v1/runs", body | ({} if key is None else {"key": key}))
         if following:
             _follow(peer, run["run_id"], as_json, option_of(data_dir))
             return
