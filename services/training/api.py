@@ -20,12 +20,14 @@ from services.training.registry import (
 )
 from services.training.repository import Repository
 from services.training.runs import Runs
+from services.training.steps import read_steps
 from slipstream.chassis.access.guard import audit_record, requires
 from slipstream.chassis.errors import ConflictError, GoneError, InvalidRequestError, NotFoundError
 from slipstream.contracts.access import Scope
 from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.events import ModelEventType
 from slipstream.contracts.rest import AuditPage, ModelsBeforeErasure, ModelVersion, Run, RunRequest
+from slipstream.contracts.steps import RunSteps
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.vocabulary import CANARY, CHAMPION
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
@@ -130,6 +132,16 @@ def list_decisions(request: Request, run_id: str) -> list[Audit]:
     """The gate's audit record of a run: decision, reason, and all its numbers and settings."""
     training = parts(request)
     return training.repository.decisions(get_run(request, run_id).run_id)
+
+
+@router.get("/runs/{run_id}/steps")
+@requires(Scope.READ)
+def list_steps(request: Request, run_id: str) -> RunSteps:
+    """A run's steps: state, times and outputs, the versions that it read, and what each cost.
+
+    Attempts at the work that were killed count, too.
+    """
+    return read_steps(parts(request).repository, get_run(request, run_id))
 
 
 @router.get("/runs/{run_id}/report", response_class=HTMLResponse)

@@ -128,6 +128,13 @@ def _keys(op: Operations) -> None:
     op.create_index("training_run_key", "training_run", columns, unique=True, if_not_exists=True)
 
 
+def _steps(op: Operations) -> None:
+    """Keep what runs report about their steps."""
+    empty = {"nullable": False, "server_default": ""}
+    columns = (Column("outputs", Text, **empty), Column("usage", Text, **empty))  # type: ignore[arg-type]
+    add_missing_columns(op, "training_run", *columns)
+
+
 MIGRATIONS: Final = Migrations(
     "training_schema_version",
     (
@@ -136,5 +143,6 @@ MIGRATIONS: Final = Migrations(
         _alerts_in_order,
         _audit,
         _keys,
+        _steps,
     ),
 )

@@ -29,9 +29,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from services.training.records import Audit, LastRun, TransitionError, leading_to
+from services.training.records import Audit, LastRun, RunRecord, TransitionError, leading_to
 from slipstream.contracts.events import ModelEvent, ModelEventType
 from slipstream.contracts.rest import Run
+from slipstream.contracts.steps import StepUsage
 from slipstream.contracts.times import now_ms
 from slipstream.stores.metadata import new_metadata
 
@@ -163,6 +164,9 @@ _run = Table(
     # The HTTP request that the run came from; empty for a run that no person requested.
     Column("request_id", Text, nullable=False, server_default=""),
     Column("key", String(128)),
+    # What the run's process has reported about its steps, as JSON; empty before.
+    Column("outputs", Text, nullable=False, server_default=""),
+    Column("usage", Text, nullable=False, server_default=""),
     # Of requests with one key that come at the same moment, to whichever replica, one adds a run.
     Index("training_run_key", "key", "attempt", unique=True),
 )
@@ -331,8 +335,24 @@ class Repository:
             connection.execute(
                 update(_run)
                 .where(_run.c.run_id == run_id, _run.c.state == "running")
-                .values(progress)
+                .values(_as_text(progress))
             )
+
+    def attempts(self, run: Run) -> list[RunRecord]:
+        """The run, and before it the earlier attempts at its work, with their steps' reports."""
+        first = run.resumes or run.run_id
+        same = (_run.c.run_id == first) | (_run.c.resumes == first)
+        until = select(_run).where(same, _run.c.attempt <= run.attempt)
+        with self._engine.connect() as connection:
+            rows = connection.execute(until.order_by(_run.c.attempt)).all()
+        return [
+            RunRecord(
+                _to_run(row),
+                json.loads(row.outputs or "{}"),
+                [StepUsage.model_validate(each) for each in json.loads(row.usage or "[]")],
+            )
+            for row in rows
+        ]
 
     def record(self, audit: Audit, events: Sequence[ModelEvent] = (), request_id: str = "") -> None:
         """Keep a decision, and its model events in the same transaction (see `ModelEventBook`).
@@ -377,12 +397,19 @@ class Repository:
             return _to_run(_one(connection, run_id))
 
 
+def _as_text(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of columns; dicts and lists as JSON."""
+    return {
+        name: json.dumps(value) if isinstance(value, dict | list) else value
+        for name, value in values.items()
+    }
+
+
 def _move(connection: Connection, run_id: str, state: str, **values: Any) -> None:
-    as_text = {name: json.dumps(value) for name, value in values.items() if isinstance(value, dict)}
     # The condition makes the move safe against another at the same moment: only the first of them
     # meets the old state.
     possible = update(_run).where(_run.c.run_id == run_id, _run.c.state.in_(leading_to(state)))
-    if connection.execute(possible.values(state=state, **(values | as_text))).rowcount != 1:
+    if connection.execute(possible.values(state=state, **_as_text(values))).rowcount != 1:
         raise TransitionError(
             f"run {run_id} is {_one(connection, run_id).state} and can't become {state}"
         )

@@ -198,6 +198,7 @@ class Runs:
             there is none.
         metrics: Metrics of the service.
         timeout_s: Seconds after which a run is stopped.
+        failed: Takes note of a run that has ended without a decision.
     """
 
     def __init__(
@@ -211,13 +212,14 @@ class Runs:
         resume: Callable[[str], Decision | None],
         metrics: TrainingMetrics,
         timeout_s: float,
+        failed: Callable[[Run], None] = lambda _: None,
     ) -> None:
         self._repository, self._artifacts, self._metrics = repository, artifacts, metrics
         self._checkpoints = Checkpoints(artifacts.root / "checkpoints")
         self._progress = ProgressRecorder(repository)
         self._prepare, self._launcher = prepare, launcher
         self._publish, self._resume = publish, resume
-        self._timeout_s = timeout_s
+        self._timeout_s, self._note_failure = timeout_s, failed
         self._asking = threading.Lock()
         self._queued = threading.Event()
         self._cancelling = threading.Lock()
@@ -371,10 +373,11 @@ class Runs:
     def _job(self, run: Run, output: Path) -> Job:
         checkpoints = self._checkpoints.of(work_of(run))
         # Checkpoints belong to the versions of the lake that they were made on; without any, the
-        # run reads the newest.
-        if not any(checkpoints.iterdir()):
+        # run reads the newest, unless its key stands for what was read first.
+        if run.key is None and not any(checkpoints.iterdir()):
             run = run.model_copy(update={"lake_version": None, "catalog_version": None})
-        return self._prepare(run, output, checkpoints)
+        job = self._prepare(run, output, checkpoints)
+        return job.model_copy(update={"pinned": run.key is not None})
 
     def _begin_publishing(self, run_id: str) -> None:
         """From here on the run can't be cancelled. Raises GivenUpError when it has been already."""
@@ -459,6 +462,8 @@ class Runs:
         run = self._repository.finish(run_id, state, **outcome)
         self._checkpoints.drop(work_of(run))
         self._account(run)
+        if state != "succeeded":
+            self._note_failure(run)
         return run
 
     def _account(self, run: Run) -> None:

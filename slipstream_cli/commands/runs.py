@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from slipstream.contracts.steps import STEPS
 from slipstream.contracts.times import format_duration, format_time
+from slipstream_cli.commands.run_steps import answered, outputs_of, write_outputs
 from slipstream_cli.local.processes import INTERRUPTED
 from slipstream_cli.options import option_of
 from slipstream_cli.output import figures, show_facts, show_json, show_table
@@ -170,7 +172,10 @@ def start(
     address, _ = target_url("training", url, data_dir)
     with training_peer(address, data_dir) as peer:
         body = {"trigger": "request", "reason": reason, "profile": profile}
-        run = peer.post("/v1/runs", body | ({} if key is None else {"key": key}))
+        if key is None:
+            run = peer.post("/v1/runs", body)
+        else:  # may be repeated
+            run = answered(lambda: peer.post("/v1/runs", {**body, "key": key}))
         if following:
             _follow(peer, run["run_id"], as_json, option_of(data_dir))
             return
@@ -203,17 +208,53 @@ def cancel(run_id: str, as_json: bool, url: str | None, data_dir: Path) -> None:
 
 
 @runs.command(short_help="Show a run's progress until it has ended.")
-@click.argument("run_id", required=False)
+@click.argument("run_id", metavar="RUN_ID|KEY", required=False)
+@click.option(
+    "--until",
+    type=click.Choice([kind.name for kind in STEPS]),
+    help="Wait for this step alone, and print its outputs as one JSON object.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=86_400.0,
+    show_default=True,
+    help="Longest wait for the step (s).",
+)
+@click.option(
+    "--output",
+    "files",
+    metavar="NAME=FILE",
+    multiple=True,
+    help="Also write one output of the step into a file; may be given several times.",
+)
 @json_flag
 @training_options
-def follow(run_id: str | None, as_json: bool, url: str | None, data_dir: Path) -> None:
+def follow(
+    run_id: str | None,
+    until: str | None,
+    timeout: float,
+    files: tuple[str, ...],
+    as_json: bool,
+    url: str | None,
+    data_dir: Path,
+) -> None:
     """Show a run's progress until it has ended; without RUN_ID, that of the newest run.
 
     Ctrl-C stops the following, not the run. The exit status is 0 when the run has succeeded,
     whatever the gate decided about its model, and 1 when it has failed or was cancelled.
 
     \b
+    With --until, the exit status is
+      0  the step is over; that of the gate also where it refuses ("decision": "refused")
+      1  training was unavailable for ten minutes, or knows no such run
+      3  the run has failed or was cancelled; with this key it stays so
+      4  the gate refused, so the step is skipped
+      5  the time ran out; the run goes on
+
+    \b
     Example:  slipstream runs follow
+              slipstream runs follow nightly-2026-11-24 --until gate
     """
     with training_peer(url, data_dir) as peer:
         if run_id is None:
@@ -223,6 +264,11 @@ def follow(run_id: str | None, as_json: bool, url: str | None, data_dir: Path) -
                     "there is no run to follow; start one: slipstream runs start --follow"
                 )
             run_id = newest[0]["run_id"]
+        if until is not None:
+            outputs = outputs_of(peer, run_id, until, timeout)
+            show_json(outputs)
+            write_outputs(outputs, files)
+            return
         _follow(peer, run_id, as_json, option_of(data_dir))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from services.training.run.dataset import TooLittleDataError
 from services.training.run.job import Order, ProgressReporter
 from services.training.run.train import train
+from services.training.run.usage import Meter
 from slipstream.chassis.logging import configure_logging, get_logger, request_id
 
 log = get_logger(__name__)
@@ -34,13 +35,18 @@ def main() -> int:
     os.nice(order.job.training.niceness)
     configure_logging(order.log, "training")
     request_id.set(order.request_id)
+    meter = Meter()
     with os.fdopen(int(sys.argv[1]), "w", buffering=1) as pipe:
 
         def send(message: dict[str, Any]) -> None:
             pipe.write(json.dumps(message) + "\n")
 
+        def tell(message: dict[str, Any]) -> None:
+            meter.at(message["stage"])
+            send({**message, "usage": meter.usage()})
+
         try:
-            result = train(order.job, ProgressReporter(send))
+            result = train(order.job, ProgressReporter(tell))
         except TooLittleDataError as error:
             send({"failed": str(error)})
         except Exception as error:

@@ -96,12 +96,19 @@ class RemoteLauncher:
         """See `Launcher`. It waits while the exchange or the starter is unavailable."""
         files = self._exchange.of(job.version)
         begun, away, shown = False, False, dict[str, Any]()
+
+        def tell(message: dict[str, Any]) -> None:
+            nonlocal shown
+            if message != shown:
+                on_progress(message)
+            shown = message
+
         while not give_up():
             try:
                 if not begun:
                     self._begin(job, files)
                 begun = True
-                found = self._look(job, files)
+                found = self._look(job, files, tell)
             except DependencyUnavailableError as error:
                 if not away:
                     log.warning("a run elsewhere can't be looked at", reason=str(error))
@@ -110,9 +117,7 @@ class RemoteLauncher:
                 away = False
                 if isinstance(found, TrainingResult):
                     return found
-                if found != shown:
-                    on_progress(found)
-                shown = found
+                tell(found)
             if stop.wait(self._look_s):
                 raise PostponedError("the run goes on elsewhere")
         raise GivenUpError
@@ -140,11 +145,15 @@ class RemoteLauncher:
         if files.result() is None:
             self._starter.start(job.version, files.uri)
 
-    def _look(self, job: Job, files: RunFiles) -> TrainingResult | dict[str, Any]:
+    def _look(
+        self, job: Job, files: RunFiles, tell: Callable[[dict[str, Any]], None]
+    ) -> TrainingResult | dict[str, Any]:
         """The result, or a message; raises KilledError and RunFailedError."""
         state = self._starter.state(job.version)
         # Read after the state, since whatever has ended wrote its result before.
         if (result := files.result()) is not None:
+            if last := files.progress():  # the step that it ended in, and what it cost
+                tell(last)
             if result.trained is None:
                 raise RunFailedError(result.failed)
             files.collect(result, job.output)

@@ -11,12 +11,8 @@ reproduce the figures, its machine explains the times.
 Scripted visitors are left out of everything (`slipstream.recommender.scripted`).
 """
 
-import os
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +42,7 @@ from services.training.run.judge import (
     judge,
     popularity_of,
 )
+from services.training.run.provenance import environment, program_versions
 from services.training.settings import TrainingSection
 from slipstream.contracts.bundle import Histogram, Manifest
 from slipstream.contracts.vocabulary import IMPRESSION, SIGNAL_WEIGHTS
@@ -64,49 +61,6 @@ from slipstream.recommender.profiles import PROFILES
 from slipstream.recommender.refit import describe, item_terms, refit
 from slipstream.recommender.stages import Event, recommend
 from slipstream.stores.lake import Lake
-
-
-def code_commit() -> str | None:
-    """The full hash, with `+` when tracked files were changed since; None outside a repository."""
-    here = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(here), *arguments]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=5, check=True
-        ).stdout.strip()
-
-    try:
-        # Only a repository that holds this very file counts: a virtual environment may lie inside
-        # another project's.
-        if not git("ls-files", "--", Path(__file__).name):
-            return None
-        return git("rev-parse", "HEAD") + (
-            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-_PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "optuna", "slipstream")
-
-
-def environment() -> dict[str, str]:
-    """Python, platform, processors of this process, and versions of installed packages."""
-    processors = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    )
-    described = {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processors": str(processors),
-    }
-    for name in _PACKAGES:
-        try:
-            described[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return described
 
 
 @dataclass(frozen=True)
@@ -249,11 +203,14 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
         settings.most_events,
         exclude_scripted=settings.exclude_scripted,
     )
-    report.fact(
-        lake_version=dataset.lake_version,
-        lake_rows=dataset.lake_rows,
-        catalog_version=dataset.catalog_version,
-    )
+    snapshot = {
+        "lake_version": dataset.lake_version,
+        "lake_rows": dataset.lake_rows,
+        "catalog_version": dataset.catalog_version,
+    }
+    report.fact(**snapshot)
+    program = program_versions(settings)
+    report.output(**snapshot, **program)
     signals = dataset.signals(weights)
     require(dataset, signals, settings.min_events, settings.min_visitors, settings.min_items)
     champion, champion_error = _champion(job.champion)
@@ -295,6 +252,7 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
     )
     figures = judgement.figures()
     metrics = flat(figures)
+    report.output(**{name: value for name, value in metrics.items() if "/" not in name})
     shown = samples(
         queries, judgement.cohorts, challenger, champion, dataset.attributes, settings.seed
     )
@@ -325,11 +283,10 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
     reference = reference_histograms(
         dataset, sample(np.flatnonzero(signals & dataset.live), REFERENCE_SAMPLE, settings.seed)
     )
-    commit = settings.code_commit or code_commit()
     report.stage("saving the bundle", 0.98, 0.99)
     manifest = shipped.manifest.model_copy(
         update={
-            "code_commit": commit,
+            "code_commit": program["code_commit"],
             "lake_version": dataset.lake_version,
             "oldest_lake_version": champion.manifest.learned_from
             if keeps and champion is not None and _kept(champion.manifest, shipped.manifest)
@@ -347,7 +304,7 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
         lake_version=dataset.lake_version,
         catalog_version=dataset.catalog_version,
         data_sha256=dataset.digest(),
-        code_commit=commit,
+        code_commit=program["code_commit"],
         environment=environment(),
         metrics=metrics,
         figures=figures,

@@ -18,6 +18,7 @@ from services.training.run.exchange import CHECKPOINTS, RunFiles, exchange_optio
 from services.training.run.job import FACTS, ProgressReporter
 from services.training.run.launcher import until_answered
 from services.training.run.train import train
+from services.training.run.usage import Meter
 from services.training.settings import TrainingSettings
 from slipstream.chassis.logging import configure_logging, get_logger, request_id
 from slipstream.chassis.settings import LakeSettings
@@ -73,11 +74,12 @@ def work(files: RunFiles, place: Path, carrier: "Carrier", lake: LakeSettings) -
         with carrier:
             result = train(job, ProgressReporter(carrier.tell))
     except TooLittleDataError as error:
-        return _failed(files, job.version, str(error))
+        return _failed(files, carrier, job.version, str(error))
     except Exception as error:
         log.error("training failed", version=job.version, exc_info=error)
-        return _failed(files, job.version, f"{type(error).__name__}: {error}")
+        return _failed(files, carrier, job.version, f"{type(error).__name__}: {error}")
     # What took hours is not thrown away because the store does not answer for a while.
+    until_answered(carrier.carry, threading.Event())
     until_answered(lambda: files.send_result(result, job.output), threading.Event())
     log.info("run ended", run_id=job.version)
     return 0
@@ -94,6 +96,7 @@ class Carrier:
         self, files: RunFiles, checkpoints: Path, *, end: Callable[[int], None] = os._exit
     ) -> None:
         self._files, self._checkpoints, self._end = files, checkpoints, end
+        self._meter = Meter((files.progress() or {}).get("usage", ()))
         self._message: dict[str, Any] = {}
         self._sent: dict[str, Any] = {}
         self._facts: dict[str, Any] = {}
@@ -116,6 +119,7 @@ class Carrier:
 
     def tell(self, message: dict[str, Any]) -> None:
         """Take a message. A later one overtakes it, and keeps its facts about the lake."""
+        self._meter.at(message["stage"])
         self._facts |= {name: value for name, value in message.items() if name in FACTS}
         self._message = {**self._facts, **message}
 
@@ -127,7 +131,7 @@ class Carrier:
         with self._carrying:
             if self._carried is None:
                 return
-            message = self._message
+            message = self._message and {**self._message, "usage": self._meter.usage()}
             if message != self._sent:
                 self._files.send_progress(message)
                 self._sent = message
@@ -155,8 +159,9 @@ class Carrier:
         }
 
 
-def _failed(files: RunFiles, run_id: str, reason: str) -> int:
+def _failed(files: RunFiles, carrier: Carrier, run_id: str, reason: str) -> int:
     log.warning("run failed", run_id=run_id, reason=reason)
+    until_answered(carrier.carry, threading.Event())
     until_answered(lambda: files.send_failure(reason), threading.Event())
     return FAILED
 

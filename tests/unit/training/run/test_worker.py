@@ -176,6 +176,8 @@ def test_carrier_sends_what_is_new_and_no_unfinished_file(
         (job.checkpoints / "network.pt").write_text("epoch 1")
         (job.checkpoints / "network.unfinished").write_text("epo")
         carrier.carry()
-    assert files.progress() == {"stage": "fitting", "lake_version": 3}
+    told = files.progress() or {}
+    assert [each["step"] for each in told.pop("usage")] == ["test"]
+    assert told == {"stage": "fitting", "lake_version": 3}
     files.fetch_checkpoints(tmp_path / "fetched")
     assert [file.name for file in (tmp_path / "fetched").iterdir()] == ["network.pt"]

@@ -1,0 +1,140 @@
+"""Wait for a step of a training run: its outputs, or why it will not come.
+
+A step starts nothing. So the command may be killed and repeated, and training may be unavailable
+meanwhile.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from slipstream.contracts.steps import RunSteps
+from slipstream_cli.peers import segment
+
+if TYPE_CHECKING:
+    from slipstream.chassis.client import Peer
+
+POLL_S: Final = 1.0
+# Longest time that training may be unavailable, as for an update.
+PATIENCE_S: Final = 600.0
+
+Answer = TypeVar("Answer")
+
+
+class RunEndedError(click.ClickException):
+    """The run has failed or was cancelled before the step."""
+
+    exit_code = 3
+
+
+class RefusedError(click.ClickException):
+    """The gate refused, so the step is skipped."""
+
+    exit_code = 4
+
+
+class TimeOverError(click.ClickException):
+    """The step is not over in time."""
+
+    exit_code = 5
+
+
+def answered(ask: Callable[[], Answer], patience_s: float = PATIENCE_S) -> Answer:
+    """The answer of training, which is asked again while it is unavailable.
+
+    The first wait is written to stderr. `ask` may be called several times.
+
+    Raises:
+        PeerError: Training refuses, or is unavailable for longer than `patience_s`.
+    """
+    from slipstream.chassis.client import PeerError
+
+    began, told = time.monotonic(), False
+    while True:
+        try:
+            answer = ask()
+        except PeerError as error:
+            away = error.status in (None, 502, 503, 504)
+            if not away or time.monotonic() - began > patience_s:
+                raise
+            if not told:
+                click.echo(f"training does not answer; waiting for it: {error}", err=True)
+            told = True
+            time.sleep(POLL_S)
+        else:
+            if told:
+                click.echo(f"training answers after {time.monotonic() - began:.0f} s", err=True)
+            return answer
+
+
+def outputs_of(training: "Peer", run: str, name: str, timeout_s: float) -> dict[str, Any]:
+    """Wait until a step of a run is over, and return its outputs with the id of the run.
+
+    If the run was killed and another has taken its work up, that one is waited for.
+
+    Args:
+        training: The client of training.
+        run: Id or key of the run.
+        name: The step.
+        timeout_s: Longest time to wait (s).
+
+    Raises:
+        RunEndedError: The run has failed or was cancelled.
+        RefusedError: The gate has refused, and the step comes after it.
+        TimeOverError: The time is over.
+        PeerError: There is no such run, or training is unavailable for long.
+    """
+    from slipstream.chassis.client import PeerError
+
+    until, state, named = time.monotonic() + timeout_s, "waiting", run
+    while (left_s := until - time.monotonic()) > 0:
+        try:
+            path = f"/v1/runs/{segment(run)}/steps"
+            answer = answered(partial(training.get, path), min(PATIENCE_S, left_s))
+        except PeerError:
+            if time.monotonic() < until:
+                raise
+            continue
+        found = RunSteps.model_validate(answer)
+        run, named = found.resumed_by or run, found.run_id
+        step = next(each for each in found.steps if each.name == name)
+        state = step.state
+        if state in ("succeeded", "refused"):
+            return {"run_id": found.run_id, "step": name, "state": state, **step.outputs}
+        if not found.resumed_by and state not in ("waiting", "running"):
+            raise _end_of(found)
+        time.sleep(POLL_S)
+    raise TimeOverError(f"{name} of {named} is {state} after {timeout_s:g} s")
+
+
+def _end_of(found: RunSteps) -> click.ClickException:
+    """Why a step of this run will not come."""
+    refusal = next((each.outputs for each in found.steps if each.state == "refused"), None)
+    if refusal is not None:
+        reason = refusal.get("decision_reason", "")
+        return RefusedError(f"the gate refused {found.run_id}: {reason}")
+    return RunEndedError(f"{found.run_id} {found.state}: {found.error or 'no reason'}")
+
+
+def write_outputs(outputs: dict[str, Any], files: Sequence[str]) -> None:
+    """Write outputs into files, each given as NAME=FILE; text as it is, others as JSON.
+
+    Raises:
+        click.ClickException: The step has no such output, or the file can't be written.
+    """
+    for each in files:
+        name, _, path = each.partition("=")
+        if name not in outputs or not path:
+            known = ", ".join(outputs)
+            raise click.ClickException(f"--output {each}: NAME=FILE, where NAME is one of {known}")
+        value = outputs[name]
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_text(value if isinstance(value, str) else json.dumps(value), "utf-8")
+        except OSError as error:
+            raise click.ClickException(f"{path}: {error.strerror}") from error
