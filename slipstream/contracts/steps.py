@@ -15,7 +15,7 @@ class StepKind(NamedTuple):
         name: Name of the step.
         stages: Stages of a run's progress that it consists of.
         purpose: The step in words.
-        outputs: Names of its outputs, which never have other types.
+        outputs: Names of those of its outputs that pipelines get as text.
     """
 
     name: str
@@ -32,6 +32,7 @@ STEPS: Final = (
         "Versions of lake, catalogue, code and settings are read, and kept for the run's key.",
         ("lake_version", "code_commit", "settings_sha256"),
     ),
+    StepKind("validate", ("checking the data",), "Checks of the data pass.", ("findings",)),
     StepKind("train", ("fitting the challenger",), "The challenger is fitted."),
     StepKind(
         "evaluate",
@@ -42,7 +43,6 @@ STEPS: Final = (
             "saving the bundle",
         ),
         "The challenger is judged on what came later, and fitted on everything.",
-        ("ndcg@10",),
     ),
     StepKind(
         "gate", ("publishing",), "The gate promotes or refuses.", ("decision", "decision_reason")

@@ -30,6 +30,7 @@ from services.training.run.dataset import (
     moments,
     read_dataset,
     require,
+    validate,
 )
 from services.training.run.job import Job, ProgressReporter, Sample, SampleItem, TrainingResult
 from services.training.run.judge import (
@@ -45,6 +46,7 @@ from services.training.run.judge import (
 from services.training.run.provenance import environment, program_versions
 from services.training.settings import TrainingSection
 from slipstream.contracts.bundle import Histogram, Manifest
+from slipstream.contracts.times import now_ms
 from slipstream.contracts.vocabulary import IMPRESSION, SIGNAL_WEIGHTS
 from slipstream.evaluation.drift import histogram, reference_bins
 from slipstream.evaluation.figures import ALL, K, Past
@@ -211,6 +213,12 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
     report.fact(**snapshot)
     program = program_versions(settings)
     report.output(**snapshot, **program)
+    report.stage("checking the data", 0.02, 0.02)
+    findings = [
+        {"check": found.check, "weight": found.weight.name.lower(), "figure": found.figure}
+        for found in validate(dataset, now_ms())
+    ]
+    report.output(findings=findings)
     signals = dataset.signals(weights)
     require(dataset, signals, settings.min_events, settings.min_visitors, settings.min_items)
     champion, champion_error = _champion(job.champion)

@@ -43,16 +43,16 @@ def test_a_run_goes_through_its_steps(repository: Repository, steps: Any) -> Non
     repository.start("r1")
     assert states(steps("nightly"))[:2] == ["running", "waiting"]
     repository.note("r1", stage="fitting the challenger: epoch", outputs=SNAPSHOT)
-    assert states(steps("r1")) == ["succeeded"] * 2 + ["running"] + ["waiting"] * 3
+    assert states(steps("r1")) == ["succeeded"] * 3 + ["running"] + ["waiting"] * 3
     assert steps("r1").steps[1].outputs == SNAPSHOT["snapshot"]
-    assert steps("r1").steps[2].outputs == {}
+    assert steps("r1").steps[3].outputs == {}
     repository.note("r1", stage="publishing")
-    assert states(steps("r1")) == ["succeeded"] * 4 + ["running", "waiting"]
+    assert states(steps("r1")) == ["succeeded"] * 5 + ["running", "waiting"]
     decide(repository, "r1", "promoted")
-    assert states(steps("r1")) == ["succeeded"] * 5 + ["running"]
+    assert states(steps("r1")) == ["succeeded"] * 6 + ["running"]
     repository.finish("r1", "succeeded", stage="")
     done = steps("r1")
-    assert states(done) == ["succeeded"] * 6
+    assert states(done) == ["succeeded"] * 7
     assert (done.key, done.steps[-1].outputs) == ("nightly", {"model_version": "r1"})
     assert done.steps[-2].began_at == 90_000
 
@@ -62,7 +62,7 @@ def test_a_refusal_is_the_gates_and_skips_what_follows(repository: Repository, s
     repository.start("r1")
     decide(repository, "r1", "refused")
     repository.finish("r1", "succeeded", stage="")
-    assert states(steps("r1")) == ["succeeded"] * 4 + ["refused", "skipped"]
+    assert states(steps("r1")) == ["succeeded"] * 5 + ["refused", "skipped"]
     assert steps("r1").steps[-2].outputs["decision"] == "refused"
 
 
@@ -75,7 +75,7 @@ def test_a_run_ends_in_the_step_that_it_had_reached(
     repository.note("r1", stage="reading the lake", usage=[used("snapshot")])
     repository.finish("r1", state, error="no data" if state == "failed" else None)
     ended = steps("r1")
-    assert states(ended) == ["succeeded", state] + ["skipped"] * 4
+    assert states(ended) == ["succeeded", state] + ["skipped"] * 5
     assert ended.steps[1].outputs == {"error": ended.error or state}
     assert ended.usd > 0
 
@@ -90,7 +90,7 @@ def test_every_start_counts_also_those_of_a_killed_attempt(
     repository.resume("r1", "r2", "killed")
     repository.start("r2")
     repository.note("r2", usage=[used("train", start=3, ended_at=80_000)])
-    train = steps("r2").steps[2]
+    train = steps("r2").steps[3]
     assert (train.processor_s, train.memory_gb_s, train.gpu_s) == (360.0, 1800.0, 30.0)
     assert [each.start for each in train.usage] == [1, 2, 3]
     assert (train.began_at, train.ended_at) == (1_000, 80_000)
@@ -98,7 +98,7 @@ def test_every_start_counts_also_those_of_a_killed_attempt(
     expected = (360 * prices.core_hour + 1800 * prices.gb_hour + 30 * prices.gpu_hour) / 3_600
     assert train.usd == pytest.approx(expected, abs=1e-6)
     assert steps("r2").usd == train.usd
-    assert (steps("r1").steps[2].processor_s, steps("r1").resumed_by) == (240.0, "r2")
+    assert (steps("r1").steps[3].processor_s, steps("r1").resumed_by) == (240.0, "r2")
 
 
 def test_tags_have_versions_and_every_step(repository: Repository, steps: Any) -> None:

@@ -119,10 +119,19 @@ def test_train_writes_a_bundle_that_recommends_what_comes_next(lake: Lake, job: 
     progress = [message["progress"] for message in messages]
     assert progress == sorted(progress)
     assert any(message.get("lake_rows") == 360 for message in messages)
-    assert {STEP_OF_STAGE[stage] for stage in trained.seconds} == {"snapshot", "train", "evaluate"}
+    assert {STEP_OF_STAGE[stage] for stage in trained.seconds} == {
+        "snapshot",
+        "validate",
+        "train",
+        "evaluate",
+    }
     assert messages[-1]["stage"] in trained.seconds
     outputs = next(each["outputs"] for each in reversed(messages) if "outputs" in each)
     assert outputs["snapshot"]["lake_version"] == trained.lake_version
+    assert {found["check"] for found in outputs["validate"]["findings"]} == {
+        "no_purchases",
+        "silence",
+    }
     assert outputs["evaluate"]["ndcg@10"] == trained.metrics["ndcg@10"]
     assert set(trained.seconds) >= {
         "reading the lake",
