@@ -44,23 +44,25 @@ class TimeOverError(click.ClickException):
     exit_code = 5
 
 
-def answered(ask: Callable[[], Answer], patience_s: float = PATIENCE_S) -> Answer:
+def answered(ask: Callable[[], Answer], patience_s: float | None = None) -> Answer:
     """The answer of training, which is asked again while it is unavailable.
 
     The first wait is written to stderr. `ask` may be called several times.
 
     Raises:
-        PeerError: Training refuses, or is unavailable for longer than `patience_s`.
+        PeerError: Training refuses, or is unavailable for longer than `patience_s`, ten minutes
+            by default.
     """
     from slipstream.chassis.client import PeerError
 
     began, told = time.monotonic(), False
+    most_s = PATIENCE_S if patience_s is None else patience_s
     while True:
         try:
             answer = ask()
         except PeerError as error:
             away = error.status in (None, 502, 503, 504)
-            if not away or time.monotonic() - began > patience_s:
+            if not away or time.monotonic() - began > most_s:
                 raise
             if not told:
                 click.echo(f"training does not answer; waiting for it: {error}", err=True)
