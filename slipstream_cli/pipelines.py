@@ -20,9 +20,13 @@ NAME: Final = "slipstream-pipeline"
 # Kustomize sets the tag in Argo's; Kubeflow's has that of the release.
 IMAGE: Final = "slipstream/training"
 # Statuses after which the same command would end in the same way.
-FINAL: Final = (2, 3, 4)
+FINAL: Final = (2, 3, 4, 6)
 RETRIES: Final = 5
-_URL: Final = ("SLIPSTREAM_PEERS__TRAINING_URL", f"http://training:{SERVICES['training'].port}")
+_URLS: Final = {
+    f"SLIPSTREAM_PEERS__{name.upper()}_URL": f"http://{name}:{SERVICES[name].port}"
+    for name in ("training", "monitoring")
+}
+_ENV: Final = [{"name": name, "value": url} for name, url in _URLS.items()]
 _TOKEN: Final[dict[str, Any]] = {
     "name": "SLIPSTREAM_HTTP__API_TOKEN",
     "valueFrom": {"secretKeyRef": {"name": "slipstream-secrets", "key": "http-api-token"}},
@@ -35,7 +39,8 @@ class Task(NamedTuple):
 
     Attributes:
         name: Name of the task.
-        words: The command's words; `{key}` and `{profile}` stand for parameters of the pipeline.
+        words: The command's words; `{key}`, `{profile}` and `{minutes}` stand for parameters of the
+            pipeline.
         outputs: Outputs of the command that the engine gets, as text.
         if_promoted: Whether it is left out where the gate refuses.
     """
@@ -47,7 +52,7 @@ class Task(NamedTuple):
 
 
 def tasks() -> tuple[Task, ...]:
-    """The tasks, in their order: the start of the run, then each of its steps."""
+    """The tasks in their order: the run's start, each of its steps, and the watch afterwards."""
     start = ("runs", "start", "--key", "{key}", "--profile", "{profile}")
     gate = [kind.name for kind in STEPS].index("gate")
     return (
@@ -58,6 +63,7 @@ def tasks() -> tuple[Task, ...]:
             )
             for n, kind in enumerate(STEPS)
         ),
+        Task("watch", ("runs", "watch", "{key}", "--minutes", "{minutes}"), (), if_promoted=True),
     )
 
 
@@ -119,6 +125,7 @@ def argo() -> list[dict[str, Any]]:
             "parameters": [
                 {"name": "key", "value": "", "description": "Key of the run; the workflow's name."},
                 {"name": "profile", "value": "fast", "enum": ["fast", "best"]},
+                {"name": "minutes", "value": "10", "description": "Watch after a promotion."},
             ]
         },
         "podGC": {"strategy": "OnPodSuccess"},
@@ -154,6 +161,7 @@ def _argo_template(task: Task) -> dict[str, Any]:
     parameters = {
         "key": "{{=workflow.parameters.key == '' ? workflow.name : workflow.parameters.key}}",
         "profile": "{{workflow.parameters.profile}}",
+        "minutes": "{{workflow.parameters.minutes}}",
     }
     outputs = [{"name": name, "valueFrom": {"path": file}} for name, file in files.items()]
     return {
@@ -170,7 +178,7 @@ def _argo_template(task: Task) -> dict[str, Any]:
             "image": IMAGE,
             "command": ["slipstream"],
             "args": arguments(task, parameters, files),
-            "env": [{"name": _URL[0], "value": _URL[1]}, deepcopy(_TOKEN)],
+            "env": deepcopy([*_ENV, _TOKEN]),
             "resources": {
                 "requests": {"cpu": _CPU, "memory": _MEMORY},
                 "limits": {"memory": _MEMORY_LIMIT},
@@ -190,7 +198,7 @@ def kubeflow(image: str) -> list[dict[str, Any]]:
     listed = tasks()
     always = [task for task in listed if not task.if_promoted]
     promoted = [task for task in listed if task.if_promoted]
-    channels = ("gate-decision", "key")
+    channels = ("gate-decision", "key", "minutes")
     decision = {"taskOutputParameter": {"outputParameterKey": "decision", "producerTask": "gate"}}
     root = _kubeflow_tasks(always, "")
     root["condition-1"] = {
@@ -200,6 +208,7 @@ def kubeflow(image: str) -> list[dict[str, Any]]:
             "parameters": {
                 "pipelinechannel--gate-decision": decision,
                 "pipelinechannel--key": {"componentInputParameter": "key"},
+                "pipelinechannel--minutes": {"componentInputParameter": "minutes"},
             }
         },
         "taskInfo": {"name": "promoted"},
@@ -211,8 +220,11 @@ def kubeflow(image: str) -> list[dict[str, Any]]:
         "dag": {"tasks": _kubeflow_tasks(promoted, "pipelinechannel--")},
         "inputDefinitions": _parameters(f"pipelinechannel--{name}" for name in channels),
     }
-    profile = {"defaultValue": "fast", "isOptional": True, "parameterType": "STRING"}
-    inputs = {"parameters": {"key": {"parameterType": "STRING"}, "profile": profile}}
+    defaults = {"profile": "fast", "minutes": "10"}
+    inputs = _parameters(["key"])
+    for name, value in defaults.items():
+        given = {"defaultValue": value, "isOptional": True, "parameterType": "STRING"}
+        inputs["parameters"][name] = given
     pipeline = {
         "components": {"comp-condition-1": condition}
         | {f"comp-{task.name}": _kubeflow_component(task) for task in listed},
@@ -282,7 +294,7 @@ def _kubeflow_executor(task: Task, image: str) -> dict[str, Any]:
         "container": {
             "args": arguments(task, parameters, files),
             "command": ["slipstream"],
-            "env": [{"name": _URL[0], "value": _URL[1]}],
+            "env": deepcopy(_ENV),
             "image": image,
             "resources": {
                 "cpuRequest": 0.1,

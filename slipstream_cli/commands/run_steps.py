@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from slipstream.chassis.client import Peer
 
 POLL_S: Final = 1.0
+# Seconds between looks at a promoted version.
+WATCH_S: Final = 10.0
+# Alerts of monitoring that are about the model in service.
+MODEL_ALERTS: Final = ("click_through_dropped", "fallback_share_high")
+DAY_S: Final = 86_400.0
 # Longest time that training may be unavailable, as for an update.
 PATIENCE_S: Final = 600.0
 
@@ -36,6 +41,12 @@ class RefusedError(click.ClickException):
     """The gate refused, so the step is skipped."""
 
     exit_code = 4
+
+
+class AlertedError(click.ClickException):
+    """Monitoring has opened an alert about the model since its promotion."""
+
+    exit_code = 6
 
 
 class TimeOverError(click.ClickException):
@@ -121,6 +132,56 @@ def _end_of(found: RunSteps) -> click.ClickException:
         reason = refusal.get("decision_reason", "")
         return RefusedError(f"the gate refused {found.run_id}: {reason}")
     return RunEndedError(f"{found.run_id} {found.state}: {found.error or 'no reason'}")
+
+
+def watched(
+    training: "Peer", monitoring: "Peer", run: str, minutes: float, *, roll_back: bool
+) -> dict[str, Any]:
+    """Watch a promoted version until some minutes after its promotion, and return its quality.
+
+    A later champion ends the watch. Repeats end at the same time, and roll back once.
+
+    Args:
+        training: The client of training.
+        monitoring: The client of monitoring.
+        run: Id or key of the run.
+        minutes: Time after the promotion.
+        roll_back: Whether an alert makes the champion before it champion again.
+
+    Raises:
+        AlertedError: Monitoring has opened an alert of `MODEL_ALERTS` since the promotion.
+        PeerError: Training or monitoring is unavailable for long.
+    """
+    promoted = outputs_of(training, run, "promote", DAY_S)
+    version = promoted["model_version"]
+    record = answered(lambda: training.get(f"/v1/runs/{segment(promoted['run_id'])}"))
+    since = record["finished_at"]
+    while True:
+        champion = answered(lambda: training.get("/v1/aliases/champion"))["version"]
+        listed = answered(lambda: monitoring.get("/v1/alerts", limit=500))["items"]
+        alerts = [
+            each for each in listed if each["rule"] in MODEL_ALERTS and each["opened_at"] >= since
+        ]
+        if alerts:
+            reason = "; ".join(each["summary"] for each in alerts)
+            if roll_back and champion == version:
+                body = {"reason": f"{run}: {reason}"[:1_000]}
+                champion = training.post("/v1/models:rollback", body)["version"]
+            raise AlertedError(
+                f"{version}: {reason}; {champion} is the champion"
+                + ("" if champion != version else ", go back: slipstream models rollback")
+            )
+        left_s = since / 1_000 + 60 * minutes - time.time()
+        if left_s <= 0 or champion != version:
+            report = answered(lambda: monitoring.get("/v1/reports/quality", hours=1))
+            rows = [each for each in report["by_model"] if each["model_version"] == version]
+            state = "succeeded" if champion == version else "replaced"
+            return {"run_id": promoted["run_id"], "step": "watch", "state": state} | {
+                "model_version": version,
+                "champion": champion,
+                "quality": rows[0] if rows else None,
+            }
+        time.sleep(min(WATCH_S, left_s))
 
 
 def write_outputs(outputs: dict[str, Any], files: Sequence[str]) -> None:

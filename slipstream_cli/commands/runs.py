@@ -7,13 +7,14 @@ import click
 
 from slipstream.contracts.steps import STEPS
 from slipstream.contracts.times import format_duration, format_time
-from slipstream_cli.commands.run_steps import answered, outputs_of, write_outputs
+from slipstream_cli.commands.run_steps import DAY_S, answered, outputs_of, watched, write_outputs
 from slipstream_cli.local.processes import INTERRUPTED
 from slipstream_cli.options import option_of
 from slipstream_cli.output import figures, show_facts, show_json, show_table
 from slipstream_cli.peers import (
     json_flag,
     limit_option,
+    monitoring_peer,
     segment,
     target_url,
     training_options,
@@ -217,7 +218,7 @@ def cancel(run_id: str, as_json: bool, url: str | None, data_dir: Path) -> None:
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
-    default=86_400.0,
+    default=DAY_S,
     show_default=True,
     help="Longest wait for the step (s).",
 )
@@ -270,6 +271,51 @@ def follow(
             write_outputs(outputs, files)
             return
         _follow(peer, run_id, as_json, option_of(data_dir))
+
+
+@runs.command(short_help="Watch the version that a run has promoted, for some minutes.")
+@click.argument("run_id", metavar="RUN_ID|KEY")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="Time after the promotion until which the version is watched.",
+)
+@click.option(
+    "--roll-back", is_flag=True, help="Make the champion before it champion again on an alert."
+)
+@click.option(
+    "--monitoring-url",
+    help="URL of monitoring. Default: that of the stack, or of SLIPSTREAM_PEERS__MONITORING_URL.",
+)
+@training_options
+def watch(
+    run_id: str,
+    minutes: float,
+    roll_back: bool,
+    monitoring_url: str | None,
+    url: str | None,
+    data_dir: Path,
+) -> None:
+    """Watch the version that a run has promoted, and print its quality as one JSON object.
+
+    Alerts of monitoring about the model that have opened since the promotion end the watch: fewer
+    clicks, or more answers without the model. A repeat ends at the same time, and rolls back once.
+
+    \b
+    The exit status is
+      0  no such alert came, or another version is champion by now
+      1  training or monitoring was unavailable for ten minutes
+      3  the run has failed or was cancelled
+      4  the gate refused, so there is nothing to watch
+      6  an alert came
+
+    \b
+    Example:  slipstream runs watch nightly-2026-11-24 --minutes 30 --roll-back
+    """
+    with training_peer(url, data_dir) as peer, monitoring_peer(monitoring_url, data_dir) as other:
+        show_json(watched(peer, other, run_id, minutes, roll_back=roll_back))
 
 
 def _ahead(peer: "Peer", run: dict[str, Any]) -> str:

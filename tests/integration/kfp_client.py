@@ -38,7 +38,9 @@ def compiled(told: dict[str, Any]) -> list[Any]:
         used = [word.strip("{}") for word in task["words"] if word.startswith("{")]
         asked = made(**{name: values[name] for name in used})
         asked.set_cpu_request(told["cpu"]).set_memory_request(told["memory"])
-        asked.set_memory_limit(told["memory_limit"]).set_env_variable(*told["url"])
+        asked.set_memory_limit(told["memory_limit"])
+        for name, url in told["urls"].items():
+            asked.set_env_variable(name, url)
         asked.set_caching_options(False).set_retry(told["retries"], backoff_duration="5s")
         kubernetes.use_secret_as_env(
             asked,
@@ -48,8 +50,8 @@ def compiled(told: dict[str, Any]) -> list[Any]:
         return asked.after(before) if before is not None else asked
 
     @dsl.pipeline(name=told["name"])
-    def pipeline(key: str, profile: str = "fast") -> None:
-        values, made = {"key": key, "profile": profile}, dict[str, Any]()
+    def pipeline(key: str, profile: str = "fast", minutes: str = "10") -> None:
+        values, made = {"key": key, "profile": profile, "minutes": minutes}, dict[str, Any]()
         last = None
         for task in told["tasks"]:
             if not task["if_promoted"]:

@@ -80,12 +80,12 @@ def test_on_s3_a_run_mounts_nothing() -> None:
     assert found["SLIPSTREAM_TRAINING__EXCHANGE"].startswith("s3://")
 
 
-def test_a_workflows_steps_have_the_overlays_image_and_reach_training_alone() -> None:
+def test_a_workflows_steps_have_the_overlays_image_and_reach_what_they_ask() -> None:
     objects = rendered("network-policies", "argo-pipeline")
     template = objects["WorkflowTemplate", "slipstream-pipeline"]["spec"]
     images = {it["container"]["image"] for it in template["templates"] if "container" in it}
     assert images == {"registry/training:7"}
     assert ("ServiceAccount", template["serviceAccountName"]) in objects
-    sources = objects["NetworkPolicy", "training"]["spec"]["ingress"][-1]["from"]
-    assert sources == [{"podSelector": {"matchLabels": template["podMetadata"]["labels"]}}]
-    assert len(objects["NetworkPolicy", "training"]["spec"]["ingress"]) == 2
+    for service in ("training", "monitoring"):
+        sources = objects["NetworkPolicy", service]["spec"]["ingress"][-1]["from"]
+        assert sources == [{"podSelector": {"matchLabels": template["podMetadata"]["labels"]}}]

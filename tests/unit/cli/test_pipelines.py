@@ -11,7 +11,7 @@ from slipstream_cli.__main__ import cli
 from slipstream_cli.commands import run_steps
 from slipstream_cli.pipelines import FINAL, Task, argo, arguments, kubeflow, tasks
 
-NAMES = ["start", *(kind.name for kind in STEPS)]
+NAMES = ["start", *(kind.name for kind in STEPS), "watch"]
 
 
 def containers() -> dict[str, dict[str, Any]]:
@@ -34,7 +34,7 @@ def test_words_are_a_command_that_the_command_line_takes(
 ) -> None:
     monkeypatch.setattr(run_steps, "PATIENCE_S", 0.0)
     files = {name: str(tmp_path / name) for name in task.outputs}
-    words = arguments(task, {"key": "k", "profile": "best"}, files)
+    words = arguments(task, {"key": "k", "profile": "best", "minutes": "0"}, files)
     assert "{" not in "".join(words)
     ran = CliRunner().invoke(cli, [*words, "--url", "http://127.0.0.1:9"])
     assert ran.exit_code == 1 and "training at http://127.0.0.1:9" in ran.output
@@ -55,7 +55,7 @@ def test_argo_goes_on_after_a_refusal_without_what_follows() -> None:
     main = template["spec"]["templates"][0]
     steps = {step["name"]: step for step in main["dag"]["tasks"]}
     assert list(steps) == NAMES
-    assert [name for name, step in steps.items() if "when" in step] == ["promote"]
+    assert [name for name, step in steps.items() if "when" in step] == ["promote", "watch"]
     assert steps["promote"]["depends"] == "gate.Succeeded"
     outputs = {it["name"]: it for it in template["spec"]["templates"]}["gate"]["outputs"]
     assert "decision" in {it["name"] for it in outputs["parameters"]}

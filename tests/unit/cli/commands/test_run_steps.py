@@ -139,3 +139,53 @@ def test_start_with_a_key_waits_for_training(answers: Answers) -> None:
     answers.by_request["POST /v1/runs"] = problem(409, "key nightly was used with other options")
     taken = invoke("start", "--key", "nightly")
     assert taken.exit_code == 1 and "other options" in taken.stderr
+
+
+def watch_scene(answers: Answers, *alerts: dict[str, Any], champion: Any = "r1") -> None:
+    promoted = steps("succeeded", promote=("succeeded", {"model_version": "r1"}))
+    answers.by_request |= {
+        PATH: promoted,
+        "GET /v1/runs/r1": {"finished_at": 1_000},
+        "GET /v1/aliases/champion": {"version": champion},
+        "GET /v1/alerts": {"items": list(alerts)},
+        "GET /v1/reports/quality": {"by_model": [{"model_version": "r1", "slates": 40}]},
+        "POST /v1/models:rollback": {"version": "r0"},
+    }
+
+
+def watch(*words: str) -> Result:
+    return invoke("watch", "nightly", "--monitoring-url", "http://monitoring", *words)
+
+
+DROPPED = {"rule": "click_through_dropped", "opened_at": 2_000, "summary": "fewer clicks"}
+
+
+def test_a_watch_without_an_alert_ends_with_the_versions_quality(answers: Answers) -> None:
+    earlier = DROPPED | {"opened_at": 999}
+    other = DROPPED | {"rule": "service_down"}
+    watch_scene(answers, earlier, other)
+    ran = watch("--minutes", "0")
+    assert ran.exit_code == 0, ran.output
+    told = json.loads(ran.stdout)
+    assert (told["state"], told["champion"], told["quality"]["slates"]) == ("succeeded", "r1", 40)
+
+
+def test_an_alert_about_the_model_ends_a_watch_and_rolls_back_where_asked(answers: Answers) -> None:
+    watch_scene(answers, DROPPED)
+    ran = watch()
+    assert ran.exit_code == 6 and "r1: fewer clicks; r1 is the champion, go back" in ran.stderr
+    assert "POST /v1/models:rollback" not in dict(answers.heard)
+    ran = watch("--roll-back")
+    assert ran.exit_code == 6 and ran.stderr.endswith("fewer clicks; r0 is the champion\n")
+    assert dict(answers.heard)["POST /v1/models:rollback"] == {"reason": "nightly: fewer clicks"}
+    answers.heard.clear()
+    watch_scene(answers, DROPPED, champion="r0")  # as the repeat of that step finds it
+    again = watch("--roll-back")
+    assert again.exit_code == 6 and "POST /v1/models:rollback" not in dict(answers.heard)
+    watch_scene(answers, champion="r2")
+    assert json.loads(watch().stdout)["state"] == "replaced"
+
+
+def test_there_is_nothing_to_watch_where_the_gate_refused(answers: Answers) -> None:
+    answers.by_request[PATH] = REFUSED
+    assert watch().exit_code == 4
