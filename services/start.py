@@ -1,6 +1,7 @@
 """Commands that start a service with the settings in its environment."""
 
 import importlib
+import json
 import os
 import signal
 import sys
@@ -144,7 +145,20 @@ def service_command(name: str) -> click.Command:
     help="Files of the run, a folder or s3://…; the oldest run that waits in the exchange if it is "
     "left out.",
 )
-def training_run(uri: str | None) -> None:
+@click.option(
+    "--self-check",
+    "checking",
+    is_flag=True,
+    help="Fit a small network on known data instead, print the device as JSON, and end.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Device of the self-check: a GPU where torch sees one (auto), or a GPU only (cuda).",
+)
+def training_run(uri: str | None, checking: bool, device: str) -> None:
     """Computes one training run that training has left in its exchange, and ends.
 
     It needs no server but the lake and the exchange. Training takes the result from there, judges
@@ -160,7 +174,11 @@ def training_run(uri: str | None) -> None:
       SLIPSTREAM_TRAINING__EXCHANGE=s3://history/exchange \\
       SLIPSTREAM_LAKE__STORAGE_OPTIONS='{"AWS_REGION": "eu-central-1"}' \\
       python -m services training-run
+      python -m services training-run --self-check --device cuda
     """
+    if checking:
+        _check_installation(device)
+        return
     # Before anything starts a thread, which would take the signal otherwise.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     from pydantic import ValidationError
@@ -174,3 +192,13 @@ def training_run(uri: str | None) -> None:
     except ValidationError as error:
         raise click.ClickException(wrong_settings(error)) from error
     sys.exit(main(settings, uri))
+
+
+def _check_installation(device: str) -> None:
+    from services.training.run.self_check import SelfCheckError, self_check
+
+    try:
+        click.echo(json.dumps(self_check(device)))
+    except SelfCheckError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(3)
