@@ -14,26 +14,19 @@ class StepKind(NamedTuple):
     Attributes:
         name: Name of the step.
         stages: Stages of a run's progress that it consists of.
-        purpose: The step in words.
         outputs: Names of those of its outputs that pipelines get as text.
     """
 
     name: str
     stages: tuple[str, ...]
-    purpose: str
     outputs: tuple[str, ...] = ()
 
 
 STEPS: Final = (
-    StepKind("test", ("", "waiting for a machine", "starting"), "The run's process starts."),
-    StepKind(
-        "snapshot",
-        ("reading the lake",),
-        "Versions of lake, catalogue, code and settings are read, and kept for the run's key.",
-        ("lake_version", "code_commit", "settings_sha256"),
-    ),
-    StepKind("validate", ("checking the data",), "Checks of the data pass.", ("findings",)),
-    StepKind("train", ("fitting the challenger",), "The challenger is fitted."),
+    StepKind("test", ("", "waiting for a machine", "starting")),
+    StepKind("snapshot", ("reading the lake",), ("lake_version", "code_commit", "settings_sha256")),
+    StepKind("validate", ("checking the data",), ("findings",)),
+    StepKind("train", ("fitting the challenger",)),
     StepKind(
         "evaluate",
         (
@@ -42,12 +35,9 @@ STEPS: Final = (
             "measuring the reference of features",
             "saving the bundle",
         ),
-        "The challenger is judged on what came later, and fitted on everything.",
     ),
-    StepKind(
-        "gate", ("publishing",), "The gate promotes or refuses.", ("decision", "decision_reason")
-    ),
-    StepKind("promote", (), "The version becomes the champion.", ("model_version",)),
+    StepKind("gate", ("publishing",), ("decision", "decision_reason")),
+    StepKind("promote", (), ("model_version",)),
 )
 STEP_OF_STAGE: Final = {stage: kind.name for kind in STEPS for stage in kind.stages}
 

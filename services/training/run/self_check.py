@@ -23,7 +23,7 @@ _SMALL: Final = TransformerParameters(
 
 
 class SelfCheckError(Exception):
-    """The device asked for is not there, or the fit is wrong."""
+    """The demanded device is not there, or the fit is wrong."""
 
 
 def self_check(device: str) -> dict[str, Any]:
