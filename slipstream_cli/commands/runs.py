@@ -213,7 +213,8 @@ def cancel(run_id: str, as_json: bool, url: str | None, data_dir: Path) -> None:
 @click.option(
     "--until",
     type=click.Choice([kind.name for kind in STEPS]),
-    help="Wait for this step alone, and print its outputs as one JSON object.",
+    help="Wait for this step alone, and print its outputs as one JSON object. Default: wait for the"
+    " whole run.",
 )
 @click.option(
     "--timeout",
@@ -227,7 +228,8 @@ def cancel(run_id: str, as_json: bool, url: str | None, data_dir: Path) -> None:
     "files",
     metavar="NAME=FILE",
     multiple=True,
-    help="Also write one output of the step into a file; may be given several times.",
+    help="Also write one output of the step into a file; may be given several times."
+    " Default: none.",
 )
 @json_flag
 @training_options
