@@ -18,7 +18,7 @@ IMAGES := ingestion features training serving monitoring
 include .ci/places.mk
 export KAFKA_HOME CLUSTER_PROGRAM
 
-.PHONY: help install lock demo up test test-servers test-pythons servers clients fuzz faults hostile restarts erasure-check outages first-day env cluster-demo pipeline-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
+.PHONY: help install lock demo up test test-servers test-pythons servers clients pipeline-local fuzz faults hostile restarts erasure-check outages first-day env cluster-demo pipeline-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -128,6 +128,8 @@ $(CLIENTS)/feast/.installed: REQUIREMENT = feast==0.67.0
 $(CLIENTS)/librdkafka/.installed: REQUIREMENT = confluent-kafka==2.16.1
 $(CLIENTS)/openapi/.installed: REQUIREMENT = openapi-python-client==0.29.1
 $(CLIENTS)/lake/.installed: REQUIREMENT = deltalake==1.6.6 duckdb==2.0.1 polars==2.1.0 pyarrow==26.0.1
+# It wants an older protobuf than ours.
+$(CLIENTS)/kfp/.installed: REQUIREMENT = kfp[kubernetes]==2.17.0
 $(CLIENTS)/mlflow/.installed: REQUIREMENT = mlflow==3.17.2
 # Our library loads the model there, and needs these.
 $(CLIENTS)/mlflow/.installed: LISTS = -r slipstream/requirements.txt -r services/serving/requirements.txt
@@ -149,12 +151,15 @@ $(CLIENTS)/typescript/.installed: Makefile
 clients: $(STAMP) ## Run the clients of docs/clients.md, unmodified, against the services
 	@command -v npm >/dev/null || echo "without the TypeScript client, as npm is missing: $(WHERE_npm)"
 	@$(MAKE) --no-print-directory -j 2 \
-		$(foreach client,triton kserve feast mlflow librdkafka openapi lake,$(CLIENTS)/$(client)/.installed) \
+		$(foreach client,triton kserve feast mlflow librdkafka openapi lake kfp,$(CLIENTS)/$(client)/.installed) \
 		$(if $(shell command -v npm),$(CLIENTS)/typescript/.installed)
 	@$(VENV)/bin/python -m pytest -q -n 0 tests/integration/test_protocol_clients.py \
 		tests/integration/test_feast_client.py tests/integration/test_mlflow_client.py \
 		tests/integration/test_librdkafka_client.py tests/integration/test_generated_clients.py \
-		tests/integration/test_lake_page.py
+		tests/integration/test_lake_page.py tests/integration/test_kubeflow.py
+
+pipeline-local: $(STAMP) ## Run the Kubeflow pipeline's commands against slipstream up, twice, once killed half-way
+	@$(VENV)/bin/python -m tests.pipeline_local
 
 fuzz: $(STAMP) ## Send ingestion and serving thousands of bad requests (FUZZ_CASES of each of 60 kinds)
 	@FUZZ_CASES=$${FUZZ_CASES:-120} $(VENV)/bin/python -m pytest -q --show-capture=no \

@@ -1,10 +1,12 @@
 """Commands that start a service with the settings in its environment."""
 
 import importlib
+import json
 import os
 import signal
 import sys
 from functools import partial
+from typing import Literal
 
 import click
 
@@ -153,7 +155,22 @@ def service_command(name: str) -> click.Command:
     help="Processes on this machine that train the network together. Those of other machines join "
     "by torchrun's variables, such as PET_NNODES.",
 )
-def training_run(uri: str | None, processes: int) -> None:
+@click.option(
+    "--self-check",
+    "checking",
+    is_flag=True,
+    help="Fit a small network on known data instead, print the device as JSON, and end.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "gpu"]),
+    default="auto",
+    show_default=True,
+    help="Device of the self-check: a GPU where torch sees one (auto), or one of these only.",
+)
+def training_run(
+    uri: str | None, processes: int, checking: bool, device: Literal["auto", "cpu", "gpu"]
+) -> None:
     """Computes one training run that training has left in its exchange, and ends.
 
     It needs no server but the lake and the exchange. Training takes the result from there, judges
@@ -169,7 +186,11 @@ def training_run(uri: str | None, processes: int) -> None:
       SLIPSTREAM_TRAINING__EXCHANGE=s3://history/exchange \\
       SLIPSTREAM_LAKE__STORAGE_OPTIONS='{"AWS_REGION": "eu-central-1"}' \\
       python -m services training-run
+      python -m services training-run --self-check --device gpu
     """
+    if checking:
+        _check_installation(device)
+        return
     if "RANK" not in os.environ and (processes > 1 or "PET_NNODES" in os.environ):
         from slipstream.models.distributed import start_group
 
@@ -197,3 +218,16 @@ def training_run(uri: str | None, processes: int) -> None:
     with led():
         status = main(settings, uri)
     sys.exit(status)
+
+
+def _check_installation(device: Literal["auto", "cpu", "gpu"]) -> None:
+    from services.training.run.device import DeviceError, choose_device
+    from services.training.run.self_check import SelfCheckError, self_check
+
+    try:
+        if device != "auto":  # a GPU where there is one, without a warning where there is none
+            choose_device(device)
+        click.echo(json.dumps(self_check()))
+    except (DeviceError, SelfCheckError) as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(3)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from services.training.erasures import ModelDeletion
 from services.training.publish import ModelPublisher
-from services.training.records import Audit, TransitionError
+from services.training.records import Audit, KeyTakenError, TransitionError
 from services.training.registry import (
     ModelRegistry,
     NoCanaryError,
@@ -20,12 +20,14 @@ from services.training.registry import (
 )
 from services.training.repository import Repository
 from services.training.runs import Runs
+from services.training.steps import read_steps
 from slipstream.chassis.access.guard import audit_record, requires
 from slipstream.chassis.errors import ConflictError, GoneError, InvalidRequestError, NotFoundError
 from slipstream.contracts.access import Scope
 from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.events import ModelEventType
 from slipstream.contracts.rest import AuditPage, ModelsBeforeErasure, ModelVersion, Run, RunRequest
+from slipstream.contracts.steps import RunSteps
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.vocabulary import CANARY, CHAMPION
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
@@ -89,10 +91,15 @@ router = APIRouter(prefix="/v1", tags=["training"])
 def request_run(request: Request, body: RunRequest | None = None) -> Run:
     """Queue a run.
 
-    If a run of the same profile waits already, it is returned: it will see the same data.
+    If a run of the same profile waits already, it is returned: it will see the same data. With a
+    `key`, the run that was requested with it is returned, in whatever state it is; 409 where that
+    had other options.
     """
     training = parts(request)
-    return training.runs.request(body or RunRequest())
+    try:
+        return training.runs.request(body or RunRequest())
+    except KeyTakenError as error:
+        raise ConflictError(str(error), code="key_taken") from error
 
 
 @router.get("/runs")
@@ -109,9 +116,11 @@ def list_runs(request: Request, limit: Limit = 50, cursor: str | None = None) ->
 @router.get("/runs/{run_id}")
 @requires(Scope.READ)
 def get_run(request: Request, run_id: str) -> Run:
-    """A run's state, stage and progress; after its success, its model and the gate's decision."""
-    training = parts(request)
-    run = training.repository.get(run_id)
+    """A run's state, stage and progress; after its success, its model and the gate's decision.
+
+    `run_id` may be the key of a run, here and below.
+    """
+    run = parts(request).repository.get(run_id)
     if run is None:
         raise NotFoundError(f"there is no run {run_id}", code="no_run")
     return run
@@ -122,8 +131,17 @@ def get_run(request: Request, run_id: str) -> Run:
 def list_decisions(request: Request, run_id: str) -> list[Audit]:
     """The gate's audit record of a run: decision, reason, and all its numbers and settings."""
     training = parts(request)
-    get_run(request, run_id)
-    return training.repository.decisions(run_id)
+    return training.repository.decisions(get_run(request, run_id).run_id)
+
+
+@router.get("/runs/{run_id}/steps")
+@requires(Scope.READ)
+def list_steps(request: Request, run_id: str) -> RunSteps:
+    """A run's steps: state, times and outputs, the versions that it read, and what each cost.
+
+    Attempts at the work that were killed count, too.
+    """
+    return read_steps(parts(request).repository, get_run(request, run_id))
 
 
 @router.get("/runs/{run_id}/report", response_class=HTMLResponse)
@@ -134,7 +152,7 @@ def get_report(request: Request, run_id: str) -> FileResponse:
     It is kept as long as the model.
     """
     training = parts(request)
-    get_run(request, run_id)
+    run_id = get_run(request, run_id).run_id
     try:
         page = training.artifacts.report(run_id)
     except ArtifactNotFoundError as error:

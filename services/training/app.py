@@ -147,6 +147,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             resume=publisher.resume,
             metrics=metrics,
             timeout_s=section.run_timeout_s,
+            failed=publisher.note_failure,
         )
         triggers = Triggers(runs, repository, alerts, lake, section)
         audit = AuditLog(engine, AUDIT)

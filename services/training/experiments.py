@@ -68,6 +68,12 @@ class Experiments:
         for name, number in metrics.items():
             client.log_metric(run_id, _metric_name(name), number)
 
+    def record_failure(self, name: str, tags: Mapping[str, str]) -> None:
+        """Record a training run that made no version, as MLflow's run of this name."""
+        client = self._mlflow.client()
+        info = client.create_run(self._mlflow.experiment, run_name=name, tags=dict(tags)).info
+        client.set_terminated(info.run_id, "FAILED")
+
     def keep_page(self, run_id: str, page: Path) -> None:
         """Keep a copy of a page with a run, where MLflow's UI shows it."""
         self._mlflow.client().log_artifact(run_id, str(page))

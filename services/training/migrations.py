@@ -121,6 +121,20 @@ def _audit(op: Operations) -> None:
     tables.create_all(op.get_bind())
 
 
+def _keys(op: Operations) -> None:
+    """Give runs the key of their request; attempts at the same work share it."""
+    add_missing_columns(op, "training_run", Column("key", String(128)))
+    columns = ["key", "attempt"]
+    op.create_index("training_run_key", "training_run", columns, unique=True, if_not_exists=True)
+
+
+def _steps(op: Operations) -> None:
+    """Keep what runs report about their steps."""
+    empty = {"nullable": False, "server_default": ""}
+    columns = (Column("outputs", Text, **empty), Column("usage", Text, **empty))  # type: ignore[arg-type]
+    add_missing_columns(op, "training_run", *columns)
+
+
 MIGRATIONS: Final = Migrations(
     "training_schema_version",
     (
@@ -128,5 +142,7 @@ MIGRATIONS: Final = Migrations(
         _lease,
         _alerts_in_order,
         _audit,
+        _keys,
+        _steps,
     ),
 )

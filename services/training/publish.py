@@ -6,7 +6,7 @@ the run's result.
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from services.training import gate
@@ -19,11 +19,13 @@ from services.training.repository import ModelEventBook, Repository
 from services.training.run.job import TrainingResult
 from services.training.run.report import report
 from services.training.settings import TrainingSection
+from services.training.steps import read_steps, steps_of, tags_of
 from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.logging import get_logger, request_id
 from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.events import ModelEvent, ModelEventType
-from slipstream.contracts.rest import ModelVersion
+from slipstream.contracts.rest import ModelVersion, Run
+from slipstream.contracts.steps import RunSteps
 from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.contracts.vocabulary import CANARY, CHALLENGER, CHAMPION
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
@@ -136,6 +138,17 @@ class ModelPublisher:
             self._discard(run_id)
             return None
         return self._put_in_force(decided[-1])
+
+    def note_failure(self, run: Run) -> None:
+        """Record a run that made no version in MLflow, with its versions and what it cost.
+
+        A failure to do so is logged.
+        """
+        try:
+            tags = tags_of(read_steps(self.repository, run))
+            self.registry.log_failure(run.run_id, {**tags, "error": run.error or run.state})
+        except Exception as error:
+            log.warning("a failed run is not recorded", run_id=run.run_id, reason=str(error))
 
     def _decide(self, run_id: str, directory: Path, trained: TrainingResult) -> Audit:
         """Register the bundle, and keep the gate's decision with its events."""
@@ -267,10 +280,12 @@ class ModelPublisher:
         A failure of any of these is logged, and changes nothing about the decision.
         """
         numbers = {f"gate/{name}": value for name, value in decision.numbers.items()}
+        decided = {"decision": decision.outcome, "decision_reason": decision.reason}
         try:
-            self.registry.note(
-                run_id, {"decision": decision.outcome, "decision_reason": decision.reason}, numbers
-            )
+            steps = self._final_steps(run_id)
+            cost = {"usd": steps.usd} if steps else {}
+            tags = decided | (tags_of(steps) if steps else {})
+            self.registry.note(run_id, tags, numbers | cost)
             self.registry.log_trials(run_id, self._manifest(run_id).metrics.search or [])
         except Exception as error:
             log.error(
@@ -284,6 +299,7 @@ class ModelPublisher:
                 self._manifest(run_id),
                 trained,
                 self.repository.decisions(run_id)[-1],
+                self._final_steps(run_id),
             )
             self.registry.log_page(run_id, self.artifacts.put_report(run_id, page))
         except Exception as error:
@@ -297,6 +313,14 @@ class ModelPublisher:
                 )
         except Exception as error:
             log.error("old models could not be deleted; the next run tries again", exc_info=error)
+
+    def _final_steps(self, run_id: str) -> RunSteps | None:
+        """The steps of a run as they are once it has succeeded; None without its record."""
+        if (run := self.repository.get(run_id)) is None:
+            return None
+        *earlier, last = self.repository.attempts(run)
+        ended = replace(last, run=last.run.model_copy(update={"state": "succeeded"}))
+        return steps_of([*earlier, ended], self.repository.decisions(run_id)[-1])
 
     def _discard(self, run_id: str) -> None:
         """Delete a bundle that is no version's. A bundle that may be registered stays."""

@@ -1,8 +1,11 @@
 """Records of runs and decisions, as the repository returns them, and the states of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+from slipstream.contracts.rest import Run
+from slipstream.contracts.steps import StepUsage
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,21 @@ class LastRun:
     lake_version: int | None = None
 
 
+@dataclass(frozen=True)
+class RunRecord:
+    """A run with what its process has reported about its steps.
+
+    Attributes:
+        run: The run.
+        outputs: Outputs by step.
+        usage: Resources of each start in each step.
+    """
+
+    run: Run
+    outputs: Mapping[str, Mapping[str, Any]]
+    usage: Sequence[StepUsage]
+
+
 # Where a run may go from each state. A run that has ended never moves again.
 TRANSITIONS: Final[Mapping[str, frozenset[str]]] = {
     "queued": frozenset({"running", "cancelled"}),
@@ -53,6 +71,10 @@ ENDED: Final = frozenset(state for state, following in TRANSITIONS.items() if no
 
 class TransitionError(Exception):
     """The run can't go there from the state that it is in."""
+
+
+class KeyTakenError(Exception):
+    """The key was used with other options."""
 
 
 def leading_to(state: str) -> list[str]:

@@ -87,6 +87,10 @@ class ModelRegistry:
             self.mlflow.client().set_model_version_tag(MODEL, str(entry.version), name, value)
         self._experiments.note(entry.run_id, tags, metrics)
 
+    def log_failure(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Record a training run that made no version, with its tags."""
+        self._experiments.record_failure(run_id, tags)
+
     def log_page(self, version: str, page: Path) -> None:
         """Keep a copy of a page about the version with its run."""
         self._experiments.keep_page(self._entry(version).run_id, page)

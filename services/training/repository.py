@@ -15,6 +15,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Float,
+    Index,
     Integer,
     Row,
     String,
@@ -26,10 +27,12 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.exc import IntegrityError
 
-from services.training.records import Audit, LastRun, TransitionError, leading_to
+from services.training.records import Audit, LastRun, RunRecord, TransitionError, leading_to
 from slipstream.contracts.events import ModelEvent, ModelEventType
 from slipstream.contracts.rest import Run
+from slipstream.contracts.steps import StepUsage
 from slipstream.contracts.times import now_ms
 from slipstream.stores.metadata import new_metadata
 
@@ -160,6 +163,12 @@ _run = Table(
     Column("resumed_by", String(64)),
     # The HTTP request that the run came from; empty for a run that no person requested.
     Column("request_id", Text, nullable=False, server_default=""),
+    Column("key", String(128)),
+    # What the run's process has reported about its steps, as JSON; empty before.
+    Column("outputs", Text, nullable=False, server_default=""),
+    Column("usage", Text, nullable=False, server_default=""),
+    # Of requests with one key that come at the same moment, to whichever replica, one adds a run.
+    Index("training_run_key", "key", "attempt", unique=True),
 )
 
 _decision = Table(
@@ -182,6 +191,7 @@ _CARRIED: Final = (
     "reason",
     "profile",
     "request_id",
+    "key",
     "lake_version",
     "lake_rows",
     "catalog_version",
@@ -195,9 +205,15 @@ class Repository:
         self._engine = engine
 
     def add(
-        self, run_id: str, trigger: str, reason: str, profile: str, request_id: str = ""
+        self,
+        run_id: str,
+        trigger: str,
+        reason: str,
+        profile: str,
+        request_id: str = "",
+        key: str | None = None,
     ) -> Run:
-        """Queue a run."""
+        """Queue a run, or return the one that another request with the key has queued just now."""
         row = {
             "run_id": run_id,
             "state": "queued",
@@ -206,10 +222,16 @@ class Repository:
             "profile": profile,
             "request_id": request_id,
             "created_at": now_ms(),
+            "key": key,
         }
-        with self._engine.begin() as connection:
-            connection.execute(insert(_run).values(row))
-            return _to_run(_one(connection, run_id))
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(insert(_run).values(row))
+                return _to_run(_one(connection, run_id))
+        except IntegrityError:
+            if key is None or (queued := self.get(key)) is None:
+                raise
+            return queued
 
     def resume(self, run_id: str, new_id: str, error: str) -> Run:
         """Fail a running run and queue another, `new_id`, for its work; returns the failed run.
@@ -233,9 +255,11 @@ class Repository:
             connection.execute(insert(_run).values(row))
         return _to_run(failed)
 
-    def get(self, run_id: str) -> Run | None:
+    def get(self, name: str) -> Run | None:
+        """The run with this id or key; of several attempts at a key's work, the last."""
+        named = select(_run).where((_run.c.run_id == name) | (_run.c.key == name))
         with self._engine.connect() as connection:
-            row = connection.execute(select(_run).where(_run.c.run_id == run_id)).one_or_none()
+            row = connection.execute(named.order_by(_run.c.attempt.desc()).limit(1)).one_or_none()
         return _to_run(row) if row else None
 
     def request_id(self, run_id: str) -> str:
@@ -311,8 +335,24 @@ class Repository:
             connection.execute(
                 update(_run)
                 .where(_run.c.run_id == run_id, _run.c.state == "running")
-                .values(progress)
+                .values(_as_text(progress))
             )
+
+    def attempts(self, run: Run) -> list[RunRecord]:
+        """The run, and before it the earlier attempts at its work, with their steps' reports."""
+        first = run.resumes or run.run_id
+        same = (_run.c.run_id == first) | (_run.c.resumes == first)
+        until = select(_run).where(same, _run.c.attempt <= run.attempt)
+        with self._engine.connect() as connection:
+            rows = connection.execute(until.order_by(_run.c.attempt)).all()
+        return [
+            RunRecord(
+                _to_run(row),
+                json.loads(row.outputs or "{}"),
+                [StepUsage.model_validate(each) for each in json.loads(row.usage or "[]")],
+            )
+            for row in rows
+        ]
 
     def record(self, audit: Audit, events: Sequence[ModelEvent] = (), request_id: str = "") -> None:
         """Keep a decision, and its model events in the same transaction (see `ModelEventBook`).
@@ -357,12 +397,19 @@ class Repository:
             return _to_run(_one(connection, run_id))
 
 
+def _as_text(values: dict[str, Any]) -> dict[str, Any]:
+    """The values of columns; dicts and lists as JSON."""
+    return {
+        name: json.dumps(value) if isinstance(value, dict | list) else value
+        for name, value in values.items()
+    }
+
+
 def _move(connection: Connection, run_id: str, state: str, **values: Any) -> None:
-    as_text = {name: json.dumps(value) for name, value in values.items() if isinstance(value, dict)}
     # The condition makes the move safe against another at the same moment: only the first of them
     # meets the old state.
     possible = update(_run).where(_run.c.run_id == run_id, _run.c.state.in_(leading_to(state)))
-    if connection.execute(possible.values(state=state, **(values | as_text))).rowcount != 1:
+    if connection.execute(possible.values(state=state, **_as_text(values))).rowcount != 1:
         raise TransitionError(
             f"run {run_id} is {_one(connection, run_id).state} and can't become {state}"
         )

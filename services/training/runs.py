@@ -16,7 +16,7 @@ from typing import Any
 
 from services.training.gate import Decision
 from services.training.metrics import TrainingMetrics
-from services.training.records import ENDED, TransitionError
+from services.training.records import ENDED, KeyTakenError, TransitionError
 from services.training.repository import Repository
 from services.training.run.job import FACTS, Job, TrainingResult
 from services.training.run.launcher import (
@@ -198,6 +198,7 @@ class Runs:
             there is none.
         metrics: Metrics of the service.
         timeout_s: Seconds after which a run is stopped.
+        failed: Takes note of a run that has ended without a decision.
     """
 
     def __init__(
@@ -211,13 +212,14 @@ class Runs:
         resume: Callable[[str], Decision | None],
         metrics: TrainingMetrics,
         timeout_s: float,
+        failed: Callable[[Run], None] = lambda _: None,
     ) -> None:
         self._repository, self._artifacts, self._metrics = repository, artifacts, metrics
         self._checkpoints = Checkpoints(artifacts.root / "checkpoints")
         self._progress = ProgressRecorder(repository)
         self._prepare, self._launcher = prepare, launcher
         self._publish, self._resume = publish, resume
-        self._timeout_s = timeout_s
+        self._timeout_s, self._note_failure = timeout_s, failed
         self._asking = threading.Lock()
         self._queued = threading.Event()
         self._cancelling = threading.Lock()
@@ -229,16 +231,34 @@ class Runs:
 
         A run of the same profile that is queued already is returned instead: it has not read the
         lake yet, so it will see the same data. A run that takes up a killed run's work will not,
-        and does not count.
+        and does not count. A key has a run of its own, which all requests with the key get.
+
+        Raises KeyTakenError for a key that was used with other options.
         """
         with self._asking:
+            if request.key is not None:
+                return self._keyed(request, request.key)
             queued = self._repository.in_state("queued")
             waiting = [
-                run for run in queued if run.profile == request.profile and run.resumes is None
+                run
+                for run in queued
+                if run.profile == request.profile and run.resumes is None and run.key is None
             ]
             run = waiting[0] if waiting else self._add(request)
         event = "a run of the profile is queued already" if waiting else "run queued"
         log.info(event, run_id=run.run_id, trigger=request.trigger, reason=request.reason)
+        self._queued.set()
+        return run
+
+    def _keyed(self, request: RunRequest, key: str) -> Run:
+        run = self._repository.get(key) or self._add(request)
+        options = request.model_dump(exclude={"key"})
+        if options != run.model_dump(include={*options}):
+            raise KeyTakenError(
+                f"key {key} was used with other options: run {run.run_id} has profile "
+                f"{run.profile}, trigger {run.trigger} and reason {run.reason!r}"
+            )
+        log.info("run of a key", run_id=run.run_id, key=key, state=run.state)
         self._queued.set()
         return run
 
@@ -249,7 +269,7 @@ class Runs:
         return self.request(request)
 
     def cancel(self, run_id: str) -> Run:
-        """Take a run off the queue, or stop it: it is `cancelled` a moment later.
+        """Take a run, by id or key, off the queue, or stop it: it is `cancelled` a moment later.
 
         Raises LookupError for an unknown run. Raises TransitionError once the run has ended, and
         while it is being published: its model may be the champion in a moment.
@@ -257,6 +277,7 @@ class Runs:
         run = self._repository.get(run_id)
         if run is None:
             raise LookupError(f"there is no run {run_id}")
+        run_id = run.run_id
         if run.state in ENDED:
             raise TransitionError(f"run {run_id} is {run.state} already")
         with self._cancelling:
@@ -352,10 +373,11 @@ class Runs:
     def _job(self, run: Run, output: Path) -> Job:
         checkpoints = self._checkpoints.of(work_of(run))
         # Checkpoints belong to the versions of the lake that they were made on; without any, the
-        # run reads the newest.
-        if not any(checkpoints.iterdir()):
+        # run reads the newest, unless its key stands for what was read first.
+        if run.key is None and not any(checkpoints.iterdir()):
             run = run.model_copy(update={"lake_version": None, "catalog_version": None})
-        return self._prepare(run, output, checkpoints)
+        job = self._prepare(run, output, checkpoints)
+        return job.model_copy(update={"pinned": run.key is not None})
 
     def _begin_publishing(self, run_id: str) -> None:
         """From here on the run can't be cancelled. Raises GivenUpError when it has been already."""
@@ -428,13 +450,20 @@ class Runs:
 
     def _add(self, request: RunRequest) -> Run:
         return self._repository.add(
-            new_run_id(), request.trigger, request.reason, request.profile, request_id.get()
+            new_run_id(),
+            request.trigger,
+            request.reason,
+            request.profile,
+            request_id.get(),
+            request.key,
         )
 
     def _ended(self, run_id: str, state: str, **outcome: Any) -> Run:
         run = self._repository.finish(run_id, state, **outcome)
         self._checkpoints.drop(work_of(run))
         self._account(run)
+        if state != "succeeded":
+            self._note_failure(run)
         return run
 
     def _account(self, run: Run) -> None:

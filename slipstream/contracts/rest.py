@@ -1,8 +1,9 @@
 """REST bodies that several services share. A body of one service's routes stays next to them."""
 
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from slipstream.contracts.placements import RuleTrace
 from slipstream.contracts.reasons import SlateReasons
@@ -127,12 +128,28 @@ class AuditPage(BaseModel):
     next_cursor: int | None = None
 
 
+def _no_run_id(key: str) -> str:
+    if re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{6}", key):
+        raise ValueError("a key may not look like the id of a run")
+    return key
+
+
+# Key of a run, which a caller chooses: requests that repeat it are answered by the same run.
+RunKey = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"), AfterValidator(_no_run_id)
+]
+
+
 class RunRequest(BaseModel, extra="forbid"):
-    """A request for a training run; `trigger` and `reason` are kept with the run."""
+    """A request for a training run; `trigger` and `reason` are kept with the run.
+
+    All requests with one `key` get one run.
+    """
 
     trigger: Literal["request", "schedule", "events", "catalog", "alert", "erasure"] = "request"
     reason: str = ""
     profile: Literal["fast", "best"] = "fast"
+    key: RunKey | None = None
 
 
 class Run(BaseModel):
@@ -143,7 +160,7 @@ class Run(BaseModel):
     the end in seconds, null while there is no estimate.
 
     A killed run has failed, and `resumed_by` is the run that continues its work. That run has
-    `attempt` 2, and `resumes` names the first run of the work.
+    `attempt` 2, and `resumes` names the first run of the work. Both have the `key` of the request.
     """
 
     run_id: str
@@ -170,6 +187,7 @@ class Run(BaseModel):
     decision: str | None = None
     decision_reason: str = ""
     metrics: dict[str, float] = Field(default_factory=dict)
+    key: str | None = None
 
 
 class ModelVersion(BaseModel):

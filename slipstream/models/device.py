@@ -11,6 +11,11 @@ def lack_of_gpu() -> str:
     return f"torch {torch.__version__} {lack}"
 
 
+def gpu_names() -> list[str]:
+    """Names of the GPUs that torch sees; empty without any."""
+    return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+
+
 def device_name() -> str:
-    """Name of the GPU, or `cpu`."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    """Name of the first GPU, or `cpu`."""
+    return next(iter(gpu_names()), "cpu")

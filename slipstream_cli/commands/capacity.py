@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 
 import click
 
+from slipstream.contracts.prices import Prices
+
 
 class Figure(NamedTuple):
     """A measured figure.
@@ -166,16 +168,6 @@ class Shop:
     peak: float = 4
     lake_days: int = 365
     trained: int = 10_000_000
-
-
-@dataclass(frozen=True)
-class Prices:
-    """Prices of a cloud, in dollars."""
-
-    core_hour: float = 0.04
-    gb_hour: float = 0.005
-    disk_gb_month: float = 0.10
-    object_gb_month: float = 0.023
 
 
 class Size(NamedTuple):

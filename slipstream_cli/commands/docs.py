@@ -21,7 +21,8 @@ import click
 def docs(check: bool, directory: Path) -> None:
     """Generate .env.example, docs/{configuration,features,security,topics}.md and manifests.
 
-    The manifests are those of NetworkPolicies, Kafka's topics and users, and Prometheus' rules.
+    The manifests are those of NetworkPolicies, Kafka's topics and users, Prometheus' rules, and
+    pipelines for Argo and Kubeflow.
 
     \b
     Example:  slipstream docs --check

@@ -1,5 +1,5 @@
-"""Pages generated from the code: configuration, features, security, topics, .env.example, and
-Kubernetes manifests.
+"""Pages generated from the code: configuration, features, security, topics, .env.example,
+Kubernetes manifests, and pipelines.
 """
 
 import importlib
@@ -23,6 +23,7 @@ from slipstream_cli.commands.settings_pages import (
     paragraph,
 )
 from slipstream_cli.manifests import manifest_pages
+from slipstream_cli.pipelines import pipeline_pages
 
 
 def pages(repository: Path) -> dict[str, str]:
@@ -38,6 +39,7 @@ def pages(repository: Path) -> dict[str, str]:
         "docs/topics.md": _topics(),
         ".env.example": env_example(settings),
         **manifest_pages(repository),
+        **pipeline_pages(repository),
     }
 
 

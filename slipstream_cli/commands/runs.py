@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from slipstream.contracts.steps import STEPS
 from slipstream.contracts.times import format_duration, format_time
+from slipstream_cli.commands.run_steps import DAY_S, answered, outputs_of, watched, write_outputs
 from slipstream_cli.local.processes import INTERRUPTED
 from slipstream_cli.options import option_of
 from slipstream_cli.output import figures, show_facts, show_json, show_table
 from slipstream_cli.peers import (
     json_flag,
     limit_option,
+    monitoring_peer,
     segment,
     target_url,
     training_options,
@@ -141,12 +144,23 @@ def report(
 )
 @click.option("--reason", default="", help="Reason, which is kept with the run. Default: none.")
 @click.option(
+    "--key",
+    help="Key of your choice, which stands for the run: another start with it finds that run and"
+    " begins no second one. Letters, digits and . _ : - (128 at most). Default: none.",
+)
+@click.option(
     "--follow", "following", is_flag=True, help="Show the run's progress until it has ended."
 )
 @json_flag
 @training_options
 def start(
-    profile: str, reason: str, following: bool, as_json: bool, url: str | None, data_dir: Path
+    profile: str,
+    reason: str,
+    key: str | None,
+    following: bool,
+    as_json: bool,
+    url: str | None,
+    data_dir: Path,
 ) -> None:
     """Request a run.
 
@@ -154,10 +168,15 @@ def start(
 
     \b
     Example:  slipstream runs start --profile best --reason "new catalogue" --follow
+              slipstream runs start --key nightly-2026-11-24
     """
     address, _ = target_url("training", url, data_dir)
     with training_peer(address, data_dir) as peer:
-        run = peer.post("/v1/runs", {"trigger": "request", "reason": reason, "profile": profile})
+        body = {"trigger": "request", "reason": reason, "profile": profile}
+        if key is None:
+            run = peer.post("/v1/runs", body)
+        else:  # may be repeated
+            run = answered(lambda: peer.post("/v1/runs", {**body, "key": key}))
         if following:
             _follow(peer, run["run_id"], as_json, option_of(data_dir))
             return
@@ -190,17 +209,55 @@ def cancel(run_id: str, as_json: bool, url: str | None, data_dir: Path) -> None:
 
 
 @runs.command(short_help="Show a run's progress until it has ended.")
-@click.argument("run_id", required=False)
+@click.argument("run_id", metavar="RUN_ID|KEY", required=False)
+@click.option(
+    "--until",
+    type=click.Choice([kind.name for kind in STEPS]),
+    help="Wait for this step alone, and print its outputs as one JSON object. Default: wait for the"
+    " whole run.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=DAY_S,
+    show_default=True,
+    help="Longest wait for the step (s).",
+)
+@click.option(
+    "--output",
+    "files",
+    metavar="NAME=FILE",
+    multiple=True,
+    help="Also write one output of the step into a file; may be given several times."
+    " Default: none.",
+)
 @json_flag
 @training_options
-def follow(run_id: str | None, as_json: bool, url: str | None, data_dir: Path) -> None:
+def follow(
+    run_id: str | None,
+    until: str | None,
+    timeout: float,
+    files: tuple[str, ...],
+    as_json: bool,
+    url: str | None,
+    data_dir: Path,
+) -> None:
     """Show a run's progress until it has ended; without RUN_ID, that of the newest run.
 
     Ctrl-C stops the following, not the run. The exit status is 0 when the run has succeeded,
     whatever the gate decided about its model, and 1 when it has failed or was cancelled.
 
     \b
+    With --until, the exit status is
+      0  the step is over; that of the gate also where it refuses ("decision": "refused")
+      1  training was unavailable for ten minutes, or knows no such run
+      3  the run has failed or was cancelled; with this key it stays so
+      4  the gate refused, so the step is skipped
+      5  the time ran out; the run goes on
+
+    \b
     Example:  slipstream runs follow
+              slipstream runs follow nightly-2026-11-24 --until gate
     """
     with training_peer(url, data_dir) as peer:
         if run_id is None:
@@ -210,7 +267,57 @@ def follow(run_id: str | None, as_json: bool, url: str | None, data_dir: Path) -
                     "there is no run to follow; start one: slipstream runs start --follow"
                 )
             run_id = newest[0]["run_id"]
+        if until is not None:
+            outputs = outputs_of(peer, run_id, until, timeout)
+            show_json(outputs)
+            write_outputs(outputs, files)
+            return
         _follow(peer, run_id, as_json, option_of(data_dir))
+
+
+@runs.command(short_help="Watch the version that a run has promoted, for some minutes.")
+@click.argument("run_id", metavar="RUN_ID|KEY")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="Time after the promotion until which the version is watched.",
+)
+@click.option(
+    "--roll-back", is_flag=True, help="Make the champion before it champion again on an alert."
+)
+@click.option(
+    "--monitoring-url",
+    help="URL of monitoring. Default: that of the stack, or of SLIPSTREAM_PEERS__MONITORING_URL.",
+)
+@training_options
+def watch(
+    run_id: str,
+    minutes: float,
+    roll_back: bool,
+    monitoring_url: str | None,
+    url: str | None,
+    data_dir: Path,
+) -> None:
+    """Watch the version that a run has promoted, and print its quality as one JSON object.
+
+    Alerts of monitoring about the model that have opened since the promotion end the watch: fewer
+    clicks, or more answers without the model. A repeat ends at the same time, and rolls back once.
+
+    \b
+    The exit status is
+      0  no such alert came, or another version is champion by now
+      1  training or monitoring was unavailable for ten minutes
+      3  the run has failed or was cancelled
+      4  the gate refused, so there is nothing to watch
+      6  an alert came
+
+    \b
+    Example:  slipstream runs watch nightly-2026-11-24 --minutes 30 --roll-back
+    """
+    with training_peer(url, data_dir) as peer, monitoring_peer(monitoring_url, data_dir) as other:
+        show_json(watched(peer, other, run_id, minutes, roll_back=roll_back))
 
 
 def _ahead(peer: "Peer", run: dict[str, Any]) -> str:

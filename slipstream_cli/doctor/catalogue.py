@@ -1,25 +1,24 @@
-"""Checks of the catalogue in Redis against the items of the events, and of the rules' filters."""
+"""Figures of the catalogue in Redis and of the items of the events; checks of rules' filters."""
 
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import CatalogRecord
+from slipstream.evaluation.data_checks import CatalogueFigures, EventFigures
+from slipstream.evaluation.findings import Finding, Weight, some
 from slipstream.filters.conditions import ITEM_ID, Condition, depends_on_visitor
 from slipstream.filters.evaluation import Values, holds, values_of
 from slipstream.filters.expressions import FilterError, parsed
 from slipstream.stores.online import OnlineReader, OnlineStore
-from slipstream_cli.doctor.events import EventFigures
-from slipstream_cli.doctor.findings import Finding, Limits, Weight, share, some
+from slipstream_cli.doctor.findings import Limits
 
 # Items of the events, those with most events first, that are looked for in the catalogue.
 _LOOKED_FOR: Final = 2_000
 # Rules of placements that are looked at.
 _MOST_RULES: Final = 100
-_SOME: Final = 0.05
 
 
 class RuleFilter(NamedTuple):
@@ -29,26 +28,6 @@ class RuleFilter(NamedTuple):
     rule: str
     text: str
     condition: Condition
-
-
-@dataclass(slots=True)
-class CatalogueFigures:
-    """Figures of a sample of the catalogue, compared with the items of the events.
-
-    Attributes:
-        items: Attributes of the sampled items, by item.
-        whole: Whether the sample is the whole catalogue.
-        event_items: Items of the events that were looked for in the catalogue, and were not
-            deleted from it.
-        lacking: Those that it never had.
-        lacking_events: Events that are about these.
-    """
-
-    items: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    whole: bool = True
-    event_items: int = 0
-    lacking: list[str] = field(default_factory=list)
-    lacking_events: int = 0
 
 
 def read_catalogue(
@@ -115,30 +94,6 @@ def rule_filters(placements: Sequence[Mapping[str, Any]]) -> list[RuleFilter]:
             if not depends_on_visitor(condition):
                 found.append(RuleFilter(placement["name"], rule["name"], text, condition))
     return found[:_MOST_RULES]
-
-
-def check_catalogue(figures: CatalogueFigures) -> Iterator[Finding]:
-    """Compare the catalogue with the events."""
-    if not figures.items:
-        yield Finding(
-            "no_catalogue",
-            Weight.WARNING,
-            "the catalogue is empty",
-            "lists have ids without titles and prices, filters match nothing, and new items are"
-            " never shown",
-            "slipstream import PRODUCTS, or POST /v1/items of ingestion (docs/events.md)",
-        )
-    elif figures.lacking:
-        heavy = len(figures.lacking) > _SOME * figures.event_items
-        yield Finding(
-            "items_without_entry",
-            Weight.WARNING if heavy else Weight.NOTE,
-            f"{share(len(figures.lacking), figures.event_items, 'items of the events')} are not in"
-            f" the catalogue, with {figures.lacking_events:,} events: {some(figures.lacking)}",
-            "they are recommended without title and price, and no filter or rule reaches them",
-            "slipstream import PRODUCTS; where ids differ between files (as SKU and product id),"
-            " map the column that both share: --map THEIRS=item_id",
-        )
 
 
 def check_rules(

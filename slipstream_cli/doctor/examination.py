@@ -15,17 +15,14 @@ from slipstream.chassis.client import PeerError
 from slipstream.chassis.dependencies import DependencyUnavailableError, RefusedSettingsError
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.times import now_ms
+from slipstream.evaluation.data_checks import EventFigures, check_catalogue, check_events
+from slipstream.evaluation.findings import Finding, Weight
 from slipstream.stores.lake_reader import LakeReader
 from slipstream_cli.backups.places import settings_of
 from slipstream_cli.doctor import stack
-from slipstream_cli.doctor.catalogue import (
-    check_catalogue,
-    check_rules,
-    read_catalogue,
-    rule_filters,
-)
-from slipstream_cli.doctor.events import EventFigures, check_events, read_events
-from slipstream_cli.doctor.findings import Finding, Limits, Weight, by_weight
+from slipstream_cli.doctor.catalogue import check_rules, read_catalogue, rule_filters
+from slipstream_cli.doctor.events import read_events
+from slipstream_cli.doctor.findings import Limits, by_weight
 from slipstream_cli.peers import every_item, peer_at, stack_on, target_url
 
 if TYPE_CHECKING:

@@ -1,44 +1,9 @@
-"""Findings of checks: their weight, order and the exit status that follows; limits of reading."""
+"""Findings of an examination in their order, the exit status, and the limits of reading."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from enum import IntEnum
-from typing import Any
+from dataclasses import dataclass
 
-
-class Weight(IntEnum):
-    """The weight of a finding; that of the heaviest one is the command's exit status.
-
-    `NOTE`: worth knowing. `WARNING`: recommendations are worse than they could be. `CRITICAL`: a
-    part is unavailable, or data are or will be missing.
-    """
-
-    NOTE = 0
-    WARNING = 1
-    CRITICAL = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A finding of one check.
-
-    Attributes:
-        check: Stable name of the check.
-        weight: The weight.
-        figure: What was found, with its number.
-        why: Why it matters.
-        remedy: The command or page that helps.
-    """
-
-    check: str
-    weight: Weight
-    figure: str
-    why: str
-    remedy: str
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the finding for programs; the weight is its name."""
-        return {**asdict(self), "weight": self.weight.name.lower()}
+from slipstream.evaluation.findings import Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +35,3 @@ def exit_status(findings: Iterable[Finding]) -> int:
     ones.
     """
     return max((int(finding.weight) for finding in findings), default=0)
-
-
-def share(part: int, whole: int, noun: str) -> str:
-    """A part of a whole in words: "2 of 5 events (40 %)"; `noun` is a plural."""
-    return f"{part:,} of {whole:,} {noun} ({100 * part / whole:.0f} %)"
-
-
-def counted(count: int, noun: str) -> str:
-    """A number with its noun, such as "1 item" or "2 items"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def some(names: Iterable[str], most: int = 3) -> str:
-    """The first names, and how many more there are."""
-    listed = [name if len(name) <= 40 else name[:39] + "…" for name in names]
-    more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + more

@@ -10,8 +10,9 @@ from typing import Any, Final
 from services.monitoring.probes import ServiceState
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.rest import Run
+from slipstream.evaluation.findings import Finding, Weight, counted, some
 from slipstream_cli.dead_letters.letters import stored_letters
-from slipstream_cli.doctor.findings import Finding, Limits, Weight, counted, some
+from slipstream_cli.doctor.findings import Limits
 
 # Rejected events as a share of those taken.
 _MANY_LETTERS: Final = 0.01

@@ -56,8 +56,13 @@ def test_run_is_as_restricted_as_training_and_bounded() -> None:
 
 
 def test_run_is_given_the_lakes_credentials_and_no_other() -> None:
-    variables = {v["name"]: v["valueFrom"] for v in run_container()["env"]}
-    assert {v for v in variables if not names_a_setting(v)} == {"OMP_NUM_THREADS"}
+    variables = {v["name"]: v.get("valueFrom", {}) for v in run_container()["env"]}
+    assert {v for v in variables if not names_a_setting(v)} == {
+        "OMP_NUM_THREADS",
+        "RUN_IMAGE",
+        "RUN_MEMORY_MIB",
+        "RUN_MILLICORES",
+    }
     secrets = {v["secretKeyRef"]["key"] for v in variables.values() if "secretKeyRef" in v}
     assert secrets == {"lake-storage-options"}
 

@@ -3,9 +3,9 @@
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import StreamCatalogRecord
+from slipstream.evaluation.data_checks import EventFigures
 from slipstream.stores.online import OnlineStore
 from slipstream_cli.doctor.catalogue import read_catalogue
-from slipstream_cli.doctor.events import EventFigures
 from slipstream_cli.doctor.findings import Limits
 
 

@@ -71,6 +71,13 @@ def test_request_trains_promotes_announces_and_offers_the_bundle(
             ("registered", version, "r-first"),
             ("promoted", version, "r-first"),
         ]
+        steps = client.get(f"/v1/runs/{run['run_id']}/steps").json()["steps"]
+        assert {step["state"] for step in steps} == {"succeeded"}
+        of = {step["name"]: step for step in steps}
+        assert of["snapshot"]["outputs"]["lake_version"] == run["lake_version"]
+        assert of["evaluate"]["outputs"]["ndcg@10"] == run["metrics"]["ndcg@10"]
+        computed = [of[name] for name in ("test", "snapshot", "train", "evaluate")]
+        assert all(step["processor_s"] > 0 and step["device"] for step in computed), computed
         (audit,) = client.get(f"/v1/runs/{run['run_id']}/decisions").json()
         assert audit["outcome"] == "promoted"
         page = client.get(f"/v1/runs/{run['run_id']}/report")

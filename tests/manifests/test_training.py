@@ -31,6 +31,8 @@ def test_component_renders_with_the_overlays_image_and_every_reference_resolved(
     assert len(job["metadata"]["name"]) <= 63
     pod = job["spec"]["template"]["spec"]
     assert pod["containers"][0]["image"] == "registry/training:7"
+    told = {it["name"]: it.get("value") for it in pod["containers"][0]["env"]}
+    assert told["RUN_IMAGE"] == "registry/training:7"
     assert ("ServiceAccount", pod["serviceAccountName"]) in objects
     (settings,) = pod["containers"][0]["envFrom"]
     found = objects["ConfigMap", settings["configMapRef"]["name"]]["data"]
@@ -57,3 +59,14 @@ def test_on_s3_a_run_mounts_nothing() -> None:
     (settings,) = pod["containers"][0]["envFrom"]
     found = objects["ConfigMap", settings["configMapRef"]["name"]]["data"]
     assert found["SLIPSTREAM_TRAINING__EXCHANGE"].startswith("s3://")
+
+
+def test_a_workflows_steps_have_the_overlays_image_and_reach_what_they_ask() -> None:
+    objects = rendered("network-policies", "argo-pipeline")
+    template = objects["WorkflowTemplate", "slipstream-pipeline"]["spec"]
+    images = {it["container"]["image"] for it in template["templates"] if "container" in it}
+    assert images == {"registry/training:7"}
+    assert ("ServiceAccount", template["serviceAccountName"]) in objects
+    for service in ("training", "monitoring"):
+        sources = objects["NetworkPolicy", service]["spec"]["ingress"][-1]["from"]
+        assert sources == [{"podSelector": {"matchLabels": template["podMetadata"]["labels"]}}]

@@ -23,6 +23,14 @@ from slipstream.contracts.positions import (
 )
 from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.vocabulary import MERGED_INTO
+from slipstream.evaluation.data_checks import (
+    CatalogueFigures,
+    EventFigures,
+    check_catalogue,
+    check_events,
+    refusals,
+)
+from slipstream.evaluation.findings import Finding
 from slipstream.features import training_rows
 from slipstream.features.identity import Identities, Link, links_of
 from slipstream.features.visitor import VisitorState
@@ -62,6 +70,10 @@ class TooLittleDataError(Exception):
     """The history is too small to learn from; the message has the numbers and the limits."""
 
 
+class RefusedDataError(TooLittleDataError):
+    """A check of the data refuses the run; the message says which, why, and what to do."""
+
+
 @dataclass(frozen=True)
 class Dataset:
     """History at a version of the lake.
@@ -77,6 +89,8 @@ class Dataset:
         lake_rows: Rows of the lake's table, which triggers count from.
         live: A mask of the events that were received within an hour, and so not imported.
         scripted: Counts of the visitors that were left out.
+        events: Figures of the interactions, for checks.
+        catalogue: Figures of the catalogue, compared with the items of the interactions.
     """
 
     interactions: pa.Table
@@ -87,6 +101,8 @@ class Dataset:
     lake_rows: int
     live: NDArray[np.bool_]
     scripted: ScriptedVisitors
+    events: EventFigures
+    catalogue: CatalogueFigures
 
     def signals(self, weights: EventWeights) -> NDArray[np.bool_]:
         """A mask of the events that have a weight and an item that was not deleted.
@@ -192,8 +208,10 @@ def _read(
     if exclude_scripted:
         interactions, scripted = _without_scripted(interactions, weights)
     waits = pc.subtract(interactions["received_at"], interactions["timestamp"])
-    interactions = interactions.drop_columns("received_at")
     attributes, deleted = _items(catalog)
+    events = EventFigures(total=lake.count("interactions", version))
+    events.count(interactions)
+    interactions = interactions.drop_columns("received_at")
     item_ids = [
         item_id for item_id in encoding.met_items(interactions, weights) if item_id not in deleted
     ]
@@ -203,10 +221,48 @@ def _read(
         attributes,
         version,
         catalog_version,
-        lake.count("interactions", version),
+        events.total,
         waits.to_numpy() < HOUR_MS,
         scripted,
+        events,
+        catalogue_figures(attributes, deleted, events),
     )
+
+
+def catalogue_figures(
+    attributes: dict[str, dict[str, Any]], deleted: set[str], events: EventFigures
+) -> CatalogueFigures:
+    """Figures of the catalogue.
+
+    Args:
+        attributes: Attributes of the catalogue's items.
+        deleted: Items that were deleted from it.
+        events: Figures of the interactions.
+    """
+    items = [item_id for item_id in events.items if item_id not in deleted]
+    lacking = [item_id for item_id in items if item_id not in attributes]
+    return CatalogueFigures(
+        items=dict(attributes),
+        event_items=len(items),
+        lacking=lacking,
+        lacking_events=sum(events.items[item_id] for item_id in lacking),
+    )
+
+
+def validate(dataset: Dataset, now_ms: int) -> list[Finding]:
+    """The findings about the data, at the present time (ms).
+
+    Raises RefusedDataError where one of them refuses the run.
+    """
+    findings = list(check_catalogue(dataset.catalogue))
+    if dataset.events.sampled or not dataset.scripted.visitors:  # else `require` says what is left
+        findings = [*check_events(dataset.events, now_ms), *findings]
+    for found in refusals(findings):
+        raise RefusedDataError(
+            f"the data are refused ({found.check}): {found.figure}; {found.why}. "
+            f"To do: {found.remedy}"
+        )
+    return findings
 
 
 def _without_scripted(

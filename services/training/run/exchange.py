@@ -148,7 +148,8 @@ class RunFiles:
     def receive(self, job: Job, place: Path, lake: LakeSettings) -> Job:
         """The job with its files on this machine.
 
-        A start that finds checkpoints reads the versions of the lake that they were made on.
+        A start that finds checkpoints reads the versions of the lake that they were made on. A
+        pinned job reads what its first start has read.
 
         Args:
             job: The job as it was handed over.
@@ -165,7 +166,7 @@ class RunFiles:
             "champion": champion if job.champion is not None else None,
         }
         told = self.progress() or {}
-        if any(checkpoints.iterdir()) and "lake_version" in told:
+        if (job.pinned or any(checkpoints.iterdir())) and "lake_version" in told:
             changes |= {name: told.get(name) for name in ("lake_version", "catalog_version")}
         return job.model_copy(update=changes)
 

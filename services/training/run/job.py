@@ -14,6 +14,7 @@ from services.training.gate import Measurements
 from services.training.settings import TrainingSection
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.progress import ProgressStep
+from slipstream.contracts.steps import STEP_OF_STAGE
 from slipstream.evaluation.figures import Figures
 from slipstream.recommender.scripted import ScriptedVisitors
 
@@ -34,6 +35,8 @@ class Job(BaseModel):
         lake_version: Version of the interactions that an earlier attempt has read; None reads the
             newest.
         catalog_version: Version of the catalogue, likewise.
+        pinned: Whether a start without checkpoints reads the versions that an earlier one has
+            read, too; else it reads the newest.
     """
 
     version: str
@@ -47,6 +50,7 @@ class Job(BaseModel):
     champion_version: str | None = None
     lake_version: int | None = None
     catalog_version: int | None = None
+    pinned: bool = False
 
 
 class SampleItem(BaseModel):
@@ -115,7 +119,7 @@ class TrainingResult(BaseModel):
 
 
 # Parts of a message that later messages do not repeat.
-FACTS: Final = ("lake_version", "lake_rows", "catalog_version")
+FACTS: Final = ("lake_version", "lake_rows", "catalog_version", "outputs", "usage")
 
 # Seconds between messages, however many steps there are: each becomes a write to the database.
 _PAUSE_S = 0.25
@@ -127,6 +131,7 @@ class ProgressReporter:
     Messages have `stage` and `detail` in words, the `progress` of the run and the share `done` of
     the stage (0 to 1, `done` None where it is not known), and `epoch`, `epochs` and `loss` of the
     network. After the lake was read, a message has `lake_version`, `lake_rows`, `catalog_version`.
+    `outputs` has the outputs of steps so far, by step (`slipstream.contracts.steps`).
     Progress never goes back.
 
     Args:
@@ -138,6 +143,7 @@ class ProgressReporter:
         self._stage, self._begin, self._end, self._progress = "", 0.0, 0.0, 0.0
         self._since = self._sent_at = time.perf_counter()
         self._detail = ""
+        self._outputs: dict[str, dict[str, Any]] = {}
         self.seconds: dict[str, float] = {}
 
     def stage(self, name: str, begin: float, end: float) -> None:
@@ -149,6 +155,11 @@ class ProgressReporter:
     def fact(self, **facts: Any) -> None:
         """Report facts about the run."""
         self._send_message(None, **facts)
+
+    def output(self, **outputs: Any) -> None:
+        """Report outputs of the step that the present stage is part of."""
+        self._outputs.setdefault(STEP_OF_STAGE[self._stage], {}).update(outputs)
+        self.fact(outputs=self._outputs)
 
     def step(self, step: ProgressStep) -> None:
         """Report a step of the stage; `step.stage` is its detail, unless it names the stage itself.

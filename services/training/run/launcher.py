@@ -165,12 +165,14 @@ class Launcher:
                 begun = True
                 # Read before result and progress, since whatever has ended wrote them before.
                 state = self._starter.state(job.version)
-                if (result := files.result()) is not None:
-                    return _collected(result, files, job)
-                message = self._message(files, state)
+                result = files.result()
+                # The last message tells the step that the run ended in, and what it cost.
+                message = self._message(files, state) if result is None else files.progress() or {}
                 if message not in ({}, shown):
                     on_progress(message)
                 shown = message
+                if result is not None:
+                    return _collected(result, files, job)
                 self._require_life(state, files, job)
             except DependencyUnavailableError as error:
                 if not away:

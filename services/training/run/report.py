@@ -19,6 +19,7 @@ from services.training.records import Audit
 from services.training.run.job import TrainingResult
 from slipstream.contracts.bundle import Ablation, Manifest, SearchTrial, ValidationMetrics
 from slipstream.contracts.rest import Run
+from slipstream.contracts.steps import RunSteps
 from slipstream.contracts.times import format_duration, format_time
 from slipstream.contracts.vocabulary import CHALLENGER, CHAMPION
 from slipstream.evaluation.figures import Figures, K
@@ -178,7 +179,13 @@ class RetrieverRow(NamedTuple):
     lost: float | None
 
 
-def report(run: Run | None, manifest: Manifest, result: TrainingResult, audit: Audit) -> str:
+def report(
+    run: Run | None,
+    manifest: Manifest,
+    result: TrainingResult,
+    audit: Audit,
+    steps: RunSteps | None = None,
+) -> str:
     """The page as HTML; sections without figures are left out.
 
     Args:
@@ -186,6 +193,7 @@ def report(run: Run | None, manifest: Manifest, result: TrainingResult, audit: A
         manifest: Manifest of the bundle.
         result: Result of the run.
         audit: The gate's decision about it.
+        steps: The run's steps, with what they cost; None where they are not known.
     """
     validation = manifest.metrics.validation or ValidationMetrics()
     contestants = [name for name in _CONTESTANTS if name in result.figures]
@@ -196,6 +204,7 @@ def report(run: Run | None, manifest: Manifest, result: TrainingResult, audit: A
         manifest=manifest,
         result=result,
         audit=audit,
+        steps=steps,
         reasons=audit.reason.split("; "),
         contestants=contestants,
         questions_a_visitor=QUESTIONS_A_VISITOR,

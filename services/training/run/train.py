@@ -11,12 +11,8 @@ reproduce the figures, its machine explains the times.
 Scripted visitors are left out of everything (`slipstream.recommender.scripted`).
 """
 
-import os
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +30,7 @@ from services.training.run.dataset import (
     moments,
     read_dataset,
     require,
+    validate,
 )
 from services.training.run.job import Job, ProgressReporter, Sample, SampleItem, TrainingResult
 from services.training.run.judge import (
@@ -46,15 +43,16 @@ from services.training.run.judge import (
     judge,
     popularity_of,
 )
+from services.training.run.provenance import environment, program_versions
 from services.training.settings import TrainingSection
 from slipstream.contracts.bundle import Histogram, Manifest
+from slipstream.contracts.times import now_ms
 from slipstream.contracts.vocabulary import IMPRESSION, SIGNAL_WEIGHTS
 from slipstream.evaluation.drift import histogram, reference_bins
 from slipstream.evaluation.figures import ALL, K, Past
 from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.features.visitor import visitor_features
 from slipstream.models.base import NEVER, EventWeights, InteractionLog
-from slipstream.models.device import device_name
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle, BundleError, load_bundle, save_bundle
 from slipstream.recommender.fit import FitOptions, fit_log
@@ -65,50 +63,6 @@ from slipstream.recommender.profiles import PROFILES
 from slipstream.recommender.refit import describe, item_terms, refit
 from slipstream.recommender.stages import Event, recommend
 from slipstream.stores.lake import Lake
-
-
-def code_commit() -> str | None:
-    """The full hash, with `+` when tracked files were changed since; None outside a repository."""
-    here = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(here), *arguments]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=5, check=True
-        ).stdout.strip()
-
-    try:
-        # Only a repository that holds this very file counts: a virtual environment may lie inside
-        # another project's.
-        if not git("ls-files", "--", Path(__file__).name):
-            return None
-        return git("rev-parse", "HEAD") + (
-            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-_PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "optuna", "slipstream")
-
-
-def environment() -> dict[str, str]:
-    """Python, platform, processors and device of this process, versions of installed packages."""
-    processors = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    )
-    described = {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processors": str(processors),
-        "device": device_name(),
-    }
-    for name in _PACKAGES:
-        try:
-            described[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return described
 
 
 @dataclass(frozen=True)
@@ -251,11 +205,20 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
         settings.most_events,
         exclude_scripted=settings.exclude_scripted,
     )
-    report.fact(
-        lake_version=dataset.lake_version,
-        lake_rows=dataset.lake_rows,
-        catalog_version=dataset.catalog_version,
-    )
+    snapshot = {
+        "lake_version": dataset.lake_version,
+        "lake_rows": dataset.lake_rows,
+        "catalog_version": dataset.catalog_version,
+    }
+    report.fact(**snapshot)
+    program = program_versions(settings)
+    report.output(**snapshot, **program)
+    report.stage("checking the data", 0.02, 0.02)
+    findings = [
+        {"check": found.check, "weight": found.weight.name.lower(), "figure": found.figure}
+        for found in validate(dataset, now_ms())
+    ]
+    report.output(findings=findings)
     signals = dataset.signals(weights)
     require(dataset, signals, settings.min_events, settings.min_visitors, settings.min_items)
     champion, champion_error = _champion(job.champion)
@@ -297,6 +260,7 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
     )
     figures = judgement.figures()
     metrics = flat(figures)
+    report.output(**{name: value for name, value in metrics.items() if "/" not in name})
     shown = samples(
         queries, judgement.cohorts, challenger, champion, dataset.attributes, settings.seed
     )
@@ -327,11 +291,10 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
     reference = reference_histograms(
         dataset, sample(np.flatnonzero(signals & dataset.live), REFERENCE_SAMPLE, settings.seed)
     )
-    commit = settings.code_commit or code_commit()
     report.stage("saving the bundle", 0.98, 0.99)
     manifest = shipped.manifest.model_copy(
         update={
-            "code_commit": commit,
+            "code_commit": program["code_commit"],
             "lake_version": dataset.lake_version,
             "oldest_lake_version": champion.manifest.learned_from
             if keeps and champion is not None and _kept(champion.manifest, shipped.manifest)
@@ -349,7 +312,7 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
         lake_version=dataset.lake_version,
         catalog_version=dataset.catalog_version,
         data_sha256=dataset.digest(),
-        code_commit=commit,
+        code_commit=program["code_commit"],
         environment=environment(),
         metrics=metrics,
         figures=figures,

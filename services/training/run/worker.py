@@ -19,6 +19,7 @@ from services.training.run.exchange import RunFiles, exchange_options, open_exch
 from services.training.run.job import FACTS, ProgressReporter
 from services.training.run.launcher import until_answered
 from services.training.run.train import train
+from services.training.run.usage import Meter
 from services.training.settings import TrainingSettings
 from slipstream.chassis.logging import configure_logging, get_logger, request_id
 from slipstream.chassis.settings import LakeSettings
@@ -69,7 +70,7 @@ def work(files: RunFiles, place: Path, carrier: "Carrier", lake: LakeSettings) -
     try:
         choose_device(handed.job.training.device)
     except DeviceError as error:
-        return _failed(files, handed.job.version, str(error))
+        return _failed(files, carrier, handed.job.version, str(error))
     if handed.local:
         threading.Thread(target=_end_with_service, daemon=True).start()
         job = handed.job.model_copy(update={"lake": lake})
@@ -83,11 +84,12 @@ def work(files: RunFiles, place: Path, carrier: "Carrier", lake: LakeSettings) -
         with carrier:
             result = train(job, ProgressReporter(carrier.tell))
     except TooLittleDataError as error:
-        return _failed(files, job.version, str(error))
+        return _failed(files, carrier, job.version, str(error))
     except Exception as error:
         log.error("training failed", version=job.version, exc_info=error)
-        return _failed(files, job.version, f"{type(error).__name__}: {error}")
+        return _failed(files, carrier, job.version, f"{type(error).__name__}: {error}")
     # What took hours is not thrown away because the store does not answer for a while.
+    until_answered(carrier.carry, threading.Event())
     output = None if handed.local else job.output
     until_answered(lambda: files.send_result(result, output), threading.Event())
     log.info("run ended", run_id=job.version)
@@ -109,6 +111,7 @@ class Carrier:
 
     def __init__(self, files: RunFiles, *, end: Callable[[int], None] = os._exit) -> None:
         self._files, self._end = files, end
+        self._meter = Meter((files.progress() or {}).get("usage", ()))
         self._message: dict[str, Any] = {}
         self._sent: dict[str, Any] = {}
         self._facts: dict[str, Any] = {}
@@ -131,6 +134,7 @@ class Carrier:
 
     def tell(self, message: dict[str, Any]) -> None:
         """Take a message. A later one overtakes it, and keeps its facts about the lake."""
+        self._meter.at(message["stage"])
         self._facts |= {name: value for name, value in message.items() if name in FACTS}
         self._message = {**self._facts, **message}
         if self.checkpoints is None:
@@ -144,7 +148,7 @@ class Carrier:
         with self._carrying:
             if self._carried is None:
                 return
-            message = self._message
+            message = self._message and {**self._message, "usage": self._meter.usage()}
             if message != self._sent:
                 self._files.send_progress(message)
                 self._sent = message
@@ -178,8 +182,9 @@ class Carrier:
         }
 
 
-def _failed(files: RunFiles, run_id: str, reason: str) -> int:
+def _failed(files: RunFiles, carrier: Carrier, run_id: str, reason: str) -> int:
     log.warning("run failed", run_id=run_id, reason=reason)
+    until_answered(carrier.carry, threading.Event())
     until_answered(lambda: files.send_failure(reason), threading.Event())
     return FAILED
 

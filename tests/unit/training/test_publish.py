@@ -22,6 +22,7 @@ from services.training.settings import GateSettings, TrainingSection
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import OutgoingRecord
 from slipstream.chassis.logging import carrying
+from slipstream.contracts.steps import StepUsage
 from slipstream.contracts.vocabulary import CHALLENGER, CHAMPION
 from slipstream.recommender.scripted import ScriptedVisitors
 from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
@@ -134,6 +135,34 @@ def test_a_decision_tells_how_many_visitors_were_left_out(
     assert counts == [100, 60, 11_100]
     (metric,) = publisher.metrics.scripted_share.collect()
     assert [sample.value for sample in metric.samples] == [0.27]
+
+
+def test_steps_are_tags_of_versions_and_of_failed_runs(
+    publisher: ModelPublisher, tmp_path: Path
+) -> None:
+    repository, client = publisher.repository, publisher.registry.mlflow.client()
+    used = StepUsage(step="train", start=1, began_at=1, ended_at=2, processor_s=3_600)
+    for run_id in ("a", "b"):
+        repository.add(run_id, "request", "", "fast", key=f"key-{run_id}")
+        repository.start(run_id)
+        repository.note(
+            run_id,
+            stage="fitting the challenger",
+            outputs={"snapshot": {"lake_version": 7}},
+            usage=[used.model_dump()],
+        )
+    publisher.publish("a", bundle(tmp_path, "a"), result_of(popularity=0.05))
+    publisher.note_failure(repository.finish("b", "failed", error="no data"))
+    runs = client.search_runs([publisher.registry.mlflow.experiment])
+    tags = {run.info.run_name: run.data.tags for run in runs}
+    assert [tags[name]["key"] for name in "ab"] == ["key-a", "key-b"]
+    assert [tags[name]["snapshot/lake_version"] for name in "ab"] == ["7", "7"]
+    assert [tags[name]["usd"] for name in "ab"] == ["0.040000", "0.040000"]
+    assert '"state":"succeeded"' in tags["a"]["step/promote"]
+    assert '"state":"failed"' in tags["b"]["step/train"] and tags["b"]["error"] == "no data"
+    assert {run.info.run_name: run.info.status for run in runs}["b"] == "FAILED"
+    page = publisher.artifacts.report("a").read_text("utf-8")
+    assert "Together $0.0400" in page and "<dt>lake_version</dt><dd>7</dd>" in page
 
 
 def test_the_canary_is_told_and_the_champion_stays(

@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from slipstream.contracts.prices import Prices
 from slipstream_cli.__main__ import cli
 from slipstream_cli.commands import capacity
 from slipstream_cli.commands.capacity import (
     ROOM,
-    Prices,
     Shop,
     lake_gb,
     monthly_cost,

@@ -7,9 +7,9 @@ import structlog
 from click.testing import CliRunner
 
 from slipstream.chassis.logging import get_logger
+from slipstream.evaluation.findings import Finding, Weight
 from slipstream_cli.__main__ import cli
 from slipstream_cli.doctor import examination
-from slipstream_cli.doctor.findings import Finding, Weight
 
 NOTE = Finding("heavy_visitor", Weight.NOTE, "a figure", "a reason", "a command")
 WARNING = Finding("no_purchases", Weight.WARNING, "no purchase", "why", "slipstream import")

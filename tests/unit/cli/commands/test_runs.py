@@ -117,6 +117,9 @@ def test_start_sends_what_it_was_told_and_says_how_to_follow(answers: Answers) -
         "POST /v1/runs",
         {"trigger": "request", "reason": "why", "profile": "best"},
     )
+    invoke("start", "--key", "nightly")
+    sent = [body for request, body in answers.heard if request == "POST /v1/runs"]
+    assert sent[-1] == {"trigger": "request", "reason": "", "profile": "fast", "key": "nightly"}
 
 
 @pytest.mark.parametrize(("state", "status"), [("succeeded", 0), ("failed", 1), ("cancelled", 1)])

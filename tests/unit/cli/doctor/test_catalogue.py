@@ -1,36 +1,7 @@
 from typing import Any
 
 from slipstream.filters.expressions import parsed
-from slipstream_cli.doctor.catalogue import (
-    CatalogueFigures,
-    RuleFilter,
-    check_catalogue,
-    check_rules,
-    rule_filters,
-)
-from slipstream_cli.doctor.findings import Finding, Weight
-
-
-def checked(**figures: Any) -> dict[str, Finding]:
-    made = CatalogueFigures(items={"i0": {}}, event_items=40, **figures)
-    return {found.check: found for found in check_catalogue(made)}
-
-
-def test_catalogue_that_has_the_items_of_the_events_has_no_finding() -> None:
-    assert checked() == {}
-
-
-def test_empty_catalogue() -> None:
-    assert [found.check for found in check_catalogue(CatalogueFigures())] == ["no_catalogue"]
-
-
-def test_items_of_events_without_an_entry() -> None:
-    found = checked(lacking=["a", "b", "c"], lacking_events=12)["items_without_entry"]
-    assert found.weight is Weight.WARNING
-    assert found.figure == (
-        "3 of 40 items of the events (8 %) are not in the catalogue, with 12 events: a, b, c"
-    )
-    assert checked(lacking=["a"])["items_without_entry"].weight is Weight.NOTE
+from slipstream_cli.doctor.catalogue import RuleFilter, check_rules, rule_filters
 
 
 def shop(**attributes: Any) -> list[dict[str, Any]]:

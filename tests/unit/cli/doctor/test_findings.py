@@ -1,7 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipstream_cli.doctor.findings import Finding, Weight, by_weight, exit_status, some
+from slipstream.evaluation.findings import Finding, Weight, some
+from slipstream_cli.doctor.findings import by_weight, exit_status
 
 findings = st.lists(
     st.builds(Finding, st.text(max_size=3), st.sampled_from(Weight), *[st.just("")] * 3)

@@ -4,8 +4,8 @@ from typing import Any
 
 from services.monitoring.probes import ServiceState
 from slipstream.contracts.rest import Run
+from slipstream.evaluation.findings import Finding, Weight
 from slipstream_cli.doctor import stack
-from slipstream_cli.doctor.findings import Finding, Weight
 
 NOW = 1_790_000_000_000
 

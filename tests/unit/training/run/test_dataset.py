@@ -8,7 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.training.run.dataset import TooLittleDataError, moments, read_dataset, require
+from services.training.run.dataset import (
+    RefusedDataError,
+    TooLittleDataError,
+    moments,
+    read_dataset,
+    require,
+    validate,
+)
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.times import HOUR_MS
@@ -41,6 +48,23 @@ def test_read_dataset_takes_newest_item_record_and_leaves_out_deleted_and_unmet(
     assert dataset.attributes == {"a": {"n": 2}, "c": {"n": 3}}
     assert dataset.signals(EventWeights()).tolist() == [True, False, False, False]
     assert dataset.lake_rows == 4
+
+
+def test_validate_compares_the_events_with_the_catalogue_of_the_lake(lake: Lake) -> None:
+    write(lake, events([("v", item, "view", START_MS) for item in ("a", "b", "c", "c")]))
+    write_items(lake, [("a", {}, False, 1), ("b", {}, True, 1)])
+    found = {each.check: each for each in validate(read_dataset(lake), START_MS)}
+    assert list(found) == ["items_without_entry"]
+    assert found["items_without_entry"].figure == (
+        "1 of 2 items of the events (50 %) are not in the catalogue, with 2 events: c"
+    )
+
+
+def test_validate_refuses_data_by_which_no_model_can_be_judged(lake: Lake) -> None:
+    write(lake, events([("bot", f"i{n % 9}", "view", START_MS + n) for n in range(95)]))
+    write(lake, events([(f"v{n}", "i1", "view", START_MS) for n in range(5)], 95))
+    with pytest.raises(RefusedDataError, match=r"heavy_visitor.*visitor bot has 95 %.*To do: "):
+        validate(read_dataset(lake, exclude_scripted=False), START_MS)
 
 
 def test_read_dataset_tells_what_was_imported_from_what_came_as_it_happened(lake: Lake) -> None:

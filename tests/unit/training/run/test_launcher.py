@@ -88,6 +88,7 @@ def test_run_is_handed_over_watched_and_its_bundle_collected(machine: Machine) -
         {"stage": WAITING, "detail": "no GPU is free", "progress": 0.0},
         fitting,
         {"stage": WAITING, "detail": "evicted, and no GPU is free", "progress": 0.5},
+        fitting,  # once more with the result, since it has what the last start cost
     ]
     assert machine.launcher.goes_on("v1")  # until the service has put it in force
     machine.launcher.forget("v1")

@@ -1,6 +1,5 @@
 """A whole run on a small lake, with the real models."""
 
-import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from services.training.run.dataset import TooLittleDataError, read_dataset
 from services.training.run.job import Job, ProgressReporter, TrainingResult
 from services.training.run.train import (
     REFERENCE_LEAST,
-    environment,
     hold_out,
     reference_histograms,
     samples,
@@ -24,11 +22,11 @@ from services.training.run.train import (
 from services.training.settings import GateSettings, TrainingSection
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.progress import Progress, ProgressStep
+from slipstream.contracts.steps import STEP_OF_STAGE
 from slipstream.contracts.times import DAY_MS
 from slipstream.evaluation.figures import cohorts
 from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.models.base import EventWeights
-from slipstream.models.device import device_name
 from slipstream.recommender.bundle import load_bundle
 from slipstream.recommender.fit import FitOptions
 from slipstream.recommender.stages import Event, recommend
@@ -121,6 +119,20 @@ def test_train_writes_a_bundle_that_recommends_what_comes_next(lake: Lake, job: 
     progress = [message["progress"] for message in messages]
     assert progress == sorted(progress)
     assert any(message.get("lake_rows") == 360 for message in messages)
+    assert {STEP_OF_STAGE[stage] for stage in trained.seconds} == {
+        "snapshot",
+        "validate",
+        "train",
+        "evaluate",
+    }
+    assert messages[-1]["stage"] in trained.seconds
+    outputs = next(each["outputs"] for each in reversed(messages) if "outputs" in each)
+    assert outputs["snapshot"]["lake_version"] == trained.lake_version
+    assert {found["check"] for found in outputs["validate"]["findings"]} == {
+        "no_purchases",
+        "silence",
+    }
+    assert outputs["evaluate"]["ndcg@10"] == trained.metrics["ndcg@10"]
     assert set(trained.seconds) >= {
         "reading the lake",
         "fitting the challenger",
@@ -301,14 +313,6 @@ def test_a_run_keeps_the_champions_choices_and_tells_how_old_they_are(
     assert (second.version, second.lake_version, second.learned_from) == ("v2", 2, 1)
     for name in ("chosen_until", "blend", "rules"):
         assert second.parameters[name] == first.parameters[name]
-
-
-def test_environment_names_what_figures_depend_on() -> None:
-    result = environment()
-    assert (result["python"], result["numpy"]) == (platform.python_version(), np.__version__)
-    assert int(result["processors"]) >= 1
-    assert result["device"] == device_name()
-    assert "" not in result.values()
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,24 @@ def test_carrier_sends_what_is_new_and_no_unfinished_file(
         (job.checkpoints / "network.pt").write_text("epoch 1")
         (job.checkpoints / "network.unfinished").write_text("epo")
         carrier.carry()
-    assert files.progress() == {"stage": "fitting", "lake_version": 3}
+    told = files.progress() or {}
+    assert [each["step"] for each in told.pop("usage")] == ["test"]
+    assert told == {"stage": "fitting", "lake_version": 3}
     files.fetch_checkpoints(tmp_path / "fetched")
     assert [file.name for file in (tmp_path / "fetched").iterdir()] == ["network.pt"]
+
+
+def test_data_that_are_refused_end_the_run_in_its_step(
+    lake: Lake, job: Job, files: RunFiles, start: Start
+) -> None:
+    rows = [("bot", f"i{n % 9}", "view", START_MS + 3_600_000 * n) for n in range(95)]
+    write(lake, events(rows))
+    settings = TrainingSection(exclude_scripted=False)
+    files.hand_over(job.model_copy(update={"training": settings}), "")
+    assert start() == FAILED
+    result, told = files.result(), files.progress()
+    assert result is not None and told is not None
+    assert result.failed.startswith("the data are refused (heavy_visitor): visitor bot has 100 %")
+    assert told["stage"] == "checking the data"
+    assert [each["step"] for each in told["usage"]] == ["test", "snapshot", "validate"]
+    assert told["outputs"]["snapshot"]["lake_version"] == lake.version(INTERACTIONS)

@@ -1,0 +1,114 @@
+"""Steps of a run: its record, those of earlier attempts and the gate's decision, seen as steps.
+
+Nothing is kept about a step but what its run reports.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from services.training.records import Audit, RunRecord
+from services.training.repository import Repository
+from slipstream.contracts.prices import Prices
+from slipstream.contracts.rest import Run
+from slipstream.contracts.steps import STEP_OF_STAGE, STEPS, RunSteps, Step, StepUsage
+
+_NAMES = [kind.name for kind in STEPS]
+_GATE = _NAMES.index("gate")
+
+
+def steps_of(attempts: Sequence[RunRecord], audit: Audit | None) -> RunSteps:
+    """The steps of a run.
+
+    Args:
+        attempts: All attempts at the run's work, oldest first; the last is the run.
+        audit: The gate's decision about it; None before.
+    """
+    run = attempts[-1].run
+    outputs = {name: dict(given) for name, given in attempts[-1].outputs.items()}
+    for name, given in _decided(audit).items():
+        outputs[name] = outputs.get(name, {}) | given
+    usage = [each for attempt in attempts for each in attempt.usage]
+    steps = []
+    for place, name in enumerate(_NAMES):
+        state = _state(run, place, audit)
+        given = outputs.get(name, {}) if state not in ("waiting", "skipped") else {}
+        if state in ("failed", "cancelled"):
+            given = {"error": run.error or state}
+        step = _costed(name, state, given, [each for each in usage if each.step == name])
+        if audit is not None and name in ("gate", "promote") and given:
+            step.began_at, step.ended_at = audit.decided_at, run.finished_at or audit.decided_at
+        steps.append(step)
+    return RunSteps(
+        run_id=run.run_id,
+        key=run.key,
+        state=run.state,
+        error=run.error,
+        resumed_by=run.resumed_by,
+        steps=steps,
+        usd=round(sum(step.usd for step in steps), 6),
+    )
+
+
+def read_steps(repository: Repository, run: Run) -> RunSteps:
+    """The steps of a run, as its records are now."""
+    decided = repository.decisions(run.run_id)
+    return steps_of(repository.attempts(run), decided[-1] if decided else None)
+
+
+def tags_of(steps: RunSteps) -> dict[str, str]:
+    """Tags of a run in MLflow: the versions that it read, and each step with what it cost."""
+    left_out = {"name", "outputs", "usage"}
+    tags = {f"step/{it.name}": it.model_dump_json(exclude=left_out) for it in steps.steps}
+    snapshot = next(step.outputs for step in steps.steps if step.name == "snapshot")
+    versions = {f"snapshot/{name}": str(value) for name, value in snapshot.items()}
+    return tags | versions | {"key": steps.key or "", "usd": f"{steps.usd:.6f}"}
+
+
+def _decided(audit: Audit | None) -> dict[str, dict[str, Any]]:
+    if audit is None:
+        return {}
+    gate = {
+        "decision": audit.outcome,
+        "decision_reason": audit.reason,
+        "champion_version": audit.champion_version,
+    }
+    promoted = {"model_version": audit.model_version}
+    return {"gate": gate, "promote": promoted}
+
+
+def _state(run: Run, place: int, audit: Audit | None) -> Any:
+    if run.state == "succeeded" or (audit is not None and run.state == "running"):
+        if place > _GATE and audit is not None and audit.outcome == "promoted":
+            return run.state
+        refused = audit is None or audit.outcome != "promoted"
+        if place < _GATE or not refused:
+            return "succeeded"
+        return "refused" if place == _GATE else "skipped"
+    if run.state == "queued":
+        return "waiting"
+    reached = _NAMES.index(STEP_OF_STAGE.get(run.stage.partition(": ")[0], _NAMES[0]))
+    if place < reached:
+        return "succeeded"
+    if run.state == "running":
+        return "running" if place == reached else "waiting"
+    return run.state if place == reached else "skipped"
+
+
+def _costed(name: str, state: Any, outputs: dict[str, Any], usage: list[StepUsage]) -> Step:
+    spent = [
+        round(sum(getattr(each, kind) for each in usage), 3)
+        for kind in ("processor_s", "memory_gb_s", "gpu_s")
+    ]
+    return Step(
+        name=name,
+        state=state,
+        began_at=min((each.began_at for each in usage), default=None),
+        ended_at=max((each.ended_at for each in usage), default=None),
+        device=usage[-1].device if usage else "",
+        outputs=outputs,
+        usage=usage,
+        processor_s=spent[0],
+        memory_gb_s=spent[1],
+        gpu_s=spent[2],
+        usd=round(Prices().of(*spent), 6),
+    )

@@ -1,0 +1,101 @@
+"""Steps of a training run: what each consists of, gives and costs.
+
+A step is a view of a run. It starts nothing, so that asking for it again is harmless.
+"""
+
+from typing import Any, Final, Literal, NamedTuple
+
+from pydantic import BaseModel, Field
+
+
+class StepKind(NamedTuple):
+    """One step of every run.
+
+    Attributes:
+        name: Name of the step.
+        stages: Stages of a run's progress that it consists of.
+        outputs: Names of those of its outputs that pipelines get as text.
+    """
+
+    name: str
+    stages: tuple[str, ...]
+    outputs: tuple[str, ...] = ()
+
+
+STEPS: Final = (
+    StepKind("test", ("", "waiting for a machine", "starting")),
+    StepKind("snapshot", ("reading the lake",), ("lake_version", "code_commit", "settings_sha256")),
+    StepKind("validate", ("checking the data",), ("findings",)),
+    StepKind("train", ("fitting the challenger",)),
+    StepKind(
+        "evaluate",
+        (
+            "judging",
+            "fitting on everything",
+            "measuring the reference of features",
+            "saving the bundle",
+        ),
+    ),
+    StepKind("gate", ("publishing",), ("decision", "decision_reason")),
+    StepKind("promote", (), ("model_version",)),
+)
+STEP_OF_STAGE: Final = {stage: kind.name for kind in STEPS for stage in kind.stages}
+
+
+class StepUsage(BaseModel):
+    """Resources of one start of a run's process in one step.
+
+    They are what its pod reserves, for as long as the step took, where the environment says so
+    (docs/pipelines.md); else what the process used.
+
+    Attributes:
+        step: The step.
+        start: When the process started (ms), which tells the starts of a run apart.
+        began_at: When the step began (ms).
+        ended_at: When it ended, or was last heard of (ms).
+        device: Name of the GPU, or `cpu`.
+        processor_s: Seconds of processors.
+        memory_gb_s: Seconds of gigabytes of memory.
+        gpu_s: Seconds of GPUs.
+    """
+
+    step: str
+    start: int
+    began_at: int
+    ended_at: int
+    device: str = ""
+    processor_s: float = 0.0
+    memory_gb_s: float = 0.0
+    gpu_s: float = 0.0
+
+
+class Step(BaseModel):
+    """A step of a run. `refused` is the gate's, and the steps after it are `skipped`.
+
+    `usage` has every start of the run that computed in the step, also those that were killed; `usd`
+    is its price by the defaults of `slipstream capacity`.
+    """
+
+    name: str
+    state: Literal["waiting", "running", "succeeded", "refused", "skipped", "failed", "cancelled"]
+    began_at: int | None = None
+    ended_at: int | None = None
+    device: str = ""
+    outputs: dict[str, Any] = Field(default_factory=dict)
+    usage: list[StepUsage] = Field(default_factory=list)
+    processor_s: float = 0.0
+    memory_gb_s: float = 0.0
+    gpu_s: float = 0.0
+    usd: float = 0.0
+
+
+class RunSteps(BaseModel):
+    """Steps of a run, in their order, with all attempts at its work; `usd` is their price."""
+
+    run_id: str
+    key: str | None = None
+    state: str
+    error: str | None = None
+    resumed_by: str | None = None
+    steps: list[Step]
+    usd: float

@@ -1,0 +1,64 @@
+"""Pipelines that are made from the steps: words of commands that exist, and limits of pods."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from slipstream.contracts.steps import STEPS
+from slipstream_cli.__main__ import cli
+from slipstream_cli.commands import run_steps
+from slipstream_cli.pipelines import FINAL, Task, argo, arguments, kubeflow, tasks
+
+NAMES = ["start", *(kind.name for kind in STEPS), "watch"]
+
+
+def containers() -> dict[str, dict[str, Any]]:
+    """Every container of both engines."""
+    template = argo()[0]["spec"]["templates"]
+    found = {f"argo {it['name']}": it["container"] for it in template if "container" in it}
+    executors = kubeflow("image:1")[0]["deploymentSpec"]["executors"]
+    return found | {f"kubeflow {name}": it["container"] for name, it in executors.items()}
+
+
+def test_tasks_are_the_start_and_every_step() -> None:
+    assert [task.name for task in tasks()] == NAMES
+    assert [task.name for task in tasks() if task.if_promoted] == NAMES[NAMES.index("gate") + 1 :]
+    assert len(containers()) == 2 * len(NAMES)
+
+
+@pytest.mark.parametrize("task", tasks(), ids=lambda task: task.name)
+def test_words_are_a_command_that_the_command_line_takes(
+    task: Task, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(run_steps, "PATIENCE_S", 0.0)
+    files = {name: str(tmp_path / name) for name in task.outputs}
+    words = arguments(task, {"key": "k", "profile": "best", "minutes": "0"}, files)
+    assert "{" not in "".join(words)
+    ran = CliRunner().invoke(cli, [*words, "--url", "http://127.0.0.1:9"])
+    assert ran.exit_code == 1 and "training at http://127.0.0.1:9" in ran.output
+
+
+@pytest.mark.parametrize("name", containers())
+def test_a_pod_asks_for_a_tenth_of_a_processor_and_a_hundred_mebibytes(name: str) -> None:
+    resources = containers()[name]["resources"]
+    asked = resources.get("requests") or {
+        "cpu": resources["resourceCpuRequest"],
+        "memory": resources["resourceMemoryRequest"],
+    }
+    assert asked == {"cpu": "100m", "memory": "100Mi"}
+
+
+def test_argo_goes_on_after_a_refusal_without_what_follows() -> None:
+    template, schedule = argo()
+    main = template["spec"]["templates"][0]
+    steps = {step["name"]: step for step in main["dag"]["tasks"]}
+    assert list(steps) == NAMES
+    assert [name for name, step in steps.items() if "when" in step] == ["promote", "watch"]
+    assert steps["promote"]["depends"] == "gate.Succeeded"
+    outputs = {it["name"]: it for it in template["spec"]["templates"]}["gate"]["outputs"]
+    assert "decision" in {it["name"] for it in outputs["parameters"]}
+    assert schedule["spec"]["suspend"] is True
+    for each in template["spec"]["templates"][1:]:
+        assert str(list(FINAL)) in each["retryStrategy"]["expression"]
