@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from slipstream.models import distributed
 from slipstream.models.base import Dense, History, InteractionLog, Scores
-from slipstream.models.nearest import clustered
+from slipstream.models.clusters import clustered
 from slipstream.models.row_adamw import BETAS, RowAdamW
 from slipstream.models.transformer import Shape, Transformer, TransformerParameters
 from slipstream.models.transformer_network import Network, SequenceBatch

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from slipstream.models.nearest import NAMED, Nearest, clustered
+from slipstream.models.clusters import clustered
+from slipstream.models.nearest import NAMED, Nearest
 
 _DIM = 32
 TASTES = np.random.default_rng(2).normal(size=(30, _DIM)) / np.sqrt(_DIM)
