@@ -95,7 +95,7 @@ test: $(STAMP) ## Run every test (TEST_ARGS="-k word" for some, TEST_WORKERS=0 i
 	@$(PYTEST) $(TEST_ARGS)
 
 test-servers: $(STAMP) servers ## Run the tests that need servers on Apache Kafka, Redis and PostgreSQL (TEST_ARGS="-k word" for some)
-	@TEST_SERVERS=real $(PYTEST) tests/integration tests/e2e tests/faults tests/unit/models/test_distributed.py --durations=15 $(TEST_ARGS)
+	@TEST_SERVERS=real $(PYTEST) tests/integration tests/e2e tests/faults tests/unit/models/test_distributed.py tests/unit/training/run/test_child_process.py::test_two_processes_train_one_run --durations=15 $(TEST_ARGS)
 
 # Those of PYTHONS that are installed and can make environments.
 INSTALLED = $(strip $(foreach p,$(PYTHONS),$(if $(shell python$(p) -c 'import ensurepip, venv' >/dev/null 2>&1 || echo no),,$(p))))

@@ -166,7 +166,8 @@ def service_command(name: str) -> click.Command:
     type=click.Choice(["auto", "cpu", "gpu"]),
     default="auto",
     show_default=True,
-    help="Device of the self-check: a GPU where torch sees one (auto), or one of these only.",
+    help="Device: a GPU where torch sees one (auto), or this one only. A run's job demands a GPU "
+    "by itself.",
 )
 def training_run(
     uri: str | None, processes: int, checking: bool, device: Literal["auto", "cpu", "gpu"]
@@ -188,6 +189,8 @@ def training_run(
       python -m services training-run
       python -m services training-run --self-check --device gpu
     """
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if checking:
         _check_installation(device)
         return

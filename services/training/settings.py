@@ -159,6 +159,13 @@ class TrainingSection(Section):
         "always on the CPU, or always on a GPU, which a run's Job then reserves and without which "
         "a run fails",
     )
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="processes that train a run's network together, on one machine; `gpu` needs "
+        "and reserves one for each",
+    )
     niceness: int = Field(
         10,
         ge=0,

@@ -127,6 +127,10 @@ def process_group() -> ProcessGroup:
 @contextmanager
 def led() -> Iterator[bool]:
     """Whether this process has the work; another one has by then assisted until the first's end."""
+    if not _in_group():
+        yield True
+        return
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     group = process_group()
     if group.rank:
         with group.together():
@@ -138,6 +142,13 @@ def led() -> Iterator[bool]:
         if not group.rank:
             group.share()
         torch.distributed.destroy_process_group()
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process once torchrun, which started it, was killed."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def start_group(module: str, arguments: Sequence[str], processes: int) -> int:

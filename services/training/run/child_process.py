@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from services.training.run.exchange import exchange_options
-from services.training.run.launcher import Starter, StartState
+from services.training.run.launcher import Starter, StartState, training_run
 from services.training.settings import TrainingSettings
 
 
@@ -24,19 +24,19 @@ class ChildStarter(Starter):
     local = True
 
     def __init__(self, settings: TrainingSettings) -> None:
-        self._niceness = settings.training.niceness
+        self._section = settings.training
         self._environment = {**os.environ, **_environment(settings)}
         self._run_id = ""
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self, run_id: str, uri: str) -> None:
         """Start the child, at a lower priority than the service's."""
-        command = [sys.executable, "-m", "services", "training-run", "--job", uri]
+        command = [sys.executable, "-m", "services", *training_run(uri, self._section)]
         self._run_id = run_id
         self._child = subprocess.Popen(
             command, stdin=subprocess.PIPE, env=self._environment, start_new_session=True
         )
-        priority = os.getpriority(os.PRIO_PROCESS, 0) + self._niceness
+        priority = os.getpriority(os.PRIO_PROCESS, 0) + self._section.niceness
         os.setpriority(os.PRIO_PROCESS, self._child.pid, min(priority, 19))
 
     def state(self, run_id: str) -> StartState:

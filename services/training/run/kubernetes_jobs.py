@@ -20,6 +20,7 @@ from services.training.run.launcher import (
     Starter,
     StarterUnavailableError,
     StartState,
+    training_run,
 )
 from services.training.run.train_jobs import API as TRAINER
 from services.training.run.train_jobs import train_job_manifests
@@ -229,10 +230,10 @@ def job_manifest(
         raise RunFailedError(
             f"CronJob {template['metadata']['name']} has no container {CONTAINER}, which runs need"
         )
-    containers[0]["args"] = ["training-run", "--job", uri]
+    containers[0]["args"] = training_run(uri, section)
     spec["activeDeadlineSeconds"] = math.ceil(section.run_timeout_s)
     if section.device == "gpu":
-        containers[0].setdefault("resources", {}).setdefault("limits", {})[GPU] = 1
+        containers[0].setdefault("resources", {}).setdefault("limits", {})[GPU] = section.processes
         taint = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
         pod["tolerations"] = [*pod.get("tolerations", []), taint]
     described = made.get("metadata", {})

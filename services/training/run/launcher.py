@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from services.training.run.exchange import Exchange, RunFiles, RunResult
 from services.training.run.job import Job, TrainingResult
+from services.training.settings import TrainingSection
 from slipstream.chassis.dependencies import DependencyUnavailableError, StandbyError
 from slipstream.chassis.logging import get_logger, request_id
 
@@ -59,6 +60,14 @@ class StartState:
     ended: str = ""
     killed: str = ""
     waits: str = ""
+
+
+def training_run(uri: str, section: TrainingSection) -> list[str]:
+    """The arguments of `python -m services` that compute the run of the files at `uri`."""
+    together = ["--processes", str(section.processes)] if section.processes > 1 else []
+    # The others of several processes do not read the job.
+    device = ["--device", "cpu"] if section.device == "cpu" else []
+    return ["training-run", "--job", uri, *together, *device]
 
 
 class Starter:

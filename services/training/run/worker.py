@@ -68,7 +68,7 @@ def work(files: RunFiles, place: Path, carrier: "Carrier", lake: LakeSettings) -
         return FAILED
     request_id.set(handed.request_id)
     try:
-        choose_device(handed.job.training.device)
+        choose_device(handed.job.training.device, handed.job.training.processes)
     except DeviceError as error:
         return _failed(files, carrier, handed.job.version, str(error))
     if handed.local:

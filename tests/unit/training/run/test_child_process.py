@@ -26,6 +26,7 @@ from slipstream.recommender.bundle import load_bundle
 from slipstream.stores.lake import Lake
 from tests.unit.training.histories import chain, write
 from tests.unit.training.jobs import job_of
+from tests.waiting import until
 
 Compute = Callable[..., TrainingResult]
 
@@ -36,6 +37,15 @@ def children() -> set[int]:
         with suppress(FileNotFoundError, ProcessLookupError):  # a thread that ends meanwhile
             found |= set(map(int, file.read_text().split()))
     return found
+
+
+def processes_with(*words: str) -> list[str]:
+    """The command lines that hold all these words."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found.append(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [line for line in found if all(word in line for word in words)]
 
 
 def is_running(pid: int) -> bool:
@@ -105,6 +115,26 @@ def test_run_leaves_its_bundle_and_checkpoints_where_the_service_has_them(
     assert messages[-1]["lake_version"] == trained.lake_version
     assert os.getpriority(os.PRIO_PROCESS, 0) + 3 in priorities
     assert open_exchange(settings).runs() == []
+
+
+@pytest.mark.servers("real")  # it takes both cores for half a minute
+@pytest.mark.usefixtures("history")
+def test_two_processes_train_one_run(settings: TrainingSettings, job: Job) -> None:
+    together = settings.training.model_copy(update={"processes": 2})
+    settings = settings.model_copy(update={"training": together})
+    before, most = children(), 0
+
+    def on_progress(_: dict[str, Any]) -> None:
+        nonlocal most
+        most = max(most, len(children() - before))
+
+    trained = Launcher(open_exchange(settings), ChildStarter(settings), look_s=0.01).run(
+        job, on_progress=on_progress, give_up=lambda: False, stop=threading.Event()
+    )
+    assert trained.metrics["queries"] > 10
+    assert load_bundle(job.output).version == "v1"
+    assert most == 1  # the others are that one's
+    until(lambda: not processes_with("training-run", str(job.output.parent)), limit_s=20)
 
 
 def test_too_little_data_is_a_reason(compute: Compute) -> None:

@@ -33,3 +33,11 @@ def test_gpu_that_torch_can_not_see_is_refused_with_what_it_needs(
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(DeviceError, match=r"DEVICE=gpu, and torch .*: it needs"):
         choose_device("gpu")
+
+
+def test_fewer_gpus_than_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("services.training.run.device.gpu_names", lambda: ["H100"])
+    choose_device("gpu")
+    with pytest.raises(DeviceError, match="PROCESSES=2, and torch sees 1 GPUs"):
+        choose_device("gpu", 2)

@@ -203,6 +203,13 @@ def test_job_has_the_device_and_the_queue_of_the_settings() -> None:
         "memory": "8Gi",
         "nvidia.com/gpu": 1,
     }
+    for device, more in (("gpu", []), ("cpu", ["--device", "cpu"])):
+        section = TrainingSection(launcher="kubernetes", device=device, processes=2)
+        made = job_manifest(template(), RUN, "/data/exchange/a", section)
+        (container,) = made["spec"]["template"]["spec"]["containers"]
+        command = ["training-run", "--job", "/data/exchange/a", "--processes", "2"]
+        assert container["args"] == command + more
+        assert container["resources"]["limits"].get("nvidia.com/gpu", 0) == 2 * (device == "gpu")
     assert pod["tolerations"] == [
         {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
     ]
