@@ -194,12 +194,13 @@ def training_run(
     if checking:
         _check_installation(device)
         return
-    if "RANK" not in os.environ and (processes > 1 or "PET_NNODES" in os.environ):
+    in_group = "TORCHELASTIC_RUN_ID" in os.environ
+    if not in_group and (processes > 1 or "PET_NNODES" in os.environ):
         from slipstream.models.distributed import start_group
 
         job = ["--job", uri] if uri else []
         sys.exit(start_group("services", ["training-run", *job], processes))
-    if os.environ.get("RANK", "0") != "0":  # the first process has the run
+    if in_group and os.environ["RANK"] != "0":  # the first process has the run
         from slipstream.models.distributed import led
 
         with led():

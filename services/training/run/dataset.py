@@ -225,11 +225,11 @@ def _read(
         waits.to_numpy() < HOUR_MS,
         scripted,
         events,
-        catalogue_figures(attributes, deleted, events),
+        _catalogue_figures(attributes, deleted, events),
     )
 
 
-def catalogue_figures(
+def _catalogue_figures(
     attributes: dict[str, dict[str, Any]], deleted: set[str], events: EventFigures
 ) -> CatalogueFigures:
     """Figures of the catalogue.

@@ -88,11 +88,16 @@ class Exchange:
         return sorted({name.partition("/")[0] for name in self._store.names() if "/" in name})
 
     def open_run(self) -> "RunFiles | None":
-        """The files of the oldest run that has a job and no result; None without one."""
+        """The files of the oldest run that has a job and no result; None without one.
+
+        A run on the service's machine is the service's own.
+        """
         names = set(self._store.names())
         for run_id in sorted(name.partition("/")[0] for name in names if name.endswith(_JOB)):
             if f"{run_id}/{_JOB}" in names and f"{run_id}/{_RESULT}" not in names:
-                return self.of(run_id)
+                handed = (files := self.of(run_id)).handed()
+                if handed is not None and not handed.local:
+                    return files
         return None
 
 

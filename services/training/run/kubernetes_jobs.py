@@ -22,8 +22,6 @@ from services.training.run.launcher import (
     StartState,
     training_run,
 )
-from services.training.run.train_jobs import API as TRAINER
-from services.training.run.train_jobs import train_job_manifests
 from services.training.settings import TrainingSection
 from slipstream.chassis.dependencies import RefusedSettingsError
 from slipstream.chassis.logging import get_logger
@@ -31,13 +29,16 @@ from slipstream.chassis.logging import get_logger
 log = get_logger(__name__)
 
 CONTAINER: Final = "training-run"
+# Kubeflow Trainer 2.3 wants the container of a `trainer` step to have this name.
+_TRAINER_CONTAINER: Final = "node"
+TRAINER_API: Final = "trainer.kubeflow.org/v1alpha1"
 GPU: Final = "nvidia.com/gpu"
 QUEUE: Final = "kueue.x-k8s.io/queue-name"
 # What is made for a run, the first last, and the label that its pods have with its name.
 _MADE: Final = {
     "job": (("batch/v1/jobs",), "batch.kubernetes.io/job-name"),
     "trainjob": (
-        (f"{TRAINER}/trainjobs", f"{TRAINER}/trainingruntimes"),
+        (f"{TRAINER_API}/trainjobs", f"{TRAINER_API}/trainingruntimes"),
         "jobset.sigs.k8s.io/jobset-name",
     ),
 }
@@ -73,8 +74,7 @@ class JobStarter(Starter):
         Raises RunFailedError where the API server refuses it.
         """
         job = job_manifest(self._template(), run_id, uri, self._section)
-        is_train_job = self._section.job_kind == "trainjob"
-        made = train_job_manifests(job, CONTAINER) if is_train_job else (job,)
+        made = train_job_manifests(job) if self._section.job_kind == "trainjob" else (job,)
         for path, manifest in zip(reversed(self._made), made, strict=True):
             if self._asked("POST", path, json=manifest, expected=(409,)) is not None:
                 log.info("created", run_id=run_id, kind=manifest["kind"], name=job_name(run_id))
@@ -108,7 +108,7 @@ class JobStarter(Starter):
         try:
             self._template()
             if self._section.job_kind == "trainjob":
-                self._require("JOB_KIND=trainjob", "Kubeflow Trainer 2.3", TRAINER)
+                self._require("JOB_KIND=trainjob", "Kubeflow Trainer 2.3", TRAINER_API)
             if queue := self._section.job_queue:
                 self._require(f"JOB_QUEUE={queue}", "Kueue", "kueue.x-k8s.io")
         except StarterUnavailableError as error:
@@ -217,7 +217,7 @@ def job_manifest(
         template: CronJob with the `jobTemplate` that it is made from.
         run_id: The run.
         uri: Where its files are.
-        section: Settings of runs: time, device and queue.
+        section: Settings of runs: time, device, processes and queue.
 
     Raises:
         RunFailedError: The template has no container of the name `training-run`.
@@ -248,6 +248,55 @@ def job_manifest(
         },
         "spec": spec,
     }
+
+
+def train_job_manifests(job: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The TrainingRuntime with the Job's pod and arguments, and the TrainJob that refers to it.
+
+    Both have the Job's name. There is no time after which they are deleted: Trainer makes a JobSet
+    again that was (kubeflow/trainer#3737), and training deletes both.
+    """
+    name, labels = job["metadata"]["name"], job["metadata"]["labels"]
+    spec = copy.deepcopy(job["spec"])
+    spec.pop("ttlSecondsAfterFinished", None)
+    for container in spec["template"]["spec"]["containers"]:
+        if container["name"] == CONTAINER:
+            container["name"] = _TRAINER_CONTAINER
+    for rule in spec.get("podFailurePolicy", {}).get("rules", []):
+        if rule.get("onExitCodes", {}).get("containerName") == CONTAINER:
+            rule["onExitCodes"]["containerName"] = _TRAINER_CONTAINER
+    step = {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}
+    runtime = {
+        "apiVersion": TRAINER_API,
+        "kind": "TrainingRuntime",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {
+            "mlPolicy": {"numNodes": 1},
+            "template": {
+                "spec": {
+                    "replicatedJobs": [
+                        {
+                            "name": "run",
+                            "template": {"metadata": {"labels": {**labels, **step}}, "spec": spec},
+                        }
+                    ]
+                }
+            },
+        },
+    }
+    train_job = {
+        "apiVersion": TRAINER_API,
+        "kind": "TrainJob",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {
+            "runtimeRef": {
+                "apiGroup": TRAINER_API.partition("/")[0],
+                "kind": "TrainingRuntime",
+                "name": name,
+            }
+        },
+    }
+    return runtime, train_job
 
 
 def job_state(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> StartState:

@@ -120,7 +120,7 @@ class Launcher:
         """Compute a run, or wait for one that goes on already; its bundle is at `job.output` then.
 
         It waits while the exchange or the starter is unavailable. No process is left on this
-        machine when it returns or raises.
+        machine when it returns or raises; several that train together end within a second.
 
         Args:
             job: The job.

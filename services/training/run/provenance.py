@@ -19,7 +19,6 @@ _PLACES = {
     "job_template",
     "job_kind",
     "job_queue",
-    "device",
     "niceness",
     "code_commit",
 }

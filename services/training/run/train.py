@@ -48,6 +48,7 @@ from services.training.settings import TrainingSection
 from slipstream.contracts.bundle import Histogram, Manifest
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.vocabulary import IMPRESSION, SIGNAL_WEIGHTS
+from slipstream.evaluation.data_checks import CatalogueFigures, EventFigures
 from slipstream.evaluation.drift import histogram, reference_bins
 from slipstream.evaluation.figures import ALL, K, Past
 from slipstream.features.views import RECOMMENDER, VISITOR
@@ -219,6 +220,8 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
         for found in validate(dataset, now_ms())
     ]
     report.output(findings=findings)
+    # They count every visitor by name, and the fit needs the memory.
+    dataset = replace(dataset, events=EventFigures(), catalogue=CatalogueFigures())
     signals = dataset.signals(weights)
     require(dataset, signals, settings.min_events, settings.min_visitors, settings.min_items)
     champion, champion_error = _champion(job.champion)

@@ -61,6 +61,7 @@ def test_run_on_the_machine_of_the_service_is_handed_no_files_and_sends_none(
     handed = job(tmp_path, champion=champion)
     (handed.checkpoints / "network.pt").write_text("epoch 3")
     files.hand_over(handed, "r-1", local=True)
+    assert exchange.open_run() is None  # it is the service's own
     files.send_result(RESULT, None)
     assert sorted(path.name for path in Path(files.uri).iterdir()) == ["job.json", "result.json"]
     result = files.result()

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from services.training.run.kubernetes_jobs import (
+    TRAINER_API,
     JobStarter,
     api_client,
     job_manifest,
@@ -12,7 +13,6 @@ from services.training.run.kubernetes_jobs import (
     open_jobs,
 )
 from services.training.run.launcher import RunFailedError, StarterUnavailableError, StartState
-from services.training.run.train_jobs import API
 from services.training.settings import TrainingSection
 from slipstream.chassis.dependencies import RefusedSettingsError
 from tests.unit.training.run.kubernetes_api import (
@@ -28,7 +28,7 @@ NAME = "training-run-20261128-a1"
 RUN = "20261128-a1"
 SECTION = TrainingSection(run_timeout_s=3_600)
 QUEUE = "/apis/kueue.x-k8s.io"
-TRAINER = f"/apis/{API}/namespaces/shop"
+TRAINER = f"/apis/{TRAINER_API}/namespaces/shop"
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_run_as_a_train_job_has_the_jobs_pod_in_a_runtime_of_its_own(
         starter = JobStarter(client, "shop", section)
         with pytest.raises(RefusedSettingsError, match=r"trainjob needs Kubeflow Trainer 2\.3"):
             starter.check()
-        server.objects[f"/apis/{API}"] = server.objects[QUEUE] = {}
+        server.objects[f"/apis/{TRAINER_API}"] = server.objects[QUEUE] = {}
         starter.check()
         starter.start(RUN, "/data/exchange/a")
         starter.start(RUN, "/data/exchange/a")
