@@ -18,6 +18,7 @@ from bench.features import (
     visits,
 )
 from bench.measurements import BenchmarkError, Measurement
+from slipstream.contracts.topics import INTERACTIONS
 from slipstream_cli.local.plan import Plan
 from slipstream_cli.local.processes import Child, free_port
 from slipstream_cli.local.terminal import Terminal
@@ -59,7 +60,8 @@ def run(
     """
     if not {"broker", "valkey"} <= plan.ports.keys():
         raise BenchmarkError("scaling is measured on the embedded servers")
-    kafka = plan.kafka
+    # An embedded topic has three partitions, and a process without one never catches up.
+    kafka = plan.kafka.model_copy(update={"max_partitions": INTERACTIONS.partitions})
     rows = []
     with event_servers(plan) as servers:
         for number in processes:
@@ -88,7 +90,11 @@ def _measured(running: Sequence[Child], servers: Mapping[str, Child], events: in
         if applied >= events and all(each["caught_up"] for each in told):
             break
         if now > deadline:
-            raise BenchmarkError(f"{applied} of {events} events were applied in {_PATIENCE_S:g} s")
+            behind = [each for each in told if not each["caught_up"]]
+            raise BenchmarkError(
+                f"{applied} of {events} events were applied in {_PATIENCE_S:g} s; not caught up:"
+                f" {behind}"
+            )
         time.sleep(_POLL_S if first else _POLL_AT_FIRST_S)
     if first is None or first[1] > events // 2:
         raise BenchmarkError("features was done before it could be measured; use more events")
