@@ -18,7 +18,7 @@ IMAGES := ingestion features training serving monitoring
 include .ci/places.mk
 export KAFKA_HOME CLUSTER_PROGRAM
 
-.PHONY: help install lock demo up test test-servers test-pythons servers clients pipeline-local fuzz faults hostile restarts erasure-check outages first-day env cluster-demo pipeline-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
+.PHONY: help install lock demo up test test-servers test-pythons servers clients gpu-check pipeline-local fuzz faults hostile restarts erasure-check outages first-day env cluster-demo pipeline-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -157,6 +157,9 @@ clients: $(STAMP) ## Run the clients of docs/clients.md, unmodified, against the
 		tests/integration/test_feast_client.py tests/integration/test_mlflow_client.py \
 		tests/integration/test_librdkafka_client.py tests/integration/test_generated_clients.py \
 		tests/integration/test_lake_page.py tests/integration/test_kubeflow.py
+
+gpu-check: $(STAMP) ## Compare training on a GPU with two threads of the processors; skipped without one (GPU_ARGS=--help)
+	@$(VENV)/bin/python -m bench.gpu $(GPU_ARGS)
 
 pipeline-local: $(STAMP) ## Run the Kubeflow pipeline's commands against slipstream up, twice, once killed half-way
 	@$(VENV)/bin/python -m tests.pipeline_local
