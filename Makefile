@@ -18,7 +18,7 @@ IMAGES := ingestion features training serving monitoring
 include .ci/places.mk
 export KAFKA_HOME CLUSTER_PROGRAM
 
-.PHONY: help install lock demo up test test-servers test-pythons servers clients pipeline-local fuzz faults hostile restarts erasure-check outages first-day env cluster-demo pipeline-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
+.PHONY: help install lock demo up test test-servers test-pythons servers clients gpu-check pipeline-local fuzz faults hostile restarts erasure-check outages first-day env cluster-demo pipeline-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -158,6 +158,9 @@ clients: $(STAMP) ## Run the clients of docs/clients.md, unmodified, against the
 		tests/integration/test_librdkafka_client.py tests/integration/test_generated_clients.py \
 		tests/integration/test_lake_page.py tests/integration/test_kubeflow.py
 
+gpu-check: $(STAMP) ## Compare training on a GPU with two threads of the processors; skipped without one (GPU_ARGS=--help)
+	@$(VENV)/bin/python -m bench.gpu $(GPU_ARGS)
+
 pipeline-local: $(STAMP) ## Run the Kubeflow pipeline's commands against slipstream up, twice, once killed half-way
 	@$(VENV)/bin/python -m tests.pipeline_local
 
@@ -197,8 +200,8 @@ sbom: needs-docker ## Write bills of materials of the images into build/sbom, as
 compose-demo: needs-docker $(STAMP) ## Run docker-compose.yml from nothing with the demo, kill containers, scale out (COMPOSE_ARGS=--keep; needs Docker)
 	@$(VENV)/bin/python -m tests.compose $(COMPOSE_ARGS)
 
-pipeline-demo: $(STAMP) ## Wake serving from zero, run it by KServe, and release it, on a real cluster (PIPELINE_ARGS=--help)
-	@$(VENV)/bin/python -m tests.cluster --parts zero,kserve,rollouts $(PIPELINE_ARGS)
+pipeline-demo: $(STAMP) ## Run the pipeline by Argo, and wake serving from zero, on a real cluster (PIPELINE_ARGS=--help: KServe, releases, TrainJobs)
+	@$(VENV)/bin/python -m tests.cluster --parts argo,zero $(PIPELINE_ARGS)
 
 cluster-demo: $(STAMP) ## Run the local overlay on a real cluster: killed, updated, scaled, fenced (CLUSTER_ARGS=--help)
 	@$(VENV)/bin/python -m tests.cluster $(CLUSTER_ARGS)

@@ -57,13 +57,13 @@ def run(
         for catalogue in items:
             tell(f"fitting on {size:,} events of {catalogue:,} items")
             made = folder / f"shop-{size}-{catalogue}-{seed}"
-            in_own_process(_simulated, made, size, catalogue, seed)
+            in_own_process(simulated, made, size, catalogue, seed)
             rows.append(in_own_process(_fitted, made, profile, seed))
             rows += in_own_process(_network_steps, made, profile, seed)
     return rows
 
 
-def _simulated(made: Path, events: int, items: int, seed: int) -> None:
+def simulated(made: Path, events: int, items: int, seed: int) -> None:
     """Write the files of a shop, unless they are there: twenty events a visitor."""
     if not (made / "interactions.parquet").exists():
         simulate(made, Simulation(max(1, events // 20), items, events, seed))
@@ -105,8 +105,13 @@ def _fitted(made: Path, profile: str, seed: int) -> Measurement:
     )
 
 
-def _network_steps(made: Path, profile: str, seed: int) -> list[Measurement]:
-    """The network's multiplications and additions a second in training."""
+def network_of(
+    made: Path, profile: str, seed: int, most_events: int | None = None
+) -> NetworkInTraining:
+    """The network of a profile before its first step, on the events of a shop, or the first ones.
+
+    Its parameters are those for all events.
+    """
     table = read_items(made / "items.parquet")
     interactions = read_interactions(made / "interactions.parquet")
     item_ids = encoding.met_items(interactions, EventWeights())
@@ -114,8 +119,14 @@ def _network_steps(made: Path, profile: str, seed: int) -> list[Measurement]:
     found = item_terms(describe(item_ids, encoding.attributes(table, item_ids)))
     terms = found.vectors if found else None
     parameters = transformer_parameters(PROFILES[profile], log)
-    some = log.select(np.arange(min(_TIMED_EVENTS, len(log))))
-    network = NetworkInTraining(distributed.process_group(), some, parameters, terms, seed)
+    some = log.select(np.arange(min(most_events or len(log), len(log))))
+    return NetworkInTraining(distributed.process_group(), some, parameters, terms, seed)
+
+
+def _network_steps(made: Path, profile: str, seed: int) -> list[Measurement]:
+    """The network's multiplications and additions a second in training."""
+    network = network_of(made, profile, seed, _TIMED_EVENTS)
+    some, parameters = network.log, network.parameters
     with FlopCounterMode(display=False) as counted:  # slow: the time of the next pass counts
         network.train_epoch(lambda _: None)
     began, steps = time.perf_counter(), network.step

@@ -155,15 +155,20 @@ def serving_peer(
             data folder may be another, so its serving is not taken.
         data_dir: The data folder of a running stack.
     """
+    url = serving_url(url, training_url, data_dir)
+    with explained_errors(url or "", f"say where it is with --serving-url or {_SERVING_URL}"):
+        yield _peer("serving", url) if url else None
+
+
+def serving_url(url: str | None, training_url: str | None, data_dir: Path) -> str | None:
+    """Return the URL of serving, with the arguments of `serving_peer`; None where nothing says."""
     from slipstream_cli.local.data_folder import running_stack
 
-    url = (
+    return (
         url
         or (None if training_url else running_stack(data_dir).get("serving"))
         or os.environ.get(_SERVING_URL)
     )
-    with explained_errors(url or "", f"say where it is with --serving-url or {_SERVING_URL}"):
-        yield _peer("serving", url) if url else None
 
 
 @contextmanager
@@ -260,6 +265,17 @@ def every_item(peer: "Peer", path: str, limit: int) -> list[dict[str, Any]]:
         if (cursor := page.get("next_cursor")) is None:
             return items
         asked["cursor"] = cursor
+
+
+def asleep(monitoring: "Peer") -> set[str]:
+    """Return the services that are scaled to zero, by monitoring; none where it does not answer."""
+    from slipstream.chassis.client import PeerError
+
+    try:
+        services = monitoring.get("/v1/services")["items"]
+    except PeerError:
+        return set()
+    return {each["name"] for each in services if each["state"] == "asleep"}
 
 
 def segment(text: str) -> str:

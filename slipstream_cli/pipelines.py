@@ -24,7 +24,7 @@ FINAL: Final = (2, 3, 4, 6)
 RETRIES: Final = 5
 _URLS: Final = {
     f"SLIPSTREAM_PEERS__{name.upper()}_URL": f"http://{name}:{SERVICES[name].port}"
-    for name in ("training", "monitoring")
+    for name in ("training", "serving", "monitoring")
 }
 _ENV: Final = [{"name": name, "value": url} for name, url in _URLS.items()]
 _TOKEN: Final[dict[str, Any]] = {

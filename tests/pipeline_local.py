@@ -41,7 +41,7 @@ class Pipeline:
     def __init__(self, stack: Stack, folder: Path, key: str, killed: str = "") -> None:
         self.stack, self.folder, self.key, self.killed = stack, folder, key, killed
         self.outputs: dict[str, str] = {}
-        asked = ("training", "monitoring")
+        asked = ("training", "serving", "monitoring")
         self.urls = {f"SLIPSTREAM_PEERS__{it.upper()}_URL": stack.urls[it] for it in asked}
 
     def run(self, tasks: dict[str, Any]) -> None:

@@ -284,7 +284,10 @@ class FallbackShareHigh:
 
 @dataclass(frozen=True)
 class FeaturesLagging:
-    """Features is behind: recommendations do not know the latest clicks."""
+    """Features is behind: recommendations do not know the latest clicks.
+
+    One that sleeps has read all records, or Prometheus' rule `NotWaking` fires.
+    """
 
     max_lag: int
     max_delay_ms: int
@@ -292,9 +295,12 @@ class FeaturesLagging:
     action: ClassVar[Action] = "none"
 
     def judgeable(self, snapshot: Snapshot) -> bool:
-        return snapshot.features is not None or snapshot.freshness.delay_ms is not None
+        known = snapshot.features is not None or snapshot.freshness.delay_ms is not None
+        return known or self._sleeps(snapshot)
 
     def check(self, snapshot: Snapshot) -> Finding | None:
+        if self._sleeps(snapshot):
+            return None
         lag = snapshot.features.lag if snapshot.features else 0
         delay_ms = snapshot.freshness.delay_ms or 0
         # A repeated interaction updates nothing: with no record left to apply, silence is no delay.
@@ -311,6 +317,9 @@ class FeaturesLagging:
             f"features is {lag:,} records and {delay_ms / 1000:,.0f} s behind ingestion",
             evidence,
         )
+
+    def _sleeps(self, snapshot: Snapshot) -> bool:
+        return any((s.name, s.state) == ("features", "asleep") for s in snapshot.services)
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             measured,
             warm,
             required=own.require_model,
+            wait_s=own.model_wait_s,
             beside=lambda: variant_models.held.values(),
             moved=lambda alias: variant_models.moved(alias),
         )

@@ -86,6 +86,13 @@ class ServingSection(Section):
         description="whether a service that has no model is unready until training has answered: "
         "it then has the champion, or knows that there is none; false: it answers without",
     )
+    model_wait_s: float = Field(
+        0.0,
+        ge=0,
+        description="seconds after which a service that has no model is ready nevertheless, where "
+        "training has not answered or its champion can't be taken; it answers without a model "
+        "until it has one; 0: no end",
+    )
 
 
 class ServingSettings(ServiceSettings):

@@ -333,10 +333,13 @@ class Runs:
         self._execute(run, stop)
 
     def _execute(self, run: Run, stop: threading.Event) -> None:
-        run_id, since = run.run_id, run.started_at or now_ms()
-        deadline = time.monotonic() + self._timeout_s - max(0, now_ms() - since) / 1000
+        run_id = run.run_id
+        deadline = time.monotonic() + self._timeout_s - max(0, now_ms() - self._began(run)) / 1000
 
-        def give_up() -> bool:
+        def give_up(held: bool) -> bool:
+            nonlocal deadline
+            if held:
+                deadline = time.monotonic() + self._timeout_s
             return run_id in self._cancelled or time.monotonic() > deadline
 
         self._metrics.running.set(1)
@@ -369,6 +372,13 @@ class Runs:
                 self._publishing = None
                 self._cancelled.discard(run_id)
         self._launcher.forget(run_id)
+
+    def _began(self, run: Run) -> int:
+        """When the run's time began (ms): with its first process, which a queue may have held back
+        for long, or before that when it was taken off our own queue.
+        """
+        usage = self._repository.attempts(run)[-1].usage
+        return max([run.started_at or now_ms(), *(each.start for each in usage[:1])])
 
     def _job(self, run: Run, output: Path) -> Job:
         checkpoints = self._checkpoints.of(work_of(run))

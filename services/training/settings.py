@@ -120,7 +120,10 @@ class TrainingSection(Section):
         "the proportion, between half and double; 0 counts all in full",
     )
     run_timeout_s: float = Field(
-        43_200.0, gt=0, description="longest time of a run (s); then it is stopped and fails"
+        43_200.0,
+        gt=0,
+        description="longest time of a run (s), without that in a queue of Kueue; then it is "
+        "stopped and fails",
     )
     launcher: Literal["process", "kubernetes", "external"] = Field(
         "process",

@@ -22,8 +22,10 @@ class StepKind(NamedTuple):
     outputs: tuple[str, ...] = ()
 
 
+# Stage of a run before its process has started.
+WAITING: Final = "waiting for a machine"
 STEPS: Final = (
-    StepKind("test", ("", "waiting for a machine", "starting")),
+    StepKind("test", ("", WAITING, "starting")),
     StepKind("snapshot", ("reading the lake",), ("lake_version", "code_commit", "settings_sha256")),
     StepKind("validate", ("checking the data",), ("findings",)),
     StepKind("train", ("fitting the challenger",)),

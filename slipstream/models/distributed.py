@@ -119,7 +119,10 @@ def process_group() -> ProcessGroup:
     device = torch.device("cuda", number) if torch.cuda.is_available() else torch.device("cpu")
     if not _in_group():
         return ProcessGroup(1, 0, device)
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    backend = "gloo"
+    if device.type == "cuda":
+        backend = "cpu:gloo,cuda:nccl"
+        torch.cuda.set_device(device)  # or each process would also take memory of the first GPU
     torch.distributed.init_process_group(backend, timeout=_PATIENCE)
     return ProcessGroup(torch.distributed.get_world_size(), torch.distributed.get_rank(), device)
 

@@ -84,8 +84,8 @@ class RowAdamW:
         return [self._first, self._second, self._until]
 
     def go_back_to(self, state: list[Tensor]) -> None:
-        """Go back to a `state`."""
-        self._first, self._second, self._until = state
+        """Go back to a `state`, wherever its tensors are."""
+        self._first, self._second, self._until = (each.to(self.weights.device) for each in state)
 
     def _keep(self, places: Tensor, rows: "_Rows", step: int) -> None:
         self.weights[places], self.average[places] = rows.weights, rows.average

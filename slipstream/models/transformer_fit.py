@@ -32,12 +32,15 @@ class Checkpoint:
     path: Path | None
     digest: str
 
-    def read(self, device: torch.device) -> dict[str, Any] | None:
-        """The last state; None without a file, for half a file, or for another training's."""
+    def read(self) -> dict[str, Any] | None:
+        """The last state, in memory that every process of a group can use.
+
+        None without a file, for half a file, or for another training's.
+        """
         if self.path is None or not self.path.exists():
             return None
         try:
-            state: dict[str, Any] = torch.load(self.path, map_location=device, weights_only=True)
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
             return None
         return state if state.get("digest") == self.digest else None
@@ -124,7 +127,7 @@ def fit_transformer(
         training = digest((of_epoch, seed, group.size, sizes), *arrays)
         file = f"transformer-{training[:16]}.pt"
         checkpoint = Checkpoint(checkpoints / file if checkpoints else None, training)
-        state = checkpoint.read(run.device)
+        state = checkpoint.read()
         if state and state["epoch"] > parameters.epochs:
             state = None
         group.share(state)

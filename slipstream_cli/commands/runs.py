@@ -7,7 +7,14 @@ import click
 
 from slipstream.contracts.steps import STEPS
 from slipstream.contracts.times import format_duration, format_time
-from slipstream_cli.commands.run_steps import DAY_S, answered, outputs_of, watched, write_outputs
+from slipstream_cli.commands.run_steps import (
+    DAY_S,
+    answered,
+    outputs_of,
+    served,
+    watched,
+    write_outputs,
+)
 from slipstream_cli.local.processes import INTERRUPTED
 from slipstream_cli.options import option_of
 from slipstream_cli.output import figures, show_facts, show_json, show_table
@@ -16,6 +23,7 @@ from slipstream_cli.peers import (
     limit_option,
     monitoring_peer,
     segment,
+    serving_url,
     target_url,
     training_options,
     training_peer,
@@ -231,6 +239,12 @@ def cancel(run_id: str, as_json: bool, url: str | None, data_dir: Path) -> None:
     help="Also write one output of the step into a file; may be given several times."
     " Default: none.",
 )
+@click.option(
+    "--serving-url",
+    "serving",
+    help="URL of serving, which is to answer with the version before promote is over. Default: that"
+    " of the stack, or of SLIPSTREAM_PEERS__SERVING_URL; where nothing says, it is not asked.",
+)
 @json_flag
 @training_options
 def follow(
@@ -238,6 +252,7 @@ def follow(
     until: str | None,
     timeout: float,
     files: tuple[str, ...],
+    serving: str | None,
     as_json: bool,
     url: str | None,
     data_dir: Path,
@@ -253,7 +268,7 @@ def follow(
       1  training was unavailable for ten minutes, or knows no such run
       3  the run has failed or was cancelled; with this key it stays so
       4  the gate refused, so the step is skipped
-      5  the time ran out; the run goes on
+      5  the time ran out; the run goes on, or serving has not taken the promoted version
 
     \b
     Example:  slipstream runs follow
@@ -269,6 +284,10 @@ def follow(
             run_id = newest[0]["run_id"]
         if until is not None:
             outputs = outputs_of(peer, run_id, until, timeout)
+            address = serving_url(serving, url, data_dir)
+            if until == "promote" and address:
+                with monitoring_peer(None, data_dir) as other:
+                    outputs = served(address, peer, other, outputs)
             show_json(outputs)
             write_outputs(outputs, files)
             return

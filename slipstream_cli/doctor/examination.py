@@ -23,7 +23,7 @@ from slipstream_cli.doctor import stack
 from slipstream_cli.doctor.catalogue import check_rules, read_catalogue, rule_filters
 from slipstream_cli.doctor.events import read_events
 from slipstream_cli.doctor.findings import Limits, by_weight
-from slipstream_cli.peers import every_item, peer_at, stack_on, target_url
+from slipstream_cli.peers import asleep, every_item, peer_at, stack_on, target_url
 
 if TYPE_CHECKING:
     from services.training.settings import TrainingSettings
@@ -98,8 +98,10 @@ def examine(
     found, settings = Examination(), places.settings
     monitoring = peer_at("monitoring", places.urls["monitoring"])
     tell("looking at services")
-    services, training = _ask(places)
+    services, training = _ask(places, asleep(monitoring))
     found.looked_at["services"] = f"{len(services)}"
+    if asleep_here := [each.name for each in services if each.state == "asleep"]:
+        found.looked_at["asleep"] = " and ".join(asleep_here)
     found.findings += stack.check_services(services)
     events = EventFigures()
     tell("looking at events")
@@ -151,10 +153,10 @@ def _told(found: Examination, place: str) -> Iterator[None]:
         )
 
 
-def _ask(places: Places) -> tuple[list[ServiceState], Training]:
+def _ask(places: Places, may_sleep: set[str]) -> tuple[list[ServiceState], Training]:
     """The states of all services, and training's answers."""
     training, features = (peer_at(name, places.urls[name]) for name in ("training", "features"))
-    probes = Probes(places.urls, training, features, timeout_s=_PROBE_S)
+    probes = Probes(places.urls, training, features, timeout_s=_PROBE_S, may_sleep=may_sleep)
     try:
         services, answers, _ = probes.ask()
     finally:

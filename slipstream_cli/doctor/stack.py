@@ -47,9 +47,12 @@ def read_dead_letters(kafka: KafkaSettings, namespace: str, limits: Limits) -> L
 
 
 def check_services(services: Sequence[ServiceState]) -> Iterator[Finding]:
-    """Find services that do not answer, or say that they are not ready."""
+    """Find services that do not answer, or say that they are not ready.
+
+    One that is scaled to zero is no trouble.
+    """
     for service in services:
-        if service.state != "ready":
+        if service.state not in ("ready", "asleep"):
             yield Finding(
                 "service_down",
                 Weight.CRITICAL,

@@ -1,4 +1,4 @@
-"""`make cluster-demo`, with a report."""
+"""`make cluster-demo` and `make pipeline-demo`, with a report."""
 
 import json
 import tempfile
@@ -18,6 +18,7 @@ from tests.cluster.kubectl import NAMESPACE, ClusterError, Kubectl
 from tests.cluster.load import pods
 from tests.cluster.machine import NoClusterError, cluster, lacking
 from tests.cluster.parts import (
+    argo,
     kills,
     kserve,
     network,
@@ -26,7 +27,7 @@ from tests.cluster.parts import (
     rollouts,
     scaling,
     start,
-    training_jobs,
+    trainer,
     updates,
     zero,
 )
@@ -42,13 +43,20 @@ PARTS: dict[str, tuple[str, Callable[[Bed, Part], None]]] = {
     "scaling": (scaling.TITLE, scaling.run),
     "network": (network.TITLE, network.run),
     "promotion": (promotion.TITLE, promotion.run),
-    "jobs": (training_jobs.TITLE, training_jobs.run),
+    "argo": (argo.TITLE, argo.run),
     "zero": (zero.TITLE, zero.run),
     "kserve": (kserve.TITLE, kserve.run),
     "rollouts": (rollouts.TITLE, rollouts.run),
+    "trainer": (trainer.TITLE, trainer.run),
 }
 # Parts that run only when they are named, with what CLUSTER_PROGRAM starts for each.
-CONTROLLERS = {"zero": "--http-scaling", "kserve": "--kserve", "rollouts": "--rollouts"}
+CONTROLLERS = {
+    "argo": "--argo",
+    "zero": "--http-scaling",
+    "kserve": "--kserve",
+    "rollouts": "--rollouts",
+    "trainer": "--trainer",
+}
 
 
 @click.command()

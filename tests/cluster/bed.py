@@ -98,10 +98,14 @@ class Bed:
         )
 
     def lake(self) -> Lake:
-        """A copy of the lake, as it is now. Features only adds to it, and its log comes first."""
+        """A copy of the lake, as it is now."""
+        return Lake(LakeSettings(uri=str(self.lake_folder())), NAMESPACE)
+
+    def lake_folder(self) -> Path:
+        """The folder of a copy. Features only adds to the lake, and its log comes first."""
         (pod, *_) = self.kubectl.of("features")
         packed = self.kubectl.execute(pod.name, "python", "-c", ARCHIVE)
         place = self.folder / f"lake-{len(list(self.folder.glob('lake-*')))}"
         with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
             archive.extractall(place, filter="data")
-        return Lake(LakeSettings(uri=str(place / "lake")), NAMESPACE)
+        return place / "lake"

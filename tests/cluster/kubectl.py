@@ -38,7 +38,7 @@ class Pod:
     limits: dict[str, int]
     # why its containers ended, if any did
     ends: tuple[str, ...]
-    # made by a Job, which makes another one when it fails
+    # made by a Job, which makes another one when it fails, or by a workflow
     of_job: bool
 
 
@@ -160,7 +160,7 @@ def _pod(item: dict[str, Any]) -> Pod:
         {name: quantity(text) for name, text in resources.get("requests", {}).items()},
         {name: quantity(text) for name, text in resources.get("limits", {}).items()},
         tuple(_ends(containers)),
-        any(owner["kind"] == "Job" for owner in metadata.get("ownerReferences", ())),
+        any(owner["kind"] in ("Job", "Workflow") for owner in metadata.get("ownerReferences", ())),
     )
 
 

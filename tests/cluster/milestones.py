@@ -1,4 +1,5 @@
-"""When a service's new pod was made, ran and was ready, by a watch, and what its log says between.
+"""Times of pods by a watch: when a service's new pod was made, ran and was ready, with what its log
+says between; and how long the containers of pods ran.
 
 The cluster's own times are whole seconds; these are of this machine's clock, as the pods' are.
 """
@@ -17,12 +18,11 @@ from tests.cluster.kubectl import NAMESPACE, ClusterError, Kubectl
 SAID = {"started": "programs loaded", "model in service": "model in service"}
 
 
-class Milestones:
-    """The way of one pod, for the length of the block."""
+class Watch:
+    """A watch of a service's pods, for the length of the block."""
 
     def __init__(self, kubectl: Kubectl, app: str) -> None:
         self._kubectl, self._app = kubectl, app
-        self._at: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         self._watch = subprocess.Popen(
@@ -42,6 +42,49 @@ class Milestones:
         self._watch.wait()
         self._thread.join()
 
+    def _follow(self) -> None:
+        assert self._watch.stdout is not None
+        decoder, text = json.JSONDecoder(), ""
+        for line in self._watch.stdout:
+            text += line
+            # Each change is an object over many lines; the last one is a brace alone.
+            if line == "}\n":
+                pod, text = decoder.decode(text), ""
+                self.note(pod)
+
+    def note(self, pod: dict[str, Any]) -> None:
+        """Take a pod as it has become."""
+
+
+class ContainerTimes(Watch):
+    """Seconds in which the containers of each pod ran."""
+
+    def __init__(self, kubectl: Kubectl, app: str) -> None:
+        super().__init__(kubectl, app)
+        self._began: dict[str, float] = {}
+        self._ended: dict[str, float] = {}
+
+    def note(self, pod: dict[str, Any]) -> None:
+        uid, now = pod["metadata"]["uid"], time.time()
+        for container in pod["status"].get("containerStatuses", ()):
+            if "running" in container["state"]:
+                self._began.setdefault(uid, now)
+            elif "terminated" in container["state"] and uid in self._began:
+                self._ended.setdefault(uid, now)
+
+    def seconds(self) -> list[float]:
+        """The seconds of each pod that ran, in their order."""
+        now = time.time()
+        return [self._ended.get(uid, now) - began for uid, began in self._began.items()]
+
+
+class Milestones(Watch):
+    """The way of one pod, for the length of the block."""
+
+    def __init__(self, kubectl: Kubectl, app: str) -> None:
+        super().__init__(kubectl, app)
+        self._at: dict[str, float] = {}
+
     def spans(self, began: float, answered_s: float) -> dict[str, float]:
         """Seconds of each stretch of the way, from `began` to the first answer."""
         marks = {
@@ -54,17 +97,7 @@ class Milestones:
             before = at
         return found
 
-    def _follow(self) -> None:
-        assert self._watch.stdout is not None
-        decoder, text = json.JSONDecoder(), ""
-        for line in self._watch.stdout:
-            text += line
-            # Each change is an object over many lines; the last one is a brace alone.
-            if line == "}\n":
-                pod, text = decoder.decode(text), ""
-                self._note(pod)
-
-    def _note(self, pod: dict[str, Any]) -> None:
+    def note(self, pod: dict[str, Any]) -> None:
         # A pod of the wake before may still be there.
         if "deletionTimestamp" in pod["metadata"]:
             return

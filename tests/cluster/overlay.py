@@ -32,7 +32,8 @@ def tagged(items: list[dict[str, Any]], tag: str) -> list[dict[str, Any]]:
             spec = metric["provider"]["job"]["spec"]
         # An autoscaler or a policy has no template of pods.
         pod = spec.get("predictor", spec.get("template", {}).get("spec", {}))
-        for container in pod.get("containers", ()):
+        steps = (each.get("container") for each in spec.get("templates", ()))
+        for container in (*pod.get("containers", ()), *filter(None, steps)):
             if container["image"].startswith("slipstream/"):
                 container["image"] = image(container["image"].split(":")[0], tag)
     return items

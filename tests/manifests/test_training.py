@@ -67,6 +67,6 @@ def test_a_workflows_steps_have_the_overlays_image_and_reach_what_they_ask() -> 
     images = {it["container"]["image"] for it in template["templates"] if "container" in it}
     assert images == {"registry/training:7"}
     assert ("ServiceAccount", template["serviceAccountName"]) in objects
-    for service in ("training", "monitoring"):
+    for service in ("training", "serving", "monitoring"):
         sources = objects["NetworkPolicy", service]["spec"]["ingress"][-1]["from"]
         assert sources == [{"podSelector": {"matchLabels": template["podMetadata"]["labels"]}}]

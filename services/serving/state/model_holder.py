@@ -60,6 +60,8 @@ class ModelHolder:
         warm_up: Called with a new model before it takes over; an error keeps the model out.
         required: Whether a service without a model is unready until training has said that there
             is no champion.
+        wait_s: Seconds after which it is ready nevertheless, where no champion could be had; 0
+            waits without an end.
         beside: Returns models that others hold, one of which may become the champion.
         moved: Called with another alias that an event tells of.
     """
@@ -72,6 +74,7 @@ class ModelHolder:
         warm_up: Callable[[Model], None] = lambda _: None,
         *,
         required: bool = True,
+        wait_s: float = 0.0,
         beside: Callable[[], Iterable[Model]] = tuple,
         moved: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -80,7 +83,7 @@ class ModelHolder:
         self._measured, self._warm_up = measured, warm_up
         self._wake = threading.Event()
         self._request = ""
-        self._required = required
+        self._required, self._wait_s, self._since = required, wait_s, time.monotonic()
         # A model was in service, or training has said that there is none.
         self._settled = False
         self.current: Model | None = None
@@ -127,10 +130,14 @@ class ModelHolder:
         """Readiness: raises while there may be a champion, and no model was in service yet.
 
         Once it has passed, it passes. A pod that replaces another one must not answer without the
-        model that the other one has. A shop without a champion is answered without one.
+        model that the other one has. A shop without a champion is answered without one. A pod that
+        replaces none, but wakes for requests that are held, answers them late rather than never.
         """
-        if self._required and not self._settled:
-            raise RuntimeError(self.problem or "the champion is being fetched")
+        if not self._required or self._settled:
+            return
+        if self.problem and 0 < self._wait_s <= time.monotonic() - self._since:
+            return
+        raise RuntimeError(self.problem or "the champion is being fetched")
 
     def follow_alias(self, stop: threading.Event, poll_s: float) -> None:
         """Refresh at once, after each event, and every `poll_s` seconds, if an event was lost."""

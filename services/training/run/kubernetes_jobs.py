@@ -315,7 +315,7 @@ def job_state(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> Star
     if job.get("spec", {}).get("suspend"):  # by Kueue, until it admits the Job, or again
         queue = job["metadata"].get("labels", {}).get(QUEUE)
         cause = f"for its quota in the queue {queue}" if queue else "to be resumed"
-        return StartState(waits=f"the suspended Job waits {cause}")
+        return StartState(waits=f"the suspended Job waits {cause}", held=True)
     return StartState(waits=next(filter(None, map(_waits, pods)), ""))
 
 

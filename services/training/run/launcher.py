@@ -14,12 +14,12 @@ from services.training.run.job import Job, TrainingResult
 from services.training.settings import TrainingSection
 from slipstream.chassis.dependencies import DependencyUnavailableError, StandbyError
 from slipstream.chassis.logging import get_logger, request_id
+from slipstream.contracts.steps import WAITING
 
 log = get_logger(__name__)
 
 # Seconds between looks at a run on this machine, and at one on another.
 LOCAL_S, ELSEWHERE_S = 0.2, 2.0
-WAITING: Final = "waiting for a machine"
 
 
 class RunFailedError(Exception):
@@ -55,11 +55,13 @@ class StartState:
         ended: Why it will not come to a result any more; empty while it may.
         killed: What ended it from outside, so that another start may help; empty while it computes.
         waits: What keeps it from beginning; empty where nothing does.
+        held: Whether a queue holds it back, or a person. Its time does not run meanwhile.
     """
 
     ended: str = ""
     killed: str = ""
     waits: str = ""
+    held: bool = False
 
 
 def training_run(uri: str, section: TrainingSection) -> list[str]:
@@ -114,7 +116,7 @@ class Launcher:
         job: Job,
         *,
         on_progress: Callable[[dict[str, Any]], None],
-        give_up: Callable[[], bool],
+        give_up: Callable[[bool], bool],
         stop: threading.Event,
     ) -> TrainingResult:
         """Compute a run, or wait for one that goes on already; its bundle is at `job.output` then.
@@ -125,7 +127,7 @@ class Launcher:
         Args:
             job: The job.
             on_progress: Gets each message, see `ProgressReporter`.
-            give_up: Asked at each look; True stops the run.
+            give_up: Asked after each look, with whether the run is held back; True stops it.
             stop: Set when the service ends.
 
         Raises:
@@ -162,18 +164,19 @@ class Launcher:
         self,
         job: Job,
         on_progress: Callable[[dict[str, Any]], None],
-        give_up: Callable[[], bool],
+        give_up: Callable[[bool], bool],
         stop: threading.Event,
     ) -> TrainingResult:
         files = self._exchange.of(job.version)
-        begun, away, shown = False, False, dict[str, Any]()
-        while not give_up():
+        begun, away, held, shown = False, False, False, dict[str, Any]()
+        while True:
             try:
                 if not begun:
                     self._begin(job, files)
                 begun = True
                 # Read before result and progress, since whatever has ended wrote them before.
                 state = self._starter.state(job.version)
+                held = state.held
                 result = files.result()
                 # The last message tells the step that the run ended in, and what it cost.
                 message = self._message(files, state) if result is None else files.progress() or {}
@@ -189,11 +192,10 @@ class Launcher:
                 away = True
             else:
                 away = False
-            if stop.wait(self._look_s):
-                if self._starter.local:
-                    break
+            if give_up(held) or (stop.wait(self._look_s) and self._starter.local):
+                raise GivenUpError
+            if stop.is_set():
                 raise PostponedError("the run goes on elsewhere")
-        raise GivenUpError
 
     def _begin(self, job: Job, files: RunFiles) -> None:
         files.hand_over(job, request_id.get(), local=self._starter.local)

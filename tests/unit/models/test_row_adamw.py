@@ -70,3 +70,10 @@ def test_a_row_that_is_never_read_only_decays() -> None:
         rows.take(torch.tensor([1]), torch.ones(1, DIM), step)
     rows.make_up_all(500)
     assert rows.weights[0].numpy() == pytest.approx((1 - RATE * 0.3) ** 450.5, rel=1e-3)
+
+
+def test_a_state_is_taken_to_where_the_weights_are() -> None:
+    rows, _ = trained(share=1.0, steps=2)
+    elsewhere = RowAdamW(torch.zeros(ROWS, DIM, device="meta"), RATE, 0.3, AVERAGE)
+    elsewhere.go_back_to(rows.state())
+    assert {each.device.type for each in elsewhere.state()} == {"meta"}

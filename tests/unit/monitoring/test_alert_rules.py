@@ -160,6 +160,14 @@ def test_features_lagging_by_records_or_by_silence(lag: int, delay_ms: int, foun
     assert (rule.check(snapshot(features=status, delay_ms=delay_ms)) is not None) is found
 
 
+@pytest.mark.parametrize("delay_ms", [None, 60_001])
+def test_features_that_sleeps_does_not_lag(delay_ms: int | None) -> None:
+    rule = FeaturesLagging(max_lag=100, max_delay_ms=60_000)
+    asleep = snapshot(services=[service("features", "asleep")], delay_ms=delay_ms)
+    assert rule.judgeable(asleep)
+    assert rule.check(asleep) is None
+
+
 def test_features_lagging_gives_no_verdict_when_nothing_is_known() -> None:
     assert not FeaturesLagging(100, 60_000).judgeable(snapshot())
 

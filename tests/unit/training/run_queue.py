@@ -47,7 +47,8 @@ FITTING = {
 class Scene:
     """A queue with a computation that waits for `go`, then does what `outcome` says.
 
-    The runs in `elsewhere` go on while the service is unavailable.
+    The runs in `elsewhere` go on while the service is unavailable. A `held` one is held back by a
+    queue of its machines.
     """
 
     def __init__(self, repository: Repository, artifacts: Artifacts, timeout_s: float = 60) -> None:
@@ -61,6 +62,7 @@ class Scene:
         self.decided: dict[str, Decision] = {}
         self.unsettled: dict[str, Exception] = {}
         self.elsewhere: set[str] = set()
+        self.held, self.asked = False, 0
         self.publishing: Callable[[str], None] = lambda _: None
         self.registry = CollectorRegistry()
         self.runs = Runs(
@@ -90,7 +92,7 @@ class Scene:
         job: Job,
         *,
         on_progress: Callable[[dict[str, Any]], None],
-        give_up: Callable[[], bool],
+        give_up: Callable[[bool], bool],
         stop: threading.Event,
     ) -> TrainingResult:
         on_progress({"stage": "reading", "progress": 0.1, "lake_version": 4, "lake_rows": 99})
@@ -102,7 +104,8 @@ class Scene:
         while not self.go.wait(0.005):
             if stop.is_set() and self.elsewhere:
                 raise PostponedError("the run goes on elsewhere")
-            if stop.is_set() or give_up():
+            self.asked += 1
+            if stop.is_set() or give_up(self.held):
                 raise GivenUpError
         return self.outcome()
 

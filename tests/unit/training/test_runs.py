@@ -15,6 +15,7 @@ from slipstream.chassis.logging import carrying
 from slipstream.contracts.rest import RunRequest
 from slipstream.stores.artifacts import Artifacts
 from tests.unit.training.run_queue import RESULT, Scene, fail
+from tests.waiting import until
 
 
 def test_run_succeeds_and_keeps_its_decision(scene: Scene) -> None:
@@ -182,6 +183,24 @@ def test_run_over_the_time_limit_fails(repository: Repository, artifacts: Artifa
     scene.thread.start()
     run = scene.until(run_id, "failed")
     scene.end()
+    assert run.error is not None
+    assert "longer than 0.05 s" in run.error
+
+
+def test_the_time_of_a_run_does_not_run_while_a_queue_of_its_machines_holds_it(
+    repository: Repository, artifacts: Artifacts
+) -> None:
+    scene = Scene(repository, artifacts, timeout_s=0.05)
+    scene.held = True
+    run_id = scene.runs.request(RunRequest()).run_id
+    scene.thread.start()
+    try:
+        until(lambda: scene.asked >= 20)  # each some milliseconds after the one before
+        assert scene.until(run_id, "running")
+        scene.held = False
+        run = scene.until(run_id, "failed")
+    finally:
+        scene.end()
     assert run.error is not None
     assert "longer than 0.05 s" in run.error
 

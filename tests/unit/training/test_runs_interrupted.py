@@ -15,8 +15,10 @@ from services.training.run.launcher import KilledError
 from services.training.runs import INTERRUPTED
 from slipstream.chassis.logging import carrying
 from slipstream.contracts.rest import Run, RunRequest
+from slipstream.contracts.times import now_ms
 from slipstream.stores.metadata import DatabaseUnavailableError
 from tests.unit.training.run_queue import Scene, fail
+from tests.waiting import until
 
 
 def test_run_that_had_been_decided_when_the_service_was_killed_has_succeeded(scene: Scene) -> None:
@@ -160,6 +162,25 @@ def test_run_elsewhere_has_the_time_that_is_left_of_its_own(scene: Scene, engine
     assert run.error is not None
     assert "took longer than" in run.error
     assert restarted.elsewhere == set()
+
+
+def test_time_in_a_queue_of_machines_does_not_count_after_a_restart_either(
+    scene: Scene, engine: Engine
+) -> None:
+    run_id = scene.runs.request(RunRequest()).run_id
+    scene.repository.start(run_id)
+    just_now = {"step": "test", "start": now_ms(), "began_at": 0, "ended_at": 0}
+    scene.repository.note(run_id, started_at=1, stage="starting", usage=[just_now])
+    restarted = Scene(Repository(engine), scene.artifacts)
+    restarted.elsewhere = {run_id}
+    restarted.thread.start()
+    try:
+        until(lambda: restarted.asked >= 2)
+        assert restarted.until(run_id, "running")
+        restarted.go.set()
+        assert restarted.until(run_id, "succeeded", "failed").state == "succeeded"
+    finally:
+        restarted.end()
 
 
 def test_run_whose_process_was_killed_is_taken_up_once_and_finds_what_it_had_done(

@@ -141,10 +141,69 @@ def test_start_with_a_key_waits_for_training(answers: Answers) -> None:
     assert taken.exit_code == 1 and "other options" in taken.stderr
 
 
-def watch_scene(answers: Answers, *alerts: dict[str, Any], champion: Any = "r1") -> None:
-    promoted = steps("succeeded", promote=("succeeded", {"model_version": "r1"}))
+PROMOTED = steps("succeeded", promote=("succeeded", {"model_version": "r1"}))
+
+
+def promoted(answers: Answers, serving: Any, champion: str = "r1", state: str = "away") -> Result:
+    """The step `promote`, where serving answers so, and monitoring shows it in this state."""
     answers.by_request |= {
-        PATH: promoted,
+        PATH: PROMOTED,
+        "GET /v1/model": serving,
+        "GET /v1/aliases/champion": {"version": champion},
+        "GET /v1/services": {"items": [{"name": "serving", "state": state}]},
+    }
+    return invoke(*FOLLOW, "promote", "--serving-url", "http://serving")
+
+
+def process(version: str, loaded_at: int = 1) -> dict[str, Any]:
+    return {"version": version, "loaded_at": loaded_at}
+
+
+def test_a_promotion_is_over_once_each_process_of_serving_answers_with_it(
+    answers: Answers,
+) -> None:
+    late = [process("r1", 1), process("r0", 2), problem(404, "no model"), problem(503, "busy")]
+    new = [process("r1", 1 + number % 3) for number in range(100)]
+    ran = promoted(answers, InTurn(*late, *new))
+    assert (ran.exit_code, ran.stderr) == (0, "")
+    told = json.loads(ran.stdout)
+    assert (told["model_version"], told["serving"], told["processes"]) == ("r1", "answers", 3)
+    asked = [path for path, _ in answers.heard if path == "GET /v1/model"]
+    assert len(asked) == len(late) + 30
+
+
+@pytest.mark.parametrize(
+    ("serving", "champion", "state", "seen"),
+    [(None, "r1", "asleep", "asleep"), (process("r2"), "r2", "ready", "replaced")],
+)
+def test_a_promotion_does_not_wait_for_serving_that_sleeps_or_for_a_version_that_was_replaced(
+    answers: Answers, serving: Any, champion: str, state: str, seen: str
+) -> None:
+    ran = promoted(answers, serving, champion, state)
+    assert (ran.exit_code, json.loads(ran.stdout)["serving"]) == (0, seen)
+
+
+@pytest.mark.parametrize(("serving", "seen"), [(process("r0"), "still has r0"), (None, "refused")])
+def test_a_promotion_that_serving_does_not_take_has_a_status_to_repeat(
+    answers: Answers, serving: Any, seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_steps, "SERVED_S", 0.05)
+    ran = promoted(answers, serving)
+    assert (ran.exit_code, ran.stdout) == (5, "") and seen in ran.stderr
+
+
+def test_serving_that_refuses_to_answer_is_an_error_and_an_unknown_one_is_not_asked(
+    answers: Answers,
+) -> None:
+    ran = promoted(answers, problem(403, "needs the scope read"))
+    assert ran.exit_code == 1 and "needs the scope read" in ran.stderr
+    unasked = invoke(*FOLLOW, "promote")
+    assert "serving" not in json.loads(unasked.stdout)
+
+
+def watch_scene(answers: Answers, *alerts: dict[str, Any], champion: Any = "r1") -> None:
+    answers.by_request |= {
+        PATH: PROMOTED,
         "GET /v1/runs/r1": {"finished_at": 1_000},
         "GET /v1/aliases/champion": {"version": champion},
         "GET /v1/alerts": {"items": list(alerts)},

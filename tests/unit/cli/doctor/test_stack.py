@@ -24,6 +24,7 @@ def state(name: str, state: str, detail: str = "") -> ServiceState:
 def test_services_that_are_not_ready() -> None:
     services = [
         state("serving", "ready"),
+        state("ingestion", "asleep", "ConnectError: refused"),
         state("features", "unready", "redis: no answer"),
     ]
     found = only(stack.check_services(services))

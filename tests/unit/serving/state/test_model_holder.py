@@ -382,6 +382,28 @@ async def test_not_ready_without_a_bundle_while_training_is_away_unless_settings
     assert await is_ready(a_holder(training, tmp_path / "cache", required=False))
 
 
+@pytest.mark.parametrize(("wait_s", "ready"), [(1e-9, True), (600.0, False), (0.0, False)])
+async def test_without_training_it_is_unready_for_as_long_as_it_may_wait(
+    training: TrainingStub, tmp_path: Path, bundle: Bundle, wait_s: float, ready: bool
+) -> None:
+    training.publish(bundle, "1")
+    training.away = True
+    holder = a_holder(training, tmp_path / "cache", wait_s=wait_s)
+    with pytest.raises(RuntimeError, match="being fetched"):  # nothing has failed yet
+        await holder.check()
+    assert not holder.refresh()
+    if ready:
+        await holder.check()
+    else:
+        with pytest.raises(RuntimeError, match="can't be reached"):
+            await holder.check()
+    assert holder.current is None
+    training.away = False
+    assert holder.refresh()
+    await holder.check()
+    assert versions(holder) == ("1", None)
+
+
 async def test_not_ready_with_a_champion_that_can_not_be_loaded(
     training: TrainingStub, tmp_path: Path, bundle: Bundle
 ) -> None:

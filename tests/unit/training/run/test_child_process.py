@@ -84,7 +84,7 @@ def compute(settings: TrainingSettings, job: Job) -> Compute:
 
     def run(
         on_progress: Callable[[dict[str, Any]], None] = lambda _: None,
-        give_up: Callable[[], bool] = lambda: False,
+        give_up: Callable[[bool], bool] = lambda _: False,
         stop: threading.Event | None = None,
     ) -> TrainingResult:
         try:
@@ -129,7 +129,7 @@ def test_two_processes_train_one_run(settings: TrainingSettings, job: Job) -> No
         most = max(most, len(children() - before))
 
     trained = Launcher(open_exchange(settings), ChildStarter(settings), look_s=0.01).run(
-        job, on_progress=on_progress, give_up=lambda: False, stop=threading.Event()
+        job, on_progress=on_progress, give_up=lambda _: False, stop=threading.Event()
     )
     assert trained.metrics["queries"] > 10
     assert load_bundle(job.output).version == "v1"
@@ -172,7 +172,7 @@ def test_end_without_a_result_has_its_reason(
 def test_run_that_is_given_up_leaves_no_process(compute: Compute, job: Job, by: str) -> None:
     before, seen, stop = children(), set[int](), threading.Event()
 
-    def give_up() -> bool:
+    def give_up(held: bool) -> bool:
         seen.update(children() - before)
         if seen and by == "end of the service":
             stop.set()
@@ -223,7 +223,7 @@ def test_run_dies_with_a_killed_service(
         settings = TrainingSettings()
         Launcher(open_exchange(settings), ChildStarter(settings)).run(
             Job.model_validate_json(Path({str(tmp_path / "job.json")!r}).read_text()),
-            on_progress=print_children, give_up=lambda: False, stop=threading.Event(),
+            on_progress=print_children, give_up=lambda _: False, stop=threading.Event(),
         )
         """
     )

@@ -230,9 +230,9 @@ def test_template_without_the_runs_container_is_refused() -> None:
         (
             suspended({"kueue.x-k8s.io/queue-name": "gpus"}),
             [],
-            StartState(waits="the suspended Job waits for its quota in the queue gpus"),
+            StartState(waits="the suspended Job waits for its quota in the queue gpus", held=True),
         ),
-        (suspended({}), [], StartState(waits="the suspended Job waits to be resumed")),
+        (suspended({}), [], StartState(waits="the suspended Job waits to be resumed", held=True)),
         (
             job(),
             [

@@ -8,7 +8,6 @@ import pytest
 
 from services.training.run.exchange import Exchange
 from services.training.run.launcher import (
-    WAITING,
     GivenUpError,
     KilledError,
     Launcher,
@@ -18,6 +17,7 @@ from services.training.run.launcher import (
     StarterUnavailableError,
     StartState,
 )
+from slipstream.contracts.steps import WAITING
 from slipstream.stores.object_store import ObjectStore
 from tests.unit.training.jobs import job_of
 from tests.unit.training.run_queue import RESULT
@@ -51,7 +51,7 @@ class Machine:
     def stop(self, run_id: str) -> None:
         self.stopped.append(run_id)
 
-    def run(self, give_up: Any = lambda: False) -> Any:
+    def run(self, give_up: Any = lambda _: False) -> Any:
         return self.launcher.run(
             self.job,
             on_progress=self.messages.append,
@@ -110,9 +110,16 @@ def test_service_that_ends_leaves_the_run_to_the_next(machine: Machine) -> None:
 
 
 def test_run_that_is_given_up_is_ended_when_it_is_forgotten(machine: Machine) -> None:
-    machine.steps = [StartState()]
+    machine.steps = [StartState(waits="for its quota", held=True), StartState()]
+    seen = []
+
+    def give_up(held: bool) -> bool:
+        seen.append(held)
+        return not held
+
     with pytest.raises(GivenUpError):
-        machine.run(lambda: machine.started != [])
+        machine.run(give_up)
+    assert seen == [True, False]
     machine.launcher.forget_all_but({"another"})
     assert machine.stopped == ["v1"]
     assert not machine.launcher.goes_on("v1")
@@ -154,7 +161,7 @@ def test_run_that_waits_for_its_exchange_or_starter_can_be_given_up(
 
     monkeypatch.setattr(machine, "start", away)
     with pytest.raises(GivenUpError):
-        machine.run(lambda: len(tries) == 3)
+        machine.run(lambda _: len(tries) == 3)
     assert machine.messages == []
 
 
@@ -171,7 +178,7 @@ def test_run_that_somebody_else_starts_waits_until_it_tells_its_progress(machine
 
     never = threading.Event()
     assert (
-        launcher.run(machine.job, on_progress=on_progress, give_up=lambda: False, stop=never)
+        launcher.run(machine.job, on_progress=on_progress, give_up=lambda _: False, stop=never)
         == RESULT
     )
     assert machine.messages == [{"stage": WAITING, "detail": "", "progress": 0.0}, fitting]

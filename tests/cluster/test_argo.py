@@ -1,0 +1,77 @@
+"""What a workflow's status tells: its decision, and what it adds to a step; and a pod's times."""
+
+from typing import Any
+
+import pytest
+
+from slipstream_cli.pipelines import argo as written
+from tests.cluster.kubectl import Kubectl
+from tests.cluster.milestones import ContainerTimes
+from tests.cluster.overlay import tagged
+from tests.cluster.parts.argo import decision, nodes, overheads
+
+MINUTE = "2026-11-30T12:00:{:02}Z"
+MINUTE_S = 1_796_040_000
+
+
+def node(name: str, kind: str, finished: int, **more: Any) -> dict[str, Any]:
+    return {"displayName": name, "type": kind, "finishedAt": MINUTE.format(finished), **more}
+
+
+WORKFLOW = {
+    "status": {
+        "startedAt": MINUTE.format(0),
+        "nodes": {
+            "a": node("start", "Retry", 8),
+            "b": node("start(0)", "Pod", 3),
+            "c": node("train", "Retry", 45),
+            "d": node("gate", "Retry", 50),
+            "e": node("promote", "Skipped", 50),
+            "f": node(
+                "flow",
+                "DAG",
+                51,
+                outputs={"parameters": [{"name": "decision", "value": "refused"}]},
+            ),
+        },
+    }
+}
+
+
+def test_a_step_adds_what_lies_behind_the_step_before_and_its_part_of_the_run() -> None:
+    ended = {"train": 1_000 * (MINUTE_S + 40), "gate": 1_000 * (MINUTE_S + 41)}
+    assert overheads(WORKFLOW, ended) == {"start": 8, "train": 5, "gate": 5}
+    assert overheads(WORKFLOW, {"train": None}) == {"start": 8, "train": 37, "gate": 5}
+
+
+def test_the_decision_is_an_output_of_the_whole() -> None:
+    assert decision(WORKFLOW) == "refused"
+    assert decision({"status": {}}) == ""
+    assert [it["displayName"] for it in nodes(WORKFLOW) if it["type"] == "Skipped"] == ["promote"]
+
+
+def test_steps_have_the_image_under_test() -> None:
+    template, _ = tagged(written(), "seven")
+    images = {it["container"]["image"] for it in template["spec"]["templates"][1:]}
+    assert images == {"slipstream/training:seven"}
+
+
+def test_a_container_runs_from_when_it_is_seen_running_to_when_it_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [10.0]
+    monkeypatch.setattr("tests.cluster.milestones.time.time", lambda: now[0])
+    times = ContainerTimes(Kubectl("none"), "training-run")
+
+    def become(uid: str, state: str, at: float) -> None:
+        now[0] = at
+        statuses: list[dict[str, Any]] = [{"state": {state: {}}}]
+        times.note({"metadata": {"uid": uid}, "status": {"containerStatuses": statuses}})
+
+    times.note({"metadata": {"uid": "a"}, "status": {}})
+    for state, at in (("waiting", 11.0), ("running", 12.0), ("running", 13.0)):
+        become("a", state, at)
+    become("a", "terminated", 15.5)
+    become("b", "running", 20.0)
+    become("a", "terminated", 30.0)
+    assert times.seconds() == [3.5, 10.0]
