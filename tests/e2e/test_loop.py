@@ -15,7 +15,7 @@ from slipstream.chassis.settings import LakeSettings
 from slipstream.datasets.replay import replay
 from slipstream.stores.lake import INTERACTIONS, Lake
 from slipstream_cli.dead_letters import KEPT_FILE
-from tests.e2e import examined, replayed, scraped, shop
+from tests.e2e import examined, living, replayed, scraped, shop
 from tests.e2e.stack import Stack, alive, caught_up, made_again, running, wait_for
 from tests.servers import Servers, outside
 
@@ -185,6 +185,10 @@ def test_doctor_finds_what_is_wrong_with_a_running_stack(stack: Stack) -> None:
 def test_prometheus_asks_for_what_running_services_expose(stack: Stack) -> None:
     wait_for(lambda: scraped.unanswered(stack) == [], "the metrics that rules and panels ask for")
     scraped.measure_lists(stack, "tea-lover-0", "tea-1")
+
+
+def test_monitoring_counts_the_visits_of_live_shoppers(stack: Stack, tmp_path: Path) -> None:
+    living.count_visits(stack, tmp_path)
 
 
 def _history(stack: Stack, user_id: str) -> int:
