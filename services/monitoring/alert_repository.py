@@ -119,6 +119,23 @@ class AlertBook:
         with self._engine.connect() as db:
             return [_alert(row) for row in db.execute(query)]
 
+    def asking(self, since: int, until: int, limit: int) -> list[Alert]:
+        """At most `limit` alerts that ask for a run and opened in `since < opened_at <= until`,
+        newest first.
+        """
+        query = (
+            select(alerts)
+            .where(
+                alerts.c.action == "retrain",
+                alerts.c.opened_at > since,
+                alerts.c.opened_at <= until,
+            )
+            .order_by(alerts.c.opened_at.desc())
+            .limit(limit)
+        )
+        with self._engine.connect() as db:
+            return [_alert(row) for row in db.execute(query)]
+
 
 def _alert(row: Row[Any]) -> Alert:
     values = dict(row._mapping)

@@ -19,6 +19,7 @@ from services.monitoring.probes import ServiceState
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSection
 from services.monitoring.snapshot import DriftReport, Snapshot
+from services.monitoring.timeline import Cursor, Timeline, TimelinePage
 from slipstream.chassis.access.guard import open_to_all, requires
 from slipstream.chassis.errors import InvalidRequestError, UnavailableError
 from slipstream.chassis.request_names import taking_any_name
@@ -41,6 +42,8 @@ MAX_HOURS = 24 * 90
 # Most steps of its series, each with a row for every model version: the longest period in hours.
 MAX_STEPS = MAX_HOURS
 MODEL_EVENTS_SHOWN = 10
+# Longest periods that the timeline compares: a week.
+MAX_WINDOW_MINUTES = 7 * 24 * 60
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Parts:
     checkup: Checkup
     settings: MonitoringSection
     clock: Callable[[], int]
+    timeline: Timeline
 
     def snapshot(self) -> Snapshot:
         """The newest snapshot. Raises `UnavailableError` before the first round of checks."""
@@ -248,6 +252,43 @@ def alerts(
     )
 
 
+@router.get(
+    "/timeline",
+    summary="Alerts, training runs and changes of models, newest first",
+    responses={400: {"model": Problem, "description": "invalid_cursor"}},
+)
+@requires(Scope.READ)
+def timeline(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[
+        str | None, Query(max_length=1_000, description="`next_cursor` of the page before")
+    ] = None,
+    window_minutes: Annotated[
+        int,
+        Query(
+            ge=5,
+            le=MAX_WINDOW_MINUTES,
+            description="length of the periods before and after a change of the champion",
+        ),
+    ] = 24 * 60,
+) -> TimelinePage:
+    """What happened, why, who decided it, and how click-through changed.
+
+    Entries name those that led to them: a change of a model its run, a run the alerts that it
+    answers. Where training does not answer, runs are left out, and `missing` says so.
+    """
+    try:
+        position = Cursor.parse(cursor) if cursor else None
+    except ValueError as error:
+        raise _invalid_cursor() from error
+    return parts(request).timeline.page(limit, position, window_minutes * 60_000)
+
+
+def _invalid_cursor() -> InvalidRequestError:
+    return InvalidRequestError("This cursor was not given out by this list", code="invalid_cursor")
+
+
 def _cursor(alert: Alert) -> str:
     return (
         base64.urlsafe_b64encode(f"{alert.opened_at}:{alert.alert_id}".encode())
@@ -263,6 +304,4 @@ def _position(cursor: str) -> tuple[int, str]:
         )
         return int(opened_at), alert_id
     except ValueError as error:
-        raise InvalidRequestError(
-            "This cursor was not given out by this list", code="invalid_cursor"
-        ) from error
+        raise _invalid_cursor() from error

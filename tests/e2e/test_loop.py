@@ -177,6 +177,13 @@ def test_a_visitors_events_become_recommendations_and_these_become_a_report(stac
     assert row["shown"] >= 2
     assert row["click_through"]["value"] == row["click_through"]["count"] / row["shown"]
 
+    # The timeline tells who put the model into service, and after which run.
+    entries = {it["entry_id"]: it for it in stack.get("monitoring", "/v1/timeline")["items"]}
+    promoted = entries[f"model:{version}:promoted"]
+    assert (promoted["decided_by"], promoted["because"]) == ("gate", [f"run:{run_id}"])
+    assert promoted["click_through"]["after"]["count"] >= 1
+    assert entries[f"run:{run_id}"]["decided_by"] == "request"
+
 
 def test_doctor_finds_what_is_wrong_with_a_running_stack(stack: Stack) -> None:
     examined.find_wrongs(stack)
