@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from services.monitoring import quality
 from services.monitoring.alert_repository import AlertBook
-from services.monitoring.alert_rules import Alert
+from services.monitoring.alert_rules import Acknowledgement, Alert
 from services.monitoring.attribution import BUCKET_MS
 from services.monitoring.checkup import Checkup
 from services.monitoring.probes import ServiceState
@@ -20,8 +20,8 @@ from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSection
 from services.monitoring.snapshot import DriftReport, Snapshot
 from services.monitoring.timeline import Cursor, Timeline, TimelinePage
-from slipstream.chassis.access.guard import open_to_all, requires
-from slipstream.chassis.errors import InvalidRequestError, UnavailableError
+from slipstream.chassis.access.guard import audit_record, open_to_all, requires
+from slipstream.chassis.errors import InvalidRequestError, NotFoundError, UnavailableError
 from slipstream.chassis.request_names import taking_any_name
 from slipstream.contracts.access import Scope
 from slipstream.contracts.events import ModelEvent, Severity
@@ -94,9 +94,12 @@ class AlertBody(BaseModel):
     opened_at: int
     checked_at: int
     closed_at: int | None
+    acknowledged: Acknowledgement | None = Field(
+        None, description="who said last that it is known, and when"
+    )
 
     @classmethod
-    def of(cls, alert: Alert) -> "AlertBody":
+    def of(cls, alert: Alert, acknowledged: Acknowledgement | None = None) -> "AlertBody":
         state: Literal["open", "closed"] = "open" if alert.closed_at is None else "closed"
         return cls(
             alert_id=alert.alert_id,
@@ -109,7 +112,14 @@ class AlertBody(BaseModel):
             opened_at=alert.opened_at,
             checked_at=alert.checked_at,
             closed_at=alert.closed_at,
+            acknowledged=acknowledged,
         )
+
+
+class AcknowledgeBody(BaseModel, extra="forbid"):
+    """A note for others, kept with the alert."""
+
+    note: str = Field("", max_length=1_000)
 
 
 class AlertPage(BaseModel):
@@ -246,10 +256,33 @@ def alerts(
     opened = parts(request)
     page = opened.book.page(state, limit + 1, _position(cursor) if cursor else None)
     last = page[limit - 1] if len(page) > limit else None
+    known = opened.book.acknowledged([alert.alert_id for alert in page])
     return AlertPage(
-        items=[AlertBody.of(alert) for alert in page[:limit]],
+        items=[AlertBody.of(alert, known.get(alert.alert_id)) for alert in page[:limit]],
         next_cursor=_cursor(last) if last else None,
     )
+
+
+@router.post(
+    "/alerts/{alert_id}:acknowledge",
+    summary="Say that an alert is known",
+    responses={404: {"model": Problem, "description": "no_alert"}},
+)
+@requires(Scope.OPERATE)
+def acknowledge_alert(
+    request: Request, alert_id: str, body: AcknowledgeBody | None = None
+) -> AlertBody:
+    """Keep who knows of an alert, when, and a note; a later word replaces an earlier one.
+
+    It changes neither the alert nor what it asks for. Alertmanager's silences are its own.
+    """
+    opened, note = parts(request), (body or AcknowledgeBody()).note
+    record = audit_record(request, "acknowledge", alert_id, {"note": note}, opened.clock())
+    try:
+        alert = opened.book.acknowledge(record, note)
+    except LookupError as error:
+        raise NotFoundError(str(error), code="no_alert") from error
+    return AlertBody.of(alert, Acknowledgement(at=record.at, by=record.principal, note=note))
 
 
 @router.get(

@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple
 from pydantic import BaseModel, Field, ValidationError
 
 from services.monitoring.alert_repository import AlertBook
-from services.monitoring.alert_rules import Alert
+from services.monitoring.alert_rules import Acknowledgement, Alert
 from services.monitoring.attribution import Bucket, Counts
 from services.monitoring.model_event_repository import ModelEventLog
 from services.monitoring.quality import RateInterval, grouped, row
@@ -69,6 +69,7 @@ class AlertPart(BaseModel):
     action: str
     closed_at: int | None
     evidence: dict[str, object]
+    acknowledged: Acknowledgement | None = None
 
 
 class TimelineEntry(BaseModel):
@@ -111,8 +112,8 @@ class TimelinePage(BaseModel):
     missing: list[MissingPart]
 
 
-def alert_entry(alert: Alert) -> TimelineEntry:
-    """The entry of an alert."""
+def alert_entry(alert: Alert, acknowledged: Acknowledgement | None = None) -> TimelineEntry:
+    """The entry of an alert, and who said that it is known."""
     return TimelineEntry(
         entry_id=_ALERT + alert.alert_id,
         at=alert.opened_at,
@@ -126,6 +127,7 @@ def alert_entry(alert: Alert) -> TimelineEntry:
             action=alert.action,
             closed_at=alert.closed_at,
             evidence=dict(alert.evidence),
+            acknowledged=acknowledged,
         ),
     )
 
@@ -366,10 +368,11 @@ class Timeline:
             reason = "there are too many newer runs: begin again with the first page"
             missing.append(MissingPart(part="runs", reason=reason))
         alerts = self._book.page("all", limit + 1, alerts_after(position))
+        known = self._book.acknowledged([alert.alert_id for alert in alerts])
         events = self._events.page(EVENTS, limit + 1, events_after(position))
         chosen, more = merged(
             [
-                *map(alert_entry, alerts),
+                *(alert_entry(alert, known.get(alert.alert_id)) for alert in alerts),
                 *self._run_entries([run for run, _ in pages.runs]),
                 *(model_entry(event, ()) for event in events),
             ],

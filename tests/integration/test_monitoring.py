@@ -330,6 +330,14 @@ def test_alerts_page_by_cursor_and_refuse_a_foreign_one(
         }
         assert second["next_cursor"] is None
         assert client.get("/v1/alerts", params={"state": "closed"}).json()["items"] == []
+        path = f"/v1/alerts/{first['items'][0]['alert_id']}:acknowledge"
+        body = client.post(path, json={"note": "known"}).json()
+        assert (body["state"], body["acknowledged"]["note"]) == ("open", "known")
+        listed = client.get("/v1/alerts").json()["items"]
+        notes = [it["acknowledged"] and it["acknowledged"]["note"] for it in listed]
+        assert notes == ["known", None]
+        unknown = client.post("/v1/alerts/none:acknowledge")
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "no_alert")
         refused = client.get("/v1/alerts", params={"cursor": "not one of ours"})
         assert (refused.status_code, refused.json()["code"]) == (400, "invalid_cursor")
 

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.monitoring.alert_repository import AlertBook
-from services.monitoring.alert_rules import Action, Alert
+from services.monitoring.alert_rules import Acknowledgement, Action, Alert
 from services.monitoring.attribution import Arrivals
 from services.monitoring.model_event_repository import ModelEventLog
 from services.monitoring.repository import SlateLog
+from services.monitoring.slate_tables import AUDIT
 from services.monitoring.timeline import (
     MOST_RUN_PAGES,
     Cursor,
@@ -22,7 +23,8 @@ from services.monitoring.timeline import (
 )
 from slipstream.chassis.client import PeerError
 from slipstream.contracts.events import ModelEvent, ModelEventType, Severity
-from slipstream.contracts.rest import Run
+from slipstream.contracts.rest import AuditRecord, Run
+from slipstream.stores.metadata import AuditLog
 from tests.unit.monitoring.builders import T0, WINDOW_MS, database, response, shown
 
 DAY_MS = 86_400_000
@@ -59,7 +61,7 @@ class Story:
     """A timeline on a database, and runs that training would answer with, newest first."""
 
     def __init__(self, folder: Path) -> None:
-        engine = database(folder)
+        self.engine = engine = database(folder)
         self.book, self.slates = AlertBook(engine), SlateLog(engine, WINDOW_MS)
         self.runs: list[Run] = []
         self.asked: list[str | None] = []
@@ -175,6 +177,32 @@ def test_a_run_answers_the_alerts_since_the_run_before_that_had_not_closed(story
         "run:r4": [],
     }
     assert [runs[f"run:r{n}"].decided_by for n in (1, 4)] == ["trigger", "request"]
+
+
+def test_an_acknowledgement_is_told_with_its_alert_and_a_round_of_checks_leaves_it(
+    story: Story,
+) -> None:
+    story.tell(alert(1, 1), alert(2, 2))
+    words = [("night shift", "looking", 5), ("ops", "repaired", 6)]
+    for who, note, at in words:
+        record = AuditRecord(
+            at=T0 + at, principal=who, action="acknowledge", subject="drift-1", detail={}
+        )
+        assert story.book.acknowledge(record, note).alert_id == "drift-1"
+    story.tell(alert(1, 1, closed_at=9))
+    second, first = [entry.alert for entry in story.all()]
+    assert first is not None and second is not None
+    assert first.acknowledged == Acknowledgement(at=T0 + 6, by="ops", note="repaired")
+    assert first.closed_at == T0 + 9 and second.acknowledged is None
+    audit = AuditLog(story.engine, AUDIT).page(10, None).items
+    assert [(it.principal, it.subject) for it in audit] == [
+        ("ops", "drift-1"),
+        ("night shift", "drift-1"),
+    ]
+    unknown = AuditRecord(at=T0, principal="ops", action="acknowledge", subject="drift-7")
+    with pytest.raises(LookupError, match="there is no alert drift-7"):
+        story.book.acknowledge(unknown, "")
+    assert len(AuditLog(story.engine, AUDIT).page(10, None).items) == 2
 
 
 def test_without_training_the_timeline_says_that_runs_are_missing(story: Story) -> None:
