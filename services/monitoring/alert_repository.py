@@ -1,6 +1,6 @@
 """The SQL tables of alerts, and every query on them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -20,9 +20,11 @@ from sqlalchemy import (
     update,
 )
 
-from services.monitoring.alert_rules import Alert, Streak
+from services.monitoring.alert_rules import Acknowledgement, Alert, Streak
+from services.monitoring.slate_tables import AUDIT
 from slipstream.contracts.events import Severity
-from slipstream.stores.metadata import new_metadata, replacing, upsert
+from slipstream.contracts.rest import AuditRecord
+from slipstream.stores.metadata import insert_audit, new_metadata, replacing, upsert
 
 TABLES: Final = new_metadata()
 
@@ -46,6 +48,15 @@ alerts = Table(
     Column("checked_at", BigInteger, nullable=False),
     Column("closed_at", BigInteger),
     Column("announced", Boolean, nullable=False, index=True),
+)
+# A table of its own: a round of checks writes whole alerts meanwhile.
+acknowledgements = Table(
+    "monitoring_acknowledgements",
+    TABLES,
+    Column("alert_id", String, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("principal", String, nullable=False),
+    Column("remark", Text, nullable=False),
 )
 
 
@@ -116,6 +127,53 @@ class AlertBook:
             )
         if after is not None:
             query = query.where(tuple_(alerts.c.opened_at, alerts.c.alert_id) < tuple_(*after))
+        with self._engine.connect() as db:
+            return [_alert(row) for row in db.execute(query)]
+
+    def acknowledge(self, record: AuditRecord, note: str) -> Alert:
+        """Keep that an alert is known, in place of an earlier word, with the audit record.
+
+        Args:
+            record: The act: its subject is the alert's id.
+            note: A note for others.
+
+        Raises:
+            LookupError: There is no such alert.
+        """
+        with self._engine.begin() as db:
+            row = db.execute(
+                select(alerts).where(alerts.c.alert_id == record.subject)
+            ).one_or_none()
+            if row is None:
+                raise LookupError(f"there is no alert {record.subject}")
+            kept = {"alert_id": record.subject, "at": record.at, "principal": record.principal}
+            upsert(db, acknowledgements, [kept | {"remark": note}], replacing)
+            insert_audit(db, AUDIT, record)
+        return _alert(row)
+
+    def acknowledged(self, alert_ids: Collection[str]) -> dict[str, Acknowledgement]:
+        """The acknowledgements of these alerts, of those that have one."""
+        query = select(acknowledgements).where(acknowledgements.c.alert_id.in_(alert_ids))
+        with self._engine.connect() as db:
+            return {
+                row.alert_id: Acknowledgement(at=row.at, by=row.principal, note=row.remark)
+                for row in db.execute(query)
+            }
+
+    def asking(self, since: int, until: int, limit: int) -> list[Alert]:
+        """At most `limit` alerts that ask for a run and opened in `since < opened_at <= until`,
+        newest first.
+        """
+        query = (
+            select(alerts)
+            .where(
+                alerts.c.action == "retrain",
+                alerts.c.opened_at > since,
+                alerts.c.opened_at <= until,
+            )
+            .order_by(alerts.c.opened_at.desc())
+            .limit(limit)
+        )
         with self._engine.connect() as db:
             return [_alert(row) for row in db.execute(query)]
 

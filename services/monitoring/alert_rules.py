@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
+from pydantic import BaseModel
+
 from services.monitoring.quality import wilson
 from services.monitoring.settings import MonitoringSection
 from services.monitoring.snapshot import Snapshot
@@ -131,6 +133,14 @@ def step(
     if passing < limits.to_close:
         return Streak(passing=passing), replace(alert, checked_at=now_ms)
     return Streak(), replace(alert, checked_at=now_ms, closed_at=now_ms, announced=False)
+
+
+class Acknowledgement(BaseModel):
+    """A person's word that an alert is known: when (ms), by which key, and a note."""
+
+    at: int
+    by: str
+    note: str
 
 
 class Rule(Protocol):

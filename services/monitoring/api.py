@@ -12,15 +12,16 @@ from pydantic import BaseModel, Field
 
 from services.monitoring import quality
 from services.monitoring.alert_repository import AlertBook
-from services.monitoring.alert_rules import Alert
+from services.monitoring.alert_rules import Acknowledgement, Alert
 from services.monitoring.attribution import BUCKET_MS
 from services.monitoring.checkup import Checkup
 from services.monitoring.probes import ServiceState
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSection
 from services.monitoring.snapshot import DriftReport, Snapshot
-from slipstream.chassis.access.guard import open_to_all, requires
-from slipstream.chassis.errors import InvalidRequestError, UnavailableError
+from services.monitoring.timeline import Cursor, Timeline, TimelinePage
+from slipstream.chassis.access.guard import audit_record, open_to_all, requires
+from slipstream.chassis.errors import InvalidRequestError, NotFoundError, UnavailableError
 from slipstream.chassis.request_names import taking_any_name
 from slipstream.contracts.access import Scope
 from slipstream.contracts.events import ModelEvent, Severity
@@ -41,6 +42,8 @@ MAX_HOURS = 24 * 90
 # Most steps of its series, each with a row for every model version: the longest period in hours.
 MAX_STEPS = MAX_HOURS
 MODEL_EVENTS_SHOWN = 10
+# Longest periods that the timeline compares: a week.
+MAX_WINDOW_MINUTES = 7 * 24 * 60
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Parts:
     checkup: Checkup
     settings: MonitoringSection
     clock: Callable[[], int]
+    timeline: Timeline
 
     def snapshot(self) -> Snapshot:
         """The newest snapshot. Raises `UnavailableError` before the first round of checks."""
@@ -90,9 +94,12 @@ class AlertBody(BaseModel):
     opened_at: int
     checked_at: int
     closed_at: int | None
+    acknowledged: Acknowledgement | None = Field(
+        None, description="who said last that it is known, and when"
+    )
 
     @classmethod
-    def of(cls, alert: Alert) -> "AlertBody":
+    def of(cls, alert: Alert, acknowledged: Acknowledgement | None = None) -> "AlertBody":
         state: Literal["open", "closed"] = "open" if alert.closed_at is None else "closed"
         return cls(
             alert_id=alert.alert_id,
@@ -105,7 +112,14 @@ class AlertBody(BaseModel):
             opened_at=alert.opened_at,
             checked_at=alert.checked_at,
             closed_at=alert.closed_at,
+            acknowledged=acknowledged,
         )
+
+
+class AcknowledgeBody(BaseModel, extra="forbid"):
+    """A note for others, kept with the alert."""
+
+    note: str = Field("", max_length=1_000)
 
 
 class AlertPage(BaseModel):
@@ -242,10 +256,70 @@ def alerts(
     opened = parts(request)
     page = opened.book.page(state, limit + 1, _position(cursor) if cursor else None)
     last = page[limit - 1] if len(page) > limit else None
+    known = opened.book.acknowledged([alert.alert_id for alert in page])
     return AlertPage(
-        items=[AlertBody.of(alert) for alert in page[:limit]],
+        items=[AlertBody.of(alert, known.get(alert.alert_id)) for alert in page[:limit]],
         next_cursor=_cursor(last) if last else None,
     )
+
+
+@router.post(
+    "/alerts/{alert_id}:acknowledge",
+    summary="Say that an alert is known",
+    responses={404: {"model": Problem, "description": "no_alert"}},
+)
+@requires(Scope.OPERATE)
+def acknowledge_alert(
+    request: Request, alert_id: str, body: AcknowledgeBody | None = None
+) -> AlertBody:
+    """Keep who knows of an alert, when, and a note; a later word replaces an earlier one.
+
+    It changes neither the alert nor what it asks for. Alertmanager's silences are its own.
+    """
+    opened, note = parts(request), (body or AcknowledgeBody()).note
+    record = audit_record(request, "acknowledge", alert_id, {"note": note}, opened.clock())
+    try:
+        alert = opened.book.acknowledge(record, note)
+    except LookupError as error:
+        raise NotFoundError(str(error), code="no_alert") from error
+    return AlertBody.of(alert, Acknowledgement(at=record.at, by=record.principal, note=note))
+
+
+@router.get(
+    "/timeline",
+    summary="Alerts, training runs and changes of models, newest first",
+    responses={400: {"model": Problem, "description": "invalid_cursor"}},
+)
+@requires(Scope.READ)
+def timeline(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[
+        str | None, Query(max_length=1_000, description="`next_cursor` of the page before")
+    ] = None,
+    window_minutes: Annotated[
+        int,
+        Query(
+            ge=5,
+            le=MAX_WINDOW_MINUTES,
+            description="length of the periods before and after a change of the champion",
+        ),
+    ] = 24 * 60,
+) -> TimelinePage:
+    """What happened, why, who decided it, and how click-through changed.
+
+    Entries name those that led to them: a change of a model its run, a run the alerts that it
+    answers. Where training does not answer, runs are left out, and `missing` says so.
+    """
+    try:
+        position = Cursor.parse(cursor) if cursor else None
+    except ValueError as error:
+        raise _invalid_cursor() from error
+    return parts(request).timeline.page(limit, position, window_minutes * 60_000)
+
+
+def _invalid_cursor() -> InvalidRequestError:
+    return InvalidRequestError("This cursor was not given out by this list", code="invalid_cursor")
 
 
 def _cursor(alert: Alert) -> str:
@@ -263,6 +337,4 @@ def _position(cursor: str) -> tuple[int, str]:
         )
         return int(opened_at), alert_id
     except ValueError as error:
-        raise InvalidRequestError(
-            "This cursor was not given out by this list", code="invalid_cursor"
-        ) from error
+        raise _invalid_cursor() from error

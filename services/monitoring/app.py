@@ -23,12 +23,14 @@ from services.monitoring.control.http import placements as placement_routes
 from services.monitoring.control.named_records_repository import PlacementTable
 from services.monitoring.control.publication import StatePublisher, uses_target
 from services.monitoring.migrations import MIGRATIONS
+from services.monitoring.model_event_repository import ModelEventLog
 from services.monitoring.people import api as people_routes
 from services.monitoring.people.repository import ErasureLedger, RowDeletion
 from services.monitoring.probes import Probes
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSettings
 from services.monitoring.slate_tables import AUDIT
+from services.monitoring.timeline import Timeline, runs_of
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.follower import DELAY_MS, AccessKeyFeed, Follower
 from slipstream.broker.log_ends import committed_offsets
@@ -129,13 +131,19 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             alertmanagers.post,
         )
         SnapshotCollector(checkup, (rule.name for rule in judged), app.state.metrics.registry)
-        app.state.parts = api.Parts(slates, book, checkup, settings.monitoring, now_ms)
         ledger = ErasureLedger(database, settings.monitoring.erasure_rewrite_max_mb * 2**20)
         committed = partial(committed_offsets, settings.kafka, settings.namespace, TOPICS, GROUP)
         deletion = RowDeletion(ledger, committed, now_ms, lease.renew)
         app.state.people = _people(settings, slates, ledger)
         for peer in (app.state.people.features, app.state.people.training):
             stack.callback(peer.close)
+        timeline = Timeline(
+            book,
+            ModelEventLog(database),
+            slates.counts,
+            partial(runs_of, app.state.people.training),
+        )
+        app.state.parts = api.Parts(slates, book, checkup, settings.monitoring, now_ms, timeline)
         keys = AccessKeyBook(database)
         key_publisher = StatePublisher(ACCESS_KEYS, keys, publish)
         app.state.access = access_routes.AccessParts(

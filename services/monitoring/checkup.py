@@ -1,7 +1,8 @@
 """The rounds of checks: ask, compare, judge, keep, announce.
 
 The latest snapshot is exported as Prometheus metrics. Values are read at the scrape, so that a
-version or feature that is gone leaves no stale series.
+version or feature that is gone leaves no stale series. When checks stop, the figures end, too, and
+only the time of the last check remains.
 """
 
 import threading
@@ -27,6 +28,10 @@ from slipstream.contracts.times import DAY_MS, HOUR_MS
 log = get_logger(__name__)
 
 EXPIRE_EVERY_MS = 300_000
+# Rounds that may be missing before figures count as stale, and the least time that they count for:
+# a round waits for services that do not answer.
+MISSED_ROUNDS = 4
+LEAST_FRESH_S = 60.0
 
 
 class Checkup:
@@ -65,8 +70,24 @@ class Checkup:
         self._limits = Hysteresis(settings.failing_checks_to_open, settings.passing_checks_to_close)
         self._returned, self._notify = returned, notify
         self._expired_at = 0
+        self._began_at = clock()
         self.latest: Snapshot | None = None
         self.open_alerts: list[Alert] = []
+
+    @property
+    def fresh_for_s(self) -> float:
+        """The age (s) from which the figures of a round are stale."""
+        return max(LEAST_FRESH_S, MISSED_ROUNDS * self._settings.check_interval_s)
+
+    @property
+    def checked_at(self) -> int:
+        """The time (ms) of the newest round; before the first, that of the start."""
+        return self.latest.checked_at if self.latest else self._began_at
+
+    def fresh(self) -> Snapshot | None:
+        """The newest snapshot; None before the first, and when it is stale."""
+        age_s = (self._clock() - self.checked_at) / 1000
+        return self.latest if age_s <= self.fresh_for_s else None
 
     def run(self, stop: threading.Event) -> None:
         """Check in rounds until `stop` is set."""
@@ -151,7 +172,7 @@ class Checkup:
 
 
 class SnapshotCollector(Collector):
-    """A collector that exposes `checkup.latest`; nothing before the first round."""
+    """A collector that exposes the time of the last check, and its figures while they are fresh."""
 
     def __init__(self, checkup: Checkup, rules: Iterable[str], registry: CollectorRegistry) -> None:
         self._checkup, self._rules = checkup, tuple(rules)
@@ -161,16 +182,33 @@ class SnapshotCollector(Collector):
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        snapshot = self._checkup.latest
+        yield GaugeMetricFamily(
+            "slipstream_last_check_timestamp_seconds",
+            "Time of the last round of checks; before the first, of the service's start",
+            value=self._checkup.checked_at / 1000,
+        )
+        yield GaugeMetricFamily(
+            "slipstream_last_check_limit_seconds",
+            "Age of the last round from which its figures are stale, and no longer exported",
+            value=self._checkup.fresh_for_s,
+        )
+        snapshot = self._checkup.fresh()
         if snapshot is None:
             return
         # Not `service`: Prometheus puts a label of that name on every target.
         up = GaugeMetricFamily(
             "slipstream_service_up", "1 when the service says that it is ready", labels=["name"]
         )
+        asleep = GaugeMetricFamily(
+            "slipstream_service_asleep",
+            "1 while the service has no instance, as the setting may_sleep allows",
+            labels=["name"],
+        )
         for service in snapshot.services:
             up.add_metric([service.name], float(service.state == "ready"))
+            asleep.add_metric([service.name], float(service.state == "asleep"))
         yield up
+        yield asleep
 
         ctr = GaugeMetricFamily(
             "slipstream_click_through_ratio",

@@ -277,6 +277,20 @@ def _page_keys(op: Operations) -> None:
     )
 
 
+def _acknowledgements(op: Operations) -> None:
+    """Make the table of acknowledged alerts."""
+    tables = new_metadata()
+    Table(
+        "monitoring_acknowledgements",
+        tables,
+        Column("alert_id", String, primary_key=True),
+        Column("at", BigInteger, nullable=False),
+        Column("principal", String, nullable=False),
+        Column("remark", Text, nullable=False),
+    )
+    tables.create_all(op.get_bind())
+
+
 MIGRATIONS: Final = Migrations(
     "monitoring_schema_version",
     (
@@ -290,5 +304,6 @@ MIGRATIONS: Final = Migrations(
         _shadows,
         _erasure_marks,
         _page_keys,
+        _acknowledgements,
     ),
 )

@@ -1,5 +1,6 @@
-"""The Prometheus files fit the services: targets, metric names, and a runbook page for each
-alert.
+"""The Prometheus files fit the services: targets, and a runbook page for each alert.
+
+`tests/e2e/scraped.py` asks running services for the metrics.
 """
 
 import re
@@ -8,21 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
-from prometheus_client import generate_latest
 
-from services.features.metrics import FeaturesMetrics, RedisMetrics
-from services.serving.metrics import ServingMetrics
-from services.training.metrics import TrainingMetrics
-from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.services import SERVICES
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = ROOT / "docs" / "runbook"
-# The code of those that are only exposed by a service that runs.
-BY_COLLECTORS = "".join(
-    (ROOT / "services" / name).read_text("utf-8")
-    for name in ("monitoring/checkup.py", "ingestion/publisher.py")
-)
 
 
 def _load(name: str) -> Any:
@@ -30,7 +21,9 @@ def _load(name: str) -> Any:
 
 
 PANELS = _load("grafana/dashboards/slipstream.json")["panels"]
-ALERTS = [rule for group in _load("alerts.yml")["groups"] for rule in group["rules"]]
+ALERTS = [
+    rule for group in _load("alerts.yml")["groups"] for rule in group["rules"] if "alert" in rule
+]
 
 
 def test_prometheus_scrapes_every_service_at_its_port() -> None:
@@ -53,20 +46,11 @@ def test_every_alert_leads_to_its_page_in_the_runbook(alert: dict[str, Any]) -> 
     assert f"| [{name}]({name}.md) |" in (RUNBOOK / "README.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
-def test_every_alert_asks_for_metrics_that_exist(alert: dict[str, Any]) -> None:
-    assert missing(alert["expr"]) == []
-
-
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
-def test_every_panel_of_grafana_asks_its_source_for_metrics_that_exist(
-    panel: dict[str, Any],
-) -> None:
+def test_every_panel_of_grafana_asks_its_source(panel: dict[str, Any]) -> None:
     (source,) = _load("grafana/datasources/prometheus.yml")["datasources"]
     for target in panel["targets"]:
         assert target["datasource"] == {"type": source["type"], "uid": source["uid"]}
-        assert missing(target["expr"]) == []
-        assert "slipstream_" in target["expr"]
 
 
 def test_grafana_finds_the_dashboard_where_compose_puts_it() -> None:
@@ -76,23 +60,6 @@ def test_grafana_finds_the_dashboard_where_compose_puts_it() -> None:
     ]
     assert grafana["volumes"] == ["./deploy/observability/grafana:/etc/grafana/provisioning:ro"]
     assert provider["options"]["path"] == "/etc/grafana/provisioning/dashboards"
-
-
-def missing(expression: str) -> list[str]:
-    """The metrics of an expression that no service exposes."""
-    registry = Metrics("any").registry
-    for metrics in (FeaturesMetrics, RedisMetrics, ServingMetrics, TrainingMetrics):
-        metrics(registry)
-    exposed = generate_latest(registry).decode()
-    families = [
-        re.sub(r"_(bucket|count|sum)$", "", name)
-        for name in re.findall(r"slipstream_\w+", expression)
-    ]
-    return [
-        family
-        for family in families
-        if f"# TYPE {family} " not in exposed and f'"{family}"' not in BY_COLLECTORS
-    ]
 
 
 def test_the_index_of_the_runbook_lists_every_page() -> None:

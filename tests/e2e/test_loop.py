@@ -15,7 +15,7 @@ from slipstream.chassis.settings import LakeSettings
 from slipstream.datasets.replay import replay
 from slipstream.stores.lake import INTERACTIONS, Lake
 from slipstream_cli.dead_letters import KEPT_FILE
-from tests.e2e import examined, replayed, shop
+from tests.e2e import examined, living, replayed, scraped, shop
 from tests.e2e.stack import Stack, alive, caught_up, made_again, running, wait_for
 from tests.servers import Servers, outside
 
@@ -177,9 +177,25 @@ def test_a_visitors_events_become_recommendations_and_these_become_a_report(stac
     assert row["shown"] >= 2
     assert row["click_through"]["value"] == row["click_through"]["count"] / row["shown"]
 
+    # The timeline tells who put the model into service, and after which run.
+    entries = {it["entry_id"]: it for it in stack.get("monitoring", "/v1/timeline")["items"]}
+    promoted = entries[f"model:{version}:promoted"]
+    assert (promoted["decided_by"], promoted["because"]) == ("gate", [f"run:{run_id}"])
+    assert promoted["click_through"]["after"]["count"] >= 1
+    assert entries[f"run:{run_id}"]["decided_by"] == "request"
+
 
 def test_doctor_finds_what_is_wrong_with_a_running_stack(stack: Stack) -> None:
     examined.find_wrongs(stack)
+
+
+def test_prometheus_asks_for_what_running_services_expose(stack: Stack) -> None:
+    wait_for(lambda: scraped.unanswered(stack) == [], "the metrics that rules and panels ask for")
+    scraped.measure_lists(stack, "tea-lover-0", "tea-1")
+
+
+def test_monitoring_counts_the_visits_of_live_shoppers(stack: Stack, tmp_path: Path) -> None:
+    living.count_visits(stack, tmp_path)
 
 
 def _history(stack: Stack, user_id: str) -> int:

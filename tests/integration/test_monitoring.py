@@ -330,8 +330,47 @@ def test_alerts_page_by_cursor_and_refuse_a_foreign_one(
         }
         assert second["next_cursor"] is None
         assert client.get("/v1/alerts", params={"state": "closed"}).json()["items"] == []
+        path = f"/v1/alerts/{first['items'][0]['alert_id']}:acknowledge"
+        body = client.post(path, json={"note": "known"}).json()
+        assert (body["state"], body["acknowledged"]["note"]) == ("open", "known")
+        listed = client.get("/v1/alerts").json()["items"]
+        notes = [it["acknowledged"] and it["acknowledged"]["note"] for it in listed]
+        assert notes == ["known", None]
+        unknown = client.post("/v1/alerts/none:acknowledge")
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "no_alert")
         refused = client.get("/v1/alerts", params={"cursor": "not one of ours"})
         assert (refused.status_code, refused.json()["code"]) == (400, "invalid_cursor")
+
+
+def test_timeline_pages_over_alerts_runs_and_models_and_does_without_training(
+    settings: MonitoringSettings,
+    publish: Callable[[Sequence[tuple[Topic, str, Record]]], None],
+    peers: Peers,
+) -> None:
+    now = now_ms()
+    run = {"run_id": "4", "state": "succeeded", "trigger": "request", "created_at": now}
+    peers.answers["/v1/runs"] = (200, {"items": [run], "next_cursor": None})
+    event = ModelEvent(
+        event=ModelEventType.PROMOTED, version="4", previous="3", reason="better", timestamp=now + 1
+    )
+    publish([(MODEL_EVENTS, "recommender", event), slate(1), click(1)])
+
+    def told(**parameters: Any) -> Any:
+        return client.get("/v1/timeline", params=parameters).json()
+
+    with running(settings) as client:
+        page = eventually(told, lambda page: len(page.get("items", ())) == 2)
+        assert [entry["entry_id"] for entry in page["items"]] == ["model:4:promoted", "run:4"]
+        assert (page["items"][0]["decided_by"], page["items"][0]["because"]) == ("gate", ["run:4"])
+        eventually(lambda: told()["items"][0]["click_through"]["after"]["count"], bool)
+        first = told(limit=1)
+        assert told(limit=1, cursor=first["next_cursor"])["items"] == page["items"][1:]
+        refused = client.get("/v1/timeline", params={"cursor": "not one of ours"})
+        assert (refused.status_code, refused.json()["code"]) == (400, "invalid_cursor")
+        peers.answers["/v1/runs"] = (500, {"code": "broken"})
+        page = told()
+        assert [entry["kind"] for entry in page["items"]] == ["model"]
+        assert page["missing"][0]["part"] == "runs" and "500" in page["missing"][0]["reason"]
 
 
 def test_page_needs_no_token_and_loads_nothing_from_elsewhere(settings: MonitoringSettings) -> None:

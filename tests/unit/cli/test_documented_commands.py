@@ -15,6 +15,7 @@ PAGES = [
     "docs/performance.md", "docs/placements.md", "docs/experiments.md",
     "docs/replay.md", "docs/import.md", "docs/your-first-hour.md", "docs/doctor.md",
     "docs/what-to-send.md", "docs/models.md", "docs/upgrading.md", "docs/scaling.md",
+    "docs/simulator.md",
 ]  # fmt: skip
 RUNBOOK = [
     str(page.relative_to(ROOT))

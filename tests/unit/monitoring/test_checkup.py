@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.utils import floatToGoString
 from sqlalchemy import Engine
 
 from services.monitoring.alert_repository import AlertBook
@@ -203,7 +204,9 @@ def test_collector_exposes_the_latest_round_and_nothing_before_it(
 ) -> None:
     bench, registry = make(), CollectorRegistry()
     SnapshotCollector(bench.checkup, [rule.name for rule in rules(SETTINGS)], registry)
-    assert generate_latest(registry) == b""
+    before = generate_latest(registry).decode()
+    assert f"slipstream_last_check_timestamp_seconds {exported(T0)}" in before
+    assert "slipstream_service_up" not in before
     bench.slates_with_views(2.5, count=4)
     bench.slates_with_views(0.5, count=12)
     bench.log.record(Arrivals(responses=[response("e", user="u0", named="s0.5-0")]), bench.now)
@@ -215,6 +218,7 @@ def test_collector_exposes_the_latest_round_and_nothing_before_it(
     bench.check(2)
     text = generate_latest(registry).decode()
     assert 'slipstream_service_up{name="serving"} 0.0' in text
+    assert 'slipstream_service_asleep{name="serving"} 0.0' in text
     assert 'slipstream_click_through_ratio{model_version="1"} 0.0625' in text
     assert 'slipstream_conversion_ratio{model_version="1"} 0.0' in text
     assert 'model_version=""' not in text
@@ -224,6 +228,34 @@ def test_collector_exposes_the_latest_round_and_nothing_before_it(
     assert 'slipstream_alerts_open{rule="no_champion",severity="warning"} 0.0' in text
     assert "slipstream_features_lag_records 3.0" in text
     assert "slipstream_champion_age_seconds 86430.0" in text
+
+
+def test_collector_tells_the_last_check_and_no_stale_figures_when_checks_stop(
+    make: Callable[[], Bench],
+) -> None:
+    bench, registry = make(), CollectorRegistry()
+    SnapshotCollector(bench.checkup, [rule.name for rule in rules(SETTINGS)], registry)
+    bench.check()
+    checked_at = f"slipstream_last_check_timestamp_seconds {exported(bench.now)}"
+    bench.now += 60_000
+    text = generate_latest(registry).decode()
+    assert "slipstream_last_check_limit_seconds 60.0" in text
+    assert checked_at in text and 'slipstream_service_up{name="serving"} 1.0' in text
+    bench.now += 1
+    text = generate_latest(registry).decode()
+    families = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
+    assert families == [
+        "slipstream_last_check_timestamp_seconds",
+        "slipstream_last_check_limit_seconds",
+    ]
+    assert checked_at in text
+    bench.check()
+    assert 'slipstream_service_up{name="serving"} 1.0' in generate_latest(registry).decode()
+
+
+def exported(time_ms: int) -> str:
+    """A time as a sample's value."""
+    return floatToGoString(time_ms / 1000)
 
 
 def test_run_once_with_a_clock_that_is_ahead_deletes_nothing_early(

@@ -1,8 +1,11 @@
 """`slipstream simulate`."""
 
+import json
 import shlex
+from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
@@ -35,3 +38,71 @@ def test_simulate_says_which_numbers_do_not_fit(tmp_path: Path, events: str) -> 
     assert answer.exit_code == 1
     assert answer.output.startswith("Error: ") and "for 50 visitors" in answer.output
     assert not (tmp_path / "shop").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--live", "shop"], "OUT_DIR does not go with --live"),
+        (["--live", "--events", "5"], "--events does not go with --live"),
+        (["shop", "--rate", "5"], "--rate needs --live"),
+        (["shop", "--json", "truth.json"], "--json needs --live"),
+        (["--live", "--break-after", "5"], "--break-after needs --break"),
+        (["--live", "--items", "50000"], "--items is at most 20,000 with --live"),
+        ([], "Missing argument 'OUT_DIR'. With --live none is needed."),
+    ],
+)
+def test_simulate_says_which_options_do_not_go_together(
+    arguments: list[str], complaint: str
+) -> None:
+    answer = CliRunner().invoke(cli, ["simulate", *arguments])
+    assert answer.exit_code == 2 and complaint in answer.output
+
+
+class Services:
+    """Ingestion, which accepts everything, and serving, which recommends three items."""
+
+    def __init__(self) -> None:
+        self.keys: set[str] = set()
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json={"status": "alive"})
+        if request.url.path == "/v1/recommendations":
+            items = [{"item_id": f"sim-{place}", "position": place} for place in range(3)]
+            slate = {"recommendation_id": "r", "items": items, "answered_by": "trending"}
+            return httpx.Response(200, json=slate)
+        self.keys.add(request.headers["Authorization"])
+        entries = next(iter(json.loads(request.content).values()))
+        return httpx.Response(200, json={"results": [{"status": "accepted"} for _ in entries]})
+
+
+LIVE = ["simulate", "--live", "--url", "http://in", "--serving-url", "http://out"]
+SMALL = ["--shoppers", "20", "--items", "30", "--rate", "2000", "--seconds", "0.2"]
+
+
+def test_simulate_live_visits_services_and_writes_the_truth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = Services()
+    client = partial(httpx.AsyncClient, transport=httpx.MockTransport(services))
+    monkeypatch.setattr(httpx, "AsyncClient", client)
+    path = tmp_path / "truth.json"
+    words = [*LIVE, *SMALL, "--write-key", "shop", "--json", str(path)]
+    answer = CliRunner().invoke(cli, words)
+    assert answer.exit_code == 0, answer.output
+    truth = json.loads(path.read_text())
+    assert f"{sum(truth['events'].values()):,} events in " in answer.output
+    assert "% by the truth" in answer.output and f"Wrote {path}." in answer.output
+    assert services.keys == {"Basic c2hvcDo="}
+    assert truth["plan"]["rate"] == 2000 and len(truth["shoppers"]) == 20
+
+
+NOWHERE = ["--url", "http://127.0.0.1:1", "--serving-url", "http://127.0.0.1:1"]
+
+
+def test_simulate_live_says_what_to_do_where_a_service_is_unavailable() -> None:
+    answer = CliRunner().invoke(cli, ["simulate", "--live", *NOWHERE, *SMALL])
+    assert answer.exit_code == 1
+    assert "does not answer" in answer.output
+    assert "start it with slipstream up, or say where it is with --url" in answer.output

@@ -1,0 +1,413 @@
+"""The timeline: alerts, training runs and changes of models, each with what it answers.
+
+An alert asks for a run, a run makes a version of its own name, the gate promotes or refuses it, and
+visitors click more or less since. Alerts, model events and clicks are monitoring's own; runs are
+read from training.
+"""
+
+import base64
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final, Literal, NamedTuple
+
+from pydantic import BaseModel, Field, ValidationError
+
+from services.monitoring.alert_repository import AlertBook
+from services.monitoring.alert_rules import Acknowledgement, Alert
+from services.monitoring.attribution import Bucket, Counts
+from services.monitoring.model_event_repository import ModelEventLog
+from services.monitoring.quality import RateInterval, grouped, row
+from slipstream.chassis.client import Peer, PeerError
+from slipstream.contracts.events import ModelEvent, ModelEventType, Severity
+from slipstream.contracts.rest import Run
+
+# Events of the timeline. A registration is a part of its run.
+EVENTS: Final = (
+    ModelEventType.PROMOTED,
+    ModelEventType.REFUSED,
+    ModelEventType.ROLLED_BACK,
+    ModelEventType.ALIAS_SET,
+    ModelEventType.ALIAS_REMOVED,
+    ModelEventType.DELETED,
+)
+_NEW_CHAMPION: Final = (ModelEventType.PROMOTED, ModelEventType.ROLLED_BACK)
+# Pages of training's runs that are read for one page of the timeline.
+MOST_RUN_PAGES: Final = 5
+_RUNS_ON_PAGE: Final = 100
+# Alerts that are compared with the runs of a page.
+MOST_ASKING: Final = 1_000
+_ALERT, _MODEL, _RUN = "alert:", "model:", "run:"
+
+DecidedBy = Literal["rule", "trigger", "gate", "request", "erasure"]
+
+
+class Position(NamedTuple):
+    """The place of an entry: entries go by time (ms), then id, newest first."""
+
+    at: int
+    entry_id: str
+
+
+class ClickThroughChange(BaseModel):
+    """Click-through of the champion before a change and of the one after it, within `window_ms` of
+    it. A version of '' stands for slates that no model answered.
+    """
+
+    window_ms: int
+    version_before: str
+    before: RateInterval
+    version_after: str
+    after: RateInterval
+
+
+class AlertPart(BaseModel):
+    """The alert of an entry: `action` is what it asked of training."""
+
+    alert_id: str
+    rule: str
+    severity: Severity
+    action: str
+    closed_at: int | None
+    evidence: dict[str, object]
+    acknowledged: Acknowledgement | None = None
+
+
+class TimelineEntry(BaseModel):
+    """An alert, a run or a change of a model.
+
+    `because` names the entries that led to it, which are older. A decision by `request` came
+    over REST: training's `GET /v1/audit` says by which key.
+    """
+
+    entry_id: str
+    at: int = Field(description="when it opened, was requested or happened, ms")
+    kind: Literal["alert", "run", "model"]
+    summary: str
+    decided_by: DecidedBy
+    because: list[str] = Field(default_factory=list)
+    alert: AlertPart | None = None
+    run: Run | None = None
+    model: ModelEvent | None = None
+    click_through: ClickThroughChange | None = Field(
+        None, description="where the champion has changed"
+    )
+
+    @property
+    def position(self) -> Position:
+        return Position(self.at, self.entry_id)
+
+
+class MissingPart(BaseModel):
+    """A part of the timeline that could not be had, and why."""
+
+    part: Literal["runs"]
+    reason: str
+
+
+class TimelinePage(BaseModel):
+    """Entries, newest first; `next_cursor` is null on the last page."""
+
+    items: list[TimelineEntry]
+    next_cursor: str | None
+    missing: list[MissingPart]
+
+
+def alert_entry(alert: Alert, acknowledged: Acknowledgement | None = None) -> TimelineEntry:
+    """The entry of an alert, and who said that it is known."""
+    return TimelineEntry(
+        entry_id=_ALERT + alert.alert_id,
+        at=alert.opened_at,
+        kind="alert",
+        summary=alert.summary,
+        decided_by="rule",
+        alert=AlertPart(
+            alert_id=alert.alert_id,
+            rule=alert.rule,
+            severity=alert.severity,
+            action=alert.action,
+            closed_at=alert.closed_at,
+            evidence=dict(alert.evidence),
+            acknowledged=acknowledged,
+        ),
+    )
+
+
+def run_entry(run: Run, before: Run | None, asking: Sequence[Alert]) -> TimelineEntry:
+    """The entry of a run.
+
+    A run answers the alerts that requested one since the run before it, unless they
+    had closed: as training does, whatever its trigger. One that goes on with a killed one's work
+    answers that run.
+
+    Args:
+        run: The run.
+        before: The run before it; None for the first one.
+        asking: Alerts that ask for a run.
+    """
+    since = before.created_at if before else -1
+    because = (
+        [_RUN + run.resumes]
+        if run.resumes is not None
+        else [
+            _ALERT + alert.alert_id
+            for alert in asking
+            if since < alert.opened_at <= run.created_at
+            and (alert.closed_at is None or alert.closed_at > run.created_at)
+        ]
+    )
+    outcome = f", {run.decision}: {run.decision_reason}" if run.decision else ""
+    return TimelineEntry(
+        entry_id=_RUN + run.run_id,
+        at=run.created_at,
+        kind="run",
+        summary=f"run {run.state}{outcome}" + (f": {run.error}" if run.error else ""),
+        decided_by="request" if run.trigger == "request" else "trigger",
+        because=because,
+        run=run,
+    )
+
+
+def model_entry(
+    event: ModelEvent, decisions: Sequence[ModelEvent], change: ClickThroughChange | None = None
+) -> TimelineEntry:
+    """The entry of a model event.
+
+    Args:
+        event: The event.
+        decisions: The refusals and promotions of its version, oldest first. The first one is the
+            gate's: it judges each version once, before a person can promote it.
+        change: Click-through before and after, where the champion has changed.
+    """
+    by_gate = bool(decisions) and (event.event, event.timestamp) == (
+        decisions[0].event,
+        decisions[0].timestamp,
+    )
+    decided_by: DecidedBy = "gate" if by_gate else "request"
+    if event.event is ModelEventType.DELETED:
+        decided_by = "erasure"
+    words = event.event.value.replace("_", " ")
+    return TimelineEntry(
+        entry_id=f"{_MODEL}{event.version}:{event.event.value}",
+        at=event.timestamp,
+        kind="model",
+        summary=f"{event.version} {words}" + (f": {event.reason}" if event.reason else ""),
+        decided_by=decided_by,
+        because=[_RUN + event.version] if by_gate else [],
+        model=event,
+        click_through=change,
+    )
+
+
+def click_through_change(
+    event: ModelEvent, counts: Callable[[int, int], Mapping[Bucket, Counts]], window_ms: int
+) -> ClickThroughChange | None:
+    """Click-through before and after a change of the champion; None for another event.
+
+    Args:
+        event: The event.
+        counts: Returns the counts of a period.
+        window_ms: Length of each period.
+    """
+    if event.event not in _NEW_CHAMPION:
+        return None
+    at, version = event.timestamp, event.previous or ""
+    # A replica takes the new version a moment later, so slates of a version tell before and after.
+    around = counts(at - window_ms, at + window_ms)
+    by_version = grouped(around, lambda bucket: bucket.model_version)
+    return ClickThroughChange(
+        window_ms=window_ms,
+        version_before=version,
+        before=row(by_version.get(version, Counts())).click_through,
+        version_after=event.version,
+        after=row(by_version.get(event.version, Counts())).click_through,
+    )
+
+
+def merged(entries: Sequence[TimelineEntry], limit: int) -> tuple[list[TimelineEntry], bool]:
+    """The newest `limit` entries, newest first, and whether there are more."""
+    ordered = sorted(entries, key=lambda entry: entry.position, reverse=True)
+    return ordered[:limit], len(ordered) > limit
+
+
+def alerts_after(position: Position | None) -> tuple[int, str] | None:
+    """The position in the list of alerts, by (opened_at, alert_id), that a page goes on from."""
+    return _within(position, _ALERT)
+
+
+def events_after(position: Position | None) -> tuple[int, str] | None:
+    """The same in the list of model events, by (timestamp, `version:event`)."""
+    return _within(position, _MODEL)
+
+
+def _within(position: Position | None, prefix: str) -> tuple[int, str] | None:
+    if position is None:
+        return None
+    if position.entry_id.startswith(prefix):
+        return position.at, position.entry_id.removeprefix(prefix)
+    # Of one time, kinds go by their name: those that come later in it are before the position.
+    return (position.at, "") if prefix > position.entry_id else (position.at + 1, "")
+
+
+class RunPages(NamedTuple):
+    """Runs below a position, newest first, each with the cursor of its page in training.
+
+    `last` is the cursor of the last page that was read.
+    """
+
+    runs: list[tuple[Run, str | None]]
+    last: str | None
+
+    def cursor_after(self, shown: Collection[str]) -> str | None:
+        """The cursor of the page with the first run that is not among those shown, by their ids."""
+        return next((cursor for run, cursor in self.runs if run.run_id not in shown), self.last)
+
+
+class TooManyRunsError(Exception):
+    """The runs of a position are further back than `MOST_RUN_PAGES` pages."""
+
+
+def read_runs(
+    ask: Callable[[str | None], tuple[Sequence[Run], str | None]],
+    position: Position | None,
+    wanted: int,
+    cursor: str | None,
+) -> RunPages:
+    """At least `wanted` runs below a position, where there are as many.
+
+    Args:
+        ask: Returns training's page at a cursor, newest first, and the next cursor.
+        position: Where the page of the timeline begins; None for the newest.
+        wanted: Number of runs.
+        cursor: Training's cursor to begin with; None for the newest.
+
+    Raises:
+        TooManyRunsError: `MOST_RUN_PAGES` pages do not reach the position.
+    """
+    found: list[tuple[Run, str | None]] = []
+    for _ in range(MOST_RUN_PAGES):
+        runs, following = ask(cursor)
+        found += [
+            (run, cursor)
+            for run in runs
+            if position is None or (run.created_at, _RUN + run.run_id) < position
+        ]
+        if len(found) >= wanted or following is None:
+            return RunPages(found, cursor)
+        cursor = following
+    if not found:
+        raise TooManyRunsError
+    return RunPages(found, cursor)
+
+
+def runs_of(training: Peer, cursor: str | None) -> tuple[list[Run], str | None]:
+    """Training's page of runs at a cursor, newest first, and the next cursor. Raises PeerError."""
+    asked: dict[str, object] = {"limit": _RUNS_ON_PAGE}
+    if cursor is not None:
+        asked["cursor"] = cursor
+    page = training.get("/v1/runs", **asked)
+    try:
+        return [Run.model_validate(run) for run in page["items"]], page["next_cursor"]
+    except (KeyError, ValidationError) as error:
+        raise PeerError(f"training's answer has no runs: {error}") from error
+
+
+class Cursor(NamedTuple):
+    """The last entry of a page, and training's cursor of the runs after it."""
+
+    position: Position
+    runs: str | None
+
+    def text(self) -> str:
+        packed = json.dumps([*self.position, self.runs]).encode()
+        return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+
+    @classmethod
+    def parse(cls, text: str) -> "Cursor":
+        """The cursor of a text. Raises ValueError for one that `text` has not made."""
+        found = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        match found:
+            case [int(at), str(entry_id), None | str() as runs]:
+                return cls(Position(at, entry_id), runs)
+        raise ValueError("not a cursor")
+
+
+class Timeline:
+    """Reads the timeline in pages.
+
+    Args:
+        book: Repository of alerts.
+        events: Repository of model events.
+        counts: Returns the counts of a period (ms).
+        ask_runs: Returns training's page of runs at a cursor, newest first, and the next cursor.
+            Raises PeerError.
+    """
+
+    def __init__(
+        self,
+        book: AlertBook,
+        events: ModelEventLog,
+        counts: Callable[[int, int], Mapping[Bucket, Counts]],
+        ask_runs: Callable[[str | None], tuple[Sequence[Run], str | None]],
+    ) -> None:
+        self._book, self._events, self._counts = book, events, counts
+        self._ask_runs = ask_runs
+
+    def page(self, limit: int, cursor: Cursor | None, window_ms: int) -> TimelinePage:
+        """At most `limit` entries, newest first, with click-through within `window_ms` of changes.
+
+        Without training's answer, runs are left out, and `missing` says so.
+        """
+        position = cursor.position if cursor else None
+        missing: list[MissingPart] = []
+        pages = RunPages([], cursor.runs if cursor else None)
+        try:
+            pages = read_runs(self._ask_runs, position, limit + 1, pages.last)
+        except PeerError as error:
+            missing.append(MissingPart(part="runs", reason=str(error)))
+        except TooManyRunsError:
+            reason = "there are too many newer runs: begin again with the first page"
+            missing.append(MissingPart(part="runs", reason=reason))
+        alerts = self._book.page("all", limit + 1, alerts_after(position))
+        known = self._book.acknowledged([alert.alert_id for alert in alerts])
+        events = self._events.page(EVENTS, limit + 1, events_after(position))
+        chosen, more = merged(
+            [
+                *(alert_entry(alert, known.get(alert.alert_id)) for alert in alerts),
+                *self._run_entries([run for run, _ in pages.runs]),
+                *(model_entry(event, ()) for event in events),
+            ],
+            limit,
+        )
+        shown = {entry.run.run_id for entry in chosen if entry.run}
+        following = Cursor(chosen[-1].position, pages.cursor_after(shown)).text() if more else None
+        return TimelinePage(
+            items=self._with_decisions(chosen, window_ms), next_cursor=following, missing=missing
+        )
+
+    def _run_entries(self, runs: Sequence[Run]) -> list[TimelineEntry]:
+        """The entries of runs, newest first, each with the alerts that it answers."""
+        if not runs:
+            return []
+        asking = self._book.asking(-1, runs[0].created_at, MOST_ASKING)
+        entries = []
+        for place, run in enumerate(runs):
+            before = next((it for it in runs[place + 1 :] if it.resumes is None), None)
+            entries.append(run_entry(run, before, asking))
+        return entries
+
+    def _with_decisions(
+        self, chosen: Sequence[TimelineEntry], window_ms: int
+    ) -> list[TimelineEntry]:
+        """The entries of a page, those of models with who decided and what visitors clicked."""
+        versions = {entry.model.version for entry in chosen if entry.model}
+        decisions = self._events.decisions(versions) if versions else {}
+        return [
+            entry
+            if (event := entry.model) is None
+            else model_entry(
+                event,
+                decisions.get(event.version, ()),
+                click_through_change(event, self._counts, window_ms),
+            )
+            for entry in chosen
+        ]
