@@ -25,9 +25,15 @@ OVERVIEW = {
         "freshness": {"last_interaction_at": None, "delay_ms": None},
         "features": None,
         "drift": {
-            "features": [],
-            "reason": "",
-            "window_ms": HOUR,
+            "shifts": {
+                "features": [],
+                "reason": "",
+                "window_ms": HOUR,
+                "start": None,
+                "visitors": 0,
+            },
+            "faults": {"faults": []},
+            "thresholds": {"warning": 0.1, "critical": 0.25, "min_samples": 300},
             "answered_by": {"recent": {}, "before": {}, "recent_slates": 0, "before_slates": 0},
         },
     },
