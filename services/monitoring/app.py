@@ -216,9 +216,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.workers.start(
             "consumer", consumer_target(settings, slates, ledger, sampler, watch, now_ms)
         )
-        read_catalogue = partial(
-            Consumer, settings.kafka, settings.namespace, [CATALOG], group=None
-        )
+        unhurried = settings.kafka.model_copy(update={"fetch_max_wait_ms": DELAY_MS})
+        read_catalogue = partial(Consumer, unhurried, settings.namespace, [CATALOG], group=None)
         app.state.workers.start(
             "catalogue",
             catalogue_target(catalogue, read_catalogue, catalogue_watch),

@@ -175,7 +175,11 @@ class Checkup:
             pending_before=now_ms - self._settings.pending_retention_s * 1000,
             counts_before=now_ms - self._settings.report_retention_d * DAY_MS,
         )
-        self._drift.windows.expire(now_ms - self._settings.report_retention_d * DAY_MS)
+        kept_ms = self._settings.slate_retention_h * HOUR_MS + self._drift.shift_ms
+        self._drift.windows.expire(
+            before=now_ms - self._settings.report_retention_d * DAY_MS,
+            samples_before=now_ms - kept_ms,
+        )
 
 
 class SnapshotCollector(Collector):

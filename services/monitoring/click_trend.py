@@ -2,7 +2,10 @@
 
 A visitor's slates are alike, so visitors are the trials, and the rate of clicked slates is a ratio
 of two sums over them. Its variance follows from the delta method (A. Deng et al., "Applying the
-Delta Method in Metric Analytics", KDD 2018). The sums of a period are mergeable and name nobody.
+Delta Method in Metric Analytics", KDD 2018). The sums of a period are mergeable and have no ids.
+Days differ by more than that, and visitors come back: the variance is scaled by how much like
+moments before differed in fact, as overdispersed rates are (P. McCullagh, J. Nelder, "Generalized
+Linear Models", 1989).
 
 Slates of experiments are left out, and each placement is compared with itself: neither a variant
 nor a new placement is a drop. Pure functions.
@@ -13,12 +16,16 @@ from math import sqrt
 from typing import Final, NamedTuple
 
 from pydantic import BaseModel, Field
-from scipy.special import ndtr
+from scipy.special import stdtr
 
 # Periods that are judged together: a drop must last for all of them.
 LASTING: Final = 2
 # Seasons before with the same weekdays, at most.
 SEASONS: Final = 4
+# Most pairs of like moments that the scale is taken of, and fewest; with fewer it is the second.
+_PAIRS: Final = 28
+_FEWEST_PAIRS: Final = 7
+_UNKNOWN_SCALE: Final = 2.0
 # Least relative drop: smaller ones are no reason to train, however sure.
 LEAST_DROP: Final = 0.1
 # Chance of a false drop in 30 looks, of all placements together.
@@ -117,6 +124,35 @@ def references(start: int, period_ms: int, season_ms: int) -> list[list[int]]:
     ]
 
 
+def since(start: int, period_ms: int, season_ms: int) -> int:
+    """The beginning of the oldest period that a trend needs (ms)."""
+    lag = max(season_ms, LASTING * period_ms)
+    return start - max(SEASONS * season_ms, _PAIRS * period_ms + lag) - 2 * LASTING * period_ms
+
+
+def _dispersion(
+    sums: Mapping[int, ClickSums], until: int, period_ms: int, season_ms: int
+) -> tuple[float, float]:
+    """How many times the stated variance like moments have differed by, at least 1.
+
+    With it come the degrees of freedom of that estimate: pairs of periods that do not overlap.
+    """
+    lag = max(season_ms, LASTING * period_ms)
+    ratios = []
+    for end in (until - n * period_ms for n in range(_PAIRS)):
+        both = [
+            [sums.get(at - n * period_ms, ClickSums()) for n in range(LASTING)]
+            for at in (end, end - lag)
+        ]
+        if all(it.slates for periods in both for it in periods):
+            one, other = map(added, both)
+            if variance := one.variance + other.variance:
+                ratios.append((one.rate - other.rate) ** 2 / variance)
+    if len(ratios) < _FEWEST_PAIRS:
+        return _UNKNOWN_SCALE, _FEWEST_PAIRS
+    return max(1.0, sum(ratios) / len(ratios)), len(ratios) / LASTING
+
+
 def click_trend(
     sums: Mapping[tuple[int, str], ClickSums],
     start: int,
@@ -130,7 +166,7 @@ def click_trend(
     and each of them is lower than its own reference.
 
     Args:
-        sums: Sums by start of the period (ms) and placement.
+        sums: Sums by start of the period (ms) and placement, of all periods since `since`.
         start: Beginning of the newest full period (ms).
         period_ms: Length of a period.
         season_ms: Time from one like moment to the next.
@@ -149,8 +185,12 @@ def click_trend(
         now, then = added([it for it, _ in pairs]), added([it for _, it in pairs])
         if min(now.slates, then.slates) < least_slates or not all(it.slates for _, it in pairs):
             continue
-        spread = sqrt(now.variance + then.variance)
-        p = float(ndtr((now.rate - then.rate) / spread)) if spread else 1.0
+        of_placement = {begin: it for (begin, name), it in sums.items() if name == placement}
+        scale, freedom = _dispersion(
+            of_placement, start - LASTING * period_ms, period_ms, season_ms
+        )
+        spread = sqrt(scale * (now.variance + then.variance))
+        p = float(stdtr(freedom, (now.rate - then.rate) / spread)) if spread else 1.0
         lower = all(it.slates and it.rate < its.rate for it, its in pairs)
         found.append((placement, now, then, p, lower))
     level = _ALPHA / _LOOKS / max(1, len(found))

@@ -6,13 +6,12 @@ shorter. Each is compared with windows at like moments: a season before, and the
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from typing import Final, Literal
 
 from pydantic import BaseModel, Field
 
 from services.monitoring.attribution import Watermark
-from services.monitoring.click_trend import LASTING, ClickTrend, click_trend, references
+from services.monitoring.click_trend import LASTING, ClickTrend, click_trend, since
 from services.monitoring.item_attributes import ItemCatalogue
 from services.monitoring.settings import MonitoringSection
 from services.monitoring.slate_readings import MEASURES
@@ -155,7 +154,7 @@ class DriftWatch:
         return self.windows.fold(length_ms, end, self._items())
 
     def _items(self) -> int | None:
-        """The catalogue's size, where the topic has told of most of it."""
+        """The catalogue's size, where most of the topic is read."""
         size = self.catalogue.size()
         if size is None or self.catalogue.seen() * 2 < (self._items_before or 0):
             return None
@@ -265,12 +264,12 @@ class DriftWatch:
         matured = now_ms - own.attribution_window_s * 1000
         start = matured - matured % period_ms - period_ms
         judged = [start - n * period_ms for n in range(LASTING)]
-        wanted = {*judged, *chain(*references(start, period_ms, self._season_ms))}
-        sums = self.windows.clicks(period_ms, wanted)
+        oldest = since(start, period_ms, self._season_ms)
+        sums = self.windows.clicks(period_ms, oldest)
         known = {begin for begin, _ in sums}
         due = [each for each in judged if each not in known] if self.caught_up() else []
         for each in due:
             self.windows.add_clicks(period_ms, each)
         if due:
-            sums = self.windows.clicks(period_ms, wanted)
+            sums = self.windows.clicks(period_ms, oldest)
         return click_trend(sums, start, period_ms, self._season_ms, own.quality_min_slates)

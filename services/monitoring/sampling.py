@@ -20,7 +20,7 @@ from slipstream.contracts.vocabulary import SHOWN, WITHOUT_SIGNAL
 
 # Windows of a length that are open at once: slates of several partitions arrive out of order.
 _OPEN: Final = 8
-# Visitors whose newest event is known; the ones that were longest without an event go first.
+# Visitors with a known newest event; the ones that were longest without an event go first.
 _NEWEST: Final = 20_000
 # Part of the most visitors that a share is chosen for, so that a busier window still fits.
 _ROOM: Final = 0.8

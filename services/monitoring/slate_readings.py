@@ -51,8 +51,8 @@ _HOUR_S: Final = 3_600.0
 # time from which it should be there.
 _SETTLED_MS: Final = 60_000
 _LONGEST_REASON: Final = 60
-# Serving gives these ids to slates of nobody.
-_NOBODY: Final = "anonymous:"
+# Serving gives such ids to slates without a visitor.
+_NO_VISITOR: Final = "anonymous:"
 
 # A number, shares of names, or None for a value that is missing.
 Reading = float | Mapping[str, float] | None
@@ -90,7 +90,7 @@ class Readings(msgspec.Struct):
 
     Attributes:
         values: Reading by measure; one that does not apply is left out.
-        stratum: The placement, marked for sessions, whose visitors differ from others.
+        stratum: The placement, marked for sessions, which have other visitors.
         version: The model version; '' for none.
         shown: Items of the slate.
         read: Items of the history.
@@ -125,7 +125,7 @@ def readings_of(
         read = inputs.history.items
         values |= _read(inputs, catalogue, newest)
     values |= _said(slate, catalogue)
-    session = " (session)" if slate.user_id.startswith(_NOBODY) else ""
+    session = " (session)" if slate.user_id.startswith(_NO_VISITOR) else ""
     shown = [item.item_id for item in slate.items]
     return Readings(values, slate.placement + session, slate.model_version or "", shown, read)
 
@@ -135,7 +135,7 @@ def visitor_of(slate: RecordedSlate) -> str:
 
     A session without an id is known by its first event.
     """
-    if not slate.user_id.startswith(_NOBODY):
+    if not slate.user_id.startswith(_NO_VISITOR):
         return slate.user_id
     try:
         history = _INPUTS.decode(slate.circumstances).history
@@ -143,7 +143,7 @@ def visitor_of(slate: RecordedSlate) -> str:
         return slate.user_id
     if not history.items or not history.times or not history.times[0]:
         return slate.user_id
-    return f"{_NOBODY}{history.times[0]}:{history.items[0]}"
+    return f"{_NO_VISITOR}{history.times[0]}:{history.items[0]}"
 
 
 def _read(

@@ -4,7 +4,6 @@ A window that has ended is folded once, by the instance that judges. Its samples
 what stays says nothing of single visitors.
 """
 
-from collections.abc import Collection
 from typing import Final
 
 import msgspec
@@ -187,15 +186,19 @@ class WindowLog:
             ]
             insert_new(db, click_sums, rows)
 
-    def clicks(self, length_ms: int, starts: Collection[int]) -> dict[tuple[int, str], ClickSums]:
-        """The sums of these periods, by start and placement."""
+    def clicks(self, length_ms: int, since: int) -> dict[tuple[int, str], ClickSums]:
+        """The sums of the periods that began since a time (ms), by start and placement."""
         c = click_sums.c
-        query = select(click_sums).where(c.length_ms == length_ms, c.start.in_(sorted(starts)))
+        query = select(click_sums).where(c.length_ms == length_ms, c.start >= since)
         with self._engine.connect() as db:
             return {(row.start, row.placement): ClickSums(*row[3:]) for row in db.execute(query)}
 
-    def expire(self, before: int) -> None:
-        """Delete windows and sums that began before a time (ms)."""
+    def expire(self, *, before: int, samples_before: int) -> None:
+        """Delete windows and sums that began before a time (ms), and samples before another.
+
+        Samples of a length that is no longer folded would stay.
+        """
         with self._engine.begin() as db:
+            db.execute(delete(samples).where(samples.c.start < samples_before))
             for table in (windows, click_sums):
                 db.execute(delete(table).where(table.c.start < before))

@@ -41,7 +41,7 @@ class Sketch:
 
     Attributes:
         counts: Visitors by bucket (a number as text, see `buckets`) or by name.
-        missing: Visitors for whom the measure should have had a value and had none.
+        missing: Visitors without a value where there should be one.
     """
 
     counts: Mapping[str, float]

@@ -148,3 +148,23 @@ def test_share_moved_has_size_and_significance() -> None:
     psi, p = share_moved((0, 100), (100, 100))
     assert psi > 5
     assert p < 1e-40
+
+
+@pytest.mark.parametrize(
+    ("reference", "current", "psi", "divergence"),
+    [
+        ([1520, 923, 557], [968, 637, 395], 0.002143, 0.016368),
+        ([1492, 888, 620], [816, 585, 599], 0.052171, 0.080581),
+    ],
+)
+def test_distances_of_names_are_those_of_evidently(
+    reference: list[float], current: list[float], psi: float, divergence: float
+) -> None:
+    """By Evidently 0.7.23, which takes the Jensen-Shannon distance to base e."""
+    found = distances(
+        *(Sketch(dict(zip("abc", counts, strict=True))) for counts in (reference, current)),
+        numbers=False,
+    )
+    assert found is not None
+    assert found.psi == pytest.approx(psi, rel=0.005)
+    assert found.jensen_shannon * np.sqrt(np.log(2)) == pytest.approx(divergence, rel=0.001)

@@ -10,11 +10,13 @@ from sqlalchemy import Engine, select
 from services.monitoring.attribution import Arrivals
 from services.monitoring.click_trend import ClickSums
 from services.monitoring.item_attributes import ItemCatalogue
+from services.monitoring.people.repository import ErasureLedger
 from services.monitoring.repository import SlateLog
 from services.monitoring.sampling import Sampler
 from services.monitoring.slate_tables import samples
 from services.monitoring.window_repository import WindowLog
 from services.monitoring.windows import fold
+from slipstream.contracts.events import ErasedVisitors
 from slipstream.contracts.slates import RecordedSlate
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.evaluation.drift_findings import Window
@@ -160,7 +162,7 @@ def test_clicks_are_summed_by_visitor_and_placement_outside_experiments(engine: 
     log.add_clicks(DAY_MS, day)
     log.add_clicks(DAY_MS, day)
     log.add_clicks(DAY_MS, day + 5 * DAY_MS)
-    assert log.clicks(DAY_MS, [day, day + 5 * DAY_MS]) == {
+    assert log.clicks(DAY_MS, day) == {
         (day, "home"): ClickSums(2, 3, 1, 5, 1, 2),
         (day, ""): ClickSums(1, 1, 1, 1, 1, 1),
         (day + 5 * DAY_MS, ""): ClickSums(),
@@ -172,6 +174,21 @@ def test_expire_deletes_what_is_old(engine: Engine) -> None:
     kept(log, 0)
     newer = kept(log, 2)
     log.add_clicks(DAY_MS, START)
-    log.expire(START + DAY_MS)
+    sample_into(engine, hour(0))
+    log.expire(before=START + DAY_MS, samples_before=START + 1)
+    with engine.connect() as db:
+        assert db.execute(select(samples)).all() == []
     assert log.newest(HOUR_MS, 9) == [newer]
-    assert log.clicks(DAY_MS, [START]) == {}
+    assert log.clicks(DAY_MS, START) == {}
+
+
+def test_an_erasure_takes_the_samples_of_its_visitors(engine: Engine) -> None:
+    sample_into(engine, hour(0))
+    slates = SlateLog(engine, WINDOW_MS)
+    exported = [(kind, row["user_id"]) for kind, row in slates.rows_of(["u1"])]
+    assert exported == [("sample", "u1")]
+    told = ErasedVisitors(erasure_id="e", visitor_ids=["u1"], cut={})
+    slates.record(Arrivals(erased_visitors=[told]), T0)
+    assert ErasureLedger(engine, 0).delete_rows(["e"], T0) == 1
+    (window,) = WindowLog(engine).fold(HOUR_MS, START + HOUR_MS, None)
+    assert window.visitors == 2
