@@ -42,12 +42,17 @@ START: Final = 2_950 * WEEK_MS
 SETTINGS: Final = MonitoringSection()
 MINUTE_MS: Final = 60_000
 MONTH_DAYS: Final = 30
+CHANGE_DAY: Final = 16
 
 
 class Visitors:
     """The visitors of a month: people with tastes, habits and an hour, and a crawler."""
 
-    def __init__(self, seed: int, slates_a_day: float = 7_000, people: int = 8_000) -> None:
+    def __init__(
+        self, seed: int, slates_a_day: float = 7_000, people: int = 8_000, new_taste: float = 1.0
+    ) -> None:
+        # From day 16 on, a quarter of the categories is liked so many times as much.
+        self.new_taste = new_taste
         self.random = np.random.default_rng(seed)
         # A visitor has about three slates in a window.
         self.a_day = slates_a_day / 3
@@ -72,6 +77,7 @@ class Visitors:
         who = random.choice(len(self.tastes), n, p=self.activity)
         new = random.random(n) < (0.3 if weekend else 0.2)
         tastes = self.tastes[who] * self.day_taste[day]
+        tastes[:, 6:9] *= self.new_taste if day >= CHANGE_DAY else 1.0
         tastes[:, :3] *= 1.5 if weekend else 1.0
         tastes[:, 3:5] *= 1.4 if hour >= 18 else 1.0
         categories = _draws(random, tastes, 5)
@@ -147,9 +153,14 @@ def _named(drawn: NDArray[Any], names: Sequence[str] | None) -> Sketch:
     return Sketch(found | ({"…": rest} if rest > 1e-9 else {}))
 
 
-def month(seed: int, length_ms: int, slates_a_day: float) -> tuple[int, int, int]:
-    """The alerts of a shift and of a fault in a month without either, and the looks."""
-    visitors, shifts, faults, looks = Visitors(seed, slates_a_day), 0, 0, 0
+def month(
+    seed: int, length_ms: int, slates_a_day: float, new_taste: float = 1.0
+) -> tuple[int, int, int, float | None]:
+    """The alerts of a shift and of a fault in a month, the looks, and hours from the change to the
+    first alert.
+    """
+    visitors = Visitors(seed, slates_a_day, new_taste=new_taste)
+    shifts, faults, looks, found_after = 0, 0, 0, None
     with tempfile.TemporaryDirectory() as folder:
         log = WindowLog(database(Path(folder)))
         seconds = length_ms // 1000
@@ -168,11 +179,14 @@ def month(seed: int, length_ms: int, slates_a_day: float) -> tuple[int, int, int
                 now = any(each.lasting for each in watch.judge_shifts().features)
                 shifts += now and not shifted
                 shifted = now
+                end = (number + 1) * length_ms
+                if now and found_after is None and end > CHANGE_DAY * DAY_MS:
+                    found_after = (end - CHANGE_DAY * DAY_MS) / HOUR_MS
             else:
                 found = watch.judge_faults(window).faults
                 faults += bool(found) and not faulty
                 faulty = bool(found)
-    return shifts, faults, looks
+    return shifts, faults, looks, found_after
 
 
 def click_months(months: int, seed: int, *, drop: float = 0.0) -> tuple[int, list[int]]:
@@ -362,10 +376,17 @@ def main() -> int:
     ):
         totals = np.zeros(3, int)
         for number in range(months):
-            totals += month(given.seed * 1_000 + number, length, sizes[number % 2])
+            totals += month(given.seed * 1_000 + number, length, sizes[number % 2])[:3]
         alerts = totals[0 if name == "shift" else 1]
         print(f"{months} months without a change: {alerts} {name} alerts in {totals[2]} looks")
         failed |= name == "shift" and alerts > 1
+    for times in (2.0, 4.0):
+        for size in (7_000, 30_000):
+            *_, hours = month(given.seed, 6 * HOUR_MS, size, times)
+            print(
+                f"a quarter of the categories liked {times:g} times as much, {size:,} slates a day:"
+                f" {'not found' if hours is None else f'found after {hours:.0f} h'}"
+            )
     alerts, _ = click_months(given.click_months, given.seed)
     print(f"{given.click_months} months without a change: {alerts} with a click-through alert")
     failed |= alerts > 0.05 * given.click_months

@@ -228,7 +228,7 @@ class DriftWatch:
 
     def _limits(self, visitors: int) -> Limits:
         own = self.settings
-        return Limits(own.psi_warning, own.psi_critical, own.drift_alpha, visitors)
+        return Limits(own.psi_warning, own.drift_alpha, visitors)
 
     def _figures(self, verdict: Verdict, lasting: bool) -> FeatureDriftFigures:
         measure, found = verdict.measure, verdict.distances

@@ -160,7 +160,7 @@ class WindowLog:
         s = slates.c
         of_visitor = (
             select(
-                func.coalesce(s.placement, "").label("placement"),
+                s.placement,
                 func.count().label("n"),
                 func.sum(case((s.clicked > 0, 1), else_=0)).label("c"),
             )
@@ -171,14 +171,14 @@ class WindowLog:
                 s["items"] != "[]",
                 s.experiment.is_(None),
             )
-            .group_by(func.coalesce(s.placement, ""), s.user_id)
+            .group_by(s.placement, s.user_id)
             .subquery()
         )
         n, c = of_visitor.c.n * 1.0, of_visitor.c.c * 1.0
         totals = (func.count(), *map(func.sum, (n, c, n * n, c * c, n * c)))
         query = select(of_visitor.c.placement, *totals).group_by(of_visitor.c.placement)
         with self._engine.begin() as db:
-            found = {row[0]: ClickSums(*map(float, row[1:])) for row in db.execute(query)}
+            found = {row[0] or "": ClickSums(*map(float, row[1:])) for row in db.execute(query)}
             # Without any slate, a row without a placement shows that the period was looked at.
             rows = [
                 {"length_ms": length_ms, "start": start, "placement": name, **sums._asdict()}

@@ -97,25 +97,11 @@ def sketch_names(shares: Iterable[Mapping[str, float]], most: int) -> Sketch:
             missing += 1
         for name, share in of_visitor.items() if total > 0 else ():
             counts[name] = counts.get(name, 0.0) + share / total
-    return _bounded(Sketch(counts, missing), most)
-
-
-def merged(first: Sketch, second: Sketch, most: int) -> Sketch:
-    """The sketch of two groups of visitors together, with the `most` frequent names."""
-    counts = dict(first.counts)
-    for name, count in second.counts.items():
-        counts[name] = counts.get(name, 0.0) + count
-    return _bounded(Sketch(counts, first.missing + second.missing), most)
-
-
-def _bounded(sketch: Sketch, most: int) -> Sketch:
-    if len(sketch.counts) <= most:
-        return sketch
-    named = [name for name in sketch.counts if name != OTHER]
-    kept = sorted(named, key=lambda name: (-sketch.counts[name], name))[: most - 1]
-    counts = {name: sketch.counts[name] for name in kept}
-    counts[OTHER] = max(0.0, sketch.present - sum(counts.values()))
-    return Sketch(counts, sketch.missing)
+    if len(counts) > most:
+        kept = sorted(counts, key=lambda name: (-counts[name], name))[: most - 1]
+        rest = sum(counts.values()) - sum(counts[name] for name in kept)
+        counts = {name: counts[name] for name in kept} | {OTHER: max(0.0, rest)}
+    return Sketch(counts, missing)
 
 
 class Bins(NamedTuple):

@@ -86,13 +86,11 @@ class Limits(NamedTuple):
 
     Attributes:
         warning: Population stability index of a finding.
-        critical: That of a critical one.
         alpha: Chance of a false finding in a month, over all comparisons.
         visitors: Least visitors in either window.
     """
 
     warning: float
-    critical: float
     alpha: float
     visitors: int
 

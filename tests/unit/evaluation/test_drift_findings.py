@@ -17,7 +17,7 @@ from slipstream.evaluation.drift_findings import (
 )
 
 HOUR_MS = 3_600_000
-LIMITS = Limits(0.1, 0.25, 0.05, 100)
+LIMITS = Limits(0.1, 0.05, 100)
 NUMBER = Measure("number", "read", "number")
 NAMES = Measure("names", "read", "names")
 FIXED = Measure("fixed", "read", "names", fixed=True)
@@ -138,7 +138,7 @@ def test_one_visitor_with_many_slates_counts_once() -> None:
 def test_findings_of_a_month_without_change_are_as_rare_as_alpha_says() -> None:
     random = np.random.default_rng(5)
     measures = [Measure(f"m{n}", "read", "number") for n in range(8)]
-    few = Limits(0.0, 0.25, 0.05 * 720, 100)  # a month's chance in each look, and no least size
+    few = Limits(0.0, 0.05 * 720, 100)  # a month's chance in each look, and no least size
 
     def sketches() -> dict[str, Sketch]:
         return {each.name: sketch_numbers(random.lognormal(2, 1, 200)) for each in measures}
