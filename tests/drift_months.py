@@ -326,7 +326,8 @@ def minutes_to_find(fault: str, seed: int) -> tuple[float | None, str]:
     before, since no week is there.
     """
     shop = Shop(np.random.default_rng(seed), fault)
-    begin, wait_ms = START + DAY_MS, 20 * MINUTE_MS
+    # The first hour is no reference.
+    begin, wait_ms = START + DAY_MS + HOUR_MS, 20 * MINUTE_MS
     with tempfile.TemporaryDirectory() as folder:
         engine = database(Path(folder))
         slates = SlateLog(engine, WINDOW_MS)
@@ -344,7 +345,7 @@ def minutes_to_find(fault: str, seed: int) -> tuple[float | None, str]:
 
         shop.catalogue.take(shop.items())
         shop.catalogue.caught_up = True
-        for hour in range(3):
+        for hour in range(4):
             pass_time(START + hour * HOUR_MS, START + (hour + 1) * HOUR_MS)
         pass_time(begin, begin + wait_ms)
         found(begin + wait_ms)

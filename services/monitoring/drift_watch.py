@@ -34,6 +34,8 @@ Level = Literal["stable", "warning", "critical", "unknown"]
 SHIFT_WINDOWS: Final = 2
 # Least visitors for a verdict on faults, which are large.
 FAULT_VISITORS: Final = 50
+# A fault that has lasted for so long is how things are from now on.
+_ADOPTED_MS: Final = 7 * DAY_MS
 # A window is folded this long after its end, or a tenth of its length: slates are on their way.
 _GRACE_MS: Final = 60_000
 # Time after which a window is folded though no slate came since.
@@ -162,6 +164,7 @@ class DriftWatch:
 
     def judge_faults(self, window: Window) -> FaultReport:
         """The faults in a window, which is no reference from then on where it has some."""
+        self.windows.adopt(window, FAULT_VISITORS, _ADOPTED_MS)
         found = self.windows.references(window, FAULT_VISITORS, self._season_ms, DAY_MS)
         sizes = [it.catalogue for it in found.values() if it.catalogue is not None]
         self._items_before = max(sizes, default=window.catalogue)

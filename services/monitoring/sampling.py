@@ -128,7 +128,8 @@ class Sampler:
             self._windows[each.length_ms].add(each.start, each.visitor)
 
     def _is_known(self) -> bool:
-        return self._catalogue.caught_up and self._catalogue.seen() * 2 >= self._expected_items
+        seen = self._catalogue.seen() if self._catalogue.caught_up else 0
+        return seen > 0 and seen * 2 >= self._expected_items
 
     def _note(self, event: Interaction) -> None:
         """Remember the newest event that a later slate's history should have."""

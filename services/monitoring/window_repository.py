@@ -27,19 +27,18 @@ from slipstream.stores.metadata import insert_new
 
 # Windows that are folded at once, after a time without checks.
 _AT_ONCE: Final = 100
-# Reference windows of a length lie this many seasons back, at most.
-_SEASONS: Final = 4
 
 _WINDOW: Final = msgspec.json.Decoder(Window)
 
 
-def _add(db: Connection, window: Window) -> None:
-    """Keep a window, which is faulty where one that overlaps it is."""
+def _add(db: Connection, window: Window, *, faulty: bool = False) -> None:
+    """Keep a window, which is faulty, too, where one that overlaps it is."""
     row = {
         "length_ms": window.length_ms,
         "start": window.start,
         "version": window.version,
-        "faulty": db.scalar(select(windows.c.start).where(windows.c.faulty, *_overlap(window)))
+        "faulty": faulty
+        or db.scalar(select(windows.c.start).where(windows.c.faulty, *_overlap(window)))
         is not None,
         "visitors": window.visitors,
         "body": msgspec.json.encode(window).decode(),
@@ -61,8 +60,8 @@ class WindowLog:
     def fold(self, length_ms: int, until: int, catalogue: int | None) -> list[Window]:
         """Fold the windows of a length that ended until then, oldest first, and return them.
 
-        Windows without a slate are folded, too, once there is an earlier one. Samples that came
-        too late are deleted.
+        Windows without a slate are folded, too, once there is an earlier one. The very first was
+        begun in the middle, so it is no reference. Samples that came too late are deleted.
         """
         folded = []
         for start in self._due(length_ms, until):
@@ -72,7 +71,8 @@ class WindowLog:
                     select(samples.c.visitor, samples.c.share, samples.c.body).where(mine)
                 )
                 window = fold(start, length_ms, (tuple(row) for row in rows), catalogue)
-                _add(db, window)
+                of_length = select(windows.c.start).where(windows.c.length_ms == length_ms)
+                _add(db, window, faulty=db.scalar(of_length.limit(1)) is None)
                 earlier = samples.c.length_ms == length_ms, samples.c.start <= start
                 db.execute(delete(samples).where(*earlier))
             folded.append(window)
@@ -128,13 +128,9 @@ class WindowLog:
             w.start < at,
             w.visitors >= least_visitors,
         )
-        seasons = [at - n * season_ms for n in range(1, _SEASONS + 1)]
-        newest = select(w.body).where(*sound, w.start.in_(seasons)).order_by(w.start.desc())
-        first = (
-            select(w.body)
-            .where(*sound, w.version == window.version, (at - w.start) % season_ms == 0)
-            .order_by(w.start)
-        )
+        like = (*sound, (at - w.start) % season_ms == 0)
+        newest = select(w.body).where(*like).order_by(w.start.desc())
+        first = select(w.body).where(*like, w.version == window.version).order_by(w.start)
         queries = {"season": newest} | ({"first": first} if window.version else {})
         found: dict[str, Window] = {}
         with self._engine.connect() as db:
@@ -149,6 +145,23 @@ class WindowLog:
         if "first" in found and found["first"] == found.get("season"):
             del found["first"]
         return found
+
+    def adopt(self, window: Window, least_visitors: int, after_ms: int) -> None:
+        """Take what was a fault for that long, up to this window, for the new normal state.
+
+        Its windows become references, and earlier ones are none any more.
+        """
+        w = windows.c
+        sound = select(func.max(w.start)).where(
+            w.length_ms == window.length_ms,
+            w.faulty.is_(False),
+            w.start < window.start,
+            w.visitors >= least_visitors,
+        )
+        with self._engine.begin() as db:
+            last = db.scalar(sound)
+            if last is not None and window.start - last > after_ms:
+                db.execute(update(windows).values(faulty=w.start < last + window.length_ms))
 
     def mark_faulty(self, window: Window) -> None:
         """Let this window, and all that overlap it, be no references."""

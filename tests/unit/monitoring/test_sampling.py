@@ -2,7 +2,7 @@
 
 from services.monitoring.item_attributes import ItemCatalogue, place_of
 from services.monitoring.sampling import Sample, Sampler
-from slipstream.contracts.events import Interaction
+from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.slates import RecordedSlate
 from tests.unit.monitoring.builders import T0
 from tests.unit.monitoring.recorded_slates import history_of, made_of
@@ -99,6 +99,8 @@ def test_the_catalogue_counts_once_it_is_known() -> None:
     catalogue.caught_up = True
     taking = Sampler((HOUR_MS,), 100, catalogue)
     slate = made_of("s", START, history_of("a", START))
+    assert "catalogue_items" not in taking.take([slate])[0].body
+    catalogue.take([CatalogRecord(entity="item", entity_id="b", timestamp=1)])
     assert "catalogue_items" in taking.take([slate])[0].body
     taking.expect(100)
     assert "catalogue_items" not in taking.take([slate])[0].body

@@ -109,6 +109,14 @@ def test_visitors_of_a_share_stand_for_all(engine: Engine) -> None:
     assert window.sketches["answered_by"].visitors <= 200
 
 
+def test_the_first_window_is_no_reference_since_it_began_before(engine: Engine) -> None:
+    sample_into(engine, [*hour(0), *hour(1), *hour(2)])
+    log = WindowLog(engine)
+    _, before, now = log.fold(HOUR_MS, START + 3 * HOUR_MS, None)
+    assert log.references(now, 1, HOUR_MS) == {"season": before}
+    assert log.references(before, 1, HOUR_MS) == {}
+
+
 def kept(log: WindowLog, days: float, version: str = "1", visitors: float = 500) -> Window:
     window = Window(START + int(days * DAY_MS), HOUR_MS, visitors, version)
     log.add(window)
@@ -127,6 +135,20 @@ def test_references_lie_whole_seasons_back(engine: Engine) -> None:
     other = kept(log, 28, version="2", visitors=10)
     assert log.references(other, 300, season) == {"season": now}
     assert log.references(other, 501, season) == {}
+
+
+def test_a_fault_that_lasts_becomes_the_reference(engine: Engine) -> None:
+    log = WindowLog(engine)
+    before = kept(log, 0)
+    faulty = [kept(log, day) for day in range(1, 9)]
+    for window in faulty:
+        log.mark_faulty(window)
+    kept(log, 5.5, visitors=10)  # at night, and not judged
+    now = kept(log, 9)
+    log.adopt(now, 300, 10 * DAY_MS)
+    assert log.references(now, 300, DAY_MS) == {"season": before}
+    log.adopt(now, 300, 7 * DAY_MS)
+    assert log.references(now, 300, DAY_MS) == {"season": faulty[-1], "first": faulty[0]}
 
 
 def test_a_day_before_stands_in_for_a_season(engine: Engine) -> None:
