@@ -18,7 +18,7 @@ IMAGES := ingestion features training serving monitoring
 include .ci/places.mk
 export KAFKA_HOME CLUSTER_PROGRAM
 
-.PHONY: help install lock demo up test test-servers test-pythons servers clients gpu-check pipeline-local fuzz faults hostile restarts erasure-check outages first-day env cluster-demo pipeline-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
+.PHONY: help install lock demo up test test-servers test-pythons servers clients gpu-check pipeline-local fuzz faults hostile restarts erasure-check outages drift-check first-day env cluster-demo pipeline-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ lock: | $(VENV)/bin/uv ## Rewrite constraints.txt and deploy/image/*.txt (LOCK_A
 	  $(PINS) slipstream/requirements.txt services/$$service/requirements.txt \
 	    | awk '/^[a-z0-9]/ { kept = !/^($(OF_TORCH))==/ } kept' >deploy/image/$$service.txt || exit 1; \
 	done
+
+drift-check: $(STAMP) ## Simulate months without a change, and eight faults, and show what monitoring finds (DRIFT_ARGS="--months 5")
+	@$(VENV)/bin/python -m tests.drift_months $(DRIFT_ARGS)
 
 first-day: $(STAMP) ## Import exports of eight kinds of shops, and compare what arrives with what they say
 	@$(VENV)/bin/python -m tests.first_day

@@ -1,15 +1,16 @@
 """Monitoring measures whether recommendations work, and alerts when they no longer do.
 
-Owns: click-through and conversion by model version, drift of models' features, alerts,
+Owns: click-through and conversion by model version, drift and faults of models' inputs, alerts,
     access keys, placements, experiments, receipts of erasures.
 Consumes: interactions.v1, recommendations.v1, feature-updates.v1, model-events.v1, people.v1 (for
     erasures) and erased-visitors.v1; group "monitoring"; access-keys.v1, access-key-uses.v1,
-    placements.v1 and experiments.v1 (to publish all after one was recreated), without a group.
-Produces: alerts.v1; an alert with the action "retrain" asks training for a run. access-keys.v1,
-    placements.v1, experiments.v1.
-Calls: every service's /health/ready; features' status and erasures; training's champion, manifest,
-    runs and models.
-Stores: slates, the interactions that follow, counts, alerts, access keys, placements and
+    placements.v1 and experiments.v1 (to publish all after one was recreated), and catalog.v1,
+    without a group.
+Produces: alerts.v1; an alert with the action "retrain" asks training for a run, one with `hold` to
+    promote nothing. access-keys.v1, placements.v1, experiments.v1.
+Calls: every service's /health/ready; features' status and erasures; training's champion, runs and
+    models.
+Stores: slates, the interactions that follow, counts, windows, alerts, access keys, placements and
     experiments with all their revisions, erasures (without names once they are done), audit records
     and the lease, in SQL tables `monitoring_*`.
 

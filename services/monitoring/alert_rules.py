@@ -16,7 +16,7 @@ from services.monitoring.settings import MonitoringSection
 from services.monitoring.snapshot import Snapshot
 from slipstream.contracts.events import AlertEvent, Severity
 
-Action = Literal["retrain", "none"]
+Action = Literal["retrain", "hold", "none"]
 
 
 class Finding(NamedTuple):
@@ -62,6 +62,8 @@ class Alert:
     def event(self) -> AlertEvent:
         """The alert's record for the topic. Only an opening asks for an action.
 
+        To hold promotions is a field of its own, which older versions of training ignore.
+
         Training tells by rule and time whether it has had the alert, so a record that is sent again
         has the time of the first one.
         """
@@ -73,7 +75,8 @@ class Alert:
             state="closed" if closed else "opened",
             summary=self.summary,
             evidence=dict(self.evidence),
-            action="none" if closed else self.action,
+            action="retrain" if self.action == "retrain" and not closed else "none",
+            hold=self.action == "hold" and not closed,
             timestamp=self.opened_at if self.closed_at is None else self.closed_at,
         )
 
@@ -202,59 +205,92 @@ class NoChampion:
 
 @dataclass(frozen=True)
 class FeatureDrift:
-    """Features that the model answers on are no longer distributed as in its training."""
+    """What visitors do has changed, in two windows in a row: the model reads what it has not
+    learned from. While the data is at fault there is no verdict.
+    """
 
     name: ClassVar[str] = "feature_drift"
     action: ClassVar[Action] = "retrain"
 
     def judgeable(self, snapshot: Snapshot) -> bool:
-        return any(feature.level != "unknown" for feature in snapshot.drift.features)
+        features = snapshot.drift.shifts.features
+        known = any(each.of == "read" and each.level != "unknown" for each in features)
+        return known and not snapshot.drift.faults.faults
 
     def check(self, snapshot: Snapshot) -> Finding | None:
-        drifted = [
-            feature
-            for feature in snapshot.drift.features
-            if feature.level in ("warning", "critical")
-        ]
+        drifted = [each for each in snapshot.drift.shifts.features if each.lasting]
         if not drifted:
             return None
-        critical = any(feature.level == "critical" for feature in drifted)
-        worst = max(drifted, key=lambda feature: feature.psi or 0.0)
+        critical = any(each.level == "critical" for each in drifted)
+        worst = max(drifted, key=lambda each: each.psi or 0.0)
         return Finding(
             Severity.CRITICAL if critical else Severity.WARNING,
-            f"{len(drifted)} of {len(snapshot.drift.features)} features have drifted since"
-            f" training, {worst.feature} most (PSI {worst.psi:.2f})",
+            f"{len(drifted)} of {len(snapshot.drift.shifts.features)} measures of visitors have"
+            f" shifted, {worst.feature} most (PSI {worst.psi:.2f})",
             {
-                "model_version": snapshot.drift.model_version,
-                "psi": {feature.feature: round(feature.psi or 0.0, 4) for feature in drifted},
-                "slates": worst.slates,
+                "model_version": snapshot.drift.shifts.model_version,
+                "psi": {each.feature: round(each.psi or 0.0, 4) for each in drifted},
+                "p": {each.feature: each.p for each in drifted},
                 "visitors": worst.visitors,
+                "window_start": snapshot.drift.shifts.start,
+                "window_ms": snapshot.drift.shifts.window_ms,
+            },
+        )
+
+
+@dataclass(frozen=True)
+class DataFault:
+    """The data is at fault: no model should be trained on it, and training promotes none."""
+
+    name: ClassVar[str] = "data_fault"
+    action: ClassVar[Action] = "hold"
+
+    def judgeable(self, snapshot: Snapshot) -> bool:
+        return snapshot.drift.faults.judged
+
+    def check(self, snapshot: Snapshot) -> Finding | None:
+        found = snapshot.drift.faults
+        if not found.faults:
+            return None
+        return Finding(
+            Severity.CRITICAL,
+            "; ".join(f"{each.measure}: {each.why}" for each in found.faults),
+            {
+                "faults": {each.measure: each.why for each in found.faults},
+                "window_start": found.start,
+                "window_ms": found.window_ms,
             },
         )
 
 
 @dataclass(frozen=True)
 class ClickThroughDropped:
-    """Fewer of the model's slates are clicked than in the period before, by more than chance."""
+    """A placement's slates are clicked less than at the same weekdays before, for two periods, by
+    more than chance. While the data is at fault there is no verdict.
+    """
 
-    min_slates: int
     name: ClassVar[str] = "click_through_dropped"
     action: ClassVar[Action] = "retrain"
 
     def judgeable(self, snapshot: Snapshot) -> bool:
-        return min(snapshot.trend.current.shown, snapshot.trend.previous.shown) >= self.min_slates
+        return bool(snapshot.trend.placements) and not snapshot.drift.faults.faults
 
     def check(self, snapshot: Snapshot) -> Finding | None:
-        now, before = snapshot.trend.current.click_through, snapshot.trend.previous.click_through
-        if now.value is None or before.value is None or now.high >= before.low:
+        fell = [each for each in snapshot.trend.placements if each.fell]
+        if not fell:
             return None
+        words = "; ".join(
+            f"{each.placement or 'requests without a placement'}: from {each.before.value:.1%} to"
+            f" {each.current.value:.1%}"
+            for each in fell
+        )
         return Finding(
             Severity.WARNING,
-            f"click-through fell from {before.value:.1%} to {now.value:.1%}",
+            f"click-through fell: {words}",
             {
-                "current": now.model_dump(),
-                "previous": before.model_dump(),
+                "placements": {each.placement: each.model_dump() for each in fell},
                 "period_ms": snapshot.trend.period_ms,
+                "until": snapshot.trend.until,
             },
         )
 
@@ -359,7 +395,8 @@ def rules(settings: MonitoringSection) -> Sequence[Rule]:
         ServiceDown(),
         NoChampion(),
         FeatureDrift(),
-        ClickThroughDropped(settings.quality_min_slates),
+        DataFault(),
+        ClickThroughDropped(),
         FallbackShareHigh(settings.fallback_share_warning, settings.quality_min_slates),
         FeaturesLagging(settings.features_lag_warning, settings.features_delay_warning_s * 1000),
         CanaryReturned(),

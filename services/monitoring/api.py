@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from services.monitoring import quality
 from services.monitoring.alert_repository import AlertBook
-from services.monitoring.alert_rules import Acknowledgement, Alert
+from services.monitoring.alert_rules import Acknowledgement, Action, Alert
 from services.monitoring.attribution import BUCKET_MS
 from services.monitoring.checkup import Checkup
 from services.monitoring.probes import ServiceState
@@ -81,7 +81,7 @@ NOT_CHECKED_YET: dict[int | str, dict[str, Any]] = {
 class AlertBody(BaseModel):
     """An alert, open until `closed_at`; times in ms.
 
-    `action` was asked of training when it opened.
+    `action` was asked of training when it opened: a run, or to promote nothing meanwhile.
     """
 
     alert_id: str
@@ -90,7 +90,7 @@ class AlertBody(BaseModel):
     state: Literal["open", "closed"]
     summary: str
     evidence: dict[str, Any]
-    action: Literal["retrain", "none"]
+    action: Action
     opened_at: int
     checked_at: int
     closed_at: int | None
@@ -225,14 +225,13 @@ def _refuse_many_steps(hours: int, step: str) -> None:
 
 @router.get(
     "/reports/drift",
-    summary="Drift of the model's features since training",
+    summary="Drift of what the model reads and says, and faults of the data",
     responses=NOT_CHECKED_YET,
 )
 @requires(Scope.READ)
 def drift_report(request: Request) -> DriftReport:
-    """The population stability index of each feature, and the mix of answering steps.
-
-    Recent slates are compared with the champion's reference.
+    """Distances of the newest window from windows at like moments, by measure; faults; the mix of
+    answering steps. Each visitor counts once in a window.
     """
     opened = parts(request)
     return opened.snapshot().drift

@@ -22,15 +22,19 @@ from services.monitoring.control.http import experiments as experiment_routes
 from services.monitoring.control.http import placements as placement_routes
 from services.monitoring.control.named_records_repository import PlacementTable
 from services.monitoring.control.publication import StatePublisher, uses_target
+from services.monitoring.drift_watch import DriftWatch
+from services.monitoring.item_attributes import ItemCatalogue, catalogue_target
 from services.monitoring.migrations import MIGRATIONS
 from services.monitoring.model_event_repository import ModelEventLog
 from services.monitoring.people import api as people_routes
 from services.monitoring.people.repository import ErasureLedger, RowDeletion
 from services.monitoring.probes import Probes
 from services.monitoring.repository import SlateLog
+from services.monitoring.sampling import Sampler
 from services.monitoring.settings import MonitoringSettings
 from services.monitoring.slate_tables import AUDIT
 from services.monitoring.timeline import Timeline, runs_of
+from services.monitoring.window_repository import WindowLog
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.follower import DELAY_MS, AccessKeyFeed, Follower
 from slipstream.broker.log_ends import committed_offsets
@@ -45,7 +49,14 @@ from slipstream.chassis.standby import own_address
 from slipstream.contracts.events import AlertEvent
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.times import now_ms
-from slipstream.contracts.topics import ACCESS_KEYS, ALERTS, EXPERIMENTS, PLACEMENTS, Topic
+from slipstream.contracts.topics import (
+    ACCESS_KEYS,
+    ALERTS,
+    CATALOG,
+    EXPERIMENTS,
+    PLACEMENTS,
+    Topic,
+)
 from slipstream.stores.lease import Lease
 from slipstream.stores.metadata import AuditLog, engine
 from slipstream.stores.migrations import migrate
@@ -60,6 +71,9 @@ DESCRIPTION = (
     "The first page for people is at `/`."
 )
 
+# Records that may wait while windows are judged: more are of a backlog, which has slates of windows
+# that have ended.
+_CAUGHT_UP: Final = 10_000
 # Patience for features' part of a receipt: it lists the files of the lake, which takes seconds in
 # a large one.
 _RECEIPT_S: Final = 20.0
@@ -119,8 +133,21 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.callback(alertmanagers.close)
         judged = rules(settings.monitoring)
         placements, experiments = PlacementTable(database), ExperimentTable(database)
+        own = settings.monitoring
+        lengths = {own.drift_window_s * 1000, own.fault_window_s * 1000}
+        catalogue = ItemCatalogue()
+        sampler = Sampler(lengths, own.drift_max_samples, catalogue)
+        watch, catalogue_watch = (ConsumerWatch(app.state.metrics) for _ in range(2))
+        drift = DriftWatch(
+            WindowLog(database),
+            own,
+            catalogue,
+            sampler.expect,
+            lambda: watch.lag_is_known and watch.lag <= _CAUGHT_UP,
+        )
         checkup = Checkup(
             slates,
+            drift,
             book,
             probes,
             judged,
@@ -168,13 +195,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
                 (EXPERIMENTS, experiment_publisher),
             )
         )
-        watch = ConsumerWatch(app.state.metrics)
         app.state.health.add("kafka", producer.check)
         app.state.health.add("stream", watch.check)
         app.state.health.add("database", lambda: asyncio.to_thread(slates.ping))
         app.state.health.add("access-keys", key_feed.watch.check, required=False)
         app.state.health.add("placements", placement_follower.watch.check, required=False)
         app.state.health.add("experiments", experiment_follower.watch.check, required=False)
+        app.state.health.add("catalogue", catalogue_watch.check, required=False)
         stack.push_async_callback(app.state.workers.stop)
         app.state.workers.start("lease", lease.keep)
         app.state.workers.start("access-keys", key_feed.run, checked=False)
@@ -187,10 +214,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.workers.start("experiments", experiment_follower.run, checked=False)
         app.state.workers.start("experiment-publisher", experiment_publisher.run, checked=False)
         app.state.workers.start(
-            "consumer", consumer_target(settings, slates, ledger, watch, now_ms)
+            "consumer", consumer_target(settings, slates, ledger, sampler, watch, now_ms)
+        )
+        unhurried = settings.kafka.model_copy(update={"fetch_max_wait_ms": DELAY_MS})
+        read_catalogue = partial(Consumer, unhurried, settings.namespace, [CATALOG], group=None)
+        app.state.workers.start(
+            "catalogue",
+            catalogue_target(catalogue, read_catalogue, catalogue_watch),
+            checked=False,
         )
         app.state.workers.start("checks", checkup.run)
-        own = settings.monitoring
         app.state.workers.start("erasures", lambda stop: deletion.run(stop, own.erase_every_s))
         app.state.workers.start("canaries", lambda stop: canaries.run(stop, own.guard_every_s))
         yield

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from services.monitoring.sampling import Sample
 from slipstream.broker.records import Message
 from slipstream.contracts.events import (
     CatalogRecord,
@@ -18,7 +19,7 @@ from slipstream.contracts.events import (
 )
 from slipstream.contracts.page_visitors import page_visitor
 from slipstream.contracts.slates import RecordedSlate
-from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS
+from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS, RECOMMENDATIONS
 from slipstream.contracts.vocabulary import CONVERSIONS, SHADOW, SHOWN, WITHOUT_SIGNAL
 
 BUCKET_MS = 300_000
@@ -43,6 +44,7 @@ class ShownSlate(NamedTuple):
     teams: tuple[tuple[str, str], ...] = ()
     substituted: str = ""
     latency_ms: float = 0.0
+    placement: str = ""
 
     @classmethod
     def of(cls, slate: RecordedSlate) -> "ShownSlate":
@@ -59,6 +61,7 @@ class ShownSlate(NamedTuple):
             tuple(zip(items, slate.teams, strict=False)) if slate.teams else (),
             slate.substituted,
             slate.latency_ms,
+            slate.placement,
         )
 
 
@@ -222,11 +225,11 @@ class Watermark:
 
 @dataclass(slots=True)
 class Arrivals:
-    """The content of one batch. `features` are those of slates, by recommendation id."""
+    """The content of one batch."""
 
     slates: list[ShownSlate] = field(default_factory=list)
     shadows: list[RecordedSlate] = field(default_factory=list)
-    features: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
     responses: list[Response] = field(default_factory=list)
     model_events: list[ModelEvent] = field(default_factory=list)
     watermarks: dict[str, Watermark] = field(default_factory=dict)
@@ -260,7 +263,7 @@ def arrivals(messages: Iterable[Message[Any]], oldest_ms: int) -> Arrivals:
         elif isinstance(record, RecordedSlate):
             if record.purpose == SHOWN and record.timestamp >= oldest_ms:
                 brought.slates.append(ShownSlate.of(record))
-                brought.features[record.recommendation_id] = record.features
+                brought.mark(RECOMMENDATIONS.name, record.timestamp, record.timestamp)
             elif record.purpose == SHADOW and record.timestamp >= oldest_ms:
                 brought.shadows.append(record)
         elif isinstance(record, FeatureUpdate):

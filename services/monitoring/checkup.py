@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from services.monitoring import snapshot as state
 from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alert_rules import Alert, Hysteresis, Rule, Streak, step
+from services.monitoring.drift_watch import DriftWatch
 from services.monitoring.probes import Probes
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSection
@@ -41,6 +42,7 @@ class Checkup:
 
     Args:
         slates: Repository of slates and counts.
+        drift: Watch over drift and faults.
         book: Repository of alerts.
         probes: Questions to the other services.
         rules: Rules that judge a snapshot.
@@ -56,6 +58,7 @@ class Checkup:
     def __init__(
         self,
         slates: SlateLog,
+        drift: DriftWatch,
         book: AlertBook,
         probes: Probes,
         rules: Sequence[Rule],
@@ -65,7 +68,8 @@ class Checkup:
         returned: Callable[[int], Sequence[Experiment]] = lambda _since: (),
         notify: Callable[[Sequence[Alert], int], None] = lambda _alerts, _now_ms: None,
     ) -> None:
-        self._slates, self._book, self._probes, self._rules = slates, book, probes, rules
+        self._slates, self._drift, self._book = slates, drift, book
+        self._probes, self._rules = probes, rules
         self._settings, self._announce, self._clock = settings, announce, clock
         self._limits = Hysteresis(settings.failing_checks_to_open, settings.passing_checks_to_close)
         self._returned, self._notify = returned, notify
@@ -109,14 +113,16 @@ class Checkup:
 
     def _look(self, now_ms: int) -> Snapshot:
         services, training, features = self._probes.ask()
+        marks = self._slates.watermarks()
+        shifts, faults, trend = self._drift.look(now_ms, marks)
         return Snapshot(
             checked_at=now_ms,
             services=services,
             training=training,
             features=features,
-            freshness=state.freshness(self._slates.watermarks()),
-            drift=state.drift_report(self._slates, training, self._settings, now_ms),
-            trend=state.quality_trend(self._slates, self._settings, now_ms),
+            freshness=state.freshness(marks),
+            drift=state.drift_report(self._slates, (shifts, faults), self._settings, now_ms),
+            trend=trend,
             versions=state.versions(self._slates, self._settings, now_ms),
             returned=state.returned_canaries(self._returned(now_ms - DAY_MS)),
         )
@@ -168,6 +174,11 @@ class Checkup:
             slates_before=now_ms - self._settings.slate_retention_h * HOUR_MS,
             pending_before=now_ms - self._settings.pending_retention_s * 1000,
             counts_before=now_ms - self._settings.report_retention_d * DAY_MS,
+        )
+        kept_ms = self._settings.slate_retention_h * HOUR_MS + self._drift.shift_ms
+        self._drift.windows.expire(
+            before=now_ms - self._settings.report_retention_d * DAY_MS,
+            samples_before=now_ms - kept_ms,
         )
 
 
@@ -229,13 +240,22 @@ class SnapshotCollector(Collector):
 
         psi = GaugeMetricFamily(
             "slipstream_feature_psi",
-            "Population stability index since training",
+            "Population stability index against a window at a like moment",
             labels=["feature"],
         )
-        for feature in snapshot.drift.features:
+        for feature in snapshot.drift.shifts.features:
             if feature.psi is not None and feature.level != "unknown":
                 psi.add_metric([feature.feature], feature.psi)
         yield psi
+
+        lists = GaugeMetricFamily(
+            "slipstream_shown_lists",
+            "Coverage, gini and novelty of the lists shown in the newest window",
+            labels=["figure"],
+        )
+        for name, figure in snapshot.drift.shifts.figures.items():
+            lists.add_metric([name], figure)
+        yield lists
 
         answered = GaugeMetricFamily(
             "slipstream_answered_by_ratio",

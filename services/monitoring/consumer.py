@@ -7,6 +7,7 @@ from operator import attrgetter
 from services.monitoring.attribution import arrivals
 from services.monitoring.people.repository import ErasureLedger
 from services.monitoring.repository import SlateLog
+from services.monitoring.sampling import Sampler
 from services.monitoring.settings import MonitoringSettings
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.loop import consume
@@ -41,6 +42,7 @@ def consumer_target(
     settings: MonitoringSettings,
     slates: SlateLog,
     ledger: ErasureLedger,
+    sampler: Sampler,
     watch: ConsumerWatch,
     clock: Callable[[], int],
 ) -> Callable[[threading.Event], None]:
@@ -53,8 +55,11 @@ def consumer_target(
 
     def handle(batch: Batch) -> None:
         now_ms = slates.agreed_time(clock())
-        timely = without_late(batch.messages, attrgetter("record"), ledger.marks_of)
-        slates.record(arrivals(timely, now_ms - retention_ms), now_ms)
+        timely = list(without_late(batch.messages, attrgetter("record"), ledger.marks_of))
+        brought = arrivals(timely, now_ms - retention_ms)
+        brought.samples = sampler.take(message.record for message in timely)
+        slates.record(brought, now_ms)
+        sampler.keep(brought.samples)
 
     def run(stop: threading.Event) -> None:
         consumer = Consumer(kafka, settings.namespace, TOPICS, GROUP)

@@ -291,6 +291,42 @@ def _acknowledgements(op: Operations) -> None:
     tables.create_all(op.get_bind())
 
 
+def _windows(op: Operations) -> None:
+    """Make the tables of samples, windows and sums of clicks; add the placement to slates."""
+    tables = new_metadata()
+    Table(
+        "monitoring_samples",
+        tables,
+        Column("length_ms", BigInteger, primary_key=True),
+        Column("start", BigInteger, primary_key=True),
+        Column("visitor", String, primary_key=True),
+        Column("user_id", String, nullable=False, index=True),
+        Column("share", Float, nullable=False),
+        Column("body", Text, nullable=False),
+    )
+    Table(
+        "monitoring_windows",
+        tables,
+        Column("length_ms", BigInteger, primary_key=True),
+        Column("start", BigInteger, primary_key=True),
+        Column("version", String, nullable=False),
+        Column("faulty", Boolean, nullable=False),
+        Column("visitors", Float, nullable=False),
+        Column("body", Text, nullable=False),
+    )
+    sums = ("visitors", "slates", "clicked", "slates_squared", "clicked_squared", "product")
+    Table(
+        "monitoring_click_sums",
+        tables,
+        Column("length_ms", BigInteger, primary_key=True),
+        Column("start", BigInteger, primary_key=True),
+        Column("placement", String, primary_key=True),
+        *(Column(name, Float, nullable=False) for name in sums),
+    )
+    tables.create_all(op.get_bind())
+    add_missing_columns(op, "monitoring_slates", Column("placement", String))
+
+
 MIGRATIONS: Final = Migrations(
     "monitoring_schema_version",
     (
@@ -305,5 +341,6 @@ MIGRATIONS: Final = Migrations(
         _erasure_marks,
         _page_keys,
         _acknowledgements,
+        _windows,
     ),
 )

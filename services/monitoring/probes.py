@@ -9,11 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import httpx
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.chassis.logging import get_logger
-from slipstream.contracts.bundle import Histogram, Manifest
 from slipstream.contracts.rest import ModelVersion, Run
 
 log = get_logger(__name__)
@@ -44,16 +43,15 @@ class FeaturesStatus(BaseModel):
 
 
 class Champion(BaseModel):
-    """The model in service, with the distributions of visitor features in its training."""
+    """The model in service."""
 
     model: ModelVersion
-    reference: dict[str, Histogram] = Field({}, exclude=True)
 
 
 class Training(BaseModel):
     """Training's answers. With `reached` false, a missing champion means nothing.
 
-    `detail` says what could not be had: all of it, or only the champion's reference.
+    `detail` says why there is no answer.
     """
 
     reached: bool
@@ -81,7 +79,6 @@ class Probes:
         self._features = features
         self._http = httpx.Client(timeout=timeout_s, transport=transport)
         self._threads = ThreadPoolExecutor(len(urls) + 2, "probe")
-        self._references: dict[str, dict[str, Histogram]] = {}
 
     def ask(self) -> tuple[list[ServiceState], Training, FeaturesStatus | None]:
         """The state of every service in the order of the URLs, and training's and features'
@@ -139,23 +136,10 @@ class Probes:
                 if error.status != 404:
                     raise
                 return Training(reached=True, runs=runs)
-            try:
-                reference, detail = self._reference(model.version), ""
-            except (PeerError, ValueError) as error:
-                reference, detail = {}, f"the model's manifest can't be read: {_words(error)}"
-            champion = Champion(model=model, reference=reference)
-            return Training(reached=True, detail=detail, champion=champion, runs=runs)
+            champion = Champion(model=model)
+            return Training(reached=True, champion=champion, runs=runs)
         except (PeerError, ValidationError, ValueError, KeyError, TypeError) as error:
             return Training(reached=False, detail=_words(error))
-
-    def _reference(self, version: str) -> dict[str, Histogram]:
-        """The reference of a version, fetched once, since manifests never change."""
-        if version not in self._references:
-            manifest = Manifest.model_validate(
-                self._training.get(f"/v1/models/{version}/files/manifest.json")
-            )
-            self._references = {version: manifest.reference}
-        return self._references[version]
 
     def _ask_features(self) -> FeaturesStatus | None:
         try:

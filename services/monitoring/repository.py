@@ -40,6 +40,7 @@ from services.monitoring.slate_tables import (
     model_events,
     quality,
     responses,
+    samples,
     shadow_row,
     shadows,
     slates,
@@ -67,7 +68,6 @@ def attribute(
     db: Connection,
     new_slates: Mapping[str, ShownSlate],
     new_responses: Mapping[str, Response],
-    features: Mapping[str, Mapping[str, float]],
     window_ms: int,
     now_ms: int,
 ) -> None:
@@ -79,7 +79,6 @@ def attribute(
         db: The connection, in a transaction.
         new_slates: Slates that the tables don't have yet, by id.
         new_responses: Responses that the tables don't have yet, by event id.
-        features: The features of the new slates, by id.
         window_ms: Length of the attribution window.
         now_ms: Time at which the responses are stored.
     """
@@ -107,7 +106,7 @@ def attribute(
     after = _outcomes(db, {slate_id for slate_id in ends if slate_id is not None})
     for slate_id, now in after.items():
         change.add_change(candidates[slate_id], before.get(slate_id, Outcome()), now)
-    _insert_slates(db, new_slates.values(), features, after)
+    _insert_slates(db, new_slates.values(), after)
     _update_outcomes(
         db,
         {slate_id: now for slate_id, now in after.items() if now != before.get(slate_id, now)},
@@ -241,7 +240,6 @@ def _move_responses(db: Connection, moved: Mapping[str, str | None]) -> None:
 def _insert_slates(
     db: Connection,
     new: Collection[ShownSlate],
-    features: Mapping[str, Mapping[str, float]],
     outcomes: Mapping[str, Outcome],
 ) -> None:
     nothing = Outcome()
@@ -253,13 +251,14 @@ def _insert_slates(
             slate.answered_by,
             slate.model_version,
             orjson.dumps(list(slate.items)).decode(),
-            orjson.dumps(features.get(slate.recommendation_id, {})).decode(),
+            "{}",  # features, which an earlier version reads
             *outcomes.get(slate.recommendation_id, nothing),
             slate.experiment or None,
             slate.variant or None,
             orjson.dumps(dict(slate.teams)).decode() if slate.teams else None,
             slate.substituted or None,
             slate.latency_ms,
+            slate.placement or None,
         )
         for slate in new
     ]
@@ -312,7 +311,8 @@ class SlateLog:
                 db, responses.c.event_id, {r.event_id: r for r in arrivals.responses}
             )
             if new_slates or new_responses:
-                attribute(db, new_slates, new_responses, arrivals.features, self._window_ms, now_ms)
+                attribute(db, new_slates, new_responses, self._window_ms, now_ms)
+            insert_new(db, samples, [sample._asdict() for sample in arrivals.samples])
             insert_new(db, shadows, [shadow_row(slate) for slate in arrivals.shadows])
             events = [
                 {
@@ -362,21 +362,8 @@ class SlateLog:
         with self._engine.connect() as db:
             return {Bucket(*row[:3]): Counts(*row[3:]) for row in db.execute(query)}
 
-    def recent_features(self, since: int, limit: int) -> list[tuple[str, dict[str, float]]]:
-        """Visitor and features of the newest `limit` slates of the model since a time, newest
-        first.
-        """
-        query = (
-            select(slates.c.user_id, slates.c.features)
-            .where(slates.c.timestamp >= since, slates.c.answered_by == "model")
-            .order_by(slates.c.timestamp.desc())
-            .limit(limit)
-        )
-        with self._engine.connect() as db:
-            return [(user_id, orjson.loads(features)) for user_id, features in db.execute(query)]
-
     def rows_of(self, visitor_ids: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """All rows of these visitors, each with its kind: `slate`, `shadow` or `response`.
+        """All rows of these visitors, each with its kind: `slate`, `shadow`, `response`, `sample`.
 
         Each 1,000 are a transaction of their own, so that a slow reader holds no lock.
         """
@@ -396,6 +383,10 @@ class SlateLog:
                     last = row[0]
                     yield kind, dict(zip(names, row, strict=True))
                 more = len(page) == _ROWS_AT_ONCE
+        # At most one for each open window.
+        with self._engine.connect() as db:
+            kept = db.execute(select(samples).where(samples.c.user_id.in_(visitor_ids))).all()
+        yield from (("sample", dict(row._mapping)) for row in kept)
 
     def watermarks(self) -> dict[str, Watermark]:
         """The watermark of each topic that anything was read from."""

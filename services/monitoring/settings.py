@@ -79,13 +79,33 @@ class MonitoringSection(Section):
     )
 
     drift_window_s: int = Field(
-        21_600, ge=1, description="length of the period of slates compared with the reference"
+        21_600,
+        ge=1,
+        description="length of a window in which a shift of what visitors do is looked for; two in "
+        "a row must show it",
+    )
+    fault_window_s: int = Field(
+        3_600, ge=1, description="length of a window in which a fault of the data is looked for"
+    )
+    drift_season_s: int = Field(
+        604_800,
+        ge=1,
+        description="time after which visitors behave alike again; a window is compared with those "
+        "whole seasons before",
     )
     drift_max_samples: int = Field(
-        5_000, ge=1, description="most slates of that period, the newest ones"
+        5_000,
+        ge=100,
+        description="most visitors of a window; of more, a share is taken by a hash of their ids",
     )
     drift_min_visitors: int = Field(
         300, ge=1, description="least different visitors for a verdict on drift"
+    )
+    drift_alpha: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="chance of a false finding in a month, of all measures and windows together",
     )
     psi_warning: float = Field(
         0.1, gt=0, description="population stability index that is a warning"
@@ -97,7 +117,8 @@ class MonitoringSection(Section):
     quality_period_s: int = Field(
         86_400,
         ge=300,
-        description="length of a period; its click-through is compared with the one before",
+        description="length of a period; the click-through of the last two is compared with that "
+        "of whole seasons before",
     )
     quality_min_slates: int = Field(
         200, ge=1, description="least slates for a verdict on click-through or fallbacks"

@@ -1,4 +1,4 @@
-"""The SQL tables of slates, responses, counts, watermarks, model events and audit."""
+"""The SQL tables of slates, responses, counts, windows, watermarks, model events and audit."""
 
 from dataclasses import fields
 from typing import Any, Final
@@ -17,6 +17,7 @@ from sqlalchemy import (
 )
 
 from services.monitoring.attribution import Counts
+from services.monitoring.click_trend import ClickSums
 from slipstream.contracts.slates import RecordedSlate
 from slipstream.stores.metadata import audit_table, new_metadata
 
@@ -43,6 +44,7 @@ slates = Table(
     # Why the champion made it for a variant's model. Older slates have no latency.
     Column("substituted", String),
     Column("latency_ms", Float),
+    Column("placement", String),
     Index("monitoring_slates_of_visitor", "user_id", "timestamp"),
     Index("monitoring_slates_of_experiment", "experiment", "user_id"),
 )
@@ -88,6 +90,34 @@ watermarks = Table(
     Column("topic", String, primary_key=True),
     Column("event_time", BigInteger, nullable=False),
     Column("heard_at", BigInteger, nullable=False),
+)
+samples = Table(
+    "monitoring_samples",
+    TABLES,
+    Column("length_ms", BigInteger, primary_key=True),
+    Column("start", BigInteger, primary_key=True),
+    Column("visitor", String, primary_key=True),
+    Column("user_id", String, nullable=False, index=True),
+    Column("share", Float, nullable=False),
+    Column("body", Text, nullable=False),
+)
+windows = Table(
+    "monitoring_windows",
+    TABLES,
+    Column("length_ms", BigInteger, primary_key=True),
+    Column("start", BigInteger, primary_key=True),
+    Column("version", String, nullable=False),
+    Column("faulty", Boolean, nullable=False),
+    Column("visitors", Float, nullable=False),
+    Column("body", Text, nullable=False),
+)
+click_sums = Table(
+    "monitoring_click_sums",
+    TABLES,
+    Column("length_ms", BigInteger, primary_key=True),
+    Column("start", BigInteger, primary_key=True),
+    Column("placement", String, primary_key=True),
+    *(Column(name, Float, nullable=False) for name in ClickSums._fields),
 )
 model_events = Table(
     "monitoring_model_events",

@@ -1,38 +1,31 @@
 """The snapshot of one round of checks, which rules judge, the page shows and Prometheus scrapes.
 
-Drift compares recent features of visitors with the reference in the champion's manifest. The
-compared features are those of slates that the model answered. These are the model's own input, in
-which busy visitors weigh more, as in the reference. A verdict needs enough different visitors,
-since the slates of one visitor resemble each other. The reference is of events that came as they
-happened; a model of imported history has none.
-
-Thresholds are those of Evidently and of credit scoring: a population stability index (PSI) of 0.1
-is worth a look, 0.25 is another population.
+Drift and faults are those of the newest windows (`drift_watch.py`). Thresholds are those of
+Evidently and of credit scoring: a population stability index (PSI) of 0.1 is worth a look, 0.25 is
+another population.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, Field
 
-from services.monitoring.attribution import BUCKET_MS, Counts, Watermark
+from services.monitoring.attribution import Counts, Watermark
+from services.monitoring.click_trend import ClickTrend
+from services.monitoring.drift_watch import FaultReport, Level, ShiftReport
 from services.monitoring.probes import FeaturesStatus, ServiceState, Training
-from services.monitoring.quality import QualityRow, grouped, row, total
+from services.monitoring.quality import QualityRow, grouped, row
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSection
-from slipstream.contracts.bundle import Histogram
 from slipstream.contracts.experiments import Experiment
 from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS
-from slipstream.evaluation.drift import histogram, population_stability_index
-
-Level = Literal["stable", "warning", "critical", "unknown"]
+from slipstream.evaluation.drift import population_stability_index
 
 
 class Thresholds(BaseModel):
     """The PSI of a warning and of a critical drift, and the smallest sample for a verdict.
 
-    A sample is different visitors for a feature, and slates for the mix of steps.
+    A sample is different visitors for a measure, and slates for the mix of steps.
     """
 
     warning: float
@@ -47,23 +40,6 @@ class Thresholds(BaseModel):
         )
 
 
-class FeatureDriftFigures(BaseModel):
-    """The drift of one feature.
-
-    Bins are `edges[i] <= x < edges[i + 1]`, the outermost ones open, with their shares in training
-    and lately.
-    """
-
-    feature: str
-    psi: float | None = Field(description="null without a single recent value")
-    level: Level
-    slates: int
-    visitors: int
-    edges: list[float]
-    reference: list[float]
-    recent: list[float]
-
-
 class MixDrift(BaseModel):
     """The shares of the answering steps, before and lately. It shows a rise of fallbacks."""
 
@@ -76,56 +52,16 @@ class MixDrift(BaseModel):
 
 
 class DriftReport(BaseModel):
-    """The drift against the reference of `model_version`.
+    """The drift in the newest window, the faults of the data, and the mix of answering steps.
 
-    Without a model (null), `features` is empty and `reason` says why.
+    `thresholds` are those of drift.
     """
 
     checked_at: int
-    window_ms: int
-    model_version: str | None
-    reason: str = ""
+    shifts: ShiftReport
+    faults: FaultReport
     thresholds: Thresholds
-    features: list[FeatureDriftFigures]
     answered_by: MixDrift
-
-
-def feature_drift(
-    reference: Mapping[str, Histogram],
-    recent: Sequence[tuple[str, Mapping[str, float]]],
-    thresholds: Thresholds,
-) -> list[FeatureDriftFigures]:
-    """The drift of each feature of the reference, the greatest first.
-
-    `recent` are pairs of visitor and features, one for each slate.
-    """
-    drifts = [
-        _feature_drift(
-            name, shape, [(user_id, f[name]) for user_id, f in recent if name in f], thresholds
-        )
-        for name, shape in reference.items()
-    ]
-    return sorted(drifts, key=lambda drift: (-(drift.psi or 0.0), drift.feature))
-
-
-def _feature_drift(
-    name: str, shape: Histogram, recent: list[tuple[str, float]], thresholds: Thresholds
-) -> FeatureDriftFigures:
-    values = [value for _, value in recent]
-    visitors = len({user_id for user_id, _ in recent})
-    expected = np.asarray(shape.counts, np.int64)
-    actual = histogram(np.asarray(values, np.float64), np.asarray(shape.edges, np.float64))
-    psi = population_stability_index(expected, actual) if values else None
-    return FeatureDriftFigures(
-        feature=name,
-        psi=psi,
-        level=thresholds.level(psi or 0.0, visitors),
-        slates=len(values),
-        visitors=visitors,
-        edges=shape.edges,
-        reference=_shares(expected.tolist()),
-        recent=_shares(actual.tolist()),
-    )
 
 
 def mix_drift(
@@ -136,7 +72,7 @@ def mix_drift(
     old, new = ([counts.get(step, 0) for step in steps] for counts in (before, recent))
     samples = min(sum(old), sum(new))
     psi = (
-        population_stability_index(np.asarray(old, np.int64), np.asarray(new, np.int64))
+        population_stability_index(np.asarray(old, np.float64), np.asarray(new, np.float64))
         if samples
         else None
     )
@@ -171,17 +107,6 @@ class Freshness(BaseModel):
     )
 
 
-class QualityTrend(BaseModel):
-    """The model's slates in the last full period, and in the one before it.
-
-    Both periods are past their attribution window, so that the newer is not lower for being new.
-    """
-
-    period_ms: int
-    current: QualityRow
-    previous: QualityRow
-
-
 class ReturnedCanary(BaseModel):
     """A canary that was stopped by its guard, with the model that it tried."""
 
@@ -200,7 +125,7 @@ class Snapshot(BaseModel):
     features: FeaturesStatus | None
     freshness: Freshness
     drift: DriftReport
-    trend: QualityTrend
+    trend: ClickTrend
     versions: list[QualityRow] = Field(
         description="by model version, slates of the last period up to now"
     )
@@ -236,82 +161,46 @@ def freshness(marks: Mapping[str, Watermark]) -> Freshness:
 
 
 def drift_report(
-    log: SlateLog, training: Training, settings: MonitoringSection, now_ms: int
+    log: SlateLog,
+    found: tuple[ShiftReport, FaultReport],
+    settings: MonitoringSection,
+    now_ms: int,
 ) -> DriftReport:
-    """The drift of features in the recent window, and of the mix of steps since the period before.
+    """The report on drift, with the mix of steps in the recent window and in the period before.
 
     Args:
         log: Repository of slates.
-        training: Training's answers, with the champion's reference.
+        found: Verdicts of the newest windows.
         settings: Windows and thresholds.
         now_ms: Time of the report.
     """
-    window_ms = settings.drift_window_s * 1000
     thresholds = Thresholds(
         warning=settings.psi_warning,
         critical=settings.psi_critical,
         min_samples=settings.drift_min_visitors,
     )
-    since = now_ms - window_ms
-    recent_counts = log.counts(since, now_ms + 1)
-    before_counts = log.counts(since - settings.quality_period_s * 1000, since)
-    champion = training.champion
-    reason = ""
-    if champion is None:
-        reason = (
-            "no model is in service"
-            if training.reached
-            else f"training does not answer: {training.detail}"
-        )
-    elif not champion.reference:
-        reason = training.detail or (
-            "the model has learned from too few live events; imported ones say nothing of visitors"
-            " who are here now"
-        )
-    recent = log.recent_features(since, settings.drift_max_samples) if champion else []
+    since = now_ms - settings.drift_window_s * 1000
+    periods = (
+        log.counts(since - settings.quality_period_s * 1000, since),
+        log.counts(since, now_ms + 1),
+    )
+    before, recent = (
+        {
+            step: counts.slates
+            for step, counts in grouped(period, lambda bucket: bucket.answered_by).items()
+        }
+        for period in periods
+    )
     return DriftReport(
         checked_at=now_ms,
-        window_ms=window_ms,
-        model_version=champion.model.version if champion else None,
-        reason=reason,
+        shifts=found[0],
+        faults=found[1],
         thresholds=thresholds,
-        features=feature_drift(champion.reference, recent, thresholds) if champion else [],
         answered_by=mix_drift(
-            {
-                step: counts.slates
-                for step, counts in grouped(
-                    before_counts, lambda bucket: bucket.answered_by
-                ).items()
-            },
-            {
-                step: counts.slates
-                for step, counts in grouped(
-                    recent_counts, lambda bucket: bucket.answered_by
-                ).items()
-            },
+            before,
+            recent,
             thresholds.model_copy(update={"min_samples": settings.quality_min_slates}),
         ),
-    )
-
-
-def quality_trend(log: SlateLog, settings: MonitoringSection, now_ms: int) -> QualityTrend:
-    """The trend of the model's slates over the last two full periods."""
-    period_ms = settings.quality_period_s * 1000
-    matured = now_ms - settings.attribution_window_s * 1000
-    until = matured - matured % BUCKET_MS
-
-    def answered_by_model(since: int) -> QualityRow:
-        counts = log.counts(since, since + period_ms)
-        return row(
-            total(
-                {bucket: each for bucket, each in counts.items() if bucket.answered_by == "model"}
-            )
-        )
-
-    return QualityTrend(
-        period_ms=period_ms,
-        current=answered_by_model(until - period_ms),
-        previous=answered_by_model(until - 2 * period_ms),
     )
 
 

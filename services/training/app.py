@@ -136,6 +136,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             section,
             metrics,
             settings.lake.uri,
+            lambda: [f"{alert.rule}: {alert.summary}" for alert in alerts.holding()],
         )
         starter = await asyncio.to_thread(starter_of, settings)
         runs = Runs(

@@ -13,12 +13,14 @@ Quality is NDCG@10, every difference paired on the same queries with a 95 % boot
 7. Otherwise it is refused, also where too few queries can be compared, or where the run compared
    with an earlier champion: the champion has earned its place.
 
+While monitoring finds a fault of the data, nothing is promoted (`held_back`).
+
 Margin and tolerance are shares of the champion's figure, since one catalogue's 0.02 is another's
 0.2. A refusal names every rule against the challenger, so that a person sees all its faults at
 once.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -132,6 +134,18 @@ def decide(
     if against:
         return Decision("refused", "; ".join(against), numbers)
     return Decision("promoted", reason, numbers)
+
+
+def held_back(decision: Decision, faults: Sequence[str]) -> Decision:
+    """The decision while the data is at fault: nothing is promoted.
+
+    A model that learned from such data may pass every rule on such data. The version stays in the
+    registry: a person may promote it, and the next run after the fault is judged again.
+    """
+    if not faults or not decision.promoted:
+        return decision
+    reason = f"held back, since the data is at fault: {'; '.join(faults)}. Without that: "
+    return Decision("refused", reason + decision.reason, decision.numbers)
 
 
 def _worse_than_popularity(measured: Measurements, settings: GateSettings) -> Iterator[str]:

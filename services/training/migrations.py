@@ -135,6 +135,11 @@ def _steps(op: Operations) -> None:
     add_missing_columns(op, "training_run", *columns)
 
 
+def _holds(op: Operations) -> None:
+    """Keep whether an alert holds promotions."""
+    add_missing_columns(op, "training_waiting_alert", Column("holds", Boolean))
+
+
 MIGRATIONS: Final = Migrations(
     "training_schema_version",
     (
@@ -144,5 +149,6 @@ MIGRATIONS: Final = Migrations(
         _audit,
         _keys,
         _steps,
+        _holds,
     ),
 )

@@ -5,7 +5,7 @@ the run's result.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -82,6 +82,7 @@ class ModelPublisher:
         settings: Settings of the gate, and of the number of models kept.
         metrics: Metrics of the service.
         lake_uri: Address of the lake, for the lineage.
+        faults: Returns the open alerts that hold promotions, in words.
     """
 
     registry: ModelRegistry
@@ -92,6 +93,7 @@ class ModelPublisher:
     settings: TrainingSection
     metrics: TrainingMetrics
     lake_uri: str
+    faults: Callable[[], Sequence[str]] = tuple
     _moving: threading.Lock = field(default_factory=threading.Lock)
 
     def publish(self, run_id: str, directory: Path, trained: TrainingResult) -> gate.Decision:
@@ -167,6 +169,7 @@ class ModelPublisher:
         decision = gate.decide(
             trained.measured, self._defender(champion, trained), self.settings.gate
         )
+        decision = gate.held_back(decision, self.faults())
         defended = champion.version if champion else None
         if not decision.promoted:
             refusal = event_of(

@@ -227,12 +227,14 @@ class Triggers:
         """Handle a batch of alerts.v1.
 
         An alert that asks for retraining waits until a run may start, unless it closes before. An
-        alert that is read twice starts one run.
+        alert that is read twice starts one run. One that holds promotions does so until it closes.
         """
         for message in batch.messages:
             alert: AlertEvent = message.record
             if alert.state == "closed":
                 self._alerts.close(alert.rule)
+            elif alert.hold:
+                self._alerts.add(alert, message.request_id, 0)
             elif alert.action == "retrain":
                 last = self._repository.last_run()
                 self._alerts.add(alert, message.request_id, last.number if last else 0)

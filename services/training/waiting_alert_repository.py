@@ -1,4 +1,5 @@
-"""Alerts that ask for a run and wait until it may start, in SQL: a restart must keep them.
+"""Alerts that ask for a run and wait until it may start, and alerts that hold promotions, in SQL: a
+restart must keep them.
 
 The order in which this service took in a run and an alert decides which came first. Their times
 are from two machines with clocks that may differ.
@@ -11,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Engine,
     String,
     Table,
@@ -37,6 +39,8 @@ _waiting: Final = Table(
     Column("after_run", BigInteger),
     # Whether it has had its run, or has closed. It stays, to be known when it is read again.
     Column("met", Boolean),
+    # Whether it holds promotions for as long as it is not met, and asks for no run.
+    Column("holds", Boolean),
 )
 
 
@@ -60,7 +64,7 @@ class WaitingAlert:
 
 
 class WaitingAlerts:
-    """The newest alert of each rule.
+    """The newest alert of each rule. One that holds promotions does so until it has closed.
 
     Each method is one transaction; safe to use from several threads.
     """
@@ -69,7 +73,7 @@ class WaitingAlerts:
         self._engine = engine
 
     def add(self, alert: AlertEvent, request_id: str, after_run: int) -> None:
-        """Let an alert wait, in place of an earlier one of its rule; nothing if it is the same.
+        """Keep an alert, in place of an earlier one of its rule; nothing if it is the same.
 
         `after_run` is the number of the newest run, 0 before any.
         """
@@ -85,11 +89,12 @@ class WaitingAlerts:
                 "opened_at": alert.timestamp,
                 "after_run": after_run,
                 "met": False,
+                "holds": alert.hold,
             }
             connection.execute(insert(_waiting).values(row))
 
     def close(self, rule: str) -> None:
-        """Let the alert of a rule that has closed wait no longer."""
+        """Let the alert of a rule that has closed wait, or hold promotions, no longer."""
         with self._engine.begin() as connection:
             connection.execute(update(_waiting).where(_waiting.c.rule == rule).values(met=True))
 
@@ -98,16 +103,27 @@ class WaitingAlerts:
         with self._engine.begin() as connection:
             connection.execute(
                 update(_waiting)
-                .where(func.coalesce(_waiting.c.after_run, 0) < run, _waiting.c.met.is_not(True))
+                .where(
+                    func.coalesce(_waiting.c.after_run, 0) < run,
+                    _waiting.c.met.is_not(True),
+                    _waiting.c.holds.is_not(True),
+                )
                 .values(met=True)
             )
 
     def all(self) -> list[WaitingAlert]:
-        """All alerts that wait, oldest first."""
+        """All alerts that wait for a run, oldest first."""
+        return self._open(_waiting.c.holds.is_not(True))
+
+    def holding(self) -> list[WaitingAlert]:
+        """The open alerts that hold promotions, oldest first."""
+        return self._open(_waiting.c.holds.is_(True))
+
+    def _open(self, kind: ColumnElement[bool]) -> list[WaitingAlert]:
         with self._engine.connect() as connection:
             rows = connection.execute(
                 select(_waiting)
-                .where(_waiting.c.met.is_not(True))
+                .where(_waiting.c.met.is_not(True), kind)
                 .order_by(_waiting.c.opened_at, _waiting.c.rule)
             ).all()
         return [

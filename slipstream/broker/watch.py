@@ -77,6 +77,7 @@ class ConsumerWatch:
         self._patience_s, self._clock = patience_s, clock
         # The last known lag: records behind, of all topics together.
         self.lag = 0
+        self.lag_is_known = False
         self._consumer: Consumer | None = None
         self._began = self._turned = clock()
         self._due = 0.0
@@ -120,7 +121,7 @@ class ConsumerWatch:
         standing = self._consumer.standing()
         lag = standing.lag if standing is not None else None
         if lag is not None:
-            self.lag = sum(lag.values())
+            self.lag, self.lag_is_known = sum(lag.values()), True
             for topic, records in lag.items():
                 self.metrics.consumer_lag.labels(topic).set(records)
                 self.metrics.malformed.labels(topic)

@@ -15,18 +15,6 @@ from pydantic import (
 BUNDLE_SCHEMA_VERSION = 2
 
 
-class Histogram(BaseModel):
-    """A distribution at training time: `counts[i]` values with `edges[i] <= x < edges[i + 1]`.
-
-    There is one more edge than counts. The outermost bins also count values beyond the edges.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    edges: list[float]
-    counts: list[int]
-
-
 class DataSummary(BaseModel):
     """Size and period of the data that a bundle was fitted on.
 
@@ -166,7 +154,6 @@ class Manifest(BaseModel):
     parameters: dict[str, JsonValue] = {}
     metrics: ModelMetrics = ModelMetrics()
     features: list[str] = []
-    reference: dict[str, Histogram] = {}
     files: dict[str, FileEntry] = {}
     schema_version: int = BUNDLE_SCHEMA_VERSION
 

@@ -326,7 +326,8 @@ class Severity(StrEnum):
 class AlertEvent(Record):
     """`alerts.v1`, key `rule`: an alert that opened or closed, with evidence for a person to judge.
 
-    `action` is the request to training. `timestamp` is when the alert opened or closed.
+    `action` and `hold` are requests to training: to start a run, and to promote nothing while the
+    alert is open. `timestamp` is when the alert opened or closed.
     """
 
     alert_id: str
@@ -336,4 +337,5 @@ class AlertEvent(Record):
     summary: str
     evidence: dict[str, Any] = Field(default_factory=dict)
     action: Literal["retrain", "none"] = "none"
+    hold: bool = False
     timestamp: Millis

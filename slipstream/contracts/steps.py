@@ -31,12 +31,7 @@ STEPS: Final = (
     StepKind("train", ("fitting the challenger",)),
     StepKind(
         "evaluate",
-        (
-            "judging",
-            "fitting on everything",
-            "measuring the reference of features",
-            "saving the bundle",
-        ),
+        ("judging", "fitting on everything", "saving the bundle"),
     ),
     StepKind("gate", ("publishing",), ("decision", "decision_reason")),
     StepKind("promote", (), ("model_version",)),

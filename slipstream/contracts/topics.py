@@ -63,7 +63,7 @@ INTERACTIONS: Final = Topic(
 )  # fmt: skip
 CATALOG: Final = Topic(
     "catalog.v1", CatalogRecord, "entity:entity_id", 12,
-    ("ingestion", "features"), ("features", "serving"),
+    ("ingestion", "features"), ("features", "serving", "monitoring"),
     "the newest state of each item, and patches of single attributes since", retention_ms=None,
     compacted=True,
 )  # fmt: skip

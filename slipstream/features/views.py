@@ -357,7 +357,7 @@ REQUEST: Final = FeatureView(
 # Features that serving records with each slate. A model's drift reference has the same.
 RECOMMENDER: Final = FeatureService(
     "recommender",
-    "inputs of recommendations, recorded with each slate and watched for drift against training",
+    "features of visitors that are recorded with each slate",
     tuple(
         f"visitor:{name}"
         for name in (

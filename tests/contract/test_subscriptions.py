@@ -6,6 +6,7 @@ from slipstream.contracts.services import SERVICES
 from slipstream.contracts.topics import (
     ACCESS_KEY_USES,
     ACCESS_KEYS,
+    CATALOG,
     EXPERIMENTS,
     PLACEMENTS,
     TOPICS,
@@ -15,6 +16,8 @@ from slipstream.contracts.topics import (
 def declared(service: str) -> set[str]:
     """The topics that a service reads in its group. Those of states are read without one."""
     of_states = {ACCESS_KEYS.name, ACCESS_KEY_USES.name, PLACEMENTS.name, EXPERIMENTS.name}
+    if service == "monitoring":
+        of_states |= {CATALOG.name}
     return {topic.name for topic in TOPICS if service in topic.consumers} - of_states
 
 

@@ -17,6 +17,7 @@ from bench import postgresql
 from services.monitoring.attribution import Arrivals, ShownSlate
 from services.monitoring.migrations import MIGRATIONS as MONITORING
 from services.monitoring.repository import SlateLog
+from services.monitoring.sampling import Sample
 from services.monitoring.slate_tables import slates
 from services.training.migrations import MIGRATIONS as TRAINING
 from slipstream.chassis.settings import DatabaseSettings, LakeSettings
@@ -63,8 +64,8 @@ class Shop:
             ShownSlate(f"slate-{visitor}-{at}", visitor, at, "model", "a", frozenset("xy"))
             for visitor in visitors
         ]
-        features = {slate.recommendation_id: {"views": 2.5} for slate in shown}
-        self.slates.record(Arrivals(slates=shown, features=features), at)
+        samples = [Sample(3_600_000, 0, visitor, visitor, 1.0, "{}") for visitor in visitors]
+        self.slates.record(Arrivals(slates=shown, samples=samples), at)
 
     def visitors(self) -> list[str]:
         with self.db.connect() as connection:

@@ -16,11 +16,17 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from services.monitoring.app import create_app
+from services.monitoring.item_attributes import ItemCatalogue
+from services.monitoring.sampling import Sampler
 from services.monitoring.settings import MonitoringSection, MonitoringSettings
+from services.monitoring.window_repository import WindowLog
+from services.monitoring.windows import fold
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import OutgoingRecord, Producer
+from slipstream.broker.records import encode
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import DatabaseSettings, HttpSettings, KafkaSettings, PeerSettings
+from slipstream.contracts.circumstances import RecordedHistory
 from slipstream.contracts.events import (
     AlertEvent,
     FeatureUpdate,
@@ -31,6 +37,7 @@ from slipstream.contracts.events import (
     Slate,
     SlateItem,
 )
+from slipstream.contracts.slates import read_slate
 from slipstream.contracts.topics import (
     ALERTS,
     FEATURE_UPDATES,
@@ -39,15 +46,15 @@ from slipstream.contracts.topics import (
     RECOMMENDATIONS,
     Topic,
 )
+from slipstream.evaluation.drift_findings import Window
+from slipstream.stores.metadata import engine
+from tests.unit.monitoring.recorded_slates import history_of
 
 MODEL = {"version": "4", "aliases": ["champion"], "created_at": 1, "metrics": {"ndcg@10": 0.12}}
-MANIFEST = {
-    "version": "4",
-    "created_at": 1,
-    "profile": "fast",
-    "data": {"visitors": 1, "items": 1, "events": 1},
-    "reference": {"views": {"edges": [0, 10, 20, 30], "counts": [100, 100, 100]}},
-}
+
+
+# The length of windows of which the last one ended one to five minutes ago.
+WINDOW_S = next(each for each in range(600, 2_000) if 70 <= time.time() % each <= 300)
 
 
 class Peers:
@@ -58,7 +65,6 @@ class Peers:
             "/health/ready": (200, {"status": "ready", "down": [], "checks": {}}),
             "/v1/runs": (200, {"items": [], "next_cursor": None}),
             "/v1/aliases/champion": (200, MODEL),
-            "/v1/models/4/files/manifest.json": (200, MANIFEST),
             "/v1/status": (
                 200,
                 {"applied": 1, "lag": 0, "lake": {}, "watermark": 1, "caught_up": True},
@@ -109,8 +115,10 @@ def settings(
         check_interval_s=0.1,
         failing_checks_to_open=2,
         passing_checks_to_close=2,
-        drift_min_visitors=20,
-        drift_window_s=600,
+        drift_min_visitors=200,
+        drift_window_s=WINDOW_S,
+        fault_window_s=WINDOW_S,
+        drift_season_s=WINDOW_S,
         probe_timeout_s=30,  # a busy machine is no peer that is away
     )
     return MonitoringSettings(
@@ -156,16 +164,24 @@ def now_ms() -> int:
 
 
 def slate(
-    number: int, *, version: str = "4", views: float = 5.0, at: int | None = None
+    number: int, *, version: str = "4", history: str = "a", at: int | None = None
 ) -> tuple[Topic, str, Record]:
+    at = at or now_ms()
+    events = history_of(history[: 1 + number % len(history)], at - 1_000 * (number + 1))
     record = Slate(
         recommendation_id=f"slate-{number}",
         user_id=f"user-{number}",
-        timestamp=at or now_ms(),
+        timestamp=at,
         items=[SlateItem(item_id=item, score=1.0, source="ease") for item in ("a", "b", "c")],
         answered_by="model",
         model_version=version,
-        features={"views": views},
+        circumstances={
+            "form": 1,
+            "now": at,
+            "n": 3,
+            "steps": ["model"],
+            "history": RecordedHistory.columns(events),
+        },
     )
     return RECOMMENDATIONS, record.user_id, record
 
@@ -222,11 +238,21 @@ def test_report_after_a_restart_amid_a_stream_counts_everything_once(
         assert by_version(client) == expected | {"end": (1, 0, 0)}
 
 
-def test_drifted_features_open_an_alert_on_the_topic_and_close_it_again(
+def test_shifted_visitors_open_an_alert_on_the_topic_that_asks_for_a_run(
     settings: MonitoringSettings,
     publish: Callable[[Sequence[tuple[Topic, str, Record]]], None],
-    peers: Peers,
 ) -> None:
+    length = WINDOW_S * 1000
+    end = now_ms() - now_ms() % length
+
+    def slates(history: str, start: int) -> list[tuple[Topic, str, Record]]:
+        return [slate(number, history=history, at=start + number) for number in range(300)]
+
+    def window(history: str, start: int) -> Window:
+        sampler = Sampler((length,), 1_000, ItemCatalogue())
+        taken = sampler.take(read_slate(encode(each)) for _, _, each in slates(history, start))
+        return fold(start, length, [(it.visitor, it.share, it.body) for it in taken], None)
+
     listener = Consumer(settings.kafka, settings.namespace, (ALERTS,), None)
     told: list[AlertEvent] = []
 
@@ -236,14 +262,17 @@ def test_drifted_features_open_an_alert_on_the_topic_and_close_it_again(
 
     try:
         with running(settings) as client:
-            publish([slate(number, views=25.0) for number in range(30)])
+            database = engine(settings.database)
+            for back, history in ((3, "abcde"), (2, "abxyz")):
+                WindowLog(database).add(window(history, end - back * length))
+            database.dispose()
+            publish(slates("abxyz", end - length))
+            eventually(lambda: by_version(client), lambda counts: counts == {"4": (300, 0, 0)})
+            publish([slate(1_000, history="a")])  # the window has ended
             (opened,) = eventually(hear, bool)
-            assert (opened.state, opened.action, opened.severity) == (
-                "opened",
-                "retrain",
-                "critical",
-            )
-            assert set(opened.evidence["psi"]) == {"views"}
+            assert (opened.state, opened.action, opened.hold) == ("opened", "retrain", False)
+            assert set(opened.evidence["psi"]) == {"items"}
+            assert opened.evidence["visitors"] == 300
             (alert,) = client.get("/v1/alerts", params={"state": "open"}).json()["items"]
             assert (alert["alert_id"], alert["state"], alert["action"]) == (
                 opened.alert_id,
@@ -251,22 +280,10 @@ def test_drifted_features_open_an_alert_on_the_topic_and_close_it_again(
                 "retrain",
             )
             drift = client.get("/v1/reports/drift").json()
-            assert [(f["feature"], f["level"]) for f in drift["features"]] == [
-                ("views", "critical")
-            ]
-
-            # The same visitors come back with features as in training.
-            publish([slate(100 + n, views=5.0 + 10 * (n % 3)) for n in range(300)])
-            _, closed = eventually(hear, lambda events: len(events) > 1)
-            assert (closed.state, closed.alert_id, closed.action) == (
-                "closed",
-                opened.alert_id,
-                "none",
-            )
-            eventually(
-                lambda: client.get("/v1/alerts", params={"state": "open"}).json()["items"],
-                lambda items: items == [],
-            )
+            worst = drift["shifts"]["features"][0]
+            assert (worst["feature"], worst["kind"], worst["lasting"]) == ("items", "shift", True)
+            assert drift["faults"]["judged"]
+            assert drift["faults"]["faults"] == []
     finally:
         listener.close()
 
@@ -306,7 +323,7 @@ def test_overview_services_and_metrics_tell_what_the_checks_found(
             lambda text: 'slipstream_click_through_ratio{model_version="4"} 1.0' in text,
         )
         names = "kafka database stream consumer checks lease access-keys placements experiments"
-        names += " erasures canaries"
+        names += " erasures canaries catalogue"
         eventually(
             lambda: client.get("/health/ready").json()["checks"],
             lambda checks: checks == dict.fromkeys(names.split(), "ok"),

@@ -21,12 +21,12 @@ from slipstream.contracts.late_records import may_be_on_its_way
 from slipstream.contracts.rest import ErasureReceipt, ErasureState, ModelsBeforeErasure, Problem
 
 # Columns that hold JSON.
-_DOCUMENTS: Final = ("items", "features")
+_DOCUMENTS: Final = ("items", "features", "body")
 
 
 def exported(slates: SlateLog, visitor_ids: Collection[str]) -> Iterator[bytes]:
-    """Slates that these visitors were shown, their shadows, and responses: one JSON object a line,
-    `kind` first, in the order of their ids.
+    """Slates that these visitors were shown, their shadows, responses, and the samples of open
+    windows: one JSON object a line, `kind` first, in the order of their ids.
     """
     for kind, row in slates.rows_of(visitor_ids):
         opened = {name: orjson.loads(row[name]) for name in _DOCUMENTS if name in row}

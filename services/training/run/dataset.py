@@ -21,7 +21,6 @@ from slipstream.contracts.positions import (
     in_order_of_logs,
     source_name,
 )
-from slipstream.contracts.times import HOUR_MS
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.evaluation.data_checks import (
     CatalogueFigures,
@@ -87,7 +86,6 @@ class Dataset:
         lake_version: Version of the interactions.
         catalog_version: Version of the catalogue; None without one.
         lake_rows: Rows of the lake's table, which triggers count from.
-        live: A mask of the events that were received within an hour, and so not imported.
         scripted: Counts of the visitors that were left out.
         events: Figures of the interactions, for checks.
         catalogue: Figures of the catalogue, compared with the items of the interactions.
@@ -99,7 +97,6 @@ class Dataset:
     lake_version: int
     catalog_version: int | None
     lake_rows: int
-    live: NDArray[np.bool_]
     scripted: ScriptedVisitors
     events: EventFigures
     catalogue: CatalogueFigures
@@ -207,7 +204,6 @@ def _read(
     scripted = ScriptedVisitors()
     if exclude_scripted:
         interactions, scripted = _without_scripted(interactions, weights)
-    waits = pc.subtract(interactions["received_at"], interactions["timestamp"])
     attributes, deleted = _items(catalog)
     events = EventFigures(total=lake.count("interactions", version))
     events.count(interactions)
@@ -222,7 +218,6 @@ def _read(
         version,
         catalog_version,
         events.total,
-        waits.to_numpy() < HOUR_MS,
         scripted,
         events,
         _catalogue_figures(attributes, deleted, events),

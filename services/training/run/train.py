@@ -45,19 +45,17 @@ from services.training.run.judge import (
 )
 from services.training.run.provenance import environment, program_versions
 from services.training.settings import TrainingSection
-from slipstream.contracts.bundle import Histogram, Manifest
+from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.vocabulary import IMPRESSION, SIGNAL_WEIGHTS
 from slipstream.evaluation.data_checks import CatalogueFigures, EventFigures
-from slipstream.evaluation.drift import histogram, reference_bins
 from slipstream.evaluation.figures import ALL, K, Past
 from slipstream.features.views import RECOMMENDER, VISITOR
-from slipstream.features.visitor import visitor_features
 from slipstream.models.base import NEVER, EventWeights, InteractionLog
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle, BundleError, load_bundle, save_bundle
 from slipstream.recommender.fit import FitOptions, fit_log
-from slipstream.recommender.holdout import over_visitors, sample
+from slipstream.recommender.holdout import over_visitors
 from slipstream.recommender.memory import peak_memory_mb
 from slipstream.recommender.network import TrainingData
 from slipstream.recommender.profiles import PROFILES
@@ -185,10 +183,6 @@ def samples(
     ]
 
 
-# Most and fewest moments that the reference histograms are taken of.
-REFERENCE_SAMPLE, REFERENCE_LEAST = 2_000, 300
-
-
 def train(job: Job, report: ProgressReporter) -> TrainingResult:
     """Read, split, fit, judge, refit, save.
 
@@ -290,10 +284,6 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
             report,
             served_on=None,
         )
-    report.stage("measuring the reference of features", 0.97, 0.98)
-    reference = reference_histograms(
-        dataset, sample(np.flatnonzero(signals & dataset.live), REFERENCE_SAMPLE, settings.seed)
-    )
     report.stage("saving the bundle", 0.98, 0.99)
     manifest = shipped.manifest.model_copy(
         update={
@@ -306,7 +296,6 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
                 update={**metrics, "intervals": intervals(figures)}
             ),
             "features": list(RECOMMENDER.of(VISITOR)),
-            "reference": reference,
         }
     )
     saved = save_bundle(replace(shipped, manifest=manifest), job.output)
@@ -328,27 +317,6 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
         seconds=report.seconds,
         peak_memory_mb=round(peak_memory_mb(), 1),
     )
-
-
-def reference_histograms(dataset: Dataset, rows: Rows) -> dict[str, Histogram]:
-    """Distributions of the visitor features of slates at these moments, as they were read then.
-
-    There are none of fewer than `REFERENCE_LEAST` moments. Those of imported history don't belong
-    here: a slate is of a visitor who is there now, and most visitors of the history are not.
-    """
-    if len(rows) < REFERENCE_LEAST:
-        return {}
-    names = RECOMMENDER.of(VISITOR)
-    vectors = [
-        visitor_features(moment.state, moment.timestamp, names)
-        for moment in moments(dataset.interactions, rows)
-    ]
-    histograms = {}
-    for name in names:
-        values = np.array([features[name] for features in vectors], np.float64)
-        edges = reference_bins(values)
-        histograms[name] = Histogram(edges=edges.tolist(), counts=histogram(values, edges).tolist())
-    return histograms
 
 
 def _fit(

@@ -5,20 +5,18 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from services.monitoring.attribution import Counts, Response, ShownSlate
+from services.monitoring.attribution import Response, ShownSlate
+from services.monitoring.click_trend import ClickTrend, PlacementTrend, VisitorRate
+from services.monitoring.drift_watch import (
+    Fault,
+    FaultReport,
+    FeatureDriftFigures,
+    Level,
+    ShiftReport,
+)
 from services.monitoring.migrations import MIGRATIONS
 from services.monitoring.probes import Champion, FeaturesStatus, ServiceState, Training
-from services.monitoring.quality import QualityRow, row
-from services.monitoring.snapshot import (
-    DriftReport,
-    FeatureDriftFigures,
-    Freshness,
-    Level,
-    MixDrift,
-    QualityTrend,
-    Snapshot,
-    Thresholds,
-)
+from services.monitoring.snapshot import DriftReport, Freshness, MixDrift, Snapshot, Thresholds
 from slipstream.broker.records import encode
 from slipstream.contracts.events import Slate
 from slipstream.contracts.rest import ModelVersion
@@ -70,23 +68,38 @@ def champion(version: str = "1") -> Champion:
     return Champion(model=ModelVersion(version=version, created_at=T0))
 
 
-def feature(name: str, psi: float | None, level: Level) -> FeatureDriftFigures:
+def feature(
+    name: str, psi: float | None, level: Level, *, lasting: bool | None = None
+) -> FeatureDriftFigures:
+    """The drift of a measure; a shift above `stable`, which lasts unless it is said."""
+    shifted = level in ("warning", "critical")
     return FeatureDriftFigures(
         feature=name,
-        psi=psi,
+        of="read",
+        reference_window="season",
         level=level,
-        slates=900,
+        kind="shift" if shifted else "",
+        lasting=shifted if lasting is None else lasting,
+        psi=psi,
+        jensen_shannon=0.1,
+        kolmogorov_smirnov=None,
+        wasserstein=None,
+        p=1e-9,
         visitors=500,
-        edges=[0, 1, 2],
+        reference_visitors=500,
+        labels=["a", "b"],
         reference=[0.5, 0.5],
         recent=[0.1, 0.9],
     )
 
 
-def slates_clicked(clicked: int, of: int) -> QualityRow:
-    return row(
-        Counts(slates=of, shown=of, items=10 * of, clicked_slates=clicked, clicked_items=clicked)
+def clicks(placement: str, value: float, before: float, *, fell: bool) -> PlacementTrend:
+    """The trend of a placement, from one rate to another."""
+    now, then = (
+        VisitorRate(value=rate, low=rate / 2, high=rate * 2, slates=1_000, visitors=400)
+        for rate in (value, before)
     )
+    return PlacementTrend(placement=placement, current=now, before=then, p=1e-6, fell=fell)
 
 
 def snapshot(
@@ -97,8 +110,9 @@ def snapshot(
     delay_ms: int | None = None,
     drift: list[FeatureDriftFigures] | None = None,
     mix: MixDrift | None = None,
-    current: QualityRow | None = None,
-    previous: QualityRow | None = None,
+    faults: list[Fault] | None = None,
+    judged: bool = True,
+    trend: list[PlacementTrend] | None = None,
     at: int = T0,
 ) -> Snapshot:
     """A platform in good order but for what is given."""
@@ -116,19 +130,16 @@ def snapshot(
         ),
         drift=DriftReport(
             checked_at=at,
-            window_ms=3_600_000,
-            model_version="1",
+            shifts=ShiftReport(
+                start=at, window_ms=3_600_000, model_version="1", features=drift or []
+            ),
+            faults=FaultReport(start=at, window_ms=3_600_000, judged=judged, faults=faults or []),
             thresholds=THRESHOLDS,
-            features=drift or [],
             answered_by=mix
             or MixDrift(
                 psi=None, level="unknown", before={}, recent={}, before_slates=0, recent_slates=0
             ),
         ),
-        trend=QualityTrend(
-            period_ms=86_400_000,
-            current=current or slates_clicked(0, 0),
-            previous=previous or slates_clicked(0, 0),
-        ),
+        trend=ClickTrend(period_ms=86_400_000, until=at, placements=trend or []),
         versions=[],
     )

@@ -1,6 +1,6 @@
 // Runs the script of monitoring's page once, on a document that only keeps texts.
 // Arguments: the page. Standard input: answers of the API by path, as JSON.
-// Prints as JSON: the verdict, its class, the title, the texts of the alerts, and the note below.
+// Prints as JSON: the verdict, its class, the title, the texts of the alerts, the note below, and drift.
 "use strict";
 const fs = require("node:fs");
 const vm = require("node:vm");
@@ -35,6 +35,7 @@ function ended() {
     title: document.title,
     alerts: list.children.map(child => child.textContent ?? child),
     note: note?.textContent ?? "",
+    drift: byId("drift").textContent,
   }));
 }
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from services.monitoring.alert_rules import (
     Alert,
     ClickThroughDropped,
+    DataFault,
     FallbackShareHigh,
     FeatureDrift,
     FeaturesLagging,
@@ -21,11 +22,12 @@ from services.monitoring.alert_rules import (
     rules,
     step,
 )
+from services.monitoring.drift_watch import Fault
 from services.monitoring.probes import FeaturesStatus, Training
 from services.monitoring.settings import MonitoringSection
 from services.monitoring.snapshot import MixDrift
 from slipstream.contracts.events import Severity
-from tests.unit.monitoring.builders import T0, feature, service, slates_clicked, snapshot
+from tests.unit.monitoring.builders import T0, clicks, feature, service, snapshot
 
 RUNBOOK = Path(__file__).parents[3] / "docs" / "runbook"
 
@@ -53,8 +55,7 @@ def test_every_rule_is_content_with_a_platform_in_good_order(rule: Rule) -> None
         delay_ms=0,
         drift=[feature("views", 0.01, "stable")],
         mix=_mix(0.9, 0.9),
-        current=slates_clicked(100, 1_000),
-        previous=slates_clicked(100, 1_000),
+        trend=[clicks("home", 0.1, 0.1, fell=False)],
     )
     assert rule.judgeable(good)
     assert rule.check(good) is None
@@ -110,31 +111,46 @@ def test_feature_drift_gives_no_verdict_without_enough_visitors() -> None:
     assert not FeatureDrift().judgeable(snapshot(drift=[]))
 
 
-def test_click_through_dropped_needs_intervals_that_do_not_overlap() -> None:
-    rule = ClickThroughDropped(min_slates=200)
-    assert (
-        rule.check(snapshot(current=slates_clicked(90, 1_000), previous=slates_clicked(100, 1_000)))
-        is None
-    )
+def test_feature_drift_needs_a_shift_that_lasts_and_data_without_fault() -> None:
+    passing = feature("views", 0.3, "critical", lasting=False)
+    assert FeatureDrift().check(snapshot(drift=[passing])) is None
+    faults = [Fault(measure="brands", why="missing")]
+    drift = [feature("views", 0.3, "critical")]
+    assert FeatureDrift().judgeable(snapshot(drift=drift))
+    assert not FeatureDrift().judgeable(snapshot(drift=drift, faults=faults))
+
+
+def test_data_fault_holds_promotions_and_names_each_fault() -> None:
+    faults = [Fault(measure="brands", why="missing"), Fault(measure="volume", why="3 visitors")]
+    found = DataFault().check(snapshot(faults=faults))
+    assert found is not None
+    assert found.severity is Severity.CRITICAL
+    assert found.summary == "brands: missing; volume: 3 visitors"
+    _, opened = step("data_fault", DataFault.action, Streak(2), None, found, LIMITS, T0)
+    assert opened is not None
+    assert (opened.event().hold, opened.event().action) == (True, "none")
+    _, closed = step("data_fault", DataFault.action, Streak(0, 1), opened, None, LIMITS, T0 + 1)
+    assert closed is not None
+    assert (closed.event().state, closed.event().hold) == ("closed", False)
+    assert not DataFault().judgeable(snapshot(judged=False))
+
+
+def test_click_through_dropped_names_the_placements_that_fell() -> None:
+    rule = ClickThroughDropped()
     found = rule.check(
-        snapshot(current=slates_clicked(40, 1_000), previous=slates_clicked(100, 1_000))
+        snapshot(trend=[clicks("home", 0.04, 0.1, fell=True), clicks("", 0.2, 0.2, fell=False)])
     )
     assert found is not None
-    assert found.summary == "click-through fell from 10.0% to 4.0%"
-    assert (
-        rule.check(snapshot(current=slates_clicked(100, 1_000), previous=slates_clicked(40, 1_000)))
-        is None
-    )
+    assert found.summary == "click-through fell: home: from 10.0% to 4.0%"
+    assert list(found.evidence["placements"]) == ["home"]
 
 
-def test_click_through_dropped_gives_no_verdict_on_few_slates() -> None:
-    rule = ClickThroughDropped(min_slates=200)
-    assert not rule.judgeable(
-        snapshot(current=slates_clicked(0, 199), previous=slates_clicked(100, 1_000))
-    )
-    assert not rule.judgeable(
-        snapshot(current=slates_clicked(0, 1_000), previous=slates_clicked(100, 199))
-    )
+def test_click_through_dropped_gives_no_verdict_on_few_slates_or_faulty_data() -> None:
+    rule = ClickThroughDropped()
+    assert not rule.judgeable(snapshot())
+    fell = [clicks("home", 0.04, 0.1, fell=True)]
+    assert rule.judgeable(snapshot(trend=fell))
+    assert not rule.judgeable(snapshot(trend=fell, faults=[Fault(measure="items", why="gone")]))
 
 
 def test_fallback_share_high_is_found_above_the_threshold_and_on_a_clear_rise() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from services.monitoring.api import PAGE
+from services.monitoring.drift_watch import Fault
+from tests.unit.monitoring.builders import feature, snapshot
 
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(
@@ -25,9 +27,15 @@ OVERVIEW = {
         "freshness": {"last_interaction_at": None, "delay_ms": None},
         "features": None,
         "drift": {
-            "features": [],
-            "reason": "",
-            "window_ms": HOUR,
+            "shifts": {
+                "features": [],
+                "reason": "",
+                "window_ms": HOUR,
+                "start": None,
+                "visitors": 0,
+            },
+            "faults": {"faults": []},
+            "thresholds": {"warning": 0.1, "critical": 0.25, "min_samples": 300},
             "answered_by": {"recent": {}, "before": {}, "recent_slates": 0, "before_slates": 0},
         },
     },
@@ -50,10 +58,10 @@ def alert(rule: str, opened_at: int, closed_at: int | None = None) -> dict[str, 
     }
 
 
-def shown(alerts: list[dict[str, Any]]) -> dict[str, Any]:
+def shown(alerts: list[dict[str, Any]], overview: dict[str, Any] | None = None) -> dict[str, Any]:
     """Show the page with an API that has these alerts, newest first."""
     answers: dict[str, Any] = {
-        "v1/overview": OVERVIEW,
+        "v1/overview": overview or OVERVIEW,
         "v1/reports/quality?hours=24&step=hour": NO_SLATES,
     }
     for state, limit in (("open", 100), ("closed", 8)):
@@ -96,3 +104,14 @@ def test_more_open_alerts_than_the_list_has_room_for_are_all_shown() -> None:
     seen = shown([alert(f"rule_{n}", NOW - n * HOUR) for n in range(9)])
     assert seen["verdict"] == "9 open alerts"
     assert len(seen["alerts"]) == 9
+
+
+def test_drift_and_faults_are_shown_as_the_api_has_them() -> None:
+    features = [feature("brands", 0.31, "critical"), feature("price", None, "unknown")]
+    fault = Fault(measure="catalogue_items", why="not known for 40% of visitors")
+    found = snapshot(drift=features, faults=[fault], at=NOW).model_dump(mode="json")
+    seen = shown([], OVERVIEW | {"snapshot": found})
+    assert "catalogue items: not known for 40% of visitors" in seen["drift"]
+    assert "brandsshift0.310a season before" in seen["drift"]
+    assert "pricetoo few–" in seen["drift"]
+    assert "Nothing to compare with." in shown([])["drift"]

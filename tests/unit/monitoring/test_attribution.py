@@ -197,28 +197,25 @@ def _slate(slate_id: str, at: int) -> Slate:
         timestamp=T0 + at,
         items=items,
         answered_by="model",
-        features={"views": 3.0},
     )
 
 
 def test_arrivals_leave_out_slates_that_may_be_forgotten_already() -> None:
     brought = arrivals(_messages(_slate("old", -1), _slate("new", 0)), T0)
     assert [slate.recommendation_id for slate in brought.slates] == ["new"]
-    assert brought.features == {"new": {"views": 3.0}}
+    assert brought.watermarks == {"recommendations.v1": Watermark(T0, T0)}
 
 
 def test_arrivals_leave_out_slates_that_nobody_saw() -> None:
     unseen = [_slate(kind, 0).model_copy(update={"purpose": kind}) for kind in ("ranked", "batch")]
     brought = arrivals(_messages(*unseen, _slate("seen", 0)), T0)
     assert [slate.recommendation_id for slate in brought.slates] == ["seen"]
-    assert brought.features.keys() == {"seen"}
 
 
 def test_shadows_come_apart_from_slates() -> None:
     shadows = [_slate(f"s{at}", at).model_copy(update={"purpose": "shadow"}) for at in (-1, 0)]
     brought = arrivals(_messages(*shadows), T0)
     assert ([it.recommendation_id for it in brought.shadows], brought.slates) == (["s0"], [])
-    assert brought.features == {}
 
 
 def test_arrivals_leave_out_old_interactions_unless_they_name_a_slate() -> None:

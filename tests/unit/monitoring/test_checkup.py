@@ -12,20 +12,31 @@ from sqlalchemy import Engine
 
 from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alert_rules import Alert, rules
-from services.monitoring.attribution import Arrivals
+from services.monitoring.attribution import Arrivals, Watermark
 from services.monitoring.checkup import Checkup, SnapshotCollector
+from services.monitoring.drift_watch import DriftWatch
+from services.monitoring.item_attributes import ItemCatalogue
 from services.monitoring.probes import Champion, FeaturesStatus, ServiceState, Training
 from services.monitoring.repository import SlateLog
+from services.monitoring.sampling import Sampler
 from services.monitoring.settings import MonitoringSection
+from services.monitoring.window_repository import WindowLog
 from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.contracts.bundle import Histogram
 from slipstream.contracts.events import AlertEvent, Severity
 from slipstream.contracts.rest import ModelVersion
 from slipstream.contracts.times import DAY_MS, now_ms
+from slipstream.contracts.topics import RECOMMENDATIONS
 from tests.unit.monitoring.builders import T0, WINDOW_MS, database, response, service, shown
+from tests.unit.monitoring.recorded_slates import history_of, made_of
 
+WINDOW_S = 600
 SETTINGS = MonitoringSection(
-    failing_checks_to_open=2, passing_checks_to_close=2, drift_min_visitors=10
+    failing_checks_to_open=2,
+    passing_checks_to_close=2,
+    drift_min_visitors=50,
+    drift_window_s=WINDOW_S,
+    fault_window_s=WINDOW_S,
+    drift_season_s=WINDOW_S,
 )
 
 
@@ -35,8 +46,7 @@ class FakeProbes:
     def __init__(self) -> None:
         self.services: list[ServiceState] = [service()]
         model = ModelVersion(version="1", created_at=T0 - DAY_MS)
-        reference = {"views": Histogram(edges=[0, 1, 2, 3], counts=[100, 100, 100])}
-        self.training = Training(reached=True, champion=Champion(model=model, reference=reference))
+        self.training = Training(reached=True, champion=Champion(model=model))
 
     def ask(self) -> tuple[list[ServiceState], Training, FeaturesStatus | None]:
         return self.services, self.training, FeaturesStatus(applied=1, lag=3, caught_up=False)
@@ -45,16 +55,20 @@ class FakeProbes:
 class Bench:
     """A checkup on a database, with a clock and a broker that the test holds in its hands."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.now = T0
+    def __init__(self, engine: Engine, settings: MonitoringSection = SETTINGS) -> None:
+        self.now = T0 - T0 % (WINDOW_S * 1000)
         self.told: list[AlertEvent] = []
         self.broker_away = False
         self.probes = FakeProbes()
         self.log = SlateLog(engine, WINDOW_MS)
         self.book = AlertBook(engine)
         self.notified: list[list[tuple[str, bool]]] = []
+        self.catalogue = ItemCatalogue()
+        lengths = {settings.drift_window_s * 1000, settings.fault_window_s * 1000}
+        self.sampler = Sampler(lengths, 1_000, self.catalogue)
         self.checkup = Checkup(
             self.log,
+            DriftWatch(WindowLog(engine), settings, self.catalogue),
             self.book,
             self.probes,  # type: ignore[arg-type]
             rules(SETTINGS),
@@ -81,14 +95,23 @@ class Bench:
             self.now += 15_000
             self.checkup.run_once()
 
-    def slates_with_views(self, value: float, count: int = 50) -> None:
-        slates = [shown(f"s{value}-{n}", user=f"u{n}", at=self.now - T0) for n in range(count)]
-        self.log.record(
-            Arrivals(
-                slates=slates, features={s.recommendation_id: {"views": value} for s in slates}
-            ),
-            self.now,
-        )
+    def window(self, history: str, visitors: int = 60) -> None:
+        """Let a window pass in which so many visitors have histories of these items."""
+        slates = [
+            made_of(
+                f"{self.now}-{n}",
+                self.now + n,
+                history_of(history[: 1 + n % len(history)], self.now - 1_000 * n),
+                user=f"u{n}",
+            )
+            for n in range(visitors)
+        ]
+        samples = self.sampler.take(slates)
+        self.now += WINDOW_S * 1000
+        heard = Watermark(self.now, self.now)
+        marks = {RECOMMENDATIONS.name: heard}
+        self.log.record(Arrivals(samples=samples, watermarks=marks), self.now)
+        self.sampler.keep(samples)
 
 
 @pytest.fixture
@@ -143,47 +166,66 @@ def test_run_once_tells_an_alert_when_the_broker_is_back(make: Callable[[], Benc
     assert [event.state for event in bench.told] == ["opened"]
 
 
-def test_run_once_asks_for_retraining_when_features_drift(make: Callable[[], Bench]) -> None:
+def test_run_once_asks_for_retraining_when_visitors_shift(make: Callable[[], Bench]) -> None:
     bench = make()
-    bench.slates_with_views(2.5)
+    for history in ("abcde", "abcde", "abxyz", "abxyz"):
+        bench.window(history, visitors=300)
+    bench.now += 60_000
     bench.check(2)
     (event,) = bench.told
     assert (event.rule, event.action, event.state) == ("feature_drift", "retrain", "opened")
-    assert event.evidence["visitors"] == 50
+    assert event.evidence["visitors"] == 300
+    assert not event.hold
+
+
+def test_run_once_holds_promotions_while_the_data_is_at_fault(make: Callable[[], Bench]) -> None:
+    bench = make()
+    for history in ("abcde", "abcde", "vwxyz"):
+        bench.window(history)
+    bench.now += 60_000
+    bench.check(2)
+    (event,) = bench.told
+    assert (event.rule, event.action, event.hold) == ("data_fault", "none", True)
+    assert event.evidence["faults"].keys() == {"items"}
 
 
 def test_run_once_leaves_an_alert_alone_while_there_is_too_little_to_judge(
     make: Callable[[], Bench],
 ) -> None:
     bench = make()
-    bench.slates_with_views(2.5)
-    bench.check(2)
-    bench.now += 2 * SETTINGS.drift_window_s * 1000
+    for history in ("abcde", "abcde", "vwxyz"):
+        bench.window(history)
+    bench.now += 60_000
+    bench.check(3)
+    assert [event.state for event in bench.told] == ["opened"]
+    bench.now += WINDOW_S * 1000 - bench.now % (WINDOW_S * 1000)
+    bench.window("abcde", visitors=40)
+    bench.now += 60_000
     bench.check(5)
     assert [event.state for event in bench.told] == ["opened"]
-    assert [alert.rule for alert in bench.checkup.open_alerts] == ["feature_drift"]
+    assert [alert.rule for alert in bench.checkup.open_alerts] == ["data_fault"]
 
 
-def test_run_once_compares_periods_that_had_their_attribution_window(
-    make: Callable[[], Bench],
-) -> None:
-    bench = make()
-    bench.now = T0 + 3 * DAY_MS
-    until = bench.now + 15_000 - WINDOW_MS
-    for name, end in (("now", until), ("before", until - DAY_MS)):
-        slates = [shown(f"{name}{n}", user=f"{name}{n}", at=end - T0 - 600_000) for n in range(300)]
-        clicked = 30 if name == "now" else 150
-        clicks = [response(f"{name}-e{n}", named=f"{name}{n}") for n in range(clicked)]
-        bench.log.record(Arrivals(slates=slates, responses=clicks), bench.now)
-    # Younger than the attribution window: would make the present period look worse than it is.
-    bench.log.record(
-        Arrivals(slates=[shown(f"y{n}", at=bench.now - T0) for n in range(2_000)]), bench.now
-    )
-    bench.check(1)
+def test_run_once_compares_days_that_had_their_attribution_window(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"drift_season_s": 7 * 86_400})
+    bench = Bench(database(tmp_path), settings)
+    today = T0 - T0 % DAY_MS
+    for days_ago in (9, 8, 2, 1):
+        end = today - days_ago * DAY_MS + DAY_MS
+        slates = [
+            shown(f"{days_ago}-{n}", user=f"v{n}", at=end - T0 - 600_000, placement="home")
+            for n in range(300)
+        ]
+        clicked = 30 if days_ago < 7 else 150
+        named = [response(f"{days_ago}-e{n}", named=f"{days_ago}-{n}") for n in range(clicked)]
+        bench.log.record(Arrivals(slates=slates, responses=named), end)
+        bench.now = end + WINDOW_MS
+        bench.check(1)
+    # Of a day that had not its attribution window yet: would make it look worse than it is.
     assert bench.checkup.latest is not None
-    trend = bench.checkup.latest.trend
-    assert (trend.current.click_through.count, trend.current.click_through.of) == (30, 300)
-    assert (trend.previous.click_through.count, trend.previous.click_through.of) == (150, 300)
+    (home,) = bench.checkup.latest.trend.placements
+    assert (home.current.value, home.before.value) == (0.1, 0.5)
+    assert home.fell
     bench.check(1)
     assert [event.rule for event in bench.told] == ["click_through_dropped"]
 
@@ -205,16 +247,19 @@ def test_collector_exposes_the_latest_round_and_nothing_before_it(
     bench, registry = make(), CollectorRegistry()
     SnapshotCollector(bench.checkup, [rule.name for rule in rules(SETTINGS)], registry)
     before = generate_latest(registry).decode()
-    assert f"slipstream_last_check_timestamp_seconds {exported(T0)}" in before
+    assert f"slipstream_last_check_timestamp_seconds {exported(bench.now)}" in before
     assert "slipstream_service_up" not in before
-    bench.slates_with_views(2.5, count=4)
-    bench.slates_with_views(0.5, count=12)
-    bench.log.record(Arrivals(responses=[response("e", user="u0", named="s0.5-0")]), bench.now)
+    slates = [shown(f"s{n}", user=f"u{n}", at=bench.now - T0) for n in range(16)]
+    clicked = response("e", user="u0", named="s0", at=bench.now - T0)
+    bench.log.record(Arrivals(slates=slates, responses=[clicked]), bench.now)
     # Clicked, and no model's work.
-    trending = shown("t", user="ut", answered_by="trending", model_version="")
+    trending = shown("t", user="ut", at=bench.now - T0, answered_by="trending", model_version="")
     clicked = response("et", user="ut", named="t")
     bench.log.record(Arrivals(slates=[trending], responses=[clicked]), bench.now)
     bench.probes.services = [service("serving", "away")]
+    for _ in range(3):
+        bench.window("abc")
+    bench.now += 60_000
     bench.check(2)
     text = generate_latest(registry).decode()
     assert 'slipstream_service_up{name="serving"} 0.0' in text
@@ -222,12 +267,14 @@ def test_collector_exposes_the_latest_round_and_nothing_before_it(
     assert 'slipstream_click_through_ratio{model_version="1"} 0.0625' in text
     assert 'slipstream_conversion_ratio{model_version="1"} 0.0' in text
     assert 'model_version=""' not in text
-    assert 'slipstream_feature_psi{feature="views"}' in text
+    assert 'slipstream_feature_psi{feature="items"}' in text
+    assert 'slipstream_shown_lists{figure="novelty"}' in text
     assert 'slipstream_answered_by_ratio{answered_by="trending"}' in text
     assert 'slipstream_alerts_open{rule="service_down",severity="critical"} 1.0' in text
     assert 'slipstream_alerts_open{rule="no_champion",severity="warning"} 0.0' in text
     assert "slipstream_features_lag_records 3.0" in text
-    assert "slipstream_champion_age_seconds 86430.0" in text
+    age_s = (bench.now - T0 + DAY_MS) / 1000
+    assert f"slipstream_champion_age_seconds {age_s}" in text
 
 
 def test_collector_tells_the_last_check_and_no_stale_figures_when_checks_stop(
@@ -263,7 +310,7 @@ def test_run_once_with_a_clock_that_is_ahead_deletes_nothing_early(
 ) -> None:
     bench = make()
     slate = shown("s", user="ada", at=now_ms() - T0)
-    bench.log.record(Arrivals(slates=[slate], features={"s": {"views": 1.0}}), now_ms())
+    bench.log.record(Arrivals(slates=[slate]), now_ms())
     bench.now = now_ms() + 400 * DAY_MS
     bench.check()
-    assert len(bench.log.recent_features(0, 10)) == 1
+    assert len(list(bench.log.rows_of(["ada"]))) == 1

@@ -9,20 +9,12 @@ import pytest
 from services.monitoring.probes import Probes
 from slipstream.chassis.client import Peer
 
-MANIFEST = {
-    "version": "3",
-    "created_at": 1,
-    "profile": "fast",
-    "data": {"visitors": 1, "items": 1, "events": 1},
-    "reference": {"views": {"edges": [0, 1], "counts": [5]}},
-}
 MODEL = {"version": "3", "aliases": ["champion"], "created_at": 1, "metrics": {"ndcg@10": 0.12}}
 RUN = {"run_id": "r", "state": "succeeded", "trigger": "request", "created_at": 1}
 GOOD: dict[str, tuple[int, object]] = {
     "/health/ready": (200, {"status": "ready", "down": [], "checks": {"broker": "ok"}}),
     "/v1/runs": (200, {"items": [RUN], "next_cursor": None}),
     "/v1/aliases/champion": (200, MODEL),
-    "/v1/models/3/files/manifest.json": (200, MANIFEST),
     "/v1/status": (200, {"applied": 5, "lag": 2, "lake": {}, "watermark": 7, "caught_up": False}),
 }
 
@@ -76,7 +68,6 @@ def test_ask_reads_states_champion_runs_and_features(make: Make) -> None:
     assert training.reached
     assert training.champion is not None
     assert training.champion.model.version == "3"
-    assert training.champion.reference["views"].counts == [5]
     assert [run.run_id for run in training.runs] == ["r"]
     assert features is not None
     assert (features.lag, features.watermark) == (2, 7)
@@ -130,22 +121,3 @@ def test_ask_tells_no_champion_from_no_answer(make: Make) -> None:
     assert (training.reached, training.champion) == (True, None)
     _, training, _ = make({"/v1/aliases/champion": (500, {"code": "internal_error"})})[0].ask()
     assert (training.reached, training.champion) == (False, None)
-
-
-def test_ask_fetches_a_versions_manifest_once(make: Make) -> None:
-    probes, asked = make()
-    probes.ask()
-    probes.ask()
-    assert asked.count("/v1/models/3/files/manifest.json") == 1
-
-
-@pytest.mark.parametrize("answer", [(200, {"version": "3"}), (404, {"code": "not_found"})])
-def test_ask_with_a_manifest_that_can_not_be_had_knows_training_without_a_reference(
-    make: Make, answer: tuple[int, object]
-) -> None:
-    _, training, _ = make({"/v1/models/3/files/manifest.json": answer})[0].ask()
-    assert training.reached
-    assert [run.run_id for run in training.runs] == ["r"]
-    assert training.champion is not None
-    assert (training.champion.model.version, training.champion.reference) == ("3", {})
-    assert training.detail.startswith("the model's manifest can't be read: ")

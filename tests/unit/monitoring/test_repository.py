@@ -159,24 +159,6 @@ def test_counts_takes_only_buckets_of_the_period(log: SlateLog) -> None:
     }
 
 
-def test_recent_features_gives_the_newest_slates_of_the_model(log: SlateLog) -> None:
-    slates = [
-        shown("s1", at=1),
-        shown("s2", at=2),
-        shown("s3", user="u2", at=0),
-        shown("s4", user="u3", at=5, answered_by="trending"),
-        shown("s5", user="u4", at=-1),
-    ]
-    features = {slate.recommendation_id: {"views": float(slate.timestamp - T0)} for slate in slates}
-    log.record(Arrivals(slates=slates, features=features), T0)
-    assert log.recent_features(T0, 100) == [
-        ("u1", {"views": 2.0}),
-        ("u1", {"views": 1.0}),
-        ("u2", {"views": 0.0}),
-    ]
-    assert log.recent_features(T0, 1) == [("u1", {"views": 2.0})]
-
-
 def test_watermarks_never_go_back(log: SlateLog) -> None:
     log.record(Arrivals(watermarks={"interactions.v1": Watermark(10, 20)}), T0)
     log.record(Arrivals(watermarks={"interactions.v1": Watermark(5, 30)}), T0)

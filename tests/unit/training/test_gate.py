@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.training.gate import FAULTS, Comparison, Measurements, StandingChampion, decide
+from services.training.gate import (
+    FAULTS,
+    Comparison,
+    Measurements,
+    StandingChampion,
+    decide,
+    held_back,
+)
 from services.training.settings import GateSettings
 from slipstream.evaluation.significance import Interval
 
@@ -286,3 +293,14 @@ def test_decide_knows_nothing_about_a_champion_that_the_run_was_not_compared_wit
     assert [name for name in decision.numbers if name.startswith("champion/")] == [
         "champion/age_hours"
     ]
+
+
+def test_nothing_is_promoted_while_the_data_is_at_fault() -> None:
+    better = decide(measured(), YOUNG, SETTINGS)
+    assert held_back(better, []) is better
+    held = held_back(better, ["data_fault: brands: missing"])
+    assert (held.outcome, held.numbers) == ("refused", better.numbers)
+    assert held.reason.startswith("held back, since the data is at fault: data_fault: brands")
+    assert held.reason.endswith(better.reason)
+    refused = decide(measured(champion=WORSE), YOUNG, SETTINGS)
+    assert held_back(refused, ["data_fault"]) is refused

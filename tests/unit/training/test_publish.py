@@ -4,6 +4,7 @@ answers are the test's own.
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -121,6 +122,20 @@ def test_champion_changes_only_for_the_better_and_every_step_is_told(
     broker.away = False
     publisher.wake()
     assert broker.heard[9:] == [("promoted", "d", "b"), ("rolled_back", "b", "d")]
+
+
+def test_a_better_version_is_refused_while_the_data_is_at_fault(
+    publisher: ModelPublisher, tmp_path: Path
+) -> None:
+    faults = ["data_fault: brands: missing"]
+    held = replace(publisher, faults=lambda: faults)
+    decision = held.publish("a", bundle(tmp_path, "a"), result_of(popularity=0.05))
+    assert (decision.outcome, held.registry.alias(CHAMPION)) == ("refused", None)
+    assert held.repository.decisions("a")[0].reason == decision.reason
+    assert "data_fault: brands: missing" in decision.reason
+    faults.clear()
+    assert held.publish("b", bundle(tmp_path, "b"), result_of(popularity=0.05)).promoted
+    assert held.promote("a", "by hand").aliases == ["champion"]
 
 
 def test_a_decision_tells_how_many_visitors_were_left_out(

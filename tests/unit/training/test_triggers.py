@@ -112,7 +112,12 @@ def test_due_counts_all_of_a_lake_that_was_made_anew() -> None:
 
 
 def alert(
-    action: str = "retrain", state: str = "opened", rule: str = "drift", timestamp: int = NOW
+    action: str = "retrain",
+    state: str = "opened",
+    rule: str = "drift",
+    timestamp: int = NOW,
+    *,
+    hold: bool = False,
 ) -> AlertEvent:
     return AlertEvent.model_validate(
         {
@@ -122,6 +127,7 @@ def alert(
             "state": state,
             "summary": "views shifted",
             "action": action,
+            "hold": hold,
             "timestamp": timestamp,
         }
     )
@@ -273,6 +279,23 @@ def test_alert_and_its_end_that_are_read_again_start_nothing(
     assert scene.queued() == []
     scene.hear(alert(timestamp=NOW + 2))
     assert scene.queued() == [("alert", "r-0")]
+
+
+def test_alert_that_holds_promotions_does_so_until_it_closes_and_starts_nothing(
+    scene: Scene,
+) -> None:
+    fault = alert(rule="data_fault", action="none", hold=True)
+    scene.hear(fault, fault)
+    assert [each.rule for each in scene.alerts.holding()] == ["data_fault"]
+    scene.repository.add("r1", "request", "", "fast")
+    scene.end_run()
+    scene.restart(cooldown_minutes=0).triggers.check(now_ms())
+    assert (scene.queued(), scene.alerts.all()) == ([], [])
+    assert len(scene.alerts.holding()) == 1
+    scene.hear(alert(rule="data_fault", state="closed", action="none"))
+    assert scene.alerts.holding() == []
+    scene.hear(fault)  # read again
+    assert scene.alerts.holding() == []
 
 
 def test_alert_that_closes_while_it_waits_starts_nothing(

@@ -18,7 +18,6 @@ from services.training.run.dataset import (
 )
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.events import Interaction
-from slipstream.contracts.times import HOUR_MS
 from slipstream.features.visitor import VisitorState, fold_all
 from slipstream.models.base import EventWeights
 from slipstream.recommender.scripted import ScriptedVisitors
@@ -67,16 +66,6 @@ def test_validate_refuses_data_by_which_no_model_can_be_judged(lake: Lake) -> No
         validate(read_dataset(lake, exclude_scripted=False), START_MS)
 
 
-def test_read_dataset_tells_what_was_imported_from_what_came_as_it_happened(lake: Lake) -> None:
-    table = events([("v", "a", "view", 3 * HOUR_MS), ("v", "b", "view", 2 * HOUR_MS)])
-    received = pa.array([3 * HOUR_MS + 5, 3 * HOUR_MS], pa.int64())
-    at = table.schema.get_field_index("received_at")
-    write(lake, table.set_column(at, "received_at", received))
-    dataset = read_dataset(lake)
-    assert dataset.live.tolist() == [False, True]  # by time, as the interactions
-    assert "received_at" not in dataset.interactions.column_names
-
-
 def test_read_dataset_at_a_version_is_what_it_was_and_the_newest_where_it_is_gone(
     lake: Lake,
 ) -> None:
@@ -122,7 +111,8 @@ def test_read_dataset_leaves_scripted_visitors_out_and_counts_them(
     dataset = read_dataset(lake)
     assert dataset.interactions.equals(read_dataset(persons).interactions)
     assert "only bots" not in dataset.item_ids
-    assert len(dataset.live) == len(dataset.interactions) == 360
+    assert len(dataset.interactions) == 360
+    assert "received_at" not in dataset.interactions.column_names
     assert dataset.lake_rows == 360 + 2 * 60 + 1  # triggers count what there is
     assert dataset.scripted == ScriptedVisitors(
         2, 120, 120 / 480, {"rate": 0, "breadth": 0, "hours": 0, "regularity": 2}

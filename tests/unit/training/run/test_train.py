@@ -13,9 +13,7 @@ from services.training.gate import decide
 from services.training.run.dataset import TooLittleDataError, read_dataset
 from services.training.run.job import Job, ProgressReporter, TrainingResult
 from services.training.run.train import (
-    REFERENCE_LEAST,
     hold_out,
-    reference_histograms,
     samples,
     train,
 )
@@ -60,14 +58,6 @@ def quiet() -> ProgressReporter:
     return ProgressReporter(lambda _message: None)
 
 
-def test_a_model_of_imported_history_has_no_reference_of_features(lake: Lake) -> None:
-    write(lake, chain())
-    dataset = read_dataset(lake)
-    rows = np.arange(REFERENCE_LEAST)
-    assert reference_histograms(dataset, rows[1:]) == {}
-    assert set(reference_histograms(dataset, rows)) == set(RECOMMENDER.of(VISITOR))
-
-
 def test_train_writes_a_bundle_that_recommends_what_comes_next(lake: Lake, job: Make) -> None:
     write(lake, chain())
     write_items(lake, [(f"i{n}", {"title": f"Item {n}"}, False, 0) for n in range(12)])
@@ -84,8 +74,7 @@ def test_train_writes_a_bundle_that_recommends_what_comes_next(lake: Lake, job: 
         360,
     )
     assert trained.lake_version == lake.version("interactions")
-    assert set(manifest.reference) == set(RECOMMENDER.of(VISITOR)) == set(manifest.features)
-    assert all(sum(one.counts) == 360 for one in manifest.reference.values())
+    assert set(manifest.features) == set(RECOMMENDER.of(VISITOR))
     assert (
         manifest.metrics.figures["ndcg@10"]
         == trained.metrics["ndcg@10"]
