@@ -143,7 +143,7 @@ class VisitorSums:
         keys = {
             slate.recommendation_id: key
             for slate in (*new, *touched)
-            if (key := key_of(slate, starts)) is not None
+            if slate.experiment and (key := key_of(slate, starts)) is not None
         }
         self._add_slates(db, new, keys)
         self._add_responses(db, touched, keys, before)
