@@ -20,7 +20,6 @@ KNOWN: Final = 0.4
 PURCHASES: Final = 0.02
 # Shape of a lognormal basket: a hundredth of the purchases makes an eighth of the revenue.
 BASKET: Final = 1.2
-METRICS: Final = ("click_through", "purchases", "revenue")
 
 
 class Visitors(NamedTuple):

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from slipstream.evaluation.experiments.moments import Moments, difference
 from slipstream.evaluation.experiments.sequences import share_p_value, vote_bounds
 from slipstream.slates.participation import team_draft
-from tests.statistics.shoppers import METRICS, TASTES, base_rate, moments, visitors
+from tests.statistics.shoppers import TASTES, base_rate, moments, visitors
 
 ALPHA: Final = 0.05
 LIFTS: Final = (-0.3, -0.1, 0.05, 0.2, 0.5)
 Z95: Final = 1.959963984540054
 # Those of a fixed horizon: 5 % false alarms, and four in five effects found.
 Z_FIXED: Final = Z95 + 0.8416212335729143
-Alone = NDArray[np.bool_]
+Flags = NDArray[np.bool_]
 
 
 class Trial(NamedTuple):
@@ -62,9 +62,9 @@ def looks(seed: int, n: int, lift: float) -> Looks:
     return Looks(missed, by_fixed, explained)
 
 
-def _outside(found: Any, true: float) -> Alone:
+def _outside(found: Any, true: float) -> Flags:
     # NaN is no end, so it leaves nothing out.
-    outside: Alone = (found.low > true) | (found.high < true)
+    outside: Flags = (found.low > true) | (found.high < true)
     return outside
 
 
@@ -225,6 +225,3 @@ def repeated(count: int, trial: Callable[[int], Any], told: Callable[[], None]) 
     for seed in range(count):
         yield trial(seed)
         told()
-
-
-assert set(METRICS) == {trial.metric for trial in TRIALS}

@@ -95,6 +95,21 @@ def test_a_canary_that_loses_clicks_over_its_whole_time_is_stopped(
     assert stopped.startswith("it loses at least") and stopped.endswith("of the control's clicks")
 
 
+def test_a_rare_canary_is_judged_by_all_slates_of_the_window(
+    watched: Watched, db: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.monitoring.control.results_repository.NEWEST", 20)
+    take(db, *(slate(f"b{n}", f"v{n}", "b", substituted="failed") for n in range(12)))
+    # Newer ones of the control, more than are read one by one.
+    later = {"timestamp": NOW + 500}
+    take(db, *(slate(f"c{n}", f"u{n}", "a").model_copy(update=later) for n in range(60)))
+    watched.watch.step()
+    stopped = watched.table.find("calmer").design.stopped_because
+    assert stopped.startswith(
+        "its model did not make 100.0% of 12 slates, the control's 0.0% of 100"
+    )
+
+
 def test_a_canary_is_unjudged_while_monitoring_lags_beyond_the_window(
     watched: Watched, db: Engine
 ) -> None:
