@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import Engine, select
 
@@ -13,7 +14,9 @@ from services.monitoring.repository import SlateLog
 from services.monitoring.slate_tables import experiment_currencies, visitor_sums
 from slipstream.broker.records import Message
 from slipstream.contracts.events import Interaction, Slate, SlateItem
+from slipstream.evaluation.experiments.moments import difference
 from tests.unit.broker.scripted import SOURCE
+from tests.unit.evaluation.experiments.test_moments import moments
 from tests.unit.monitoring.builders import recorded
 from tests.unit.monitoring.control.test_experiments_repository import (
     CHANGE,
@@ -161,6 +164,44 @@ def test_results_are_of_the_newest_design_and_name_the_earlier_ones(db: Engine) 
     assert [it.visitors for it in results.variants] == [1, 0, 0]
     (earlier,) = results.earlier
     assert (earlier.revision, earlier.from_, earlier.visitors) == (1, NOW, 2)
+
+
+def test_the_database_sums_the_moments_of_visitors(db: Engine) -> None:
+    table, random, n = put(db, "split"), np.random.default_rng(6), 1_500
+    taste, length = random.beta(1, 5, n), random.geometric(0.3, n)
+    before = random.poisson(5, n)
+    columns = {
+        "slates": length,
+        "clicked_slates": random.binomial(length, taste),
+        "before_slates": before,
+        "before_clicked": random.binomial(before, taste),
+    }
+    nothing = dict.fromkeys((it.name for it in visitor_sums.columns), 0)
+    rows = [
+        nothing
+        | {"experiment": "calmer", "revision": 1, "user_id": f"u{at}", "variant": "ab"[at % 2]}
+        | {name: int(values[at]) for name, values in columns.items()}
+        | {"voted_by": ""}
+        for at in range(n)
+    ]
+    with db.begin() as connection:
+        connection.execute(visitor_sums.insert(), rows)
+    found = table.results("calmer", NOW).variants[1].metrics["click_through"]
+    arms = [
+        moments(
+            *(
+                columns[name][arm::2].astype(float)
+                for name in ("clicked_slates", "slates", "before_clicked", "before_slates")
+            )
+        )
+        for arm in (1, 0)
+    ]
+    gap = difference(arms[0], arms[1], 0.05, most=1.0)
+    assert found.relative is not None and found.explained is not None and found.explained > 0.05
+    assert found.explained == pytest.approx(float(gap.explained))
+    assert [found.relative.value, found.relative.low, found.relative.high] == pytest.approx(
+        [float(each) for each in gap.relative]
+    )
 
 
 @pytest.mark.parametrize(("weight", "excluded"), [(1, True), (3, False)])
