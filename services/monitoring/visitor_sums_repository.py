@@ -185,7 +185,7 @@ class VisitorSums:
         keys: Mapping[str, VisitorKey],
         before: Following,
     ) -> None:
-        """Add the change of credit. Sums that are not there, since they expired, stay away."""
+        """Add the change of credit. Sums that have expired are not made again."""
         counted = [slate for slate in touched if slate.recommendation_id in keys]
         after = self.following(db, counted)
         changes: dict[VisitorKey, Counter[str]] = {}
