@@ -18,7 +18,7 @@ IMAGES := ingestion features training serving monitoring
 include .ci/places.mk
 export KAFKA_HOME CLUSTER_PROGRAM
 
-.PHONY: help install lock demo up test test-servers test-pythons servers clients gpu-check pipeline-local fuzz faults hostile restarts erasure-check outages drift-check first-day env cluster-demo pipeline-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
+.PHONY: help install lock demo up test test-servers test-pythons servers clients gpu-check pipeline-local fuzz faults hostile restarts erasure-check statistics outages drift-check first-day env cluster-demo pipeline-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -180,6 +180,9 @@ hostile: $(STAMP) ## Attack a stack under its manifests' memory limits, while ho
 
 restarts: $(STAMP) servers ## Kill each consuming service 36 times and see it read again (TEST_SERVERS=embedded: not on real ones)
 	@TEST_SERVERS=$${TEST_SERVERS:-real} $(VENV)/bin/python -m tests.faults.restarts $(RESTARTS_ARGS)
+
+statistics: $(STAMP) ## Simulate thousands of experiments, and show what their intervals keep of their promise (STATISTICS_ARGS=--help)
+	@$(VENV)/bin/python -m tests.statistics $(STATISTICS_ARGS)
 
 erasure-check: $(STAMP) ## Erase people from a stack under load, and search every byte for them (ERASURE_ARGS=--help)
 	@$(VENV)/bin/python -m tests.erasure_check $(ERASURE_ARGS)

@@ -10,9 +10,9 @@ Produces: alerts.v1; an alert with the action "retrain" asks training for a run,
     promote nothing. access-keys.v1, placements.v1, experiments.v1.
 Calls: every service's /health/ready; features' status and erasures; training's champion, runs and
     models.
-Stores: slates, the interactions that follow, counts, windows, alerts, access keys, placements and
-    experiments with all their revisions, erasures (without names once they are done), audit records
-    and the lease, in SQL tables `monitoring_*`.
+Stores: slates, the interactions that follow, counts, windows, experiments' sums by visitor, alerts,
+    access keys, placements and experiments with all their revisions, erasures (without names once
+    they are done), audit records and the lease, in SQL tables `monitoring_*`.
 
 One instance a namespace acts, by a lease in SQL; others stand by.
 """

@@ -6,7 +6,7 @@ Rules and reasons: docs/adr/0008-attribution-and-drift.md.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from services.monitoring.sampling import Sample
 from slipstream.broker.records import Message
@@ -20,9 +20,17 @@ from slipstream.contracts.events import (
 from slipstream.contracts.page_visitors import page_visitor
 from slipstream.contracts.slates import RecordedSlate
 from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS, RECOMMENDATIONS
-from slipstream.contracts.vocabulary import CONVERSIONS, SHADOW, SHOWN, WITHOUT_SIGNAL
+from slipstream.contracts.vocabulary import (
+    CONVERSIONS,
+    PURCHASE,
+    SHADOW,
+    SHOWN,
+    WITHOUT_SIGNAL,
+)
 
 BUCKET_MS = 300_000
+# The greatest value of a purchase that is counted; no sum of them overflows.
+MOST_VALUE: Final = 1e9
 
 
 class ShownSlate(NamedTuple):
@@ -69,7 +77,8 @@ class ShownSlate(NamedTuple):
 class Response:
     """An interaction with an item, reduced to the needs of attribution: a conversion or a click.
 
-    `named` is the slate that the interaction names, if any.
+    `named` is the slate that the interaction names, if any. A purchase may have a value, in a
+    currency where the event says so (ISO 4217).
     """
 
     event_id: str
@@ -78,12 +87,18 @@ class Response:
     timestamp: int
     converted: bool
     named: str | None
+    purchased: bool = False
+    value: float | None = None
+    currency: str = ""
 
     @classmethod
     def of(cls, interaction: Interaction) -> "Response | None":
         """The response in an interaction; None without an item, or for a type without signal."""
         if interaction.item_id is None or interaction.event_type in WITHOUT_SIGNAL:
             return None
+        purchased = interaction.event_type == PURCHASE
+        value = interaction.value if purchased else None
+        is_counted = value is not None and 0 <= value <= MOST_VALUE
         return cls(
             interaction.event_id,
             # Slates are requested with the page's anonymous id.
@@ -92,7 +107,17 @@ class Response:
             interaction.timestamp,
             interaction.event_type in CONVERSIONS,
             interaction.recommendation_id,
+            purchased,
+            value if is_counted else None,
+            _currency(interaction.properties) if is_counted else "",
         )
+
+
+def _currency(properties: Mapping[str, Any]) -> str:
+    """The currency code among an event's properties; empty without one."""
+    named = properties.get("currency")
+    code = named.strip().upper() if isinstance(named, str) else ""
+    return code if len(code) == 3 and code.isascii() and code.isalpha() else ""
 
 
 class Outcome(NamedTuple):

@@ -327,6 +327,56 @@ def _windows(op: Operations) -> None:
     add_missing_columns(op, "monitoring_slates", Column("placement", String))
 
 
+def _visitor_sums(op: Operations) -> None:
+    """Make the tables of experiments' sums, and add to responses what was paid."""
+    tables = new_metadata()
+    Table(
+        "monitoring_experiment_visitors",
+        tables,
+        Column("experiment", String(64), primary_key=True),
+        Column("revision", Integer, primary_key=True),
+        Column("user_id", String, primary_key=True),
+        Column("variant", String(64), primary_key=True),
+        Column("first_at", BigInteger, nullable=False),
+        Column("last_at", BigInteger, nullable=False),
+        Column("slates", BigInteger, nullable=False),
+        Column("empty", BigInteger, nullable=False),
+        Column("failed", BigInteger, nullable=False),
+        Column("clicked_slates", BigInteger, nullable=False),
+        Column("clicked_items", BigInteger, nullable=False),
+        Column("converted_slates", BigInteger, nullable=False),
+        Column("purchases", BigInteger, nullable=False),
+        Column("revenue", BigInteger, nullable=False),
+        Column("timed", BigInteger, nullable=False),
+        Column("latency", BigInteger, nullable=False),
+        Column("latency_squares", BigInteger, nullable=False),
+        Column("before_slates", BigInteger, nullable=False),
+        Column("before_clicked", BigInteger, nullable=False),
+        Column("before_converted", BigInteger, nullable=False),
+        Column("vote", BigInteger, nullable=False),
+        Column("voted_at", BigInteger, nullable=False),
+        Column("voted_by", String, nullable=False),
+        Index("monitoring_experiment_visitors_of_visitor", "user_id"),
+        sqlite_with_rowid=False,
+    )
+    Table(
+        "monitoring_experiment_currencies",
+        tables,
+        Column("experiment", String(64), primary_key=True),
+        Column("revision", Integer, primary_key=True),
+        Column("currency", String(3), primary_key=True),
+        Column("purchases", BigInteger, nullable=False),
+    )
+    tables.create_all(op.get_bind())
+    add_missing_columns(
+        op,
+        "monitoring_responses",
+        Column("purchased", Boolean),
+        Column("value", Float),
+        Column("currency", String),
+    )
+
+
 MIGRATIONS: Final = Migrations(
     "monitoring_schema_version",
     (
@@ -342,5 +392,6 @@ MIGRATIONS: Final = Migrations(
         _page_keys,
         _acknowledgements,
         _windows,
+        _visitor_sums,
     ),
 )

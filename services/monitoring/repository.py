@@ -5,7 +5,7 @@ read; one thread at a time records. Attribution says which stored slates and res
 together, and counts them.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, Final, TypeVar
 
@@ -46,6 +46,12 @@ from services.monitoring.slate_tables import (
     slates,
     watermarks,
 )
+from services.monitoring.visitor_sums_repository import (
+    VisitorSums,
+    chunks,
+    expire_sums,
+    rows_of_visitors,
+)
 from slipstream.contracts.events import ModelEvent
 from slipstream.stores.metadata import (
     adding,
@@ -57,15 +63,12 @@ from slipstream.stores.metadata import (
     upsert,
 )
 
-# Bound parameters of one statement; SQLite allows 32,766.
-_IDS_AT_ONCE = 1_000
-
-
 T = TypeVar("T")
 
 
 def attribute(
     db: Connection,
+    sums: VisitorSums,
     new_slates: Mapping[str, ShownSlate],
     new_responses: Mapping[str, Response],
     window_ms: int,
@@ -73,10 +76,11 @@ def attribute(
 ) -> None:
     """Attribute the new responses, and stored ones that a new slate may have led to.
 
-    The changes go on to the outcomes of slates and to the counts.
+    The changes go on to the outcomes of slates, to the counts, and to experiments' sums.
 
     Args:
         db: The connection, in a transaction.
+        sums: The sums of experiments' visitors.
         new_slates: Slates that the tables don't have yet, by id.
         new_responses: Responses that the tables don't have yet, by event id.
         window_ms: Length of the attribution window.
@@ -96,6 +100,8 @@ def attribute(
     ends = [targets[event_id] for event_id in (*new_responses, *moved)] + [
         known[event_id][1] for event_id in moved
     ]
+    touched = [candidates[slate_id] for slate_id in sorted({each for each in ends if each})]
+    following = sums.following(db, touched)
     _insert_responses(db, new_responses.values(), targets, now_ms)
     _move_responses(db, moved)
 
@@ -103,7 +109,7 @@ def attribute(
     for slate in new_slates.values():
         change.add_slate(slate)
     before = {slate_id: so_far for slate_id, (_, so_far) in stored.items()}
-    after = _outcomes(db, {slate_id for slate_id in ends if slate_id is not None})
+    after = _outcomes(db, {slate.recommendation_id for slate in touched})
     for slate_id, now in after.items():
         change.add_change(candidates[slate_id], before.get(slate_id, Outcome()), now)
     _insert_slates(db, new_slates.values(), after)
@@ -117,17 +123,13 @@ def attribute(
         [bucket._asdict() | asdict(counts) for bucket, counts in change.buckets.items()],
         adding,
     )
-
-
-def _chunks(ids: Iterable[str]) -> Iterator[list[str]]:
-    ordered = sorted(ids)
-    return (ordered[begin : begin + _IDS_AT_ONCE] for begin in range(0, len(ordered), _IDS_AT_ONCE))
+    sums.record(db, new_slates.values(), touched, following)
 
 
 def unknown(db: Connection, key: Column[str], records: Mapping[str, T]) -> dict[str, T]:
     """The records with keys that are not in the table."""
     known = {
-        found for ids in _chunks(records) for found in db.scalars(select(key).where(key.in_(ids)))
+        found for ids in chunks(records) for found in db.scalars(select(key).where(key.in_(ids)))
     }
     return {record_id: record for record_id, record in records.items() if record_id not in known}
 
@@ -145,17 +147,18 @@ def _stored_responses(
     times = [slate.timestamp for slate in new_slates]
     in_time = r.timestamp.between(min(times), max(times) + window_ms)
     conditions: list[ColumnElement[bool]] = [
-        r.named.in_(ids) for ids in _chunks({slate.recommendation_id for slate in new_slates})
+        r.named.in_(ids) for ids in chunks({slate.recommendation_id for slate in new_slates})
     ]
     conditions += [
         and_(r.user_id.in_(ids), in_time, r.named.is_(None))
-        for ids in _chunks({s.user_id for s in new_slates})
+        for ids in chunks({s.user_id for s in new_slates})
     ]
     columns = select(
-        r.event_id, r.user_id, r.item_id, r.timestamp, r.converted, r.named, r.attributed
+        *(r.event_id, r.user_id, r.item_id, r.timestamp, r.converted, r.named),
+        *(r.purchased, r.value, r.currency, r.attributed),
     )
     return {
-        row[0]: (Response(*row[:6]), row[6])
+        row[0]: (Response(*row[:6], bool(row[6]), row[7], row[8] or ""), row[9])
         for where in conditions
         for row in db.execute(columns.where(where))
     }
@@ -170,14 +173,14 @@ def _stored_slates(
     """
     s = slates.c
     named = {response.named for response in considered if response.named is not None}
-    conditions: list[ColumnElement[bool]] = [s.recommendation_id.in_(ids) for ids in _chunks(named)]
+    conditions: list[ColumnElement[bool]] = [s.recommendation_id.in_(ids) for ids in chunks(named)]
     unnamed = [response for response in considered if response.named is None]
     if unnamed:
         times = [response.timestamp for response in unnamed]
         in_time = s.timestamp.between(min(times) - window_ms, max(times))
         conditions += [
             and_(s.user_id.in_(ids), in_time)
-            for ids in _chunks({response.user_id for response in unnamed})
+            for ids in chunks({response.user_id for response in unnamed})
         ]
     columns = select(
         s.recommendation_id,
@@ -188,19 +191,38 @@ def _stored_slates(
         s["items"],
         s.clicked,
         s.converted,
+        *(s.experiment, s.variant, s.teams, s.substituted, s.latency_ms),
     )
     return {
-        row[0]: (ShownSlate(*row[:5], frozenset(orjson.loads(row[5]))), Outcome(*row[6:]))
+        row[0]: (_slate(row), Outcome(*row[6:8]))
         for where in conditions
         for row in db.execute(columns.where(where))
     }
+
+
+def _slate(row: Any) -> ShownSlate:
+    slate_id, user_id, timestamp, answered_by, version, items = row[:6]
+    experiment, variant, teams, substituted, latency_ms = row[8:]
+    return ShownSlate(
+        slate_id,
+        user_id,
+        timestamp,
+        answered_by,
+        version,
+        frozenset(orjson.loads(items)),
+        experiment or "",
+        variant or "",
+        tuple(orjson.loads(teams).items()) if teams else (),
+        substituted or "",
+        latency_ms or 0.0,
+    )
 
 
 def _outcomes(db: Connection, slate_ids: Collection[str]) -> dict[str, Outcome]:
     """The outcome of each slate, from all responses attributed to it."""
     following: dict[str, list[tuple[str, bool]]] = {slate_id: [] for slate_id in slate_ids}
     columns = select(responses.c.attributed, responses.c.item_id, responses.c.converted)
-    for ids in _chunks(slate_ids):
+    for ids in chunks(slate_ids):
         for slate_id, item_id, converted in db.execute(
             columns.where(responses.c.attributed.in_(ids))
         ):
@@ -221,6 +243,9 @@ def _insert_responses(
             response.named,
             targets[response.event_id],
             now_ms,
+            response.purchased or None,
+            response.value,
+            response.currency or None,
         )
         for response in new
     ]
@@ -284,6 +309,7 @@ class SlateLog:
     def __init__(self, engine: Engine, window_ms: int) -> None:
         self._engine = engine
         self._window_ms = window_ms
+        self._sums = VisitorSums()
 
     def ping(self) -> None:
         """Check that the database answers; raises when it does not."""
@@ -311,7 +337,7 @@ class SlateLog:
                 db, responses.c.event_id, {r.event_id: r for r in arrivals.responses}
             )
             if new_slates or new_responses:
-                attribute(db, new_slates, new_responses, self._window_ms, now_ms)
+                attribute(db, self._sums, new_slates, new_responses, self._window_ms, now_ms)
             insert_new(db, samples, [sample._asdict() for sample in arrivals.samples])
             insert_new(db, shadows, [shadow_row(slate) for slate in arrivals.shadows])
             events = [
@@ -337,7 +363,8 @@ class SlateLog:
         Args:
             slates_before: Slates answered before this time go, with their responses.
             pending_before: Responses without a slate, stored before this time, go.
-            counts_before: Counts of periods before this time go.
+            counts_before: Counts of periods before this time go, with the sums of experiments that
+                ended before it.
         """
         old = select(slates.c.recommendation_id).where(slates.c.timestamp < slates_before)
         with self._engine.begin() as db:
@@ -355,6 +382,7 @@ class SlateLog:
                 )
             )
             db.execute(delete(quality).where(quality.c.start < counts_before))
+            expire_sums(db, counts_before)
 
     def counts(self, since: int, until: int) -> dict[Bucket, Counts]:
         """Counts of the buckets that start in `since <= start < until`."""
@@ -363,7 +391,8 @@ class SlateLog:
             return {Bucket(*row[:3]): Counts(*row[3:]) for row in db.execute(query)}
 
     def rows_of(self, visitor_ids: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """All rows of these visitors, each with its kind: `slate`, `shadow`, `response`, `sample`.
+        """All rows of these visitors, each with its kind: `slate`, `shadow`, `response`, `sample`,
+        and `experiment` for the sums.
 
         Each 1,000 are a transaction of their own, so that a slow reader holds no lock.
         """
@@ -386,7 +415,9 @@ class SlateLog:
         # At most one for each open window.
         with self._engine.connect() as db:
             kept = db.execute(select(samples).where(samples.c.user_id.in_(visitor_ids))).all()
+            sums = list(rows_of_visitors(db, visitor_ids))
         yield from (("sample", dict(row._mapping)) for row in kept)
+        yield from (("experiment", row) for row in sums)
 
     def watermarks(self) -> dict[str, Watermark]:
         """The watermark of each topic that anything was read from."""

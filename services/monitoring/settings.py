@@ -26,7 +26,10 @@ class MonitoringSection(Section):
         description="longest time that an interaction waits for a slate that arrives later",
     )
     report_retention_d: int = Field(
-        90, ge=1, description="retention of the counts behind the reports"
+        90,
+        ge=1,
+        description="retention of the counts behind the reports, and of an experiment's sums after "
+        "its end",
     )
 
     erase_every_s: float = Field(

@@ -21,6 +21,20 @@ NO_EXPERIMENT: Final = "champion"
 ExperimentName = PlacementName
 VariantName = PlacementName
 
+# What an experiment may be about: the more, the better.
+PRIMARY_METRICS: Final = (
+    "click_through",
+    "conversion",
+    "clicks_per_visitor",
+    "purchases_per_visitor",
+    "revenue_per_visitor",
+)
+# What a variant must not make worse, in addition to these: the less, the better.
+COSTS: Final = ("latency", "empty", "failed")
+GUARDRAIL_METRICS: Final = (*PRIMARY_METRICS, *COSTS)
+# A record may name a metric that is unknown here; the REST API refuses it.
+MetricName = Annotated[str, Field(pattern=r"^[a-z_]{1,64}$")]
+
 
 class Variant(BaseModel):
     """A variant of the placement's policy or of the model, and the visitors that it gets.
@@ -54,6 +68,7 @@ class Guard(BaseModel):
             than the control's.
         slower: Most by which its mean and its 99th percentile of latency may be greater: a factor.
         slower_ms: Least difference in ms that counts as slower.
+        lost_clicks: Share of the control's click-through that the canary may lose.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
@@ -63,6 +78,21 @@ class Guard(BaseModel):
     failures: Annotated[float, Field(ge=0, lt=1)] = 0.02
     slower: Annotated[float, Field(ge=1, le=100)] = 1.5
     slower_ms: Annotated[float, Field(ge=0, le=10_000)] = 5.0
+    lost_clicks: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Guardrail(BaseModel):
+    """A metric that no variant may make worse than the control's by more than a bound.
+
+    Attributes:
+        metric: One of `GUARDRAIL_METRICS`.
+        worse: The bound: points of a share for `empty` and `failed`, else a share of the control's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    metric: MetricName
+    worse: Annotated[float, Field(ge=0, le=100)] = 0.0
 
 
 class ExperimentDesign(BaseModel):
@@ -80,6 +110,9 @@ class ExperimentDesign(BaseModel):
         ends_at: Time from which it counts no longer; None for no end.
         state: A stopped one is kept, and assigns no visitors.
         guard: The bounds of a canary.
+        metric: The primary metric, which the verdict is about: one of `PRIMARY_METRICS`.
+        least_effect: Least effect of interest, as a share of the control's metric.
+        guardrails: Metrics that must not become worse.
         stopped_because: The reason why monitoring stopped it; empty where a person did.
     """
 
@@ -94,6 +127,11 @@ class ExperimentDesign(BaseModel):
     ends_at: Millis | None = None
     state: Literal["running", "stopped"] = "running"
     guard: Guard = Guard()
+    metric: MetricName = PRIMARY_METRICS[0]
+    least_effect: Annotated[float, Field(gt=0, le=10)] = 0.05
+    guardrails: Annotated[list[Guardrail], Field(max_length=len(GUARDRAIL_METRICS))] = Field(
+        default_factory=list
+    )
     stopped_because: Annotated[str, Field(max_length=1_000)] = ""
 
     def counts(self, now_ms: int) -> bool:
@@ -102,6 +140,13 @@ class ExperimentDesign(BaseModel):
             self.state == "running"
             and (self.starts_at is None or self.starts_at <= now_ms)
             and (self.ends_at is None or now_ms < self.ends_at)
+        )
+
+    def assigns_as(self, other: "ExperimentDesign") -> bool:
+        """Whether both give every visitor the same lists, so that their slates are comparable."""
+        return all(
+            getattr(self, name) == getattr(other, name)
+            for name in ("placements", "salt", "traffic", "kind", "variants")
         )
 
     def collides(self, other: "ExperimentDesign") -> bool:

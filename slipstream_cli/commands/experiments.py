@@ -1,6 +1,6 @@
 """`slipstream experiments`: list, show, set and delete experiments, and read their results."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ COLUMNS: dict[str, Callable[[Any], str]] = {
     "placements": lambda design: ", ".join(design["placements"]),
     "state": lambda design: design["state"],
     "kind": lambda design: design["kind"],
+    "metric": lambda design: design.get("metric", "click_through"),
     "variants": lambda design: ", ".join(map(_variant, design["variants"])),
     "traffic": lambda design: f"{design['traffic']:.0%}",
     "returned": lambda design: design.get("stopped_because", ""),
@@ -124,58 +125,85 @@ def delete_experiment(name: str, if_revision: int | None, url: str | None, data_
 @json_flag
 @monitoring_options
 def show_results(name: str, as_json: bool, url: str | None, data_dir: Path) -> None:
-    """Show rates, models and latencies of the variants of NAME, and how its shadow compares.
+    """Show the verdicts on the variants of NAME, their metrics, models and latencies.
 
-    Slates that the champion made for a variant's model are in the last column alone.
+    Intervals hold whenever and however often one looks.
 
     \b
     Example:  slipstream experiments results calmer
-              slipstream experiments results calmer --json | jq '.interleaved'
+              slipstream experiments results calmer --json | jq '.verdicts'
     """
     with monitoring_peer(url, data_dir) as peer:
         found = peer.get(f"{COMMANDS.path}/{segment(name)}/results")
     if as_json:
         show_json(found)
         return
-    show_table(_RESULTS, [_result(it) for it in found["variants"]])
-    votes = found["interleaved"]
-    if votes:
+    metrics = list(found["variants"][0]["metrics"])
+    headings = ["variant", "visitors", "slates"]
+    for metric in metrics:
+        headings += [metric, "difference"]
+    headings += ["models", "ms (mean, p99)", "by the champion instead"]
+    show_table(headings, [_result(it, metrics) for it in found["variants"]])
+    click.echo("")
+    for line in _remarks(found):
+        click.echo(line)
+
+
+def _result(variant: dict[str, Any], metrics: list[str]) -> tuple[str, ...]:
+    cells = [variant["variant"], str(variant["visitors"]), str(variant["slates"])]
+    for metric in metrics:
+        own = variant["metrics"][metric]
+        cells += [_value(metric, own["value"]), _share(own["relative"] or {})]
+    return (
+        *cells,
+        _counts(variant["models"]),
+        _ms(variant["latency_ms"]),
+        _counts(variant["substituted"]),
+    )
+
+
+def _remarks(found: dict[str, Any]) -> Iterator[str]:
+    """The lines below the table: verdicts, votes, shares, guard, shadow and earlier designs."""
+    for verdict in found["verdicts"]:
+        left = "" if verdict["days_left"] is None else f"; {verdict['days_left']:.1f} days left"
+        words = verdict["verdict"].replace("_", " ")
+        yield f"{verdict['variant']}: {words}, since {verdict['reason']}{left}"
+    if votes := found["interleaved"]:
         visitors = votes["visitors"]
-        click.echo(
-            f"\nVisitors' votes: {visitors['wins']} for the second variant, "
-            f"{visitors['losses']} for the first, {visitors['ties']} ties; p = {votes['p_value']}"
+        yield (
+            f"Visitors' votes: {visitors['wins']} for the second variant, {visitors['losses']} for "
+            f"the first, {visitors['ties']} ties; {_share(votes['share']) or 'no share yet'}"
         )
-    shadow = found["shadow"]
-    if shadow:
+    shares = found["shares"]
+    if shares["in_two_variants"]:
+        done = "left out" if shares["excluded"] else "counted in each"
+        yield f"Visitors in two variants: {shares['in_two_variants']}, {done}"
+    if guard := found["guard"]:
+        yield f"Guard: {guard['state']}{', ' if guard['reason'] else ''}{guard['reason']}"
+    if shadow := found["shadow"]:
         overlap = "" if shadow["overlap"] is None else f", {shadow['overlap']:.0%} alike"
-        click.echo(
-            f"\nShadow {shadow['variant']}: {shadow['slates']} slates by "
+        yield (
+            f"Shadow {shadow['variant']}: {shadow['slates']} slates by "
             f"{_counts(shadow['models'])} in {_ms(shadow['latency_ms'])} ms, "
             f"{shadow['compared']} compared{overlap}; "
             f"{shadow['clicked_in_shadow']} of {shadow['clicked']} clicked items stood in it. "
             f"Not made: {_counts(shadow['substituted']) or 'none'}"
         )
+    for earlier in found["earlier"]:
+        yield f"Revision {earlier['revision']} assigned {earlier['visitors']} visitors otherwise"
 
 
-_RESULTS = (
-    *("variant", "visitors", "slates", "clicked", "difference", "converted", "models"),
-    *("ms (mean, p99)", "by the champion instead"),
-)
+_NUMBERS = ("clicks_per_visitor", "purchases_per_visitor", "revenue_per_visitor", "latency")
 
 
-def _result(variant: dict[str, Any]) -> tuple[str, ...]:
-    clicked, converted = variant["click_through"], variant["conversion"]
-    return (
-        variant["variant"],
-        str(variant["visitors"]),
-        str(variant["slates"]),
-        _share(clicked["rate"]),
-        _share(clicked["difference"] or {}),
-        _share(converted["rate"]),
-        _counts(variant["models"]),
-        _ms(variant["latency_ms"]),
-        _counts(variant["substituted"]),
+def _value(metric: str, estimate: dict[str, Any]) -> str:
+    """A metric's value: shares of slates in per cent, others as numbers."""
+    if metric not in _NUMBERS or estimate["value"] is None:
+        return _share(estimate)
+    around = (
+        "" if estimate["low"] is None else f" ({estimate['low']:.4g} to {estimate['high']:.4g})"
     )
+    return f"{estimate['value']:.4g}{around}"
 
 
 def _share(estimate: dict[str, Any]) -> str:
@@ -183,7 +211,8 @@ def _share(estimate: dict[str, Any]) -> str:
         return ""
     around = ""
     if estimate["low"] is not None:
-        around = f" ({estimate['low']:.1%} to {estimate['high']:.1%})"
+        high = "" if estimate["high"] is None else f" to {estimate['high']:.1%}"
+        around = f" ({estimate['low']:.1%}{high or ' or more'})"
     return f"{estimate['value']:.1%}{around}"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from services.monitoring.control.experiments_repository import ExperimentTable
-from services.monitoring.control.guards import fault
+from services.monitoring.control.guards import Judgement
 from services.monitoring.control.named_records_repository import RevisionMismatchError
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.experiments import Experiment
@@ -16,6 +16,8 @@ log = get_logger(__name__)
 
 # The principal of what monitoring does by itself.
 PRINCIPAL: Final = "monitoring"
+# The sums of all visitors of a canary are read this often: a million take a second.
+CLICKS_EVERY_MS: Final = 60_000
 
 
 class CanaryWatch:
@@ -37,6 +39,10 @@ class CanaryWatch:
     ) -> None:
         self._table, self._changed = table, changed
         self._renew, self._clock = renew, clock
+        # Canaries that the last step could not judge: each is logged once.
+        self._unjudged: set[str] = set()
+        # By name, the revision and the time for which clicks were compared last.
+        self._compared: dict[str, tuple[int, int, float | None]] = {}
 
     def run(self, stop: threading.Event, every_s: float) -> None:
         """Judge all canaries every `every_s` seconds, until `stop` is set."""
@@ -49,22 +55,26 @@ class CanaryWatch:
     def step(self) -> None:
         """Judge all canaries that count now."""
         now_ms = self._clock()
+        found: dict[str, Judgement] = {}
         for experiment in self._table.canaries(now_ms):
-            reason = self._fault(experiment, now_ms)
-            if reason:
+            high = self._clicks_high(experiment, now_ms)
+            judged = self._table.judgement(experiment, high, now_ms)
+            found[experiment.name] = judged
+            if judged.state == "beyond":
                 self._renew()
-                self._stop(experiment, reason, now_ms)
+                self._stop(experiment, judged.reason, now_ms)
+            elif judged.state == "unjudged" and experiment.name not in self._unjudged:
+                log.warning(
+                    "a canary is unjudged", experiment=experiment.name, reason=judged.reason
+                )
+        self._unjudged = {name for name, each in found.items() if each.state == "unjudged"}
 
-    def _fault(self, experiment: Experiment, now_ms: int) -> str:
-        design = experiment.design
-        began_ms = now_ms - design.guard.window_s * 1000
-        changed_ms = max(experiment.changed_at, design.starts_at or 0)
-        answers = self._table.recent_answers(experiment.name, max(began_ms, changed_ms))
-        control, canary = (
-            [answer for answer in answers if answer.variant == variant.name]
-            for variant in design.variants
-        )
-        return fault(design.guard, control, canary, is_whole=changed_ms <= began_ms)
+    def _clicks_high(self, experiment: Experiment, now_ms: int) -> float | None:
+        name, revision = experiment.name, experiment.revision
+        known = self._compared.get(name)
+        if known is None or known[0] != revision or now_ms - known[1] >= CLICKS_EVERY_MS:
+            known = self._compared[name] = revision, now_ms, self._table.clicks_high(experiment)
+        return known[2]
 
     def _stop(self, experiment: Experiment, reason: str, now_ms: int) -> None:
         stopped = {"state": "stopped", "stopped_because": reason}

@@ -5,14 +5,18 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
-from services.monitoring.control.guards import RecentAnswer
+from services.monitoring.control.guards import Judgement
 from services.monitoring.control.named_records_repository import (
     PlacementTable,
     RecordTable,
     record_tables,
 )
 from services.monitoring.control.results import ExperimentResults
-from services.monitoring.control.results_repository import experiment_results, recent_answers
+from services.monitoring.control.results_repository import (
+    clicks_high,
+    experiment_results,
+    judgement,
+)
 from slipstream.contracts.experiments import Experiment, ExperimentDesign
 from slipstream.contracts.spellings import did_you_mean
 from slipstream.stores.metadata import new_metadata
@@ -46,9 +50,9 @@ class ExperimentTable(RecordTable[Experiment, ExperimentDesign]):
     turn = 0x51_1B_57_50  # an arbitrary number
     record_type, content_type = Experiment, ExperimentDesign
 
-    def results(self, name: str) -> ExperimentResults:
+    def results(self, name: str, now_ms: int) -> ExperimentResults:
         """The results of an experiment as it is now. Raises `NoRecordError`."""
-        return experiment_results(self._engine, self.find(name))
+        return experiment_results(self._engine, self.find(name), now_ms)
 
     def canaries(self, now_ms: int) -> list[Experiment]:
         """The experiments of kind canary that count at this time."""
@@ -65,9 +69,13 @@ class ExperimentTable(RecordTable[Experiment, ExperimentDesign]):
             stopped = [it for it in self.all_of(db) if it.design.stopped_because]
         return sorted((it for it in stopped if it.changed_at >= since), key=lambda it: it.name)
 
-    def recent_answers(self, name: str, since: int) -> list[RecentAnswer]:
-        """The newest slates of an experiment since a time (ms), at most 10,000."""
-        return recent_answers(self._engine, name, since)
+    def clicks_high(self, canary: Experiment) -> float | None:
+        """The upper end of a canary's relative click-through, from the sums of all its visitors."""
+        return clicks_high(self._engine, canary)
+
+    def judgement(self, canary: Experiment, clicks_high: float | None, now_ms: int) -> Judgement:
+        """The judgement of a canary by its guard, at this time."""
+        return judgement(self._engine, canary, clicks_high, now_ms)
 
     def check(self, db: Connection, name: str, content: ExperimentDesign, /) -> None:
         """Raise `ExperimentsCollideError` or `UnknownPlacementError`; a stopped one may be kept."""

@@ -8,9 +8,8 @@ that are slower than the bound, which needs no shape of a distribution.
 
 from collections.abc import Mapping, Sequence
 from math import ceil, sqrt
-from statistics import fmean, variance
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from pydantic import BaseModel
 
@@ -52,82 +51,124 @@ _Z: Final = 3.29
 _MOST_ABSENT: Final = 0.5
 
 
-class RecentAnswer(NamedTuple):
-    """A slate as guards see it; without latency where an older serving made it."""
+class Judgement(BaseModel):
+    """The judgement of a canary. It is `unjudged` where too little is known of the window."""
 
-    variant: str
-    answered_by: str
-    substituted: str
-    latency_ms: float | None
+    state: Literal["within", "beyond", "unjudged"]
+    reason: str = ""
 
 
-def fault(
+class WindowSums(NamedTuple):
+    """The sums of a variant's slates in the guard's window.
+
+    Attributes:
+        slates: All slates.
+        absent: Those for which serving did not hold the variant's model.
+        failed: Those that the champion made for another reason.
+        by_model: Those that the variant's own model made.
+        timed: Those of its own model with a latency.
+        total_ms, squares: Sums of these latencies and of their squares.
+        newest_ms: The newest of these latencies, for the 99th percentile.
+    """
+
+    slates: int = 0
+    absent: int = 0
+    failed: int = 0
+    by_model: int = 0
+    timed: int = 0
+    total_ms: float = 0.0
+    squares: float = 0.0
+    newest_ms: Sequence[float] = ()
+
+    @property
+    def present(self) -> int:
+        """Slates for which the model was held."""
+        return self.slates - self.absent
+
+    @property
+    def mean_ms(self) -> float:
+        """The mean latency."""
+        return self.total_ms / self.timed
+
+    @property
+    def error_ms(self) -> float:
+        """The standard error of the mean latency."""
+        squares = max(self.squares - self.total_ms**2 / self.timed, 0.0)
+        return sqrt(squares / max(self.timed - 1, 1) / self.timed)
+
+
+def judge(
     guard: Guard,
-    control: Sequence[RecentAnswer],
-    canary: Sequence[RecentAnswer],
+    control: WindowSums,
+    canary: WindowSums,
     *,
+    clicks_high: float | None,
+    behind_s: float | None,
     is_whole: bool,
-) -> str:
-    """Why a canary is beyond its bounds; empty where it is within them, or too little is known.
+) -> Judgement:
+    """The judgement of a canary.
 
     Args:
         guard: The bounds.
-        control: Slates of the control, in the guard's window.
-        canary: Slates of the canary there.
+        control: Sums of the control, in the guard's window.
+        canary: Sums of the canary there.
+        clicks_high: The upper end of its relative click-through, over its whole time and at 99.9 %;
+            None where there are too few clicks.
+        behind_s: Age of the newest slate that monitoring has read; None for no slate.
         is_whole: Whether the experiment is as it is since the window's beginning.
     """
-    if len(canary) < guard.least_slates:
-        return ""
-    present = [answer for answer in canary if answer.substituted != "absent"]
-    absent = len(canary) - len(present)
-    if is_whole and absent > _MOST_ABSENT * len(canary):
-        return f"its model was not at hand for {absent:,} of {len(canary):,} slates"
-    if min(len(present), len(control)) < guard.least_slates:
-        return ""
-    return _failures(guard, control, present) or _slowness(guard, control, present)
+    if behind_s is None or behind_s > guard.window_s:
+        newest = "none has been read" if behind_s is None else f"the newest is {behind_s:.0f} s old"
+        return Judgement(
+            state="unjudged", reason=f"no slate of the last {guard.window_s} s is known: {newest}"
+        )
+    if clicks_high is not None and clicks_high < -guard.lost_clicks:
+        return _beyond(f"it loses at least {-clicks_high:.1%} of the control's clicks")
+    is_enough = is_whole and canary.slates >= guard.least_slates
+    if is_enough and canary.absent > _MOST_ABSENT * canary.slates:
+        return _beyond(
+            f"its model was not at hand for {canary.absent:,} of {canary.slates:,} slates"
+        )
+    least = min(canary.present, control.slates)
+    if least < guard.least_slates:
+        return Judgement(
+            state="unjudged",
+            reason=f"in {guard.window_s} s the canary made {canary.present:,} slates, the control "
+            f"{control.slates:,}: {guard.least_slates} of each are needed",
+        )
+    reason = _failures(guard, control, canary) or _slowness(guard, control, canary)
+    return _beyond(reason) if reason else Judgement(state="within")
 
 
-def _failures(guard: Guard, control: Sequence[RecentAnswer], canary: Sequence[RecentAnswer]) -> str:
-    own, other = (
-        wilson(sum(not _is_by_model(answer) for answer in answers), len(answers), _Z)
-        for answers in (canary, control)
-    )
+def _beyond(reason: str) -> Judgement:
+    return Judgement(state="beyond", reason=reason)
+
+
+def _failures(guard: Guard, control: WindowSums, canary: WindowSums) -> str:
+    own = wilson(canary.present - canary.by_model, canary.present, _Z)
+    other = wilson(control.slates - control.by_model, control.slates, _Z)
     more = (own.value or 0.0) - (other.value or 0.0)
     if more <= guard.failures or own.low <= other.high:
         return ""
-    failed = sum(bool(answer.substituted) for answer in canary)
     return (
         f"its model did not make {own.value:.1%} of {own.of:,} slates, the control's "
-        f"{other.value:.1%} of {other.of:,}; it failed for {failed:,}"
+        f"{other.value:.1%} of {other.of:,}; it failed for {canary.failed:,}"
     )
 
 
-def _slowness(guard: Guard, control: Sequence[RecentAnswer], canary: Sequence[RecentAnswer]) -> str:
-    own, other = (
-        [
-            answer.latency_ms
-            for answer in answers
-            if answer.latency_ms is not None and _is_by_model(answer)
-        ]
-        for answers in (canary, control)
-    )
-    if min(len(own), len(other)) < guard.least_slates:
+def _slowness(guard: Guard, control: WindowSums, canary: WindowSums) -> str:
+    if min(canary.timed, control.timed) < guard.least_slates:
         return ""
-    own_mean, other_mean = fmean(own), fmean(other)
-    bound = _bound(guard, other_mean + _Z * sqrt(variance(other) / len(other)))
-    if own_mean - _Z * sqrt(variance(own) / len(own)) > bound:
-        return f"it takes {own_mean:.1f} ms on the average, the control {other_mean:.1f}"
-    other_p99 = percentile(other, 0.99)
-    slow = sum(taken > _bound(guard, other_p99) for taken in own)
-    if wilson(slow, len(own), _Z).low > 0.01:
-        own_p99 = percentile(own, 0.99)
+    bound = _bound(guard, control.mean_ms + _Z * control.error_ms)
+    if canary.mean_ms - _Z * canary.error_ms > bound:
+        return f"it takes {canary.mean_ms:.1f} ms on the average, the control {control.mean_ms:.1f}"
+    other_p99 = percentile(control.newest_ms, 0.99)
+    slow = sum(taken > _bound(guard, other_p99) for taken in canary.newest_ms)
+    if wilson(slow, len(canary.newest_ms), _Z).low > 0.01:
+        own_p99 = percentile(canary.newest_ms, 0.99)
         return f"its 99th percentile of latency is {own_p99:.1f} ms, the control's {other_p99:.1f}"
     return ""
 
 
 def _bound(guard: Guard, taken_ms: float) -> float:
     return max(taken_ms * guard.slower, taken_ms + guard.slower_ms)
-
-
-def _is_by_model(answer: RecentAnswer) -> bool:
-    return answer.answered_by == "model" and not answer.substituted

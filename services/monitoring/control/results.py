@@ -1,21 +1,73 @@
-"""Results of an experiment: rates of its variants with intervals, and votes of interleaved slates.
+"""Results of an experiment: metrics of its variants, shares, votes, and comparisons of shadows.
 
-Visitors are assigned, and a visitor's slates are alike. So an interval goes over visitors: that of
-a ratio of two sums by the delta method (A. Deng, U. Knoblich, J. Lu, "Applying the delta method in
-metric analytics", KDD 2018). A shadow's lists are compared with those that were shown. Pure
-functions.
+They are of all visitors of the newest design, by assignment, and may be looked at at any time. A
+shadow's lists are compared with those that were shown. Pure functions.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import groupby
-from math import exp, lgamma, log, sqrt
-from types import MappingProxyType
+from math import inf, isfinite
 from typing import Final, NamedTuple
 
 from pydantic import BaseModel, Field
 
-from services.monitoring.control.guards import Latency, Makers, latency
+from services.monitoring.control.guards import Judgement, Latency, Makers, latency
+from slipstream.contracts.experiments import (
+    HOLDOUT,
+    INTERLEAVED,
+    ExperimentDesign,
+)
+from slipstream.evaluation.experiments.moments import (
+    Estimates,
+    Moments,
+    difference,
+    estimate,
+)
+from slipstream.evaluation.experiments.sequences import share_p_value, vote_bounds
+from slipstream.evaluation.experiments.verdicts import VerdictName
+
+# Probability that an interval of an experiment's primary metric ever misses the truth.
+ALPHA: Final = 0.05
+# Probability that an experiment that divides as designed is ever called broken.
+SHARE_ALPHA: Final = 0.001
+
+
+class Metric(NamedTuple):
+    """A metric as a sum over visitors, divided by another one.
+
+    Attributes:
+        numerator, denominator: Columns of the sums by visitor; no denominator for the visitors.
+        past, past_denominator: The same for the time before; empty for none.
+        most: The greatest value.
+        unit: What the numerator counts of one unit of the metric.
+        is_cost: Whether less is better.
+        is_share: Whether a guardrail's bound is points of a share, not relative.
+    """
+
+    numerator: str
+    denominator: str = ""
+    past: str = ""
+    past_denominator: str = ""
+    most: float = inf
+    unit: float = 1
+    is_cost: bool = False
+    is_share: bool = False
+
+
+METRICS: Final[Mapping[str, Metric]] = {
+    "click_through": Metric(
+        "clicked_slates", "slates", "before_clicked", "before_slates", most=1.0
+    ),
+    "conversion": Metric(
+        "converted_slates", "slates", "before_converted", "before_slates", most=1.0
+    ),
+    "clicks_per_visitor": Metric("clicked_items", past="before_clicked"),
+    "purchases_per_visitor": Metric("purchases", past="before_converted"),
+    "revenue_per_visitor": Metric("revenue", past="before_converted", unit=1_000),
+    "empty": Metric("empty", "slates", most=1.0, is_cost=True, is_share=True),
+    "failed": Metric("failed", "slates", most=1.0, is_cost=True, is_share=True),
+    "latency": Metric("latency", "timed", unit=10, is_cost=True),
+}
 
 
 class ShadowResult(BaseModel):
@@ -70,129 +122,211 @@ def shadow_result(
     )
 
 
-# Least visitors of a variant for an interval: the sums of fewer are not normal.
-FEWEST_VISITORS: Final = 30
-_Z95: Final = 1.959963984540054
-
-
-class HitSums(NamedTuple):
-    """Sums over a variant's visitors, who have n slates each, and x of them with a hit."""
-
-    x: int = 0
-    xx: int = 0
-    xn: int = 0
-
-
-class VariantSums(NamedTuple):
-    """The sums of a variant: visitors, slates (n and n²), clicked and converted slates."""
-
-    visitors: int = 0
-    n: int = 0
-    nn: int = 0
-    clicked: HitSums = HitSums()
-    converted: HitSums = HitSums()
-
-
 class Estimate(BaseModel):
-    """A value and its 95 % interval; null where there are too few visitors or hits for one."""
+    """A value and the ends of its confidence sequence; null where there are too few hits for one.
+
+    All looks together miss the truth with a probability of 5 % at most, over all variants.
+    """
 
     value: float | None
     low: float | None = None
     high: float | None = None
 
 
-class Rates(BaseModel):
-    """The share of slates with a hit, and its difference to the first variant's."""
+class MetricResult(BaseModel):
+    """A metric of a variant, and its difference to the control's, which has none."""
 
-    slates: int = Field(description="slates with a hit")
-    rate: Estimate
-    difference: Estimate | None = Field(description="null for the first variant")
+    hits: int = Field(description="visitors with a value above 0")
+    value: Estimate
+    difference: Estimate | None = None
+    relative: Estimate | None = Field(None, description="as a share of the control's")
+    explained: float | None = Field(
+        None, description="share of the variance that visitors' past explains, which is left out"
+    )
 
 
 class VariantResult(BaseModel):
-    """A variant's visitors and slates with items, and how many were clicked and converted."""
+    """A variant's visitors, all of their slates, and metrics.
+
+    The rest is of the slates that monitoring still keeps.
+    """
 
     variant: str
     visitors: int
     slates: int
-    click_through: Rates
-    conversion: Rates
+    metrics: dict[str, MetricResult]
     models: dict[str, int] = Field(description="slates by model version; empty for no model")
     substituted: dict[str, int] = Field(
-        description="slates that the champion made for its model, by reason; in no other figure"
+        description="slates that the champion made for its model, by reason"
     )
     latency_ms: Latency
 
 
+class VariantVerdict(BaseModel):
+    """The verdict on a variant, and the measuring that is left."""
+
+    variant: str
+    verdict: VerdictName
+    reason: str
+    detectable: float | None = Field(
+        None, description="relative effect that would show now in four cases of five"
+    )
+    visitors_left: int | None = Field(
+        None, description="visitors until the least effect of interest would show so"
+    )
+    days_left: float | None = Field(None, description="the same in days, at the rate until now")
+
+
+class ShareCheck(BaseModel):
+    """The check whether visitors divide as the design says.
+
+    `p_value` holds at all looks together. Below .001 the experiment is broken.
+    """
+
+    expected: dict[str, float]
+    visitors: dict[str, int]
+    p_value: float
+    is_broken: bool
+    in_two_variants: int = Field(description="visitors who were seen in more than one variant")
+    excluded: bool = Field(
+        description="whether they are left out, which biases nothing where all shares are equal"
+    )
+
+
 class Votes(BaseModel):
-    """Wins of the second variant over the control, losses, and ties."""
+    """Visitors who vote for the second variant, for the control, and who clicked without a vote."""
 
     wins: int = 0
     losses: int = 0
     ties: int = 0
 
-    def count(self, balance: int) -> None:
-        """Count one vote by its sign."""
-        if balance > 0:
-            self.wins += 1
-        elif balance < 0:
-            self.losses += 1
-        else:
-            self.ties += 1
-
 
 class InterleavedResult(BaseModel):
-    """Votes of the clicked slates, and of their visitors: each votes as most of the own slates do.
+    """Votes of visitors: each votes once, by the first slate that decides.
 
-    `p_value` is that of the sign test over visitors; null where there is no win and no loss.
+    `share` is that of wins among wins and losses, with an exact confidence sequence.
     """
 
-    slates: Votes
     visitors: Votes
-    p_value: float | None
+    share: Estimate
+
+
+class EarlierDesign(BaseModel):
+    """An earlier design of an experiment, which assigned otherwise."""
+
+    revision: int
+    from_: int | None = Field(serialization_alias="from")
+    until: int | None
+    visitors: int
 
 
 class ExperimentResults(BaseModel):
-    """The results of an experiment, of the slates that monitoring still keeps, from `from` on.
+    """The results of an experiment, of its newest design and its whole duration.
 
     Variants are compared with the control, an interleaved list with the holdout.
     """
 
     experiment: str
+    revision: int = Field(description="the one that changed the assignment last")
     control: str
+    metric: str
+    least_effect: float
     from_: int | None = Field(serialization_alias="from")
+    until: int | None
     variants: list[VariantResult]
-    interleaved: InterleavedResult | None
+    verdicts: list[VariantVerdict]
+    shares: ShareCheck
+    interleaved: InterleavedResult | None = None
     shadow: ShadowResult | None = None
+    guard: Judgement | None = Field(None, description="of a canary, in its guard's window")
+    earlier: list[EarlierDesign] = Field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class ClickedSlate:
-    """A clicked interleaved slate: its visitor, the variant of each item, and the clicked items."""
+class VariantSums(NamedTuple):
+    """The sums of a variant: visitors, slates, and the moments of each metric."""
 
-    user_id: str
-    teams: Mapping[str, str]
-    clicked: frozenset[str]
+    visitors: int
+    slates: int
+    moments: Mapping[str, Moments]
+
+
+class Division(NamedTuple):
+    """How visitors divide: by variant, how many are in two, and whether these are left out."""
+
+    visitors: Mapping[str, int]
+    in_two_variants: int
+    excluded: bool
+
+
+def shown_variants(design: ExperimentDesign) -> list[str]:
+    """The names of variants that slates carry; the first one is compared with."""
+    names = [variant.name for variant in design.variants]
+    if design.kind == "interleave":
+        return [HOLDOUT, INTERLEAVED]
+    return [names[0], HOLDOUT] if design.kind == "shadow" else [*names, HOLDOUT]
+
+
+def expected_shares(design: ExperimentDesign) -> dict[str, float]:
+    """The share of the visitors that each variant should have, above 0."""
+    if design.kind in ("interleave", "shadow"):
+        alone = INTERLEAVED if design.kind == "interleave" else design.variants[0].name
+        shares = {alone: design.traffic}
+    else:
+        total = sum(variant.weight for variant in design.variants)
+        shares = {it.name: design.traffic * it.weight / total for it in design.variants}
+    shares[HOLDOUT] = 1 - design.traffic
+    return {name: share for name, share in shares.items() if share > 0}
+
+
+def chosen_metrics(design: ExperimentDesign) -> list[str]:
+    """The metrics of an experiment, the primary one first; unknown ones are left out."""
+    guarded = [guardrail.metric for guardrail in design.guardrails]
+    chosen = dict.fromkeys([design.metric, "click_through", "conversion", *guarded])
+    return [name for name in chosen if name in METRICS]
+
+
+def share_check(design: ExperimentDesign, division: Division) -> ShareCheck:
+    """The check of how visitors divide."""
+    expected = expected_shares(design)
+    counts = {name: division.visitors.get(name, 0) for name in expected}
+    p_value = share_p_value(list(counts.values()), list(expected.values()))
+    return ShareCheck(
+        expected=expected,
+        visitors=counts,
+        p_value=p_value,
+        is_broken=p_value < SHARE_ALPHA,
+        in_two_variants=division.in_two_variants,
+        excluded=division.excluded,
+    )
+
+
+def alpha_of(design: ExperimentDesign) -> float:
+    """The level of each comparison: C. E. Bonferroni's, over all variants but the control."""
+    return ALPHA / max(1, len(expected_shares(design)) - 1)
 
 
 def variant_results(
-    names: Sequence[str],
+    design: ExperimentDesign,
     sums: Mapping[str, VariantSums],
-    makers: Mapping[str, Makers] = MappingProxyType({}),
+    makers: Mapping[str, Makers],
+    division: Division,
 ) -> list[VariantResult]:
-    """The results of variants in this order, each compared with the first."""
-    control = sums.get(names[0], VariantSums())
+    """The results of all variants, each compared with the first."""
+    names, alpha = shown_variants(design), alpha_of(design)
+    control = sums.get(names[0])
     results = []
     for name in names:
-        own, made = sums.get(name, VariantSums()), makers.get(name, Makers())
+        own, made = sums.get(name), makers.get(name, Makers())
         against = None if name == names[0] else control
         results.append(
             VariantResult(
                 variant=name,
-                visitors=own.visitors,
-                slates=own.n,
-                click_through=_rates(own, own.clicked, against, control.clicked),
-                conversion=_rates(own, own.converted, against, control.converted),
+                visitors=division.visitors.get(name, 0),
+                slates=own.slates if own else 0,
+                metrics={
+                    metric: _metric_result(metric, own, against, alpha, name == names[0])
+                    for metric in chosen_metrics(design)
+                },
                 models=dict(made.models),
                 substituted=dict(made.substituted),
                 latency_ms=latency(made.latencies),
@@ -201,74 +335,56 @@ def variant_results(
     return results
 
 
-def interleaved_result(control: str, slates: Iterable[ClickedSlate]) -> InterleavedResult:
-    """The votes of clicked slates, which come sorted by visitor."""
-    by_slate, by_visitor = Votes(), Votes()
-    for _, own in groupby(slates, key=lambda slate: slate.user_id):
-        leaning = 0
-        for slate in own:
-            teams = [slate.teams[item_id] for item_id in slate.clicked if item_id in slate.teams]
-            balance = sum(-1 if team == control else 1 for team in teams)
-            by_slate.count(balance)
-            leaning += (balance > 0) - (balance < 0)
-        by_visitor.count(leaning)
-    return InterleavedResult(
-        slates=by_slate,
-        visitors=by_visitor,
-        p_value=sign_test(by_visitor.wins, by_visitor.losses),
+def _metric_result(
+    name: str,
+    own: VariantSums | None,
+    control: VariantSums | None,
+    alpha: float,
+    is_control: bool,
+) -> MetricResult:
+    metric = METRICS[name]
+    if own is None:
+        nothing = Estimate(value=None)
+        return MetricResult(
+            hits=0,
+            value=nothing,
+            difference=None if is_control else nothing,
+            relative=None if is_control else nothing,
+        )
+    moments = own.moments[name]
+    value = estimate(moments, alpha, most=metric.most * metric.unit)
+    result = MetricResult(hits=int(moments.hits), value=_estimate(value, metric.unit))
+    if is_control:
+        return result
+    if control is None:
+        return result.model_copy(
+            update={"difference": Estimate(value=None), "relative": Estimate(value=None)}
+        )
+    gap = difference(moments, control.moments[name], alpha, most=metric.most * metric.unit)
+    return result.model_copy(
+        update={
+            "difference": _estimate(gap.absolute, metric.unit),
+            "relative": _estimate(gap.relative),
+            "explained": _number(gap.explained) if metric.past else None,
+        }
     )
 
 
-def sign_test(wins: int, losses: int) -> float | None:
-    """The two-sided p-value of the exact sign test; None without wins and losses."""
-    n, least = wins + losses, min(wins, losses)
-    if n == 0:
-        return None
-    term = exp(lgamma(n + 1) - lgamma(least + 1) - lgamma(n - least + 1) - n * log(2))
-    tail, k = 0.0, least
-    while k >= 0 and term > tail * 1e-16:
-        tail += term
-        term *= k / (n - k + 1)
-        k -= 1
-    return min(1.0, 2 * tail)
+def _number(value: object) -> float | None:
+    number = float(value)  # type: ignore[arg-type]
+    return number if isfinite(number) else None
 
 
-def _rates(
-    own: VariantSums, hits: HitSums, control: VariantSums | None, control_hits: HitSums
-) -> Rates:
-    return Rates(
-        slates=hits.x,
-        rate=_interval(_rate(own, hits), _variance(own, hits)),
-        difference=None if control is None else _difference(own, hits, control, control_hits),
+def _estimate(found: Estimates, unit: float = 1) -> Estimate:
+    value, low, high = (_number(each / unit) for each in found)
+    return Estimate(value=value, low=low, high=high)
+
+
+def interleaved_result(votes: Votes) -> InterleavedResult:
+    """The votes with the share of wins."""
+    decided = votes.wins + votes.losses
+    bounds = vote_bounds(votes.wins, votes.losses, ALPHA)
+    share = Estimate(
+        value=votes.wins / decided if decided else None, low=bounds.low, high=bounds.high
     )
-
-
-def _difference(
-    own: VariantSums, hits: HitSums, control: VariantSums, control_hits: HitSums
-) -> Estimate:
-    rate, control_rate = _rate(own, hits), _rate(control, control_hits)
-    if rate is None or control_rate is None:
-        return Estimate(value=None)
-    variances = _variance(own, hits), _variance(control, control_hits)
-    both = None if None in variances else sum(each or 0.0 for each in variances)
-    return _interval(rate - control_rate, both)
-
-
-def _rate(sums: VariantSums, hits: HitSums) -> float | None:
-    return hits.x / sums.n if sums.n else None
-
-
-def _variance(sums: VariantSums, hits: HitSums) -> float | None:
-    """The variance of the rate; None where there are too few visitors, or hits are none or all."""
-    if sums.visitors < FEWEST_VISITORS or hits.x in (0, sums.n):
-        return None
-    rate = hits.x / sums.n
-    squares = hits.xx - 2 * rate * hits.xn + rate * rate * sums.nn
-    return squares * sums.visitors / (sums.visitors - 1) / sums.n**2
-
-
-def _interval(value: float | None, variance: float | None) -> Estimate:
-    if value is None or variance is None:
-        return Estimate(value=value)
-    half = _Z95 * sqrt(max(variance, 0.0))
-    return Estimate(value=value, low=value - half, high=value + half)
+    return InterleavedResult(visitors=votes, share=share)

@@ -25,8 +25,8 @@ _DOCUMENTS: Final = ("items", "features", "body")
 
 
 def exported(slates: SlateLog, visitor_ids: Collection[str]) -> Iterator[bytes]:
-    """Slates that these visitors were shown, their shadows, responses, and the samples of open
-    windows: one JSON object a line, `kind` first, in the order of their ids.
+    """Slates that these visitors were shown, their shadows, responses, the samples of open windows,
+    and the sums of experiments: one JSON object a line, `kind` first, in the order of their ids.
     """
     for kind, row in slates.rows_of(visitor_ids):
         opened = {name: orjson.loads(row[name]) for name in _DOCUMENTS if name in row}
@@ -63,7 +63,7 @@ router = APIRouter(prefix="/v1", tags=["people"])
 @router.post("/visitors:export", response_class=StreamingResponse)
 @requires(Scope.ADMIN)
 def export_visitors(request: Request, body: Visitors) -> StreamingResponse:
-    """What monitoring holds of these visitors: slates and responses, one JSON object a line."""
+    """Slates, responses and sums of experiments of these visitors, one JSON object a line."""
     parts: PeopleParts = request.app.state.people
     lines = exported(parts.slates, body.ids)
     return StreamingResponse(lines, media_type="application/x-ndjson")

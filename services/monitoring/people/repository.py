@@ -24,7 +24,14 @@ from sqlalchemy import (
     update,
 )
 
-from services.monitoring.slate_tables import AUDIT, responses, samples, shadows, slates
+from services.monitoring.slate_tables import (
+    AUDIT,
+    responses,
+    samples,
+    shadows,
+    slates,
+    visitor_sums,
+)
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import CatalogRecord, ErasedVisitors
@@ -74,7 +81,7 @@ marks: Final = Table(
 # Digests in one condition.
 _DIGESTS_AT_ONCE: Final = 1_000
 # Tables that hold ids of visitors.
-_PERSONAL: Final = (slates, shadows, responses, samples, visitors)
+_PERSONAL: Final = (slates, shadows, responses, samples, visitor_sums, visitors)
 
 
 class ErasureEntry(NamedTuple):
@@ -206,6 +213,7 @@ class ErasureLedger:
                     delete(slates).where(slates.c.user_id.in_(theirs)),
                     delete(shadows).where(shadows.c.user_id.in_(theirs)),
                     delete(samples).where(samples.c.user_id.in_(theirs)),
+                    delete(visitor_sums).where(visitor_sums.c.user_id.in_(theirs)),
                 ):
                     count += db.execute(statement).rowcount
                 db.execute(delete(visitors).where(visitors.c.erasure_id == erasure_id))

@@ -32,6 +32,7 @@ def test_a_record_of_before_models_and_guards_has_their_defaults() -> None:
     design = ExperimentDesign.model_validate(older)
     assert [variant.model for variant in design.variants] == ["", ""]
     assert (design.guard, design.stopped_because) == (Guard(), "")
+    assert (design.metric, design.least_effect, design.guardrails) == ("click_through", 0.05, [])
 
 
 def test_a_kind_that_is_unknown_here_is_refused_rather_than_shown() -> None:

@@ -3,11 +3,12 @@
 The body is the contract's, with the checks that records are spared.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from services.monitoring.control.experiments_repository import (
@@ -30,17 +31,21 @@ from slipstream.chassis.access.guard import requires
 from slipstream.chassis.errors import ConflictError
 from slipstream.contracts.access import Scope
 from slipstream.contracts.experiments import (
+    GUARDRAIL_METRICS,
     HOLDOUT,
     INTERLEAVED,
     MOST_VARIANTS,
     NO_EXPERIMENT,
+    PRIMARY_METRICS,
     Experiment,
     ExperimentDesign,
     ExperimentName,
     Guard,
+    Guardrail,
     Variant,
 )
 from slipstream.contracts.rest import Problem
+from slipstream.contracts.spellings import did_you_mean
 from slipstream.contracts.vocabulary import CHAMPION
 
 
@@ -52,6 +57,15 @@ class GuardBody(Guard, extra="forbid"):
     """The bounds of a canary."""
 
 
+class GuardrailBody(Guardrail, extra="forbid"):
+    """A metric that must not become worse."""
+
+    @field_validator("metric")
+    @classmethod
+    def _is_known(cls, metric: str) -> str:
+        return _known(metric, GUARDRAIL_METRICS)
+
+
 class DesignBody(ExperimentDesign, extra="forbid"):
     """The visitors, the variants and the time of an experiment."""
 
@@ -59,6 +73,14 @@ class DesignBody(ExperimentDesign, extra="forbid"):
         list[VariantBody], Field(min_length=2, max_length=MOST_VARIANTS)
     ]
     guard: GuardBody = GuardBody()
+    guardrails: Annotated[list[GuardrailBody], Field(max_length=len(GUARDRAIL_METRICS))] = Field(  # type: ignore[assignment]
+        default_factory=list
+    )
+
+    @field_validator("metric")
+    @classmethod
+    def _is_known(cls, metric: str) -> str:
+        return _known(metric, PRIMARY_METRICS)
 
     @model_validator(mode="after")
     def _is_of_one_piece(self) -> Self:
@@ -79,6 +101,11 @@ class DesignBody(ExperimentDesign, extra="forbid"):
             raise _refused("a variant without a model has the champion")
         if self.kind != "canary" and self.guard.model_dump() != Guard().model_dump():
             raise _refused("only a canary has a guard")
+        guarded = [guardrail.metric for guardrail in self.guardrails]
+        if len(set(guarded)) < len(guarded):
+            raise _refused("two guardrails have the same metric")
+        if self.metric in guarded:
+            raise _refused(f"{self.metric} is the primary metric: it needs no guardrail")
         if self.ends_at is not None and self.ends_at <= (self.starts_at or 0):
             raise _refused("it ends before it starts")
         return self
@@ -87,6 +114,12 @@ class DesignBody(ExperimentDesign, extra="forbid"):
         """The design as records carry it. One that runs has not been stopped for a reason."""
         told = {} if self.state == "stopped" else {"stopped_because": ""}
         return ExperimentDesign.model_validate(self.model_dump() | told)
+
+
+def _known(metric: str, metrics: Collection[str]) -> str:
+    if metric not in metrics:
+        raise _refused(f"there is no metric {metric!r} for this: {did_you_mean(metric, metrics)}")
+    return metric
 
 
 def _refused(words: str) -> PydanticCustomError:
@@ -105,7 +138,7 @@ class ExperimentRoutes(RecordRoutes[Experiment, ExperimentDesign]):
     def results(self, name: str) -> ExperimentResults:
         """The results of an experiment as it is now."""
         try:
-            return self.table.results(name)
+            return self.table.results(name, self.clock())
         except NoRecordError as error:
             raise self.unknown(name) from error
 
@@ -195,13 +228,16 @@ def delete_experiment(request: Request, name: PathName, if_match: IfMatch = None
     return routes(request).delete(request, name, if_match)
 
 
-@router.get("/{name}/results", summary="Rates of its variants", responses=missing("experiment"))
+@router.get(
+    "/{name}/results",
+    summary="Metrics and verdicts of its variants",
+    responses=missing("experiment"),
+)
 @requires(Scope.READ)
 def get_experiment_results(request: Request, name: PathName) -> ExperimentResults:
-    """Clicked and converted slates of each variant, of the slates that are still kept.
+    """Metrics of each variant over all visitors of the newest design, and verdicts with reasons.
 
-    Intervals are of 95 %, over visitors. Of an interleaving experiment also the votes of slates and
-    visitors, with a sign test.
+    Intervals are confidence sequences of 95 %: they hold whenever and however often one looks.
     """
     return routes(request).results(name)
 

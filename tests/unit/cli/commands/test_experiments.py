@@ -5,15 +5,19 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from services.monitoring.control.guards import Makers
+from services.monitoring.control.guards import Judgement, Latency, Makers
 from services.monitoring.control.results import (
+    EarlierDesign,
+    Estimate,
     ExperimentResults,
-    HitSums,
+    MetricResult,
     ShadowPair,
-    VariantSums,
+    ShareCheck,
+    VariantResult,
+    VariantVerdict,
+    Votes,
     interleaved_result,
     shadow_result,
-    variant_results,
 )
 from slipstream.contracts.experiments import Experiment, ExperimentDesign, Variant
 from slipstream_cli.__main__ import cli
@@ -40,7 +44,8 @@ def invoke(*arguments: str) -> Result:
 def test_list_tells_of_placements_state_and_variants(answers: Answers) -> None:
     answers.by_request["GET /v1/experiments"] = {"items": [CALMER]}
     line = invoke("list").output.splitlines()[1]
-    assert line.split()[:8] == ["calmer", "3", "home", "running", "split", "a,", "b", "50%"]
+    expected = ["calmer", "3", "home", "running", "split", "click_through", "a,", "b", "50%"]
+    assert line.split()[:9] == expected
 
 
 def test_what_is_shown_can_be_set_again_and_deleted(answers: Answers, tmp_path: Path) -> None:
@@ -72,26 +77,64 @@ def test_a_canary_that_was_returned_says_why(answers: Answers) -> None:
     assert "new (canary)" in line and "it failed for 9" in line
 
 
-def test_results_tell_of_models_substitutes_and_the_shadow(answers: Answers) -> None:
+def test_results_tell_of_verdicts_metrics_models_and_the_shadow(answers: Answers) -> None:
+    metrics = {
+        "click_through": MetricResult(
+            hits=9,
+            value=Estimate(value=0.25, low=0.2, high=0.3),
+            relative=Estimate(value=0.1, low=-0.05),
+        ),
+        "latency": MetricResult(hits=9, value=Estimate(value=4.25, low=4.0, high=4.5)),
+    }
+    latency = Latency(slates=2, mean=3.0, p99=4.0)
     results = ExperimentResults(
         experiment="calmer",
+        revision=3,
         control="a",
+        metric="click_through",
+        least_effect=0.05,
         from_=1,
-        variants=variant_results(
-            ["a", "b"],
-            {"a": VariantSums(2, 4, 8, HitSums(1, 1, 2)), "b": VariantSums(1, 1, 1)},
-            {"b": Makers({"9": 1}, {"failed": 3}, [2.0, 4.0])},
+        until=2,
+        variants=[
+            VariantResult(
+                variant=name,
+                visitors=visitors,
+                slates=4,
+                metrics=metrics,
+                models={"9": 1},
+                substituted={"failed": 3},
+                latency_ms=latency,
+            )
+            for name, visitors in (("a", 2), ("b", 1))
+        ],
+        verdicts=[
+            VariantVerdict(variant="b", verdict="go_on", reason="it may be better", days_left=2.25)
+        ],
+        shares=ShareCheck(
+            expected={"a": 0.5, "b": 0.5},
+            visitors={"a": 2, "b": 1},
+            p_value=1.0,
+            is_broken=False,
+            in_two_variants=1,
+            excluded=True,
         ),
-        interleaved=interleaved_result("a", []),
+        interleaved=interleaved_result(Votes(wins=2, losses=1)),
         shadow=shadow_result(
             "b", Makers({"9": 2}), [ShadowPair(frozenset("ab"), frozenset("b"))], [True, False]
         ),
+        guard=Judgement(state="unjudged", reason="it lags"),
+        earlier=[EarlierDesign(revision=1, from_=0, until=1, visitors=7)],
     ).model_dump(by_alias=True)
     answers.by_request[f"GET {PATH}/results"] = results
     lines = invoke("results", "calmer").output.splitlines()
-    assert lines[1].split()[:4] == ["a", "2", "4", "25.0%"]
-    assert lines[2].split()[:2] == ["b", "1"]
+    assert "25.0% (20.0% to 30.0%)" in lines[1] and "4.25 (4 to 4.5)" in lines[1]
+    assert lines[2].split()[:2] == ["b", "1"] and "10.0% (-5.0% or more)" in lines[2]
     assert "9: 1" in lines[2] and "3.0, 4.0" in lines[2] and "failed: 3" in lines[2]
-    shadow = lines[-1]
+    verdict, votes, two, guard, shadow, earlier = lines[4:]
+    assert verdict == "b: go on, since it may be better; 2.2 days left"
+    assert "2 for the second variant, 1 for the first" in votes and "66.7% (" in votes
+    assert two == "Visitors in two variants: 1, left out"
+    assert guard == "Guard: unjudged, it lags"
     assert "50% alike" in shadow and "1 of 2 clicked" in shadow and "Not made: none" in shadow
+    assert earlier == "Revision 1 assigned 7 visitors otherwise"
     assert json.loads(invoke("results", "calmer", "--json").output) == results

@@ -2,9 +2,11 @@
 
 import pytest
 from sqlalchemy import Engine
+from structlog.testing import capture_logs
 
 from services.monitoring.alert_rules import CanaryReturned
-from services.monitoring.control.canaries import CanaryWatch
+from services.monitoring.control.canaries import CLICKS_EVERY_MS, CanaryWatch
+from services.monitoring.repository import SlateLog
 from services.monitoring.slate_tables import AUDIT
 from services.monitoring.snapshot import returned_canaries
 from slipstream.contracts.rest import AuditRecord
@@ -12,7 +14,7 @@ from slipstream.contracts.times import DAY_MS
 from slipstream.stores.metadata import AuditLog
 from tests.unit.monitoring.builders import snapshot
 from tests.unit.monitoring.control.test_experiments_repository import design, table_with_placements
-from tests.unit.monitoring.control.test_results_repository import NOW, slate, take
+from tests.unit.monitoring.control.test_results_repository import NOW, event, slate, take
 
 CANARY = {
     "kind": "canary",
@@ -71,6 +73,60 @@ def test_a_canary_that_fails_is_stopped_once_with_reason_audit_and_alert(
         f"canary canary of experiment calmer was returned: {record.design.stopped_because}"
     )
     assert watched.table.returned(watched.now_ms + DAY_MS) == []
+
+
+def test_a_canary_that_loses_clicks_over_its_whole_time_is_stopped(
+    watched: Watched, db: Engine
+) -> None:
+    for variant, visitors, clicks in (("a", 1_000, 300), ("b", 100, 26)):
+        ids = [f"{variant}-{at}" for at in range(visitors)]
+        take(db, *(slate(each, each, variant) for each in ids))
+        take(db, *(event(each, each, "x", each, "view") for each in ids[:clicks]))
+    watched.watch.step()
+    assert watched.table.find("calmer").design.state == "running"
+    take(db, *(slate(f"l{at}", f"l{at}", "b") for at in range(500)))
+    # The window has none of them.
+    SlateLog(db, 60_000).expire(slates_before=NOW + 1, pending_before=0, counts_before=0)
+    watched.watch.step()
+    assert watched.table.find("calmer").design.state == "running"
+    watched.now_ms += CLICKS_EVERY_MS
+    watched.watch.step()
+    stopped = watched.table.find("calmer").design.stopped_because
+    assert stopped.startswith("it loses at least") and stopped.endswith("of the control's clicks")
+
+
+def test_a_rare_canary_is_judged_by_all_slates_of_the_window(
+    watched: Watched, db: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.monitoring.control.results_repository.NEWEST", 20)
+    take(db, *(slate(f"b{n}", f"v{n}", "b", substituted="failed") for n in range(12)))
+    # Newer ones of the control, more than are read one by one.
+    later = {"timestamp": NOW + 500}
+    take(db, *(slate(f"c{n}", f"u{n}", "a").model_copy(update=later) for n in range(60)))
+    watched.watch.step()
+    stopped = watched.table.find("calmer").design.stopped_because
+    assert stopped.startswith(
+        "its model did not make 100.0% of 12 slates, the control's 0.0% of 100"
+    )
+
+
+def test_a_canary_is_unjudged_while_monitoring_lags_beyond_the_window(
+    watched: Watched, db: Engine
+) -> None:
+    take(db, *(slate(f"b{n}", f"v{n}", "b", substituted="failed") for n in range(12)))
+    watched.now_ms = NOW + 301_000
+    with capture_logs() as logs:
+        for _ in range(2):
+            watched.watch.step()
+    record = watched.table.find("calmer")
+    assert record.design.state == "running"
+    assert [line["event"] for line in logs] == ["a canary is unjudged"]
+    guard = watched.table.results("calmer", watched.now_ms).guard
+    assert guard is not None and guard.state == "unjudged"
+    assert guard.reason == "no slate of the last 300 s is known: the newest is 301 s old"
+    watched.now_ms = NOW + 1_000
+    watched.watch.step()
+    assert watched.table.find("calmer").design.state == "stopped"
 
 
 def test_slates_of_before_the_last_change_do_not_count(watched: Watched, db: Engine) -> None:

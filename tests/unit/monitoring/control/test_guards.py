@@ -1,68 +1,120 @@
 """When a canary is beyond its bounds: surely worse, by enough, and with enough slates."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.monitoring.control.guards import RecentAnswer, fault
+from services.monitoring.control.guards import Judgement, WindowSums, judge
 from slipstream.contracts.experiments import Guard
 
 GUARD = Guard()
 
 
-def answers(n: int, *, ms: float = 4.0, by: str = "model", why: str = "") -> list[RecentAnswer]:
-    return [RecentAnswer("new", by, why, ms + number % 3 / 10) for number in range(n)]
+def timed(latencies: Sequence[float], others: int = 0) -> WindowSums:
+    """Slates of an own model with these latencies, and others that none has made."""
+    n, total = len(latencies), float(sum(latencies))
+    squares = float(sum(each**2 for each in latencies))
+    return WindowSums(n + others, 0, 0, n, n, total, squares, list(latencies))
+
+
+def answers(
+    n: int, *, ms: float = 4.0, failed: int = 0, absent: int = 0, others: int = 0
+) -> WindowSums:
+    """`n` slates of an own model, and those that failed, were absent, or that no model made."""
+    own = timed([ms + number % 3 / 10 for number in range(n)])
+    slates = n + failed + absent + others
+    return own._replace(slates=slates, failed=failed, absent=absent)
+
+
+def found(
+    canary: WindowSums,
+    control: WindowSums | None = None,
+    guard: Guard = GUARD,
+    *,
+    clicks: float | None = None,
+    behind_s: float | None = 1.0,
+    is_whole: bool = True,
+) -> Judgement:
+    against = answers(1_000) if control is None else control
+    return judge(guard, against, canary, clicks_high=clicks, behind_s=behind_s, is_whole=is_whole)
 
 
 def judged(
-    canary: list[RecentAnswer],
-    control: list[RecentAnswer] | None = None,
+    canary: WindowSums,
+    control: WindowSums | None = None,
     guard: Guard = GUARD,
     *,
     is_whole: bool = True,
 ) -> str:
-    return fault(guard, answers(1_000) if control is None else control, canary, is_whole=is_whole)
+    """The reason why it is beyond a bound; empty where it is not."""
+    judgement = found(canary, control, guard, is_whole=is_whole)
+    return judgement.reason if judgement.state == "beyond" else ""
 
 
 def test_a_canary_as_good_as_the_control_stays() -> None:
-    assert judged(answers(500)) == ""
+    assert found(answers(500)) == Judgement(state="within")
     # Visitors whom no model knows are on both sides.
-    mixed = answers(300) + answers(200, by="trending")
+    mixed = answers(300, others=200)
     assert judged(mixed, mixed) == ""
 
 
 def test_a_canary_that_fails_is_at_fault() -> None:
-    failing = answers(40) + answers(10, why="failed") + answers(10, why="resting")
+    failing = answers(40, failed=20)
     assert judged(failing) == (
         "its model did not make 33.3% of 60 slates, the control's 0.0% of 1,000; it failed for 20"
     )
-    assert judged(answers(55) + answers(5, by="trending")).startswith("its model did not make 8.3%")
+    assert judged(answers(55, others=5)).startswith("its model did not make 8.3%")
     assert judged(failing, guard=Guard(failures=0.5)) == ""
 
 
 def test_too_few_slates_judge_nobody() -> None:
-    assert judged(answers(49, why="failed")) == ""
-    assert judged(answers(50, why="failed")) != ""
-    assert judged(answers(500, why="failed"), answers(49)) == ""
-    assert judged(answers(200) + answers(1, why="failed")) == ""
+    few = found(answers(0, failed=49))
+    assert few.state == "unjudged" and few.reason == (
+        "in 300 s the canary made 49 slates, the control 1,000: 50 of each are needed"
+    )
+    assert judged(answers(0, failed=50)) != ""
+    assert found(answers(0, failed=500), answers(49)).state == "unjudged"
+    assert judged(answers(200, failed=1)) == ""
+
+
+def test_what_monitoring_has_not_read_yet_is_unjudged() -> None:
+    failing = answers(40, failed=20)
+    assert found(failing, behind_s=300).state == "beyond"
+    behind = found(failing, behind_s=301, clicks=-0.5)
+    assert behind.state == "unjudged"
+    assert behind.reason == "no slate of the last 300 s is known: the newest is 301 s old"
+    assert found(failing, behind_s=None).reason.endswith("none has been read")
+
+
+def test_a_canary_that_surely_loses_clicks_is_at_fault() -> None:
+    lost = found(answers(500), clicks=-0.031)
+    assert lost == Judgement(
+        state="beyond", reason="it loses at least 3.1% of the control's clicks"
+    )
+    assert found(answers(500), clicks=0.01).state == "within"
+    assert found(answers(500), clicks=-0.031, guard=Guard(lost_clicks=0.05)).state == "within"
+    # Clicks are of its whole time: the window may have few slates.
+    assert found(answers(5), clicks=-0.031).state == "beyond"
 
 
 def test_a_model_that_is_fetched_is_no_fault_until_the_window_is_over() -> None:
-    absent = answers(60, why="absent") + answers(20)
+    absent = answers(20, absent=60)
     assert judged(absent, is_whole=False) == ""
     assert judged(absent) == "its model was not at hand for 60 of 80 slates"
-    assert judged(answers(30, why="absent") + answers(60)) == ""
+    assert judged(answers(60, absent=30)) == ""
 
 
 def test_a_slow_canary_is_at_fault_on_the_average_or_in_the_tail() -> None:
     assert judged(answers(100, ms=12.0)) == "it takes 12.1 ms on the average, the control 4.1"
-    tail = answers(94) + answers(6, ms=30.0)
+    tail = timed([4.0 + n % 3 / 10 for n in range(94)] + [30.0 + n % 3 / 10 for n in range(6)])
     assert judged(tail) == "its 99th percentile of latency is 30.2 ms, the control's 4.2"
     # More than half as long, and less than 5 ms more.
     assert judged(answers(100, ms=8.0)) == ""
     assert judged(answers(100, ms=12.0), guard=Guard(slower=4.0)) == ""
-    unknown = [answer._replace(latency_ms=None) for answer in answers(100, ms=12.0)]
+    unknown = answers(100)._replace(timed=0, total_ms=0.0, squares=0.0, newest_ms=())
     assert judged(unknown) == ""
 
 
@@ -70,11 +122,9 @@ def test_a_slow_canary_is_at_fault_on_the_average_or_in_the_tail() -> None:
 def test_two_alike_are_told_apart_by_chance_alone(seed: int, n: int) -> None:
     random = np.random.default_rng(seed)
 
-    def drawn(size: int) -> list[RecentAnswer]:
-        steps = np.where(random.random(size) < 0.2, "trending", "model")
-        latencies = random.lognormal(1.0, 0.8, size)
-        pairs = zip(steps, latencies, strict=True)
-        return [RecentAnswer("", str(step), "", float(ms)) for step, ms in pairs]
+    def drawn(size: int) -> WindowSums:
+        own = int((random.random(size) >= 0.2).sum())
+        return timed(random.lognormal(1.0, 0.8, own).tolist(), size - own)
 
     # One alarm in a thousand looks or fewer: none in the hundred of this test.
     assert judged(drawn(n), drawn(2_000)) == ""
@@ -83,6 +133,6 @@ def test_two_alike_are_told_apart_by_chance_alone(seed: int, n: int) -> None:
 @pytest.mark.parametrize("n", [50, 400])
 def test_one_that_is_much_worse_is_always_found(n: int) -> None:
     random = np.random.default_rng(7)
-    slow = [RecentAnswer("", "model", "", float(ms)) for ms in random.lognormal(3.0, 0.8, n)]
-    quick = [RecentAnswer("", "model", "", float(ms)) for ms in random.lognormal(1.0, 0.8, 900)]
+    slow = timed(random.lognormal(3.0, 0.8, n).tolist())
+    quick = timed(random.lognormal(1.0, 0.8, 900).tolist())
     assert judged(slow, quick) and not judged(quick, slow)

@@ -1,77 +1,99 @@
-"""Intervals over visitors, votes and the sign test."""
+"""Results from sums: metrics, shares and votes."""
 
-from math import comb
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from services.monitoring.control.guards import Makers
 from services.monitoring.control.results import (
-    ClickedSlate,
-    HitSums,
+    METRICS,
+    Division,
     VariantSums,
+    Votes,
+    alpha_of,
+    chosen_metrics,
+    expected_shares,
     interleaved_result,
-    sign_test,
+    shown_variants,
     variant_results,
 )
+from slipstream.contracts.experiments import GUARDRAIL_METRICS, ExperimentDesign
+from slipstream.evaluation.experiments.moments import Moments
+
+TWO = [{"name": "a"}, {"name": "b"}]
 
 
-def sums(slates: np.ndarray, hits: np.ndarray) -> VariantSums:
-    clicked = HitSums(int(hits.sum()), int((hits**2).sum()), int((hits * slates).sum()))
-    return VariantSums(len(slates), int(slates.sum()), int((slates**2).sum()), clicked)
+def design(**changes: Any) -> ExperimentDesign:
+    return ExperimentDesign.model_validate({"placements": ["home"], "variants": TWO} | changes)
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say_though_visitors_slates_are_alike() -> None:
-    random = np.random.default_rng(5)
-    held = 0
-    for _ in range(400):
-        drawn = {}
-        for name, chance in (("a", 0.3), ("b", 0.35)):
-            slates = random.integers(1, 20, 300)
-            # Each visitor likes the lists, or does not.
-            hits = random.binomial(slates, random.beta(chance * 2, (1 - chance) * 2, 300))
-            drawn[name] = sums(slates, hits)
-        difference = variant_results(["a", "b"], drawn)[1].click_through.difference
-        assert difference is not None and difference.low is not None and difference.high is not None
-        held += difference.low <= 0.05 <= difference.high
-    assert 0.92 < held / 400 < 0.98
+def sums(seed: int, n: int, lift: float = 1.0, empty: float = 0.01, value: int = 0) -> VariantSums:
+    """The sums of `n` visitors with clicks, empty lists, latencies and purchases."""
+    random = np.random.default_rng(seed)
+    slates = random.geometric(0.4, n)
+    columns = {
+        "slates": slates,
+        "clicked_slates": random.binomial(slates, np.minimum(random.beta(1, 6, n) * lift, 1)),
+        "converted_slates": random.binomial(slates, 0.05),
+        "empty": random.binomial(slates, empty),
+        "revenue": random.binomial(slates, 0.05) * value,
+        "timed": slates * (value > 0),
+        "latency": random.gamma(40 * slates, 1.0) * (value > 0),
+    }
+    moments = {}
+    for name, metric in METRICS.items():
+        a = np.asarray(columns.get(metric.numerator, np.zeros(n)), float)
+        b = np.asarray(columns[metric.denominator] if metric.denominator else np.ones(n), float)
+        found = {"a": a, "b": b, "aa": a * a, "ab": a * b, "bb": b * b}
+        totals = {field: float(each.sum()) for field, each in found.items()}
+        moments[name] = Moments.of({"visitors": n, "hits": int((a > 0).sum()), **totals})
+    return VariantSums(n, int(slates.sum()), moments)
 
 
-def test_there_is_no_interval_of_few_visitors_or_of_no_hits() -> None:
-    ones = np.ones(100, int)
-    for few in (sums(ones[:29], np.arange(29) % 2), sums(ones, ones * 0), sums(ones, ones)):
-        control, other = variant_results(
-            ["a", "b"], {"a": sums(ones, np.arange(100) % 2), "b": few}
-        )
-        assert control.click_through.rate.low is not None
-        assert control.click_through.difference is None
-        difference = other.click_through.difference
-        assert difference is not None and difference.value is not None and difference.low is None
-    empty = variant_results(["a", "b"], {})[1]
-    assert (empty.visitors, empty.click_through.rate.value) == (0, None)
+def test_every_metric_of_the_contract_is_one_of_results() -> None:
+    assert set(METRICS) == set(GUARDRAIL_METRICS)
+    guarded = design(metric="revenue_per_visitor", guardrails=[{"metric": "latency"}])
+    assert chosen_metrics(guarded) == [
+        "revenue_per_visitor",
+        "click_through",
+        "conversion",
+        "latency",
+    ]
+    assert chosen_metrics(design(metric="of_a_newer_one")) == ["click_through", "conversion"]
 
 
-@given(st.integers(0, 60), st.integers(0, 60))
-def test_the_sign_test_is_exact(wins: int, losses: int) -> None:
-    n = wins + losses
-    expected = min(1.0, 2 * sum(comb(n, k) for k in range(min(wins, losses) + 1)) / 2**n)
-    assert sign_test(wins, losses) == (pytest.approx(expected) if n else None)
+def test_visitors_divide_by_weight_and_traffic() -> None:
+    weighted = design(traffic=0.8, variants=[{"name": "a"}, {"name": "b", "weight": 3}])
+    assert expected_shares(weighted) == pytest.approx({"a": 0.2, "b": 0.6, "holdout": 0.2})
+    assert expected_shares(design()) == {"a": 0.5, "b": 0.5}
+    assert expected_shares(design(kind="interleave", traffic=0.5)) == {
+        "interleaved": 0.5,
+        "holdout": 0.5,
+    }
+    assert expected_shares(design(kind="shadow")) == {"a": 1.0}
+    assert shown_variants(design(kind="shadow")) == ["a", "holdout"]
+    three = design(variants=[*TWO, {"name": "c"}])
+    assert (alpha_of(design()), alpha_of(three)) == (0.05, 0.025)
+    assert alpha_of(design(kind="shadow")) == 0.05
 
 
-def test_the_sign_test_of_many_votes_is_quick_and_finite() -> None:
-    assert sign_test(500_000, 500_000) == pytest.approx(1, abs=1e-6)
-    assert sign_test(501_000, 499_000) == pytest.approx(0.0456, abs=0.001)
+def test_each_variant_is_compared_with_the_control() -> None:
+    three = design(variants=[*TWO, {"name": "c"}], traffic=0.9)
+    found = {name: sums(at, 3_000) for at, name in enumerate("abc")}
+    division = Division({"a": 3_000, "b": 3_000, "c": 3_000}, 0, excluded=False)
+    results = variant_results(three, found, {"b": Makers({"9": 4}, {}, [2.0])}, division)
+    assert [it.variant for it in results] == ["a", "b", "c", "holdout"]
+    control, other, _, holdout = (it.metrics["click_through"] for it in results)
+    assert control.difference is None and control.value.low is not None
+    assert other.relative is not None and other.relative.low is not None
+    assert other.relative.high is not None and other.relative.low < 0 < other.relative.high
+    assert holdout.value.value is None and holdout.difference is not None
+    assert results[1].models == {"9": 4}
 
 
-def test_each_slate_and_each_visitor_has_one_vote() -> None:
-    teams = {"x": "a", "y": "b", "z": "b"}
-
-    def slate(user_id: str, clicked: str) -> ClickedSlate:
-        return ClickedSlate(user_id, teams, frozenset(clicked))
-
-    slates = [slate("ada", each) for each in ("x", "y", "yz", "xy")] + [slate("bo", "x?")]
-    result = interleaved_result("a", slates)
-    assert (result.slates.wins, result.slates.losses, result.slates.ties) == (2, 2, 1)
-    assert (result.visitors.wins, result.visitors.losses, result.visitors.ties) == (1, 1, 0)
-    assert result.p_value == 1
+def test_the_share_of_votes_has_exact_ends() -> None:
+    result = interleaved_result(Votes(wins=400, losses=250, ties=9))
+    assert result.share.value == pytest.approx(400 / 650)
+    assert 0.5 < (result.share.low or 0) < 400 / 650 < (result.share.high or 0) < 0.7
+    assert interleaved_result(Votes()).share.value is None

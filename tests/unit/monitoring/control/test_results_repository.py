@@ -2,16 +2,21 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from services.monitoring.attribution import arrivals
 from services.monitoring.control.experiments_repository import ExperimentTable
 from services.monitoring.control.named_records_repository import NoRecordError
+from services.monitoring.control.results import VariantResult
 from services.monitoring.repository import SlateLog
+from services.monitoring.slate_tables import experiment_currencies, visitor_sums
 from slipstream.broker.records import Message
 from slipstream.contracts.events import Interaction, Slate, SlateItem
+from slipstream.evaluation.experiments.moments import difference
 from tests.unit.broker.scripted import SOURCE
+from tests.unit.evaluation.experiments.test_moments import moments
 from tests.unit.monitoring.builders import recorded
 from tests.unit.monitoring.control.test_experiments_repository import (
     CHANGE,
@@ -62,6 +67,11 @@ def put(db: Engine, kind: str) -> ExperimentTable:
     return table
 
 
+def rates(result: VariantResult) -> tuple[int, float | None]:
+    """Visitors who clicked, and the conversion."""
+    return result.metrics["click_through"].hits, result.metrics["conversion"].value.value
+
+
 def test_slates_are_summed_by_visitor_and_variant(db: Engine) -> None:
     table = put(db, "split")
     take(
@@ -76,39 +86,52 @@ def test_slates_are_summed_by_visitor_and_variant(db: Engine) -> None:
         event("e2", "ada", "y", "1", "view"),
         event("e3", "bo", "y", "3", "purchase"),
     )
-    results = table.results("calmer")
+    results = table.results("calmer", NOW)
     assert (results.control, results.from_, results.interleaved) == ("a", NOW, None)
-    found = [
-        (it.variant, it.visitors, it.slates, it.click_through.slates, it.conversion.slates)
-        for it in results.variants
-    ]
-    assert found == [("a", 1, 2, 1, 0), ("b", 1, 1, 0, 1), ("holdout", 1, 1, 0, 0)]
-    assert results.variants[0].click_through.rate.value == 0.5
+    assert (results.revision, results.metric, results.earlier) == (1, "click_through", [])
+
+    def found() -> list[tuple[object, ...]]:
+        return [
+            (it.variant, it.visitors, it.slates, *rates(it))
+            for it in table.results("calmer", NOW).variants
+        ]
+
+    # An empty list counts: the variant chose it.
+    assert found() == [("a", 1, 2, 1, 0), ("b", 2, 2, 0, 0.5), ("holdout", 1, 1, 0, 0)]
+    assert results.variants[0].metrics["click_through"].value.value == 0.5
+    before = found()
+    SlateLog(db, 60_000).expire(slates_before=NOW + 1, pending_before=NOW + 1, counts_before=0)
+    assert found() == before
     with pytest.raises(NoRecordError):
-        table.results("other")
+        table.results("other", NOW)
 
 
-def test_clicks_of_interleaved_slates_are_votes(db: Engine) -> None:
+def test_visitors_vote_once_on_interleaved_slates(db: Engine) -> None:
     table = put(db, "interleave")
     take(
         db,
         slate("1", "ada", "interleaved", teams="ab"),
         slate("2", "bo", "interleaved", teams="ba"),
         slate("3", "cy", "interleaved", teams="ab"),
+        slate("4", "di", "interleaved", teams="ab", substituted="absent"),
         event("e1", "ada", "y", "1", "view"),
         event("e2", "bo", "x", "2", "view"),
         event("e3", "bo", "x", "2", "view"),
         event("e4", "bo", "y", "2", "purchase"),
+        event("e5", "cy", "x", "3", "view"),
+        event("e6", "cy", "y", "3", "view"),
+        # One of the two models did not make this list.
+        event("e7", "di", "y", "4", "view"),
     )
-    results = table.results("calmer")
+    results = table.results("calmer", NOW)
     assert [it.variant for it in results.variants] == ["holdout", "interleaved"]
     assert results.interleaved is not None
-    votes = results.interleaved.slates
-    assert (votes.wins, votes.losses, votes.ties) == (2, 0, 0)
-    assert results.interleaved.p_value == 0.5
+    votes = results.interleaved.visitors
+    assert (votes.wins, votes.losses, votes.ties) == (2, 0, 2)
+    assert results.interleaved.share.value == 1.0
 
 
-def test_slates_that_the_champion_made_for_a_variant_are_not_the_variants(db: Engine) -> None:
+def test_slates_that_the_champion_made_count_for_their_variant(db: Engine) -> None:
     table = put(db, "split")
     take(
         db,
@@ -119,24 +142,114 @@ def test_slates_that_the_champion_made_for_a_variant_are_not_the_variants(db: En
         slate("5", "cy", "a", model_version="7", latency_ms=1.0),
         event("e1", "ada", "x", "2", "view"),
     )
-    control, other = table.results("calmer").variants[:2]
+    control, other = table.results("calmer", NOW).variants[:2]
     assert (control.models, control.substituted) == ({"7": 1}, {})
-    assert (other.visitors, other.slates, other.click_through.slates) == (1, 2, 0)
+    assert (other.visitors, other.slates, other.metrics["click_through"].hits) == (2, 4, 1)
     assert (other.models, other.substituted) == ({"8": 1, "9": 1}, {"absent": 1, "failed": 1})
     latency = other.latency_ms
     assert (latency.slates, latency.mean, latency.p99) == (2, 5.0, 6.0)
 
 
-def test_an_interleaved_list_that_one_model_did_not_make_has_no_vote(db: Engine) -> None:
-    table = put(db, "interleave")
+def test_results_are_of_the_newest_design_and_name_the_earlier_ones(db: Engine) -> None:
+    table = put(db, "split")
+    later = {"timestamp": NOW + 20_000}
+    first = [slate("1", "ada", "a"), slate("2", "bo", "b")]
+    take(db, *first, event("e1", "ada", "x", "1", "view"))
+    for changes in ({"traffic": 0.5}, {"traffic": 0.5, "metric": "conversion"}):
+        audit = CHANGE.model_copy(update={"at": NOW + 10_000})
+        table.put("calmer", design(**changes), audit)
+    take(db, slate("3", "cy", "a").model_copy(update=later))
+    results = table.results("calmer", NOW)
+    assert (results.revision, results.from_, results.metric) == (2, NOW + 20_000, "conversion")
+    assert [it.visitors for it in results.variants] == [1, 0, 0]
+    (earlier,) = results.earlier
+    assert (earlier.revision, earlier.from_, earlier.visitors) == (1, NOW, 2)
+
+
+def test_the_database_sums_the_moments_of_visitors(db: Engine) -> None:
+    table, random, n = put(db, "split"), np.random.default_rng(6), 1_500
+    taste, length = random.beta(1, 5, n), random.geometric(0.3, n)
+    before = random.poisson(5, n)
+    columns = {
+        "slates": length,
+        "clicked_slates": random.binomial(length, taste),
+        "before_slates": before,
+        "before_clicked": random.binomial(before, taste),
+    }
+    nothing = dict.fromkeys((it.name for it in visitor_sums.columns), 0)
+    rows = [
+        nothing
+        | {"experiment": "calmer", "revision": 1, "user_id": f"u{at}", "variant": "ab"[at % 2]}
+        | {name: int(values[at]) for name, values in columns.items()}
+        | {"voted_by": ""}
+        for at in range(n)
+    ]
+    with db.begin() as connection:
+        connection.execute(visitor_sums.insert(), rows)
+    found = table.results("calmer", NOW).variants[1].metrics["click_through"]
+    arms = [
+        moments(
+            *(
+                columns[name][arm::2].astype(float)
+                for name in ("clicked_slates", "slates", "before_clicked", "before_slates")
+            )
+        )
+        for arm in (1, 0)
+    ]
+    gap = difference(arms[0], arms[1], 0.05, most=1.0)
+    assert found.relative is not None and found.explained is not None and found.explained > 0.05
+    assert found.explained == pytest.approx(float(gap.explained))
+    assert [found.relative.value, found.relative.low, found.relative.high] == pytest.approx(
+        [float(each) for each in gap.relative]
+    )
+
+
+@pytest.mark.parametrize(("weight", "excluded"), [(1, True), (3, False)])
+def test_visitors_in_two_variants_are_left_out_where_shares_are_equal(
+    db: Engine, weight: int, excluded: bool
+) -> None:
+    table = table_with_placements(db)
+    table.put("calmer", design(variants=[{"name": "a"}, {"name": "b", "weight": weight}]), CHANGE)
     take(
         db,
-        slate("1", "ada", "interleaved", teams="ab", substituted="absent"),
-        event("e1", "ada", "y", "1", "view"),
+        slate("1", "ada", "a"),
+        slate("2", "ada", "b"),
+        slate("3", "bo", "a"),
+        event("e", "ada", "x", "1", "view"),
     )
-    results = table.results("calmer")
-    assert results.interleaved is not None and results.interleaved.slates.wins == 0
-    assert results.variants[1].substituted == {"absent": 1}
+    results = table.results("calmer", NOW)
+    shares = results.shares
+    assert (shares.in_two_variants, shares.excluded) == (1, excluded)
+    assert shares.visitors == {"a": 2, "b": 1}
+    assert [it.slates for it in results.variants] == ([1, 0, 0] if excluded else [2, 1, 0])
+
+
+def test_money_is_summed_and_the_past_of_visitors_counts(db: Engine) -> None:
+    table = table_with_placements(db)
+    table.put("calmer", design(metric="revenue_per_visitor"), CHANGE)
+    outside = {"experiment": "", "variant": "champion", "timestamp": NOW - 1_000}
+    paid = {"value": 12.5, "properties": {"currency": "eur"}}
+    take(
+        db,
+        slate("0", "ada", "a").model_copy(update=outside),
+        slate("1", "ada", "a"),
+        slate("2", "bo", "a"),
+        event("e0", "ada", "x", "0", "view"),
+        event("e1", "ada", "x", "1", "purchase").model_copy(update=paid),
+        event("e2", "ada", "y", "1", "purchase").model_copy(update={"value": 2.5}),
+        event("e3", "bo", "y", "2", "cart").model_copy(update={"value": 99.0}),
+        event("e4", "bo", "y", "2", "purchase").model_copy(update={"value": float(10**12)}),
+    )
+    control = table.results("calmer", NOW).variants[0]
+    assert list(control.metrics) == ["revenue_per_visitor", "click_through", "conversion"]
+    assert control.metrics["revenue_per_visitor"].value.value == 7.5
+    with db.connect() as connection:
+        rows = connection.execute(
+            select(visitor_sums.c.user_id, visitor_sums.c.before_clicked, visitor_sums.c.purchases)
+        )
+        assert {tuple(row) for row in rows} == {("ada", 1, 2), ("bo", 0, 1)}
+        found = {tuple(row[2:]) for row in connection.execute(select(experiment_currencies))}
+        assert found == {("EUR", 1), ("", 1)}
 
 
 def test_a_shadow_is_compared_with_what_was_shown_and_counted_nowhere_else(db: Engine) -> None:
@@ -160,9 +273,10 @@ def test_a_shadow_is_compared_with_what_was_shown_and_counted_nowhere_else(db: E
     ]
     take(db, *records)
     take(db, *records)
-    results = table.results("calmer")
+    results = table.results("calmer", NOW)
     assert [it.variant for it in results.variants] == ["a", "holdout"]
-    assert (results.variants[0].slates, results.variants[0].click_through.slates) == (2, 2)
+    assert results.variants[0].slates == 3
+    assert results.variants[0].metrics["click_through"].hits == 2
     shadow = results.shadow
     assert shadow is not None
     assert (shadow.variant, shadow.slates, shadow.models) == ("b", 4, {"9": 3})

@@ -85,6 +85,7 @@ def test_results_are_those_of_an_experiment_that_is_there(client: TestClient) ->
     results = client.get(f"{PATH}/results").json()
     assert (results["control"], results["from"], results["interleaved"]) == ("a", None, None)
     assert [it["variant"] for it in results["variants"]] == ["a", "b", "holdout"]
+    assert (results["verdicts"][0]["verdict"], results["guard"]) == ("go_on", None)
     missing = client.get("/v1/experiments/other/results")
     assert (missing.status_code, missing.json()["code"]) == (404, "no_experiment")
 
@@ -98,8 +99,9 @@ def design(**more: Any) -> dict[str, Any]:
 
 
 def test_a_design_becomes_the_contracts() -> None:
-    taken = DesignBody.model_validate(design(traffic=0.5)).design()
-    assert taken == ExperimentDesign.model_validate(design(traffic=0.5))
+    more = {"traffic": 0.5, "guardrails": [{"metric": "empty", "worse": 0.01}]}
+    taken = DesignBody.model_validate(design(**more)).design()
+    assert taken == ExperimentDesign.model_validate(design(**more))
     assert type(taken.variants[0]) is Variant
 
 
@@ -138,6 +140,13 @@ def test_what_was_shown_can_be_put_again() -> None:
         ({"variants": [TWO[0], {"name": "b", "model": "a/b"}]}, "pattern"),
         ({"variants": [TWO[0], NEW], "guard": {"slower": 2}}, "only a canary has a guard"),
         ({"kind": "canary", "variants": [TWO[0], NEW], "guard": {"slow": 2}}, "Extra inputs"),
+        ({"metric": "click_trough"}, "did you mean click_through"),
+        ({"metric": "latency"}, "no metric 'latency' for this"),
+        ({"guardrails": [{"metric": "latenzy"}]}, "did you mean latency"),
+        ({"guardrails": [{"metric": "empty"}] * 2}, "two guardrails have the same metric"),
+        ({"guardrails": [{"metric": "click_through"}]}, "it needs no guardrail"),
+        ({"guardrails": [{"metric": "empty", "worse": -1}]}, "greater than or equal to 0"),
+        ({"least_effect": 0}, "greater than 0"),
     ],
 )
 def test_a_fault_is_told(changes: dict[str, Any], words: str) -> None:
@@ -149,4 +158,4 @@ def test_the_pages_examples_are_taken() -> None:
     page = (Path(__file__).parents[5] / "docs" / "experiments.md").read_text("utf-8")
     examples = [part.partition("```")[0] for part in page.split("```json\n")[1:]]
     kinds = [DesignBody.model_validate_json(example).design().kind for example in examples]
-    assert kinds == ["split", "split", "shadow", "canary", "interleave"]
+    assert kinds == ["split", "split", "shadow", "canary", "interleave", "split"]

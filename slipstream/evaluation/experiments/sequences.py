@@ -1,0 +1,133 @@
+"""Confidence sequences: intervals that hold at all looks together, whenever somebody stops.
+
+A sequence of level `alpha` ever misses the truth with a probability of `alpha` at most. Means have
+asymptotic ones (I. Waudby-Smith, D. Arbour, R. Sinha, E. Kennedy, A. Ramdas, "Time-uniform central
+limit theory and asymptotic confidence sequences", Annals of Statistics 2024), with the boundary of
+H. Robbins and D. Siegmund ("Boundary crossing probabilities for the Wiener process and sample
+sums", 1970), which begins where the central limit theorem holds. Votes and shares have exact ones,
+which mix likelihoods over a prior.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from math import exp, inf, lgamma, log
+from statistics import NormalDist
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+# Hits from which a mean has an interval. `make statistics` says what fewer would do.
+FEWEST_HITS: Final = 100
+_NORMAL: Final = NormalDist()
+# Prior visitors of each side: most interleavings differ by a few votes in a hundred.
+_PRIOR_VOTES: Final = 50.0
+# Prior visitors of all variants: most faults of an assignment move a few visitors in a hundred.
+_PRIOR_VISITORS: Final = 100.0
+_STEPS: Final = 60
+
+
+@lru_cache(64)
+def _start(alpha: float) -> float:
+    """The boundary's square at its beginning: a Wiener process ever crosses it with `alpha`."""
+
+    def crossing(height: float) -> float:
+        return 2 * (1 - _NORMAL.cdf(height) + height * _NORMAL.pdf(height))
+
+    low, high = 0.0, 40.0
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if crossing(middle) > alpha else (low, middle)
+    return high * high
+
+
+def boundary(hits: ArrayLike, alpha: float, fewest: int = FEWEST_HITS) -> NDArray[np.float64]:
+    """Half the width of a mean's confidence sequence, in standard errors.
+
+    Args:
+        hits: Visitors so far with a value above 0, as a clock: the variance grows with them.
+        alpha: Probability of missing the truth at any time.
+        fewest: Hits from which there is an interval.
+
+    Returns:
+        An array of the shape of `hits`; NaN below `fewest`.
+    """
+    clock = np.asarray(hits, np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(clock >= fewest, np.sqrt(_start(alpha) + np.log(clock / fewest)), np.nan)
+
+
+class Bounds(NamedTuple):
+    """The ends of an interval."""
+
+    low: float
+    high: float
+
+
+def vote_bounds(wins: int, losses: int, alpha: float) -> Bounds:
+    """The share of wins among votes: an exact confidence sequence.
+
+    It holds every share against which the evidence, by a mixture of binomials over a beta prior
+    (H. Robbins, "Statistical methods related to the law of the iterated logarithm", 1970), is below
+    `1 / alpha`. Each vote counts once, and is never taken back.
+    """
+
+    def holds(share: float) -> bool:
+        return _vote_evidence(wins, losses, share) < -log(alpha)
+
+    if wins + losses == 0:
+        return Bounds(0.0, 1.0)
+    # The evidence is least at the observed share, and grows to both sides.
+    seen = wins / (wins + losses)
+    return Bounds(_edge(seen, 0.0, holds), _edge(seen, 1.0, holds))
+
+
+def _edge(inside: float, outside: float, holds: Callable[[float], bool]) -> float:
+    if holds(outside):
+        return outside
+    for _ in range(_STEPS):
+        middle = (inside + outside) / 2
+        inside, outside = (middle, outside) if holds(middle) else (inside, middle)
+    return outside
+
+
+def _vote_evidence(wins: int, losses: int, share: float) -> float:
+    """The logarithm of the mixture's likelihood over that of `share`."""
+    mixed = _log_beta(_PRIOR_VOTES + wins, _PRIOR_VOTES + losses) - _log_beta(
+        _PRIOR_VOTES, _PRIOR_VOTES
+    )
+    return mixed - _times_log(wins, share) - _times_log(losses, 1 - share)
+
+
+def _log_beta(one: float, other: float) -> float:
+    return lgamma(one) + lgamma(other) - lgamma(one + other)
+
+
+def _times_log(count: float, share: float) -> float:
+    return count * log(share) if share > 0 else (-inf if count else 0.0)
+
+
+def share_evidence(counts: Sequence[int], shares: Sequence[float]) -> float:
+    """The logarithm of the evidence that visitors do not divide by these shares.
+
+    M. Lindon, A. Malek, "Anytime-valid inference for multinomial count data", NeurIPS 2022: a
+    mixture of multinomials over a Dirichlet prior around the shares. If they do divide so, it ever
+    exceeds `log(1 / alpha)` with a probability of `alpha` at most.
+
+    Args:
+        counts: Visitors of each variant.
+        shares: The share that each should have, above 0; together 1.
+    """
+    prior = [_PRIOR_VISITORS * share for share in shares]
+    total, weight = sum(counts), sum(prior)
+    mixed = lgamma(weight) - lgamma(weight + total)
+    for count, each in zip(counts, prior, strict=True):
+        mixed += lgamma(each + count) - lgamma(each)
+    return mixed - sum(
+        _times_log(count, share) for count, share in zip(counts, shares, strict=True)
+    )
+
+
+def share_p_value(counts: Sequence[int], shares: Sequence[float]) -> float:
+    """The p-value of shares that may be looked at at any time: 1 over the evidence, 1 at most."""
+    return min(1.0, exp(-max(share_evidence(counts, shares), 0.0)))

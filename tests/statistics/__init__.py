@@ -1,0 +1,1 @@
+"""Simulated experiments that say whether confidence sequences keep what they promise."""
