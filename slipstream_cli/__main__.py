@@ -24,6 +24,7 @@ from slipstream_cli.commands.import_files import import_files
 from slipstream_cli.commands.keys import keys
 from slipstream_cli.commands.models import models
 from slipstream_cli.commands.placements import placements
+from slipstream_cli.commands.price import price
 from slipstream_cli.commands.releases import releases
 from slipstream_cli.commands.replay import replay
 from slipstream_cli.commands.restore import restore
@@ -44,6 +45,7 @@ COMMANDS = (
     placements,
     experiments,
     answers,
+    price,
     keys,
     doctor,
     releases,

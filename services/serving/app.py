@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
@@ -16,6 +16,7 @@ from services.serving.metrics import ServingMetrics
 from services.serving.open_inference import api as open_inference
 from services.serving.open_inference.statistics import Statistics
 from services.serving.replay import api as answers
+from services.serving.replay.prices import Prices
 from services.serving.replay.replays import Replays
 from services.serving.request.line import Line, Shop
 from services.serving.request.recording import SlateOutbox
@@ -43,6 +44,7 @@ from slipstream.models.kernels import lists
 from slipstream.models.kernels import slates as slate_kernels
 from slipstream.models.kernels.compiler import prepare
 from slipstream.slates.catalogue.catalog import Catalog
+from slipstream.slates.catalogue.model import Model
 from slipstream.slates.making import warm_up
 from slipstream.stores.online import OnlineReader, OnlineStore
 
@@ -67,6 +69,7 @@ def create_app(settings: ServingSettings) -> FastAPI:
         list_routes.router,
         list_routes.audience_router,
         answers.router,
+        answers.price_router,
         open_inference.router,
     ]
     app = create_service(
@@ -186,14 +189,22 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         }
         for peer in peers.values():
             stack.callback(peer.close)
+        replay_dir = cache_dir / f"replay-{settings.namespace}{of_place}"
+
+        def in_service() -> Iterable[Model | None]:
+            return models.current, models.previous, *variant_models.held.values()
+
         app.state.replays = Replays(
-            peers["features"],
-            peers["training"],
-            peers["monitoring"],
-            lambda: (models.current, models.previous, *variant_models.held.values()),
-            cache_dir / f"replay-{settings.namespace}{of_place}",
+            peers["features"], peers["training"], peers["monitoring"], in_service, replay_dir
         )
         stack.callback(app.state.replays.close)
+        app.state.prices = Prices(
+            app.state.replays,
+            peers["features"],
+            peers["training"],
+            in_service,
+            replay_dir / "price",
+        )
 
         def placements_without(name: str) -> Collection[str] | None:
             known = placements.states

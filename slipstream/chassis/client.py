@@ -1,7 +1,8 @@
 """REST calls to another service, with a deadline, and with retries where a repeat is harmless."""
 
+import json
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -81,6 +82,24 @@ class Peer:
     def delete(self, path: str, headers: Mapping[str, str] = MappingProxyType({})) -> Any:
         """The JSON body of a DELETE."""
         return self._request("DELETE", path, headers).json()
+
+    def lines(self, path: str, body: Any, timeout_s: float) -> Iterator[Any]:
+        """The lines of the answer to a POST of a JSON body, each as JSON, as they come.
+
+        `timeout_s` is the longest wait for a line. Raises `PeerError`.
+        """
+        try:
+            with self._client.stream("POST", path, json=body, timeout=timeout_s) as response:
+                if response.status_code != 200:
+                    response.read()
+                    raise PeerError(
+                        f"{self.name} answered {response.status_code} to POST {path}",
+                        response.status_code,
+                        _detail(response),
+                    )
+                yield from map(json.loads, response.iter_lines())
+        except httpx.HTTPError as error:
+            raise PeerError(f"{self.name} at {self._client.base_url}: {error!r}") from error
 
     def download(self, path: str, to: Path) -> None:
         """Stream a GET's body into a file, which is complete or absent afterwards."""

@@ -275,7 +275,9 @@ class Slate(Record):
     placement_revision: int = 0
     rules: list[list[str]] = Field(default_factory=list)
     # The probability of each item at its place, given those before; empty where none was drawn.
+    # `sampled` says that the whole order was, and no item for exploration.
     propensities: list[float] = Field(default_factory=list)
+    sampled: bool = False
     features: dict[str, float] = Field(default_factory=dict)
     latency_ms: float = 0.0
     purpose: str = SHOWN

@@ -94,6 +94,8 @@ class PlacementPolicy(BaseModel):
             the visitor's history.
         calibrated_by: Attribute of the shares.
         exploration: Share of the slate's places that go to items of which little is known.
+        sampling: Share of the placement's slates with an order that is drawn by chance, with known
+            probabilities, so that another order can be priced by them. These do not explore.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
@@ -107,6 +109,7 @@ class PlacementPolicy(BaseModel):
     calibration: Annotated[float, Field(ge=0, le=1)] = 0.0
     calibrated_by: Annotated[str, Field(min_length=1, max_length=64)] = "categories"
     exploration: Annotated[float, Field(ge=0, le=1)] = 0.0
+    sampling: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 class Placement(Record):

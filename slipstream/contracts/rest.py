@@ -106,7 +106,32 @@ class SlateRecord(BaseModel):
     variant: str = "champion"
     teams: list[str] = Field(default_factory=list)
     purpose: str = "shown"
+    propensities: list[float] = Field(default_factory=list)
+    sampled: bool = False
     circumstances: dict[str, Any] | None = None
+
+
+class LoggedSlate(SlateRecord):
+    """A slate with a sampled order, and what followed from it.
+
+    `clicked` are the places, from 0, of items that the visitor responded to. `revenue` are the
+    purchases that followed: place, amount and currency of each; the currency is empty where none
+    was sent.
+    """
+
+    clicked: list[int] = Field(default_factory=list)
+    revenue: list[tuple[int, float, str]] = Field(default_factory=list)
+
+
+class LoggedSlates(BaseModel):
+    """The number of a placement's slates in a period, and of those that were sampled.
+
+    `given` is the number of sampled ones that follow it, one a line.
+    """
+
+    slates: int
+    sampled: int
+    given: int
 
 
 class AuditRecord(BaseModel):

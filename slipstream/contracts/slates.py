@@ -90,6 +90,7 @@ class RecordedSlate(msgspec.Struct, frozen=True):
     placement_revision: int = 0
     rules: list[list[str]] = []
     propensities: list[float] = []
+    sampled: bool = False
     features: dict[str, float] = {}
     latency_ms: float = 0.0
     purpose: str = SHOWN

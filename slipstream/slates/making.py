@@ -179,8 +179,10 @@ def _fill_and_arrange(
     made.touched = how.touched
     if plan.request.explain:
         made.rules = how.traces
-    if plan.explores:
+    if plan.explores or plan.samples:
         made.propensities = how.propensities
+    if how.frame is not None:
+        made.frame = how.frame.of_ids(lambda place: listed[place].item_id)
 
 
 def _arranged(made: MadeSlate, visitor: VisitorReading, catalog: Catalog) -> Arrangement:

@@ -230,6 +230,7 @@ def interleaved(slates: Sequence[MadeSlate], n: int, seed: str) -> tuple[MadeSla
         rules=[trace for slate in slates for trace in slate.rules],
         touched=touched if any(touched) else (),
         propensities=(),
+        frame=None,
         substituted=next((slate.substituted for slate in slates if slate.substituted), ""),
     )
     return merged, [team for team, _ in drafted]

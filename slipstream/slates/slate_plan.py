@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from slipstream.contracts.experiments import NO_EXPERIMENT
 from slipstream.contracts.placements import RuleTrace
 from slipstream.contracts.reasons import SlateReasons
-from slipstream.contracts.vocabulary import PURCHASE, signal_weight
+from slipstream.contracts.vocabulary import PURCHASE, SHOWN, signal_weight
 from slipstream.filters.conditions import All, Condition, Own
 from slipstream.models.base import Indices
 from slipstream.recommender.bundle import Bundle
@@ -25,6 +25,7 @@ from slipstream.recommender.stages import ListQuestion, RankedList, Recommendati
 from slipstream.slates.arranging.arrangement import Arrangement, arrange
 from slipstream.slates.arranging.policies import CompiledPolicy
 from slipstream.slates.arranging.pool import Pool, Visitor
+from slipstream.slates.arranging.sampling import ItemFrame, is_sampled
 from slipstream.slates.catalogue.columns import Columns
 from slipstream.slates.catalogue.masks import Filter, Items
 from slipstream.slates.catalogue.model import Model
@@ -57,6 +58,7 @@ class SlatePlan:
         repeats: Whether items of the history may come again; None leaves it to the model.
         learned: The kinds of the visitor's items of which the model knows when they may come again.
         condition: What every item must meet; None lets all.
+        samples: Whether the slate's order is drawn.
         is_plain: Whether the candidates' own order is the slate.
     """
 
@@ -70,6 +72,7 @@ class SlatePlan:
     repeats: bool | None
     learned: frozenset[Own]
     condition: Condition | None
+    samples: bool
     is_plain: bool
 
     @classmethod
@@ -103,6 +106,7 @@ class SlatePlan:
         repeats = bool(request.repeats or (model is not None and model.bundle.repeats))
         condition = policy.condition(now_ms, context, known, model_repeats=repeats)
         both = [each for each in (request.condition, condition) if each is not None]
+        samples = request.purpose == SHOWN and is_sampled(seed, policy.policy.sampling)
         return cls(
             request,
             model,
@@ -114,7 +118,8 @@ class SlatePlan:
             request.repeats if request.repeats is not None else policy.repeats(),
             frozenset() if request.repeats else policy.learned(),
             (both[0] if len(both) == 1 else All(tuple(both))) if both else None,
-            policy.is_plain(now_ms, context, known) and not request.explain,
+            samples,
+            policy.is_plain(now_ms, context, known) and not (samples or request.explain),
         )
 
     def by(self, model: Model | None, policy: CompiledPolicy, known: Columns) -> "SlatePlan":
@@ -132,7 +137,7 @@ class SlatePlan:
     @property
     def explores(self) -> bool:
         """Whether places may go to items of which little is known."""
-        return self.policy.policy.exploration > 0
+        return self.policy.policy.exploration > 0 and not self.samples
 
     @property
     def depth(self) -> int:
@@ -227,6 +232,7 @@ def arranged(
         plan.request.context,
         plan.seed,
         traced=plan.request.explain,
+        samples=plan.samples,
     )
 
 
@@ -317,6 +323,7 @@ class MadeSlate:
         touched: For each item the names of the rules that moved it; empty for none.
         propensities: The probability with which each item stands where it stands; empty where
             nothing was drawn.
+        frame: The candidates of a sampled order; None where it is not.
         reasons: Reasons of the items, which are measured by leaving out parts of the history.
         experiment: The placement's experiment; empty without one.
         variant: The visitor's variant.
@@ -339,6 +346,7 @@ class MadeSlate:
     rules: Sequence[RuleTrace] = ()
     touched: Sequence[Sequence[str]] = ()
     propensities: Sequence[float] = ()
+    frame: ItemFrame | None = None
     reasons: SlateReasons | None = None
     experiment: str = ""
     variant: str = NO_EXPERIMENT

@@ -94,6 +94,8 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             ("circumstances", pa.string()),
             ("substituted", pa.string()),
             ("shadow_of", pa.string()),
+            ("propensities", pa.list_(pa.float64())),
+            ("sampled", pa.bool_()),
         ]
     ),
     ERASURES: pa.schema(
@@ -203,6 +205,9 @@ _COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "circumstances": "what the list was made from, a JSON object as text; null after a while",
         "substituted": "why the champion made the list of a variant: absent, failed or resting",
         "shadow_of": "slate that this one, which was never shown, shadows",
+        "propensities": "probability of each item at its place, given those before; null where no"
+        " item was drawn",
+        "sampled": "whether the whole order was drawn; see docs/price.md",
     },
     ERASURES: {
         "erasure_id": "id of the erasure",

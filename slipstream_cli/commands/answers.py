@@ -1,7 +1,7 @@
 """`slipstream answers`: make an answer again, and see what other circumstances would change."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,65 +67,63 @@ def show_answer(recommendation_id: str, as_json: bool, url: str | None, data_dir
         click.echo(f"Perhaps because {reason}.")
 
 
-@answers.command("what-if", short_help="Recompute an answer with changes.")
-@_id_argument
-@click.option("--model", "model_version", help="Another model version. Default: the original's.")
-@click.option(
-    "--placement-revision",
-    type=click.IntRange(min=0),
-    help="Another revision of the answer's placement; 0 for no rules. Default: the original's.",
+_CHANGES = (
+    click.option(
+        "--model", "model_version", help="Another model version. Default: the original's."
+    ),
+    click.option(
+        "--placement-revision",
+        type=click.IntRange(min=0),
+        help="Another revision of the answer's placement; 0 for no rules. Default: the original's.",
+    ),
+    click.option(
+        "--policy",
+        type=existing_file,
+        help="File with another policy, as `placements set` takes it. Default: the original's.",
+    ),
+    click.option(
+        "--without-rule",
+        "without_rules",
+        multiple=True,
+        help="Rule to leave out; repeatable. Default: none.",
+    ),
+    click.option(
+        "--diversity",
+        type=click.FloatRange(0, 1),
+        help="Another diversity. Default: the original's.",
+    ),
+    click.option(
+        "--boost",
+        "boosts",
+        multiple=True,
+        metavar="FACTOR:FILTER",
+        help="Factor of the scores of the items that meet a filter, as in 2:brand == 'Kalo';"
+        " repeatable. Default: none.",
+    ),
+    click.option(
+        "--filter", "filter_text", help="Another filter; empty for none. Default: the original's."
+    ),
 )
-@click.option(
-    "--policy",
-    type=existing_file,
-    help="File with another policy, as `placements set` takes it. Default: the original's.",
-)
-@click.option(
-    "--without-rule",
-    "without_rules",
-    multiple=True,
-    help="Rule to leave out; repeatable. Default: none.",
-)
-@click.option(
-    "--diversity", type=click.FloatRange(0, 1), help="Another diversity. Default: the original's."
-)
-@click.option(
-    "--exploration",
-    type=click.FloatRange(0, 1),
-    help="Another exploration. Default: the original's.",
-)
-@click.option(
-    "--boost",
-    "boosts",
-    multiple=True,
-    metavar="FACTOR:FILTER",
-    help="Factor of the scores of the items that meet a filter, as in 2:brand == 'Kalo';"
-    " repeatable. Default: none.",
-)
-@click.option(
-    "--filter", "filter_text", help="Another filter; empty for none. Default: the original's."
-)
-@json_flag
-@_serving_options
-def what_if(
-    recommendation_id: str,
-    policy: Path | None,
-    without_rules: Sequence[str],
-    boosts: Sequence[str],
-    filter_text: str | None,
-    as_json: bool,
-    url: str | None,
-    data_dir: Path,
+
+
+def change_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what is to be another one than in the original answer."""
+    for option in reversed(_CHANGES):
+        command = option(command)
+    return command
+
+
+def change_of(
+    policy: Path | None = None,
+    without_rules: Sequence[str] = (),
+    boosts: Sequence[str] = (),
+    filter_text: str | None = None,
     **numbers: Any,
-) -> None:
-    """Recompute an answer with another model, other rules or other shares, and show the changes.
+) -> dict[str, Any]:
+    """Return the change that `change_options` name, as serving takes it.
 
-    Everything else stays as it was: history, catalogue, time and chance.
-
-    \b
-    Example:  slipstream answers what-if $ID --model 20261128-004003-ce697b
-              slipstream answers what-if $ID --policy calmer.json
-              slipstream answers what-if $ID --placement-revision 3 --boost "2:price < 20"
+    Raises:
+        click.UsageError: They name none.
     """
     change: dict[str, Any] = {name: each for name, each in numbers.items() if each is not None}
     if policy is not None:
@@ -138,6 +136,32 @@ def what_if(
         change["filter"] = filter_text
     if not change:
         raise click.UsageError("say what is to be another one, for example --model VERSION")
+    return change
+
+
+@answers.command("what-if", short_help="Recompute an answer with changes.")
+@_id_argument
+@change_options
+@click.option(
+    "--exploration",
+    type=click.FloatRange(0, 1),
+    help="Another exploration. Default: the original's.",
+)
+@json_flag
+@_serving_options
+def what_if(
+    recommendation_id: str, as_json: bool, url: str | None, data_dir: Path, **changes: Any
+) -> None:
+    """Recompute an answer with another model, other rules or other shares, and show the changes.
+
+    Everything else stays as it was: history, catalogue, time and chance.
+
+    \b
+    Example:  slipstream answers what-if $ID --model 20261128-004003-ce697b
+              slipstream answers what-if $ID --policy calmer.json
+              slipstream answers what-if $ID --placement-revision 3 --boost "2:price < 20"
+    """
+    change = change_of(**changes)
     with peer_of("serving", url, data_dir) as peer:
         found = peer.post(f"/v1/answers/{segment(recommendation_id)}:what-if", change)
     if as_json:

@@ -24,6 +24,7 @@ UNTYPED = {
     "features export_user",
     "features feast_health",
     "features get_catalog",
+    "features get_logged_slates",
     "features materialize",
     "features materialize_incremental",
     "features push",

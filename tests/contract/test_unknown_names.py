@@ -92,6 +92,8 @@ ANY_FIELD = {
     "a record's form ignores later fields; the body's check of it refuses them": {
         "serving POST /v1/answers/{recommendation_id}:what-if policy",
         "serving POST /v1/answers/{recommendation_id}:what-if policy rules",
+        "serving POST /v1/prices draft policy",
+        "serving POST /v1/prices draft policy rules",
     },
 }
 

@@ -115,6 +115,8 @@ def slate_row(message: Message[RecordedSlate]) -> Row:
         slate.circumstances_json or None,
         slate.substituted or None,
         slate.shadow_of or None,
+        slate.propensities or None,
+        slate.sampled,
     )
 
 

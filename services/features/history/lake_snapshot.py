@@ -252,6 +252,22 @@ def past_catalog(lake: Lake, ends: Ends) -> PastCatalog:
     return past
 
 
+def catalog_changes(lake: Lake, begins: Ends, ends: Ends) -> Iterator[bytes]:
+    """A line for each record of an item that stands before `ends`, and not before `begins`.
+
+    The lines are those of `PastCatalog.lines`, in no promised order.
+    """
+    version = lake.version(CATALOG)
+    if version is None:
+        return
+    for batch in lake.scan(CATALOG, version):
+        later = pc.and_not(_stands_before(batch, ends), _stands_before(batch, begins))
+        for row in batch.filter(pc.and_(pc.equal(batch["entity"], "item"), later)).to_pylist():
+            entry = stream_entry(row)
+            record = entry.record.model_dump(exclude_defaults=True, exclude={"cut"})
+            yield orjson.dumps([entry.source, entry.offset, record]) + b"\n"
+
+
 def _places(past: PastCatalog, ends: Ends) -> Iterator[tuple[str, CatalogPlace, bool]]:
     for batch in past.lake.scan(CATALOG, past.version, _PLACES):
         found = batch.filter(

@@ -1,10 +1,19 @@
-"""The routes of replays: an answer made again, and made again in other circumstances."""
+"""The routes of replays: answers made again, also in other circumstances, and prices of drafts."""
 
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Request
+from fastapi.responses import StreamingResponse
 
-from services.serving.replay.bodies import AnswerReplay, WhatIf, WhatIfAnswer
+from services.serving.http.responses import refuse_unknown_placement
+from services.serving.replay.bodies import (
+    AnswerReplay,
+    PriceLine,
+    PriceRequest,
+    WhatIf,
+    WhatIfAnswer,
+)
+from services.serving.replay.prices import Prices
 from services.serving.replay.replays import Replays
 from slipstream.chassis.access.guard import requires
 from slipstream.contracts.access import Scope
@@ -45,3 +54,34 @@ async def what_if(
 ) -> WhatIfAnswer:
     """The answer with another model, other rules or other shares, as changes to the list."""
     return await replays(request).what_if(recommendation_id, body)
+
+
+price_router = APIRouter(prefix="/v1/prices", tags=["answers"])
+PRICED: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "model": PriceLine,
+        "description": "lines of JSON: progress, and in the last one the price or a problem",
+    },
+    409: {"model": Problem, "description": "no_logs, mixed_currencies, model_gone, revision_gone"},
+    422: {"model": Problem, "description": "invalid_request"},
+    503: {"model": Problem, "description": "unavailable, replays_busy"},
+}
+
+
+class JsonLines(StreamingResponse):
+    """Lines of JSON, each as it comes."""
+
+    media_type = "application/x-ndjson"
+
+
+@price_router.post("", response_class=JsonLines, responses=PRICED)
+@requires(Scope.OPERATE)
+async def price(request: Request, body: PriceRequest) -> JsonLines:
+    """The change in clicks and revenue that a draft would bring, by slates of a sampled order.
+
+    Each slate is made again, as it was and by the draft (docs/price.md). It takes minutes: a line a
+    second says how far it is, and the last one has the price.
+    """
+    refuse_unknown_placement(request, body.placement)
+    opened: Prices = request.app.state.prices
+    return JsonLines(await opened.opened(body))

@@ -1,6 +1,8 @@
-"""Bodies of the routes of replays."""
+"""Bodies of the routes of replays and prices."""
 
-from typing import Annotated, Self
+from collections.abc import Sequence
+from math import isfinite
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -16,10 +18,13 @@ from pydantic_core import PydanticCustomError
 from services.serving.http.bodies import MOST_BOOSTS, Boost, Share
 from services.serving.replay.comparison import Difference, ListDiff
 from slipstream.chassis.request_names import UNKNOWN_NAME, unknown_field
-from slipstream.contracts.placements import MOST_RULES, PlacementPolicy, RuleName
-from slipstream.contracts.rest import RecommendedItem
+from slipstream.contracts.events import Millis
+from slipstream.contracts.placements import MOST_RULES, PlacementName, PlacementPolicy, RuleName
+from slipstream.contracts.rest import Problem, RecommendedItem
+from slipstream.contracts.times import DAY_MS
 from slipstream.filters.expressions import FilterError, FilterText
 from slipstream.slates.arranging.policies import CompiledPolicy
+from slipstream.slates.pricing import PricedReward
 
 
 class AnswerReplay(BaseModel):
@@ -129,3 +134,146 @@ class WhatIfAnswer(BaseModel):
     diff: ListDiff
     notes: list[str]
     took_ms: float
+
+
+# Longest period of a price: what slates are made again from is kept for so long.
+MOST_DAYS: Final = 31
+MOST_PRICED: Final = 10_000
+# Slates that a price is given for.
+PER: Final = 1_000
+
+
+class PriceRequest(BaseModel):
+    """A draft, and the log that it is priced by: a placement's sampled slates of a period.
+
+    `draft` is what `what-if` takes, except exploration: sampled slates do not explore.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    placement: PlacementName
+    since: Millis = Field(description="time of the first slates, ms since the epoch")
+    until: Millis = Field(description="time before which they were made")
+    draft: WhatIf
+    variant: Annotated[str, Field(max_length=64)] = Field(
+        "", description="slates of one variant of an experiment alone; empty for all"
+    )
+    currency: Annotated[str, Field(max_length=16)] | None = Field(
+        None, description="currency of the purchases that count, where there are several"
+    )
+    slates: Annotated[int, Field(ge=1, le=MOST_PRICED)] = Field(
+        MOST_PRICED, description="most slates that are recomputed, a random sample"
+    )
+
+    @model_validator(mode="after")
+    def _priceable(self) -> Self:
+        if not self.since < self.until:
+            raise PydanticCustomError("empty_period", "`since` must be before `until`")
+        if self.until - self.since > MOST_DAYS * DAY_MS:
+            raise PydanticCustomError(
+                "too_long", "the period has more than {days} days", {"days": MOST_DAYS}
+            )
+        if self.draft.exploration is not None:
+            raise PydanticCustomError(
+                "not_priced", "sampled slates do not explore, so exploration has no price"
+            )
+        return self
+
+
+class PriceEstimate(BaseModel):
+    """An estimate of a change in 1,000 slates, with its 95 % interval over visitors.
+
+    `assumption` is what a response depends on: `position` (the item and its place), or `cascade`
+    (also the items before it). `estimator` is `dr` (doubly robust), `snips` or `ips`. `verdict` is
+    `more`, `fewer`, `open` where the interval has 0, or `cant_tell` with the `reason`;
+    `slates_needed` is the number of sampled slates that would do, null where none does.
+
+    `by_weights` and `by_rewards` are numbers of visitors that the estimate rests on;
+    `unsupported` is the share of the draft's places with items that could not be shown there.
+    """
+
+    assumption: Literal["position", "cascade"]
+    estimator: Literal["dr", "snips", "ips"]
+    difference: float
+    low: float | None
+    high: float | None
+    verdict: Literal["more", "fewer", "open", "cant_tell"]
+    reason: str
+    slates_needed: int | None
+    by_weights: float
+    by_rewards: float
+    unsupported: float
+
+
+class RewardPrice(BaseModel):
+    """A reward's change. `logged` is what 1,000 logged slates had. The first estimate decides."""
+
+    reward: Literal["clicks", "revenue"]
+    currency: str | None
+    logged: float
+    verdict: Literal["more", "fewer", "open", "cant_tell"]
+    estimates: list[PriceEstimate]
+
+    @classmethod
+    def of(
+        cls,
+        reward: Literal["clicks", "revenue"],
+        currency: str | None,
+        logged: float,
+        found: Sequence[PricedReward],
+    ) -> Self:
+        """The change by estimates for one slate; `logged` is a slate's mean."""
+        estimates = [
+            PriceEstimate(
+                assumption=each.assumption,
+                estimator=each.estimator,
+                difference=each.difference.value * PER,
+                low=each.difference.low * PER if isfinite(each.difference.low) else None,
+                high=each.difference.high * PER if isfinite(each.difference.high) else None,
+                verdict=each.judgement.verdict,
+                reason=each.judgement.reason,
+                slates_needed=each.judgement.slates_needed,
+                by_weights=round(each.by_weights, 1),
+                by_rewards=round(each.by_rewards, 1),
+                unsupported=each.unsupported,
+            )
+            for each in found
+        ]
+        return cls(
+            reward=reward,
+            currency=currency,
+            logged=logged * PER,
+            verdict=estimates[0].verdict,
+            estimates=estimates,
+        )
+
+
+class Price(BaseModel):
+    """The price of a draft.
+
+    `slates` were made in the period, `sampled` of these in a sampled order; `weighed` of them were
+    recomputed alike, and `left_out` says why others were not. `notes` say what the records lack.
+    """
+
+    placement: str
+    since: int
+    until: int
+    variant: str
+    draft: WhatIf
+    slates: int
+    sampled: int
+    weighed: int
+    visitors: int
+    left_out: dict[str, int]
+    notes: list[str]
+    rewards: list[RewardPrice]
+    took_s: float = 0.0
+
+
+class PriceLine(BaseModel):
+    """A line of a price's answer: its progress, and in the last line the price or the problem."""
+
+    done: int
+    of: int
+    price: Price | None = None
+    problem: Problem | None = None

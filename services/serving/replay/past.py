@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+import orjson
+
 from services.serving.state import catalog_journal
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.chassis.errors import ConflictError
 from slipstream.contracts.circumstances import Circumstances
+from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.placements import Placement
+from slipstream.contracts.positions import StreamCatalogRecord, split_source
+from slipstream.contracts.rest import SlateRecord
 from slipstream.contracts.times import now_ms
 from slipstream.recommender.bundle import load_bundle
 from slipstream.slates.catalogue.catalog import Catalog
@@ -56,6 +61,10 @@ class PastCatalogs:
         self._kept = ends, self._made(recommendation_id)
         return self._kept[1]
 
+    def go_on(self, now_ms: int) -> None:
+        """Let the time of the catalogue, by which items expire, come to this moment."""
+        self._now = max(self._now, float(now_ms))
+
     def release(self) -> None:
         """Forget the catalogue."""
         self._kept, self._expires = None, False
@@ -73,6 +82,68 @@ class PastCatalogs:
         finally:
             self._path.unlink(missing_ok=True)
         return catalog
+
+
+# Records of items between the first slate and the last one of a journey, of some hundred bytes.
+MOST_CHANGES: Final = 300_000
+
+
+class CatalogJourney:
+    """The catalogue along a period, for slates in the order of their times. Used in one thread.
+
+    Args:
+        features: The service that is asked.
+        folder: Folder that records are downloaded into.
+        first: The first slate.
+        last: The last one, with the newest catalogue.
+
+    Raises:
+        PeerError: Features does not answer.
+        ConflictError: More records came meanwhile than `MOST_CHANGES`.
+    """
+
+    def __init__(self, features: Peer, folder: Path, first: SlateRecord, last: SlateRecord) -> None:
+        self._catalogs = PastCatalogs(features, folder)
+        begins = Circumstances.read(first.circumstances or {})
+        self._catalog = self._catalogs.of(first.recommendation_id, begins)
+        self._waiting: dict[str, list[tuple[int, bytes]]] = {}
+        if begins.catalog != Circumstances.read(last.circumstances or {}).catalog:
+            self._read_changes(features, folder, first, last)
+        for waiting in self._waiting.values():
+            waiting.sort(reverse=True)
+
+    def at(self, circumstances: Circumstances) -> Catalog:
+        """The catalogue of a slate, which is no earlier than the ones before."""
+        self._catalogs.go_on(circumstances.now)
+        for source, waiting in self._waiting.items():
+            topic_id, partition = split_source(source)
+            ends = circumstances.catalog.get(topic_id, ())
+            end = ends[partition] if partition < len(ends) else 0
+            while waiting and waiting[-1][0] < end:
+                offset, record = waiting.pop()
+                entry = CatalogRecord.model_validate_json(record)
+                self._catalog.apply(StreamCatalogRecord(source, offset, entry))
+        return self._catalog
+
+    def _read_changes(
+        self, features: Peer, folder: Path, first: SlateRecord, last: SlateRecord
+    ) -> None:
+        path = folder / "changes.jsonl"
+        between = f"/v1/slates/{last.recommendation_id}/catalog?since={first.recommendation_id}"
+        try:
+            features.download(between, path)
+            with path.open("rb") as file:
+                for number, line in enumerate(file):
+                    if number >= MOST_CHANGES:
+                        raise ConflictError(
+                            f"more than {MOST_CHANGES:,} records of items came in the period: "
+                            "shorten it",
+                            code="too_many_changes",
+                        )
+                    source, offset, record = orjson.loads(line)
+                    self._waiting.setdefault(source, []).append((offset, orjson.dumps(record)))
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def compare_all(catalog: Catalog, model: Model) -> None:

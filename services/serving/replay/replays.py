@@ -30,11 +30,14 @@ from services.serving.replay.scenes import (
 )
 from services.serving.request.driving import Driver, GatheredLists, KeptLists
 from services.serving.request.store_reads import Budget
+from services.serving.state.filter_masks import FilterMasks
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.chassis.errors import ConflictError, NotFoundError, UnavailableError
 from slipstream.contracts.circumstances import Circumstances
+from slipstream.contracts.placements import Placement
 from slipstream.contracts.rest import RecommendedItem, SlateRecord
 from slipstream.recommender.bundle import BundleError
+from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
 from slipstream.slates.participation import PlacementPolicies, one_list
 from slipstream.slates.slate_plan import MadeSlate, SlatePlan
@@ -69,6 +72,7 @@ class Replays:
         folder: Path,
     ) -> None:
         self._features, self._monitoring = features, monitoring
+        self._placements: dict[tuple[str, int], Placement | None] = {}
         self._catalogs = PastCatalogs(features, folder)
         self._models = PastModels(training, in_service, folder / "model")
         self._measured = ServingMetrics(CollectorRegistry())
@@ -88,13 +92,17 @@ class Replays:
         Raises `NotFoundError`, `ConflictError` where it can't be made again, and
         `UnavailableError`.
         """
-        return await self._in_turn(partial(self._answer, recommendation_id))
+        return await self.in_turn(partial(self._answer, recommendation_id))
 
     async def what_if(self, recommendation_id: str, change: WhatIf) -> WhatIfAnswer:
         """The answer in other circumstances. Raises as `answer` does."""
-        return await self._in_turn(partial(self._what_if, recommendation_id, change))
+        return await self.in_turn(partial(self._what_if, recommendation_id, change))
 
-    async def _in_turn(self, replay: Callable[[], T]) -> T:
+    async def in_turn(self, replay: Callable[[], T]) -> T:
+        """The result of a function that the thread of replays runs, after those that wait.
+
+        Raises `UnavailableError` where too many wait, or another one takes long.
+        """
         if self._waiting > MOST_WAITING:
             raise UnavailableError("too many replays wait", code="replays_busy", retry_after_s=5)
         self._waiting += 1
@@ -125,13 +133,14 @@ class Replays:
             self._forgetting = loop.call_later(KEPT_S, self._thread.submit, self._forget)
 
     def _forget(self) -> None:
+        self._placements.clear()
         self._catalogs.release()
         self._models.release()
 
     def _answer(self, recommendation_id: str) -> AnswerReplay:
         began = time.perf_counter()
         slate, circumstances, scene = self._scene(recommendation_id)
-        rebuilt, _ = asyncio.run(self._made(scene))
+        rebuilt, _ = asyncio.run(self._alone(scene))
         difference = first_difference(slate.items, rebuilt.items)
         return AnswerReplay(
             recommendation_id=recommendation_id,
@@ -156,18 +165,16 @@ class Replays:
     def _what_if(self, recommendation_id: str, change: WhatIf) -> WhatIfAnswer:
         began = time.perf_counter()
         slate, circumstances, scene = self._scene(recommendation_id)
-        before, _ = asyncio.run(self._made(scene))
+        before, _ = asyncio.run(self._alone(scene))
         placement, model = scene.placement, None
         if change.placement_revision is not None:
             if not scene.placement_name:
                 raise ConflictError("the slate was made for no placement", code="no_placement")
-            placement = past_placement(
-                self._monitoring, scene.placement_name, change.placement_revision
-            )
+            placement = self.placement(scene.placement_name, change.placement_revision)
         if change.model_version is not None:
             model = self._models.of(change.model_version)
         other = altered(scene, change, placement, model)
-        after, unknown_steps = asyncio.run(self._made(other))
+        after, unknown_steps = asyncio.run(self._alone(other))
         return WhatIfAnswer(
             recommendation_id=recommendation_id,
             changed=change,
@@ -188,55 +195,84 @@ class Replays:
     def _scene(self, recommendation_id: str) -> tuple[SlateRecord, Circumstances, Scene]:
         """The record of a slate, and all that the slate was made from."""
         slate = SlateRecord.model_validate(self._features.get(f"/v1/slates/{recommendation_id}"))
-        circumstances = _circumstances(slate)
+        circumstances = circumstances_of(slate)
+        catalog = self._catalogs.of(recommendation_id, circumstances)
+        return slate, circumstances, self.scene(slate, circumstances, catalog)
+
+    def scene(self, slate: SlateRecord, circumstances: Circumstances, catalog: Catalog) -> Scene:
+        """All that a slate was made from. In the thread of replays; raises `PeerError`.
+
+        Args:
+            slate: The record of the slate.
+            circumstances: Its circumstances.
+            catalog: The catalogue of that time.
+        """
         placements = {
-            name: past_placement(self._monitoring, name, revision)
+            name: self.placement(name, revision)
             for name, revision in circumstances.placements.items()
         }
-        scene = Scene(
-            recommendation_id,
+        return Scene(
+            slate.recommendation_id,
             recorded_request(slate, circumstances),
             recorded_visitor(circumstances),
             [self._models.of(version) if version else None for version in circumstances.models],
-            self._catalogs.of(recommendation_id, circumstances),
+            catalog,
             {name: each for name, each in placements.items() if each is not None},
             next(iter(placements), ""),
             circumstances,
         )
-        return slate, circumstances, scene
 
-    async def _made(self, scene: Scene) -> tuple[MadeSlate, set[str]]:
-        """The slate, and the steps of which the record has no list."""
+    def placement(self, name: str, revision: int) -> Placement | None:
+        """A revision of a placement, which never changes; raises as `past_placement` does."""
+        if (name, revision) not in self._placements:
+            self._placements[name, revision] = past_placement(self._monitoring, name, revision)
+        return self._placements[name, revision]
+
+    async def _alone(self, scene: Scene) -> tuple[MadeSlate, set[str]]:
+        lists = GatheredLists()
+        try:
+            return await self.made(scene, lists, FilterMasks(scene.catalog))
+        finally:
+            lists.close()
+
+    async def made(
+        self, scene: Scene, lists: GatheredLists, masks: FilterMasks
+    ) -> tuple[MadeSlate, set[str]]:
+        """The slate of a scene, and the steps of which the record has no list.
+
+        Args:
+            scene: The scene.
+            lists: Calls of the model's kernels.
+            masks: Masks over the scene's catalogue.
+        """
         for model in set(scene.models):
             if model is not None:
                 compare_all(scene.catalog, model)
-        lists, request, circumstances = GatheredLists(), scene.request, scene.circumstances
+        request, circumstances = scene.request, scene.circumstances
         demand = RecordedDemand(circumstances.given, self._measured)
         driver = Driver(scene.catalog, self._measured, lists, demand, KeptLists(0))
+        driver.masks = masks
         policies = PlacementPolicies(scene.placements.get)
-        try:
-            slates = [
-                await driver.slate(
-                    SlatePlan.of(
-                        request,
-                        model,
-                        policies.of(request, maker),
-                        scene.catalog.columns,
-                        circumstances.now,
-                        scene.recommendation_id,
-                    ),
-                    scene.visitor,
-                    Budget(1.0),
-                )
-                for maker, model in zip(circumstances.makers, scene.models, strict=True)
-            ]
-            slate, _ = one_list(circumstances.makers, slates, request.n, scene.recommendation_id)
-        finally:
-            lists.close()
+        slates = [
+            await driver.slate(
+                SlatePlan.of(
+                    request,
+                    model,
+                    policies.of(request, maker),
+                    scene.catalog.columns,
+                    circumstances.now,
+                    scene.recommendation_id,
+                ),
+                scene.visitor,
+                Budget(1.0),
+            )
+            for maker, model in zip(circumstances.makers, scene.models, strict=True)
+        ]
+        slate, _ = one_list(circumstances.makers, slates, request.n, scene.recommendation_id)
         return slate, {step.value for step in demand.unknown_steps}
 
 
-def _circumstances(slate: SlateRecord) -> Circumstances:
+def circumstances_of(slate: SlateRecord) -> Circumstances:
     """The circumstances of a slate. Raises `ConflictError` where it has none."""
     if not slate.circumstances:
         raise ConflictError(

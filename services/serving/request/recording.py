@@ -199,6 +199,7 @@ def slate_record(
             "placement_revision": slate.placement_revision,
             "rules": [*slate.touched],
             "propensities": [*slate.propensities],
+            "sampled": slate.frame is not None,
         }
     return Slate.of_checked(
         recommendation_id=slate.recommendation_id,

@@ -8,6 +8,8 @@ The parts apply in this order (docs/adr/0043):
 3. The other places are filled from the first on. Each gets a candidate for which **groups** and
    **caps** have room, pins included: the best by relevance, **diversity** and **calibration**, or
    by chance one for **exploration**.
+4. Of a slate that **samples**, places are filled until no candidate may stand anywhere, without
+   exploration. Its list is drawn from that long one (`sampling`); pins keep their positions.
 
 Without any of them the slate is the ranking.
 """
@@ -25,6 +27,7 @@ from slipstream.slates.arranging.attribute_values import NO_ENTRIES, entries, va
 from slipstream.slates.arranging.limits_and_pins import Limits, Pinned, limits_of, pinned
 from slipstream.slates.arranging.policies import AFTER_RETRIEVAL, CompiledPolicy
 from slipstream.slates.arranging.pool import Match, Pool, Ranked, Visitor, matched
+from slipstream.slates.arranging.sampling import Frame, sampled
 from slipstream.slates.arranging.shares import directions, draws, past_of, terms_of
 from slipstream.slates.arranging.traces import Outcome, touched_by, traces_of
 
@@ -61,6 +64,7 @@ class Arrangement(NamedTuple):
         touched: The names of the rules that moved each item or put it in.
         traces: An account of each rule that counted.
         needs: Pins without a candidate.
+        frame: The candidates of a sampled order; None where it is not.
     """
 
     order: list[int]
@@ -69,6 +73,7 @@ class Arrangement(NamedTuple):
     touched: list[list[str]]
     traces: list[RuleTrace]
     needs: list[Need]
+    frame: Frame | None
 
 
 def arrange(
@@ -81,6 +86,7 @@ def arrange(
     seed: str,
     *,
     traced: bool = True,
+    samples: bool = False,
 ) -> Arrangement:
     """Arrange a slate.
 
@@ -93,6 +99,7 @@ def arrange(
         context: Fields of the request, by which rules count.
         seed: The recommendation's id: the same one draws the same items.
         traced: Whether rules give an account.
+        samples: Whether the order is drawn.
     """
     wanted = policy.policy
     in_force = policy.in_force(now_ms, context)
@@ -104,7 +111,27 @@ def arrange(
     ranked = Ranked(ranking, tiers[ranking], pool.items.rows[: len(ranking)][ranking])
     limits = limits_of(pool.items.columns, ranked, wanted.group_by, matches)
     placed = pinned(matches, ranked, n, limits.groups)
-    filled = _filled(pool, ranked, limits, placed, wanted, visitor, seed)
+    frame = None
+    if samples:
+        wanted = wanted.model_copy(update={"exploration": 0.0})
+        further = np.full(max(0, len(ranking) - n), -1, np.int64)
+        long = placed._replace(places=np.concatenate((placed.places, further)))
+        filled = _filled(pool, ranked, limits, long, wanted, visitor, seed)
+        rows, tiers_of = filled.rows.tolist(), ranked.tiers[filled.rows].tolist()
+        frame = Frame.of(rows, tiers_of, placed.places.tolist())
+        drawn, propensities = sampled(frame, seed)
+        filled = filled._replace(
+            rows=np.array(drawn, np.int64),
+            propensities=np.array(propensities),
+            explored=np.zeros(len(drawn), np.uint8),
+        )
+        frame = Frame(
+            [ranking[row].item() if row >= 0 else -1 for row in frame.slots],
+            ranking[frame.ranked].tolist() if frame.ranked else [],
+            frame.tiers,
+        )
+    else:
+        filled = _filled(pool, ranked, limits, placed, wanted, visitor, seed)
 
     outcome = Outcome(
         ranking[filled.rows].tolist(),
@@ -127,6 +154,7 @@ def arrange(
             Need(compiled.rule.name, compiled.condition or _ANY)
             for compiled, _ in (matches[number] for number in placed.missing)
         ],
+        frame,
     )
 
 

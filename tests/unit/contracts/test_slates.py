@@ -91,6 +91,7 @@ _fields: dict[str, st.SearchStrategy[Any]] = {
     "placement_revision": _numbers,
     "rules": st.lists(st.lists(_texts, max_size=2), max_size=2),
     "propensities": st.lists(_numbers, max_size=2),
+    "sampled": st.booleans(),
     "features": st.dictionaries(_texts, _numbers, max_size=2),
     "latency_ms": _numbers,
     "purpose": _texts,

@@ -50,6 +50,7 @@ OPERATIONS = [
     ("GET", "/v1/users-for-item/{item_id}"),
     ("GET", "/v1/answers/{recommendation_id}"),
     ("POST", "/v1/answers/{recommendation_id}:what-if"),
+    ("POST", "/v1/prices"),
 ]
 
 
@@ -75,7 +76,7 @@ class Session:
         self.past = PastShop(self.setting.online, model(bundle), folder)
         asyncio.run(self.past.ask(user_id="ada"))
         self.past.one_for_all = True
-        app.state.replays = self.past.replays
+        app.state.replays, app.state.prices = self.past.replays, self.past.prices
         import schemathesis
         from schemathesis.python import asgi
 

@@ -105,10 +105,10 @@ def test_a_slate_needs_operate_and_services_have_a_scope_for_it(apps: dict[str, 
         for route in routes_of(app)
         if demand_of(route).also is Scope.SERVICE
     ]
-    assert of_slates == [Demand(Scope.OPERATE, also=Scope.SERVICE)] * 2
+    assert of_slates == [Demand(Scope.OPERATE, also=Scope.SERVICE)] * 3
     client, routes = guarded("features")
     for route in routes:
-        if not route.path.startswith("/v1/slates/"):
+        if not route.path.startswith("/v1/slates"):
             continue
         for scope, opened in ((Scope.READ, False), (Scope.OPERATE, True), (Scope.SERVICE, True)):
             client.app.state.keys.take(key_record(f"of-{scope}", [scope]))  # type: ignore[attr-defined]

@@ -33,7 +33,7 @@ def client(lake: Lake) -> TestClient:
     return TestClient(app, base_url="http://127.0.0.1:8002")
 
 
-def put_slate(lake: Lake, circumstances: object) -> str:
+def put_slate(lake: Lake, circumstances: object, **values: object) -> str:
     recommendation_id = new_recommendation_id(now_ms())
     row = {
         "recommendation_id": recommendation_id,
@@ -44,6 +44,7 @@ def put_slate(lake: Lake, circumstances: object) -> str:
         "received_date": day_of(now_ms()),
         "placement_revision": 3,
         "circumstances": orjson.dumps(circumstances).decode() if circumstances else None,
+        **values,
     }
     lake.append(RECOMMENDATIONS, pa.Table.from_pylist([row], SCHEMAS[RECOMMENDATIONS]), {})
     return recommendation_id
@@ -80,3 +81,34 @@ def test_a_slate_that_the_lake_does_not_have_is_told_so(
     for path in (f"/v1/slates/{recommendation_id}", f"/v1/slates/{recommendation_id}/catalog"):
         missing = client.get(path)
         assert (missing.status_code, missing.json()["code"]) == (404, "no_slate")
+
+
+def test_the_catalogue_s_changes_between_two_slates_are_all_records_since(
+    lake: Lake, client: TestClient
+) -> None:
+    for offset, item_id in enumerate(("a", "b", "a", "later")):
+        rows = catalog_rows(("item", item_id), topic_id="log", partition=0, offset=offset)
+        lake.append(CATALOG, rows, {Source("catalog.v1", "log", 0): offset})
+    first = put_slate(lake, CIRCUMSTANCES)
+    last = put_slate(lake, CIRCUMSTANCES | {"catalog": {"log": [3]}})
+    lines = client.get(f"/v1/slates/{last}/catalog", params={"since": first}).text.splitlines()
+    found = sorted(orjson.loads(line)[:2] for line in lines)
+    assert found == [["log:0", 1], ["log:0", 2]]
+    missing = client.get(f"/v1/slates/{last}/catalog", params={"since": "r-1"})
+    assert (missing.status_code, missing.json()["code"]) == (404, "no_slate")
+
+
+def test_sampled_slates_come_as_lines_after_their_number(lake: Lake, client: TestClient) -> None:
+    sampled = {"placement": "home", "sampled": True, "propensities": [0.5], "purpose": "shown"}
+    recommendation_id = put_slate(lake, CIRCUMSTANCES, **sampled)
+    put_slate(lake, CIRCUMSTANCES, placement="home")
+    asked = {"placement": "home", "since": now_ms() - 60_000, "until": now_ms() + 60_000}
+    answer = client.get("/v1/slates", params=asked)
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    numbers, slate = map(orjson.loads, answer.text.splitlines())
+    assert numbers == {"slates": 2, "sampled": 1, "given": 1}
+    assert (slate["recommendation_id"], slate["propensities"]) == (recommendation_id, [0.5])
+    assert slate["circumstances"] == CIRCUMSTANCES
+    single = client.get(f"/v1/slates/{recommendation_id}").json()
+    assert (single["sampled"], single["propensities"]) == (True, [0.5])
+    assert client.get("/v1/slates", params=asked | {"limit": 10_001}).status_code == 422

@@ -2,13 +2,14 @@
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
 
+from services.serving.replay.prices import Prices
 from services.serving.replay.replays import Replays
 from slipstream.broker.records import decode, encode
 from slipstream.chassis.client import Peer
@@ -16,6 +17,7 @@ from slipstream.contracts.events import Slate
 from slipstream.contracts.experiments import Experiment
 from slipstream.contracts.placements import Placement, PlacementPolicy
 from slipstream.contracts.positions import StreamCatalogRecord
+from slipstream.contracts.rest import LoggedSlate, LoggedSlates
 from slipstream.contracts.topics import RECOMMENDATIONS
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
@@ -33,6 +35,9 @@ class PastShop:
         replays: Replays of its answers, with these services behind them.
         away: Names of services that don't answer.
         one_for_all: Whether features has the first slate under every id.
+        prices: Prices by its log.
+        clicked: Places that were clicked, by slate.
+        revenue: Purchases that followed, by slate.
     """
 
     def __init__(self, online: FakeOnline, model: Model, folder: Path) -> None:
@@ -56,6 +61,11 @@ class PastShop:
         )
         self.in_service: list[Model | None] = [model]
         self.replays = Replays(features, training, monitoring, lambda: self.in_service, folder)
+        self.prices = Prices(
+            self.replays, features, training, lambda: self.in_service, folder / "price"
+        )
+        self.clicked: dict[str, list[int]] = {}
+        self.revenue: dict[str, list[tuple[int, float, str]]] = {}
         for number, item_id in enumerate(ITEMS):
             self.put_item(item_id, shelf=SHELVES[item_id], number=number)
 
@@ -107,9 +117,18 @@ class PastShop:
                 raise httpx.ConnectError("away")
             path = request.url.path
             if service == "features":
+                if path == "/v1/slates":
+                    return httpx.Response(200, content=b"".join(self._log_of(request.url.params)))
                 slate = self._recorded(path.split("/")[3])
                 if slate is None:
                     return httpx.Response(404, json={})
+                if since := request.url.params.get("since"):
+                    first = self._recorded(since)
+                    assert first is not None
+                    (begin,), (end,) = (
+                        each.circumstances["catalog"]["c"] for each in (first, slate)
+                    )
+                    return httpx.Response(200, content=b"".join(_lines_of(self._log[begin:end])))
                 if path.endswith("/catalog"):
                     return httpx.Response(200, content=b"".join(self._lines(slate.circumstances)))
                 return httpx.Response(200, content=slate.model_dump_json())
@@ -138,5 +157,30 @@ class PastShop:
             past.apply(entry)
         entries = list(past.records())
         self._chance.shuffle(entries)
-        for source, offset, record in entries:
-            yield orjson.dumps([source, offset, record.model_dump()]) + b"\n"
+        yield from _lines_of(entries)
+
+    def _log_of(self, asked: httpx.QueryParams) -> Iterator[bytes]:
+        """The log of sampled slates, as features gives it."""
+        slates = [
+            slate
+            for slate in self.setting.slates
+            if slate.placement == asked["placement"]
+            and int(asked["since"]) <= slate.timestamp < int(asked["until"])
+        ]
+        sampled = [slate for slate in slates if slate.sampled]
+        numbers = LoggedSlates(slates=len(slates), sampled=len(sampled), given=len(sampled))
+        yield numbers.model_dump_json().encode() + b"\n"
+        for slate in sampled:
+            logged = LoggedSlate.model_validate(
+                json.loads(slate.model_dump_json())
+                | {
+                    "clicked": self.clicked.get(slate.recommendation_id, []),
+                    "revenue": self.revenue.get(slate.recommendation_id, []),
+                }
+            )
+            yield logged.model_dump_json().encode() + b"\n"
+
+
+def _lines_of(entries: Iterable[StreamCatalogRecord]) -> Iterator[bytes]:
+    for source, offset, record in entries:
+        yield orjson.dumps([source, offset, record.model_dump()]) + b"\n"

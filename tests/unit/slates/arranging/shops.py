@@ -66,11 +66,17 @@ def pool_of(
 
 
 def arranged(
-    pool: Pool, n: int, seed: str = "", visitor: Visitor | None = None, **policy: Any
+    pool: Pool,
+    n: int,
+    seed: str = "",
+    visitor: Visitor | None = None,
+    *,
+    samples: bool = False,
+    **policy: Any,
 ) -> Arrangement:
     """An arrangement by a policy with these fields."""
     compiled = CompiledPolicy.of(PlacementPolicy.model_validate(policy))
-    return arrange(pool, n, compiled, visitor or Visitor(), 0, {}, seed)
+    return arrange(pool, n, compiled, visitor or Visitor(), 0, {}, seed, samples=samples)
 
 
 shops = st.lists(st.tuples(attributes, scores, st.sampled_from([0, 0, 1])), max_size=12)
