@@ -416,7 +416,8 @@ class SlateLog:
         with self._engine.connect() as db:
             kept = db.execute(select(samples).where(samples.c.user_id.in_(visitor_ids))).all()
             sums = list(rows_of_visitors(db, visitor_ids))
-        yield from (("sample", dict(row._mapping)) for row in kept)
+        names = [str(column.name) for column in samples.columns]
+        yield from (("sample", dict(zip(names, row, strict=True))) for row in kept)
         yield from (("experiment", row) for row in sums)
 
     def watermarks(self) -> dict[str, Watermark]:

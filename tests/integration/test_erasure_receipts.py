@@ -148,7 +148,7 @@ def test_rows_go_once_everything_before_the_cut_is_read_and_the_audit_names_who_
             return next(place for place in places if place["place"] == "monitoring")
 
         until(lambda: bool(monitoring()["done"]))
-        assert str(monitoring()["detail"]).startswith("rows deleted: 4. ")
+        assert str(monitoring()["detail"]).startswith("rows deleted: 8. ")
         receipt = client.get(path)
         assert (receipt.status_code, receipt.json()["state"]) == (200, "erased")
         waits = {it["place"] for it in receipt.json()["places"] if not it["done"]}
@@ -201,8 +201,10 @@ def test_what_monitoring_keeps_of_visitors_is_exported(
         for visitor in ("phone", "olga", "bo"):
             shown(producer, visitor)
         producer.flush(30)
-        until(lambda: len(lines()) == 4 and all(line["clicked"] for line in lines()[:2]))
-        slate, _, response, _ = lines()
+        # Each has a slate, a response, and a sample of two open windows.
+        until(lambda: len(lines()) == 8 and all(line["clicked"] for line in lines()[:2]))
+        slate, _, response, _, sample, *_ = lines()
+        assert (sample["kind"], sample["user_id"]) == ("sample", "olga")
         told = (slate["kind"], slate["recommendation_id"], slate["items"], slate["features"])
         assert told == ("slate", "r-olga", ["i1"], {})
         told = (response["kind"], response["event_id"], response["attributed"])
