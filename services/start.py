@@ -205,7 +205,7 @@ def training_run(
 
         with led():
             return
-    # Before anything starts a thread, which would take the signal otherwise.
+    # The run takes it when its modules are loaded. Process 1 of a container would lose it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     from pydantic import ValidationError
 

@@ -5,6 +5,7 @@ representation (IR). A task is a command of `slipstream runs`, which asks and co
 key of the run makes repeats harmless, so engines keep no results of their own.
 """
 
+import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
@@ -30,6 +31,10 @@ _ENV: Final = [{"name": name, "value": url} for name, url in _URLS.items()]
 _TOKEN: Final[dict[str, Any]] = {
     "name": "SLIPSTREAM_HTTP__API_TOKEN",
     "valueFrom": {"secretKeyRef": {"name": "slipstream-secrets", "key": "http-api-token"}},
+}
+_UNPRIVILEGED: Final[dict[str, Any]] = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
 }
 _CPU, _MEMORY, _MEMORY_LIMIT = "100m", "100Mi", "200Mi"
 
@@ -121,6 +126,13 @@ def argo() -> list[dict[str, Any]]:
             "fsGroup": 10001,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
+        # Argo's own containers, which a namespace under PodSecurity `restricted` takes only so.
+        "podSpecPatch": json.dumps(
+            {
+                kind: [{"name": name, "securityContext": _UNPRIVILEGED}]
+                for kind, name in (("initContainers", "init"), ("containers", "wait"))
+            }
+        ),
         "arguments": {
             "parameters": [
                 {"name": "key", "value": "", "description": "Key of the run; the workflow's name."},
@@ -183,11 +195,7 @@ def _argo_template(task: Task) -> dict[str, Any]:
                 "requests": {"cpu": _CPU, "memory": _MEMORY},
                 "limits": {"memory": _MEMORY_LIMIT},
             },
-            "securityContext": {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            },
+            "securityContext": deepcopy(_UNPRIVILEGED) | {"readOnlyRootFilesystem": True},
             "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
         },
     }

@@ -57,25 +57,21 @@ class Watch:
 
 
 class ContainerTimes(Watch):
-    """Seconds in which the containers of each pod ran."""
+    """Seconds in which the containers of each pod ran, once they have ended: whole ones, since that
+    is how the cluster tells them. A pod that was evicted is not to be asked later.
+    """
 
     def __init__(self, kubectl: Kubectl, app: str) -> None:
         super().__init__(kubectl, app)
-        self._began: dict[str, float] = {}
-        self._ended: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
 
     def note(self, pod: dict[str, Any]) -> None:
-        uid, now = pod["metadata"]["uid"], time.time()
         for container in pod["status"].get("containerStatuses", ()):
-            if "running" in container["state"]:
-                self._began.setdefault(uid, now)
-            elif "terminated" in container["state"] and uid in self._began:
-                self._ended.setdefault(uid, now)
-
-    def seconds(self) -> list[float]:
-        """The seconds of each pod that ran, in their order."""
-        now = time.time()
-        return [self._ended.get(uid, now) - began for uid, began in self._began.items()]
+            if ended := container["state"].get("terminated"):
+                began, at = (
+                    datetime.fromisoformat(ended[name]) for name in ("startedAt", "finishedAt")
+                )
+                self.seconds[pod["metadata"]["uid"]] = (at - began).total_seconds()
 
 
 class Milestones(Watch):

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import pytest
-
 from slipstream_cli.pipelines import argo as written
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.milestones import ContainerTimes
@@ -56,22 +54,11 @@ def test_steps_have_the_image_under_test() -> None:
     assert images == {"slipstream/training:seven"}
 
 
-def test_a_container_runs_from_when_it_is_seen_running_to_when_it_has_ended(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = [10.0]
-    monkeypatch.setattr("tests.cluster.milestones.time.time", lambda: now[0])
+def test_a_container_that_has_ended_ran_for_whole_seconds() -> None:
     times = ContainerTimes(Kubectl("none"), "training-run")
-
-    def become(uid: str, state: str, at: float) -> None:
-        now[0] = at
-        statuses: list[dict[str, Any]] = [{"state": {state: {}}}]
-        times.note({"metadata": {"uid": uid}, "status": {"containerStatuses": statuses}})
-
-    times.note({"metadata": {"uid": "a"}, "status": {}})
-    for state, at in (("waiting", 11.0), ("running", 12.0), ("running", 13.0)):
-        become("a", state, at)
-    become("a", "terminated", 15.5)
-    become("b", "running", 20.0)
-    become("a", "terminated", 30.0)
-    assert times.seconds() == [3.5, 10.0]
+    ended = {"startedAt": MINUTE.format(3), "finishedAt": MINUTE.format(47)}
+    for state in ({"waiting": {}}, {"running": {}}, {"terminated": ended}, {"terminated": ended}):
+        statuses = [{"state": state}]
+        times.note({"metadata": {"uid": "a"}, "status": {"containerStatuses": statuses}})
+    times.note({"metadata": {"uid": "b"}, "status": {}})
+    assert times.seconds == {"a": 44.0}

@@ -5,6 +5,8 @@ from typing import Any
 from services.training.run import kubernetes_jobs
 from services.training.runs import new_run_id
 from services.training.settings import TrainingSection
+from tests.cluster.components import rendered as on_local
+from tests.cluster.kubectl import Kubectl
 from tests.manifests.installations import combination
 
 
@@ -70,3 +72,16 @@ def test_a_workflows_steps_have_the_overlays_image_and_reach_what_they_ask() -> 
     for service in ("training", "serving", "monitoring"):
         sources = objects["NetworkPolicy", service]["spec"]["ingress"][-1]["from"]
         assert sources == [{"podSelector": {"matchLabels": template["podMetadata"]["labels"]}}]
+
+
+def test_a_workflows_steps_name_the_secret_that_an_overlay_makes() -> None:
+    items = on_local(Kubectl("/dev/null"), "argo-pipeline")
+    (workflow,) = (item for item in items if item["kind"] == "WorkflowTemplate")
+    containers = [it["container"] for it in workflow["spec"]["templates"] if "container" in it]
+    named = {
+        env["valueFrom"]["secretKeyRef"]["name"]
+        for container in containers
+        for env in container["env"]
+        if "valueFrom" in env
+    }
+    assert named <= {item["metadata"]["name"] for item in items if item["kind"] == "Secret"}

@@ -39,8 +39,7 @@ CARRY_S: Final = 2.0
 def main(settings: TrainingSettings, uri: str | None) -> int:
     """Train one job, and leave its result in the exchange; returns the exit status.
 
-    SIGTERM, which the caller has blocked in all threads, ends the process after its last checkpoint
-    was sent.
+    SIGTERM ends the process after its last checkpoint was sent.
 
     Args:
         settings: Settings; of the lake, the exchange and the log only.
@@ -199,11 +198,19 @@ def _end_at_sigterm(last: Callable[[], None]) -> None:
     """End the process at SIGTERM, after a last call, whatever its main thread computes.
 
     For process 1 of a container the system ignores a signal without a handler, and a handler of
-    Python's would wait for the end of a kernel.
+    Python's would wait for the end of a kernel. So a thread reads what the interpreter writes at
+    once. To block the signal and wait for it is no way: multiprocessing unblocks it with its first
+    process.
     """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def wait() -> None:
-        signal.sigwait({signal.SIGTERM})
+        while os.read(reading, 1) != bytes([signal.SIGTERM]):
+            pass
         try:
             last()
         except ObjectStoreUnavailableError as error:

@@ -1,5 +1,6 @@
 """Pipelines that are made from the steps: words of commands that exist, and limits of pods."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,14 @@ def test_a_pod_asks_for_a_tenth_of_a_processor_and_a_hundred_mebibytes(name: str
         "memory": resources["resourceMemoryRequest"],
     }
     assert asked == {"cpu": "100m", "memory": "100Mi"}
+
+
+def test_argos_own_containers_ask_for_no_more_than_a_restricted_namespace_gives() -> None:
+    patch = json.loads(argo()[0]["spec"]["podSpecPatch"])
+    containers = [*patch["initContainers"], *patch["containers"]]
+    own = {it["name"]: it["securityContext"] for it in containers}
+    allowed = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert own == {"init": allowed, "wait": allowed}
 
 
 def test_argo_goes_on_after_a_refusal_without_what_follows() -> None:

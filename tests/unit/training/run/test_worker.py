@@ -1,5 +1,8 @@
 """The command's work on real data: done, killed half-way, started again, failed, called off."""
 
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +14,7 @@ from services.training.run import worker
 from services.training.run.exchange import Exchange, RunFiles
 from services.training.run.job import Job, ProgressReporter, TrainingResult
 from services.training.run.train import train
-from services.training.run.worker import FAILED, Carrier, work
+from services.training.run.worker import FAILED, TERMINATED, Carrier, work
 from services.training.settings import TrainingSection
 from slipstream.chassis.settings import LakeSettings
 from slipstream.models.transformer_fit import Checkpoint
@@ -212,3 +215,25 @@ def test_data_that_are_refused_end_the_run_in_its_step(
     assert told["stage"] == "checking the data"
     assert [each["step"] for each in told["usage"]] == ["test", "snapshot", "validate"]
     assert told["outputs"]["snapshot"]["lake_version"] == lake.version(INTERACTIONS)
+
+
+# Another process of multiprocessing has been started, and the main thread computes.
+COMPUTES = """
+import multiprocessing.resource_tracker, signal, threading
+from services.training.run.worker import _end_at_sigterm
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+_end_at_sigterm(lambda: print("carried", flush=True))
+multiprocessing.resource_tracker.ensure_running()
+print("computes", flush=True)
+threading.Event().wait(60)
+"""
+
+
+def test_sigterm_ends_the_process_after_its_last_call_whatever_was_started_meanwhile() -> None:
+    command = [sys.executable, "-c", COMPUTES]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "computes\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "carried\n"
+        assert process.wait(30) == TERMINATED
