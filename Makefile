@@ -18,7 +18,7 @@ IMAGES := ingestion features training serving monitoring
 include .ci/places.mk
 export KAFKA_HOME CLUSTER_PROGRAM
 
-.PHONY: help install lock demo up test test-servers test-pythons servers clients gpu-check price-check pipeline-local fuzz faults hostile restarts erasure-check statistics outages drift-check first-day env cluster-demo pipeline-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
+.PHONY: help install lock demo up test test-servers test-pythons servers clients gpu-check price-check pipeline-local fuzz faults hostile restarts erasure-check statistics outages drift-check closed-loop first-day env cluster-demo pipeline-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ lock: | $(VENV)/bin/uv ## Rewrite constraints.txt and deploy/image/*.txt (LOCK_A
 
 drift-check: $(STAMP) ## Simulate months without a change, and eight faults, and show what monitoring finds (DRIFT_ARGS="--months 5")
 	@$(VENV)/bin/python -m tests.drift_months $(DRIFT_ARGS)
+
+closed-loop: $(STAMP) ## Have simulated tastes change, and see alert, run, promotion and recovery; then a fault (LOOP_ARGS=--help)
+	@$(VENV)/bin/python -m tests.closed_loop $(LOOP_ARGS)
 
 first-day: $(STAMP) ## Import exports of eight kinds of shops, and compare what arrives with what they say
 	@$(VENV)/bin/python -m tests.first_day

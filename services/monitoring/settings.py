@@ -119,7 +119,7 @@ class MonitoringSection(Section):
 
     quality_period_s: int = Field(
         86_400,
-        ge=300,
+        ge=10,
         description="length of a period; the click-through of the last two is compared with that "
         "of whole seasons before",
     )

@@ -20,10 +20,10 @@ from slipstream.evaluation.drift_findings import Measure
 MEASURES: Final = (
     # Why a history could not be read; `read` also where it is empty.
     Measure("history", "read", "names", good="read"),
-    Measure("history_length", "read", "number"),
-    Measure("history_age_s", "read", "number"),
-    Measure("event_gap_s", "read", "number"),
-    Measure("since_last_s", "read", "number"),
+    Measure("history_length", "read", "number", grows=True),
+    Measure("history_age_s", "read", "number", grows=True),
+    Measure("event_gap_s", "read", "number", grows=True),
+    Measure("since_last_s", "read", "number", grows=True),
     # A history that nothing reaches any more has no event of the last hour.
     Measure("last_event", "read", "names", fixed=True),
     Measure("event_types", "read", "names"),

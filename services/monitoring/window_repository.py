@@ -61,7 +61,8 @@ class WindowLog:
         """Fold the windows of a length that ended until then, oldest first, and return them.
 
         Windows without a slate are folded, too, once there is an earlier one. The very first was
-        begun in the middle, so it is no reference. Samples that came too late are deleted.
+        begun in the middle, and so was the first one with a model: they are no references. Samples
+        that came too late are deleted.
         """
         folded = []
         for start in self._due(length_ms, until):
@@ -71,8 +72,9 @@ class WindowLog:
                     select(samples.c.visitor, samples.c.share, samples.c.body).where(mine)
                 )
                 window = fold(start, length_ms, (tuple(row) for row in rows), catalogue)
-                of_length = select(windows.c.start).where(windows.c.length_ms == length_ms)
-                _add(db, window, faulty=db.scalar(of_length.limit(1)) is None)
+                versions = select(windows.c.version).where(windows.c.length_ms == length_ms)
+                known = db.scalars(versions.distinct()).all()
+                _add(db, window, faulty=not known or (window.version != "" and not any(known)))
                 earlier = samples.c.length_ms == length_ms, samples.c.start <= start
                 db.execute(delete(samples).where(*earlier))
             folded.append(window)

@@ -47,6 +47,8 @@ class Measure(NamedTuple):
         form: Whether its values are numbers or names.
         good: The only name that is in order; more of others is a fault.
         fixed: Whether names with a good share stay while all is in order.
+        grows: Whether its numbers are bounded by the age of the data, and so grow for as long as a
+            shop is young. Only their fall is a finding.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Measure(NamedTuple):
     form: Literal["number", "names"]
     good: str = ""
     fixed: bool = False
+    grows: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,7 @@ def _verdict(
         elif (
             measure.of == "read"
             and not measure.good
+            and not _grew(measure, before, now)
             and not mixed_otherwise
             and min(visitors) >= limits.visitors
             and _moved(found, limits, level)
@@ -236,9 +240,24 @@ def _faults(
     if same and not measure.good and not measure.fixed:
         yield "the same value for all visitors"
     strange = _strange(measure, before, now)
-    if strange / now.present > _STRANGE:
+    if strange / now.present > _STRANGE and not _grew(measure, before, now):
         what = "out of the range" if measure.form == "number" else "not among the names"
         yield f"{_percent(strange, now.present)} of values are {what} of before"
+
+
+def _grew(measure: Measure, before: Sketch, now: Sketch) -> bool:
+    """Whether a measure that grows has no lower median than before."""
+    return measure.grows and _median(now) >= _median(before)
+
+
+def _median(sketch: Sketch) -> int:
+    """The bucket of the median of numbers."""
+    half, reached = sketch.present / 2, 0.0
+    for place in sorted(map(int, sketch.counts)):
+        reached += sketch.counts[str(place)]
+        if reached >= half:
+            return place
+    return 0
 
 
 def _strange(measure: Measure, before: Sketch, now: Sketch) -> float:

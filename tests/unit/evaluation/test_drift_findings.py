@@ -169,3 +169,14 @@ def test_catalogue_fault_is_the_loss_of_half_of_it() -> None:
     assert catalogue_fault(60, 100) == ""
     assert catalogue_fault(None, 100) == ""
     assert catalogue_fault(0, 10) == ""
+
+
+def test_what_grows_with_the_age_of_the_data_is_a_finding_where_it_falls() -> None:
+    grows = NUMBER._replace(grows=True)
+    young, old = sketch_numbers(LOGNORMAL[:1_000]), sketch_numbers(LOGNORMAL[1_000:] * 3)
+    assert verdict(grows, young, old).kind == ""
+    assert verdict(grows, old, young).kind == "shift"
+    beyond = sketch_numbers(LOGNORMAL[:1_000] + 1_000)
+    assert verdict(NUMBER, young, beyond).kind == "fault"
+    assert verdict(grows, young, beyond).kind == ""
+    assert verdict(grows, beyond, young).kind == "fault"

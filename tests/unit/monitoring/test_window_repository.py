@@ -117,6 +117,23 @@ def test_the_first_window_is_no_reference_since_it_began_before(engine: Engine) 
     assert log.references(before, 1, HOUR_MS) == {}
 
 
+def test_the_first_window_with_a_model_is_no_reference_since_it_began_without(
+    engine: Engine,
+) -> None:
+    log = WindowLog(engine)
+
+    def visited(number: int, version: str | None) -> list[RecordedSlate]:
+        at = START + number * HOUR_MS
+        return [made_of(f"{number}", at, model_version=version)]
+
+    for number, version in enumerate((None, None, "1", "1", "2")):
+        sample_into(engine, visited(number, version))
+    *_, without, first, before, now = log.fold(HOUR_MS, START + 5 * HOUR_MS, None)
+    assert [it.version for it in (without, first, before, now)] == ["", "1", "1", "2"]
+    assert log.references(before, 1, HOUR_MS) == {"season": without}
+    assert log.references(now, 1, HOUR_MS) == {"season": before}
+
+
 def kept(log: WindowLog, days: float, version: str = "1", visitors: float = 500) -> Window:
     window = Window(START + int(days * DAY_MS), HOUR_MS, visitors, version)
     log.add(window)
