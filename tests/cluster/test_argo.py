@@ -57,7 +57,8 @@ def test_steps_have_the_image_under_test() -> None:
 def test_a_container_that_has_ended_ran_for_whole_seconds() -> None:
     times = ContainerTimes(Kubectl("none"), "training-run")
     ended = {"startedAt": MINUTE.format(3), "finishedAt": MINUTE.format(47)}
-    for state in ({"waiting": {}}, {"running": {}}, {"terminated": ended}, {"terminated": ended}):
+    states: list[dict[str, Any]] = [{"waiting": {}}, {"running": {}}, {"terminated": ended}]
+    for state in states:
         statuses = [{"state": state}]
         times.note({"metadata": {"uid": "a"}, "status": {"containerStatuses": statuses}})
     times.note({"metadata": {"uid": "b"}, "status": {}})

@@ -189,8 +189,8 @@ def _refused(bed: Bed, part: Part) -> dict[str, Any]:
     pods = Prices().of(CORES * sum(seconds), MEMORY_GB * sum(seconds), 0.0)
     part.tell("cost, by steps and by pods", f"${steps['usd']:.6f}, ${pods:.6f}")
     part.demand(len(seconds) == 2, f"pods of the run: {len(seconds)}")
-    second = Prices().of(CORES * len(seconds), MEMORY_GB * len(seconds), 0.0)
-    part.demand(abs(steps["usd"] - pods) <= APART * pods + second, "cost is not that of the pods")
+    of_clock = Prices().of(CORES * len(seconds), MEMORY_GB * len(seconds), 0.0)
+    part.demand(abs(steps["usd"] - pods) <= APART * pods + of_clock, "cost is not that of the pods")
     return dict(run)
 
 
