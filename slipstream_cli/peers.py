@@ -251,9 +251,9 @@ def _refuse_absent_stack(data_dir: Path, otherwise: str) -> None:
         )
 
 
-def peer_at(name: str, url: str) -> "Peer":
+def peer_at(name: str, url: str, *, reconnects: bool = False) -> "Peer":
     """Return a client of the service at this URL, with the environment's token."""
-    return _peer(name, url)
+    return _peer(name, url, reconnects)
 
 
 def every_item(peer: "Peer", path: str, limit: int) -> list[dict[str, Any]]:
@@ -283,7 +283,7 @@ def segment(text: str) -> str:
     return quote(text, safe="")
 
 
-def _peer(name: str, url: str) -> "Peer":
+def _peer(name: str, url: str, reconnects: bool = False) -> "Peer":
     from slipstream.chassis.client import Peer
 
     return Peer(
@@ -291,4 +291,5 @@ def _peer(name: str, url: str) -> "Peer":
         url,
         timeout_s=TIMEOUT_S,
         token=environment_settings().http.api_token.get_secret_value(),
+        reconnects=reconnects,
     )

@@ -45,7 +45,7 @@ class Peer:
 
     A GET is retried after a connection error or an answer of 502 to 504, with pauses that double
     from 0.1 s, but not after a timeout. Other methods are retried only when the connection was
-    never made.
+    never made. One that `reconnects` opens a connection for each request.
     """
 
     def __init__(
@@ -57,11 +57,18 @@ class Peer:
         retries: int = 2,
         token: str | Callable[[], str] = "",
         transport: httpx.BaseTransport | None = None,
+        reconnects: bool = False,
     ) -> None:
         self.name = name
         self._retries = retries
         self._client = httpx.Client(
-            base_url=url, timeout=timeout_s, auth=Bearer(token), transport=transport
+            base_url=url,
+            timeout=timeout_s,
+            auth=Bearer(token),
+            transport=transport,
+            limits=httpx.Limits(
+                max_connections=100, max_keepalive_connections=0 if reconnects else 20
+            ),
         )
 
     def close(self) -> None:

@@ -7,7 +7,6 @@ meanwhile.
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -162,10 +161,10 @@ def served(
 
     began, version = time.monotonic(), promoted["model_version"]
     processes, right, found = set[int](), 0, ""
+    peer = peer_at("serving", serving, reconnects=True)
     while time.monotonic() - began < SERVED_S:
         try:
-            with closing(peer_at("serving", serving)) as peer:
-                answer = peer.get("/v1/model")
+            answer = peer.get("/v1/model")
         except PeerError as error:
             if error.status not in (None, 404, 502, 503, 504):
                 raise

@@ -1,3 +1,5 @@
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -95,3 +97,32 @@ def test_download_writes_the_body(tmp_path: Path) -> None:
         "/file", tmp_path / "model.npy"
     )
     assert (tmp_path / "model.npy").read_bytes() == b"12345"
+
+
+@pytest.mark.parametrize(("reconnects", "connections"), [(False, 1), (True, 3)])
+def test_one_that_reconnects_opens_a_connection_for_each_request(
+    reconnects: bool, connections: int
+) -> None:
+    seen = set()
+
+    class Empty(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            seen.add(self.client_address)
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Empty) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        peer = Peer("serving", url, reconnects=reconnects)
+        assert [peer.get("/v1/model") for _ in range(3)] == [{}] * 3
+        peer.close()
+        server.shutdown()
+    assert len(seen) == connections

@@ -54,7 +54,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
     """Every command of this test speaks to these."""
     made = Answers()
 
-    def make(name: str, url: str) -> Peer:
+    def make(name: str, url: str, reconnects: bool = False) -> Peer:
         return Peer(name, url, retries=0, transport=made.transport())
 
     monkeypatch.setattr(service_clients, "_peer", make)
