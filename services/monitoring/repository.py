@@ -414,7 +414,9 @@ class SlateLog:
                 more = len(page) == _ROWS_AT_ONCE
         # At most one for each open window.
         with self._engine.connect() as db:
-            kept = db.execute(select(samples).where(samples.c.user_id.in_(visitor_ids))).all()
+            c = samples.c
+            of_theirs = select(samples).where(c.user_id.in_(visitor_ids))
+            kept = db.execute(of_theirs.order_by(c.user_id, c.length_ms, c.start)).all()
             sums = list(rows_of_visitors(db, visitor_ids))
         names = [str(column.name) for column in samples.columns]
         yield from (("sample", dict(zip(names, row, strict=True))) for row in kept)
