@@ -108,15 +108,16 @@ visitor_sums = Table(
             *("clicked_slates", "clicked_items", "converted_slates"),
             # Items that were bought, and their value in thousandths of the currency.
             *("purchases", "revenue"),
-            # Slates with a latency, its sum in tenths of a millisecond, and that of its squares.
-            *("timed", "latency", "latency_squares"),
+            # Slates with a latency, and its sum in tenths of a millisecond.
+            *("timed", "latency"),
             # Slates outside the experiment that the visitor had before the first one in it.
             *("before_slates", "before_clicked", "before_converted"),
-            # The sign of the first interleaved slate of which one variant had more clicked items,
-            # and the slate's time; 0 without one.
-            *("vote", "voted_at"),
+            # The sign of the first interleaved slate of which one variant had more clicked items;
+            # 0 without one.
+            "vote",
         )
     ),
+    # The id of that slate.
     Column("voted_by", String, nullable=False),
     Index("monitoring_experiment_visitors_of_visitor", "user_id"),
     sqlite_with_rowid=False,

@@ -117,14 +117,13 @@ def currencies(responses: Iterable[PaidResponse]) -> Counter[str]:
 
 def slate_sums(slate: ShownSlate) -> dict[str, int]:
     """The sums that a slate adds to its visitor before any response, by column."""
-    latency = min(round(10 * slate.latency_ms), _MOST_LATENCY)
+    latency = max(0, min(round(10 * slate.latency_ms), _MOST_LATENCY))
     return {
         "slates": 1,
         "empty": int(not slate.items),
         "failed": int(bool(slate.substituted)),
         "timed": int(latency > 0),
-        "latency": max(latency, 0),
-        "latency_squares": max(latency, 0) ** 2,
+        "latency": latency,
     }
 
 
@@ -141,7 +140,6 @@ class Vote(NamedTuple):
     """A visitor's vote: for the variant (1), for the control (-1), or none yet (0)."""
 
     vote: int = 0
-    voted_at: int = 0
     voted_by: str = ""
 
 
@@ -154,6 +152,5 @@ def vote(slates: Iterable[ClickedSlate], control: str) -> Vote:
         teams = [slate.teams[item_id] for item_id in slate.clicked if item_id in slate.teams]
         balance = sum(-1 if team == control else 1 for team in teams)
         if balance:
-            sign = 1 if balance > 0 else -1
-            return Vote(sign, slate.timestamp, slate.recommendation_id)
+            return Vote(1 if balance > 0 else -1, slate.recommendation_id)
     return Vote()

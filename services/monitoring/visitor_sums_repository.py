@@ -52,9 +52,10 @@ from slipstream.stores.metadata import adding, keeping_greater, upsert
 
 _IDS_AT_ONCE: Final = 1_000
 _KEY: Final = tuple(visitor_sums.primary_key.columns.keys())
+_AT_KEY: Final = [visitor_sums.c[name] == bindparam(f"at_{name}") for name in _KEY]
 _SUMS: Final = (
     *("slates", "empty", "failed", "clicked_slates", "clicked_items", "converted_slates"),
-    *("purchases", "revenue", "timed", "latency", "latency_squares"),
+    *("purchases", "revenue", "timed", "latency"),
 )
 # Summed again, never added to.
 _RENEWED: Final = {
@@ -208,11 +209,11 @@ class VisitorSums:
         ]
         if rows:
             c = visitor_sums.c
-            statement = update(visitor_sums).where(*(c[n] == bindparam(f"at_{n}") for n in _KEY))
             added = {name: c[name] + bindparam(f"by_{name}") for name in Credit._fields}
-            db.execute(statement.values(added), rows)
+            db.execute(update(visitor_sums).where(*_AT_KEY).values(added), rows)
         names = ("experiment", "revision", "currency", "purchases")
-        counts = [dict(zip(names, (*of, n), strict=True)) for of, n in paid.items() if n]
+        # In one order: replicas lock these rows until they commit.
+        counts = [dict(zip(names, (*of, n), strict=True)) for of, n in sorted(paid.items()) if n]
         upsert(db, experiment_currencies, counts, adding)
 
 
@@ -229,7 +230,7 @@ def _rows(db: Connection, user_ids: Collection[str]) -> dict[VisitorKey, Any]:
     v, found = visitor_sums.c, dict[VisitorKey, Any]()
     if db.scalar(select(v.experiment).limit(1)) is None:
         return found
-    columns = select(*(v[name] for name in (*_KEY, "first_at", "vote", "voted_at", "voted_by")))
+    columns = select(*(v[name] for name in (*_KEY, "first_at", "vote", "voted_by")))
     for some in chunks(user_ids):
         for row in db.execute(columns.where(v.user_id.in_(some))):
             found[VisitorKey(*row[:4])] = row
@@ -238,8 +239,7 @@ def _rows(db: Connection, user_ids: Collection[str]) -> dict[VisitorKey, Any]:
 
 def _update(db: Connection, names: Collection[str], rows: list[dict[str, Any]]) -> None:
     if rows:
-        c = visitor_sums.c
-        statement = update(visitor_sums).where(*(c[n] == bindparam(f"at_{n}") for n in _KEY))
+        statement = update(visitor_sums).where(*_AT_KEY)
         db.execute(statement.values({name: bindparam(f"to_{name}") for name in names}), rows)
 
 

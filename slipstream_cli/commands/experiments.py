@@ -165,7 +165,8 @@ def _result(variant: dict[str, Any], metrics: list[str]) -> tuple[str, ...]:
 def _remarks(found: dict[str, Any]) -> Iterator[str]:
     """The lines below the table: verdicts, votes, shares, guard, shadow and earlier designs."""
     for verdict in found["verdicts"]:
-        left = "" if verdict["days_left"] is None else f"; {verdict['days_left']:.1f} days left"
+        goes_on = verdict["verdict"] == "go_on" and verdict["days_left"] is not None
+        left = f"; {verdict['days_left']:.1f} days left" if goes_on else ""
         words = verdict["verdict"].replace("_", " ")
         yield f"{verdict['variant']}: {words}, since {verdict['reason']}{left}"
     if votes := found["interleaved"]:

@@ -34,18 +34,15 @@ class Visitors(NamedTuple):
     revenue: NDArray[np.float64]
 
 
-def visitors(
-    random: np.random.Generator, n: int, lift: float = 0.0, share: float = 0.5
-) -> Visitors:
+def visitors(random: np.random.Generator, n: int, lift: float = 0.0) -> Visitors:
     """Draw visitors.
 
     Args:
         random: Source of randomness.
         n: Their number.
         lift: Relative difference of the variant, in clicks and in purchases.
-        share: Share of the visitors that the variant gets.
     """
-    arm = (random.random(n) < share).astype(np.int64)
+    arm = (random.random(n) < 0.5).astype(np.int64)
     taste = random.choice(TASTES, n)
     slates = np.ceil(random.lognormal(0.5, 0.9, n))
     before = np.where(random.random(n) < KNOWN, np.ceil(random.lognormal(0.7, 1.0, n)), 0.0)

@@ -40,7 +40,6 @@ class Metric(NamedTuple):
         past, past_denominator: The same for the time before; empty for none.
         most: The greatest value.
         unit: What the numerator counts of one unit of the metric.
-        is_cost: Whether less is better.
         is_share: Whether a guardrail's bound is points of a share, not relative.
     """
 
@@ -50,7 +49,6 @@ class Metric(NamedTuple):
     past_denominator: str = ""
     most: float = inf
     unit: float = 1
-    is_cost: bool = False
     is_share: bool = False
 
 
@@ -64,9 +62,9 @@ METRICS: Final[Mapping[str, Metric]] = {
     "clicks_per_visitor": Metric("clicked_items", past="before_clicked"),
     "purchases_per_visitor": Metric("purchases", past="before_converted"),
     "revenue_per_visitor": Metric("revenue", past="before_converted", unit=1_000),
-    "empty": Metric("empty", "slates", most=1.0, is_cost=True, is_share=True),
-    "failed": Metric("failed", "slates", most=1.0, is_cost=True, is_share=True),
-    "latency": Metric("latency", "timed", unit=10, is_cost=True),
+    "empty": Metric("empty", "slates", most=1.0, is_share=True),
+    "failed": Metric("failed", "slates", most=1.0, is_share=True),
+    "latency": Metric("latency", "timed", unit=10),
 }
 
 

@@ -68,7 +68,7 @@ def experiment_results(engine: Engine, experiment: Experiment, now_ms: int) -> E
         starts = starts_of(db, name)
         revision = starts[-1].revision if starts else experiment.revision
         division, period = _division(db, name, revision, experiment)
-        sums = _sums(db, name, revision, chosen_metrics(design), division)
+        sums = _sums(db, name, revision, chosen_metrics(design), excluding=division.excluded)
         shares = share_check(design, division)
         votes = _votes(db, name, revision) if design.kind == "interleave" else None
         shadow_of = design.variants[1].name if design.kind == "shadow" else None
@@ -85,7 +85,7 @@ def experiment_results(engine: Engine, experiment: Experiment, now_ms: int) -> E
             shares=shares,
             interleaved=interleaved_result(votes) if votes else None,
             shadow=_shadow(db, name, shadow_of) if shadow_of else None,
-            guard=_judged(db, experiment, _clicks_high(db, experiment, revision), now_ms)
+            guard=_judged(db, experiment, _clicks_high(experiment, sums), now_ms)
             if design.kind == "canary"
             else None,
             earlier=[_earlier(db, name, start.revision) for start in starts[:-1]],
@@ -96,7 +96,8 @@ def clicks_high(engine: Engine, experiment: Experiment) -> float | None:
     """The upper end of a canary's relative click-through, as its guard takes it."""
     with engine.connect() as db:
         starts = starts_of(db, experiment.name)
-        return _clicks_high(db, experiment, starts[-1].revision if starts else experiment.revision)
+        revision = starts[-1].revision if starts else experiment.revision
+        return _clicks_high(experiment, _sums(db, experiment.name, revision, ["click_through"]))
 
 
 def judgement(
@@ -134,13 +135,16 @@ def _crossing(name: str, revision: int) -> Select[Any]:
 
 
 def _sums(
-    db: Connection, name: str, revision: int, metrics: Collection[str], division: Division
+    db: Connection, name: str, revision: int, metrics: Collection[str], *, excluding: bool = False
 ) -> dict[str, VariantSums]:
-    """The sums of each variant, with all moments that the metrics need."""
+    """The sums of each variant, with all moments that the metrics need.
+
+    `excluding` leaves out visitors in two variants.
+    """
     needed = {metric: _terms(METRICS[metric]) for metric in metrics}
     terms = sorted({term for each in needed.values() for term in each.values()} | {(), ("slates",)})
     where = _of(name, revision)
-    if division.excluded:
+    if excluding:
         where = and_(where, visitor_sums.c.user_id.not_in(_crossing(name, revision)))
     query = select(visitor_sums.c.variant, *map(_expression, terms)).where(where)
     found = {}
@@ -258,10 +262,8 @@ def _ids(items: str) -> frozenset[str]:
     return frozenset(orjson.loads(items))
 
 
-def _clicks_high(db: Connection, experiment: Experiment, revision: int) -> float | None:
+def _clicks_high(experiment: Experiment, sums: Mapping[str, VariantSums]) -> float | None:
     control, canary = (variant.name for variant in experiment.design.variants)
-    everyone = Division({}, 0, excluded=False)
-    sums = _sums(db, experiment.name, revision, ["click_through"], everyone)
     gap = compared("click_through", sums, canary, control, _CLICKS_ALPHA)
     high = float(gap.relative.high) if gap else nan
     return None if isnan(high) else high

@@ -14,7 +14,7 @@ from services.monitoring.control.results import (
     alpha_of,
     shown_variants,
 )
-from slipstream.contracts.experiments import HOLDOUT, ExperimentDesign, Guardrail
+from slipstream.contracts.experiments import COSTS, HOLDOUT, ExperimentDesign, Guardrail
 from slipstream.contracts.times import DAY_MS
 from slipstream.evaluation.experiments.moments import Difference, difference
 from slipstream.evaluation.experiments.sequences import Bounds, vote_bounds
@@ -76,7 +76,8 @@ def _verdict(
     faults: Sequence[str],
     period: Period,
 ) -> VariantVerdict:
-    alpha, gap = alpha_of(design), compared(design.metric, sums, name, control, alpha_of(design))
+    alpha = alpha_of(design)
+    gap = compared(design.metric, sums, name, control, alpha)
     crossed, doubtful = _guardrails(design, sums, name, control)
     if gap is None:
         found = decide(Bounds(nan, nan), design.least_effect, faults, crossed, doubtful)
@@ -93,7 +94,7 @@ def _verdict(
         reason=found.reason,
         detectable=detectable_effect(error, hits, alpha),
         visitors_left=left,
-        days_left=left / visitors * lasted / DAY_MS if left and lasted else left,
+        days_left=left / visitors * lasted / DAY_MS if left is not None and lasted else None,
     )
 
 
@@ -116,10 +117,9 @@ def _guardrails(
         gap = compared(guardrail.metric, sums, name, control, alpha_of(design))
         if gap is None:
             continue
-        metric = METRICS[guardrail.metric]
-        found = gap.absolute if metric.is_share else gap.relative
+        found = gap.absolute if METRICS[guardrail.metric].is_share else gap.relative
         value, low, high = (float(each) for each in found)
-        sure, seen = (low, value) if metric.is_cost else (-high, -value)
+        sure, seen = (low, value) if guardrail.metric in COSTS else (-high, -value)
         if sure > guardrail.worse:
             crossed.append(_words(guardrail, "is worse by at least", sure))
         elif seen > guardrail.worse:

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.evaluation.experiments.sequences import FEWEST_HITS, boundary
+from slipstream.evaluation.experiments.sequences import boundary
 
 Numbers = NDArray[np.float64]
 NOTHING: Final = np.float64(0.0)
@@ -104,14 +104,7 @@ def estimate(own: Moments, alpha: float, *, most: float = np.inf) -> Estimates:
         )
 
 
-def difference(
-    own: Moments,
-    control: Moments,
-    alpha: float,
-    *,
-    most: float = np.inf,
-    fewest: int = FEWEST_HITS,
-) -> Difference:
+def difference(own: Moments, control: Moments, alpha: float, *, most: float = np.inf) -> Difference:
     """A variant's metric compared with the control's.
 
     Where one of the two has fewer hits, or less variance, than both together let expect, those of
@@ -122,7 +115,6 @@ def difference(
         control: Moments of the control.
         alpha: Probability of missing the truth at any time.
         most: Greatest value of the metric.
-        fewest: Effective hits from which there is an interval.
     """
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         slope, mean, scale = _covariate(own, control)
@@ -135,7 +127,7 @@ def difference(
         h1, h0 = (np.fmax(arm.hits, share * arm.visitors) for arm in arms)
         # As F. E. Satterthwaite's degrees of freedom: the hits of whoever adds most variance.
         hits = (v1 + v0) ** 2 / (v1**2 / h1 + v0**2 / h0)
-        bound = boundary(hits, alpha, fewest)
+        bound = boundary(hits, alpha)
         y1, y0 = arms[0].value, arms[1].value
         gap, half = y1 - y0, bound * np.sqrt(v1 + v0)
         absolute = Estimates(gap, np.maximum(gap - half, -most), np.minimum(gap + half, most))

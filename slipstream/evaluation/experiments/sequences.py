@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# Hits from which a mean has an interval. `make statistics` says what fewer would do.
+# Hits from which a mean has an interval: a mean of fewer is not normal enough.
 FEWEST_HITS: Final = 100
 _NORMAL: Final = NormalDist()
 # Prior visitors of each side: most interleavings differ by a few votes in a hundred.
@@ -41,20 +41,20 @@ def _start(alpha: float) -> float:
     return high * high
 
 
-def boundary(hits: ArrayLike, alpha: float, fewest: int = FEWEST_HITS) -> NDArray[np.float64]:
+def boundary(hits: ArrayLike, alpha: float) -> NDArray[np.float64]:
     """Half the width of a mean's confidence sequence, in standard errors.
 
     Args:
         hits: Visitors so far with a value above 0, as a clock: the variance grows with them.
         alpha: Probability of missing the truth at any time.
-        fewest: Hits from which there is an interval.
 
     Returns:
-        An array of the shape of `hits`; NaN below `fewest`.
+        An array of the shape of `hits`; NaN below `FEWEST_HITS`.
     """
     clock = np.asarray(hits, np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(clock >= fewest, np.sqrt(_start(alpha) + np.log(clock / fewest)), np.nan)
+        height = np.sqrt(_start(alpha) + np.log(clock / FEWEST_HITS))
+        return np.where(clock >= FEWEST_HITS, height, np.nan)
 
 
 class Bounds(NamedTuple):

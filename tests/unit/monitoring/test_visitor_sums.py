@@ -85,7 +85,6 @@ def test_a_slate_without_items_or_by_another_model_counts() -> None:
         "failed": 1,
         "timed": 1,
         "latency": 123,
-        "latency_squares": 123**2,
     }
     assert slate_sums(shown())["timed"] == 0
 
@@ -97,6 +96,6 @@ def test_a_visitor_votes_by_the_first_slate_that_decides() -> None:
         ClickedSlate(1, "s1", teams, frozenset("wy")),
         ClickedSlate(2, "s2", teams, frozenset("yzw")),
     ]
-    assert vote(slates, "a") == Vote(1, 2, "s2")
-    assert vote(slates, "b") == Vote(-1, 2, "s2")
+    assert vote(slates, "a") == Vote(1, "s2")
+    assert vote(slates, "b") == Vote(-1, "s2")
     assert vote(slates[1:2], "a") == Vote()

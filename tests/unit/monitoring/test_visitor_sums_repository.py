@@ -81,7 +81,7 @@ def expected(
             balance = teams.count("b") - teams.count("a")
             if balance and not slate.substituted:
                 votes.append((slate.timestamp, slate.recommendation_id, 1 if balance > 0 else -1))
-        voted_at, voted_by, vote = min(votes, default=(0, "", 0))
+        _, voted_by, vote = min(votes, default=(0, "", 0))
         found[key] = {
             **dict(zip(("experiment", "revision", "user_id", "variant"), key, strict=True)),
             "first_at": first_at,
@@ -101,14 +101,12 @@ def expected(
             "revenue": sum(round(1_000 * it.value) for it in followed if it.value is not None),
             "timed": sum(each > 0 for each in latencies),
             "latency": sum(latencies),
-            "latency_squares": sum(each**2 for each in latencies),
             "before_slates": len(before),
             "before_clicked": sum(bool(clicks(slate)) for slate in before),
             "before_converted": sum(
                 any(it.converted for it in led_to[slate.recommendation_id]) for slate in before
             ),
             "vote": vote,
-            "voted_at": voted_at,
             "voted_by": voted_by,
         }
     return found

@@ -108,7 +108,8 @@ def test_results_tell_of_verdicts_metrics_models_and_the_shadow(answers: Answers
             for name, visitors in (("a", 2), ("b", 1))
         ],
         verdicts=[
-            VariantVerdict(variant="b", verdict="go_on", reason="it may be better", days_left=2.25)
+            VariantVerdict(variant="b", verdict="go_on", reason="it may be better", days_left=2.25),
+            VariantVerdict(variant="c", verdict="stop", reason="it loses", days_left=2.25),
         ],
         shares=ShareCheck(
             expected={"a": 0.5, "b": 0.5},
@@ -130,8 +131,9 @@ def test_results_tell_of_verdicts_metrics_models_and_the_shadow(answers: Answers
     assert "25.0% (20.0% to 30.0%)" in lines[1] and "4.25 (4 to 4.5)" in lines[1]
     assert lines[2].split()[:2] == ["b", "1"] and "10.0% (-5.0% or more)" in lines[2]
     assert "9: 1" in lines[2] and "3.0, 4.0" in lines[2] and "failed: 3" in lines[2]
-    verdict, votes, two, guard, shadow, earlier = lines[4:]
+    verdict, stopped, votes, two, guard, shadow, earlier = lines[4:]
     assert verdict == "b: go on, since it may be better; 2.2 days left"
+    assert stopped == "c: stop, since it loses"
     assert "2 for the second variant, 1 for the first" in votes and "66.7% (" in votes
     assert two == "Visitors in two variants: 1, left out"
     assert guard == "Guard: unjudged, it lags"

@@ -82,6 +82,9 @@ def test_days_are_left_at_the_rate_until_now() -> None:
     assert verdict.detectable is not None and verdict.detectable > 0.05
     assert verdict.visitors_left is not None and verdict.visitors_left > 10_000
     assert verdict.days_left == pytest.approx(verdict.visitors_left / 400)
+    # One moment has no rate.
+    (verdict,) = verdicts(design(), found, shares, None, Period(0, 0), {})
+    assert verdict.visitors_left is not None and verdict.days_left is None
 
 
 def test_a_shadow_has_no_verdict_and_each_other_variant_has_one() -> None:
