@@ -68,7 +68,10 @@ def experiment_results(engine: Engine, experiment: Experiment, now_ms: int) -> E
         starts = starts_of(db, name)
         revision = starts[-1].revision if starts else experiment.revision
         division, period = _division(db, name, revision, experiment)
-        sums = _sums(db, name, revision, chosen_metrics(design), excluding=division.excluded)
+        chosen = chosen_metrics(design)
+        sums = _sums(db, name, revision, chosen, excluding=division.excluded)
+        # The guard counts every visitor.
+        everyone = _sums(db, name, revision, chosen) if division.excluded else sums
         shares = share_check(design, division)
         votes = _votes(db, name, revision) if design.kind == "interleave" else None
         shadow_of = design.variants[1].name if design.kind == "shadow" else None
@@ -85,7 +88,7 @@ def experiment_results(engine: Engine, experiment: Experiment, now_ms: int) -> E
             shares=shares,
             interleaved=interleaved_result(votes) if votes else None,
             shadow=_shadow(db, name, shadow_of) if shadow_of else None,
-            guard=_judged(db, experiment, _clicks_high(experiment, sums), now_ms)
+            guard=_judged(db, experiment, _clicks_high(experiment, everyone), now_ms)
             if design.kind == "canary"
             else None,
             earlier=[_earlier(db, name, start.revision) for start in starts[:-1]],
