@@ -145,7 +145,7 @@ training_peer, monitoring_peer = partial(peer_of, "training"), partial(peer_of, 
 
 @contextmanager
 def serving_peer(
-    url: str | None, training_url: str | None, data_dir: Path
+    url: str | None, training_url: str | None, data_dir: Path, *, reconnects: bool = False
 ) -> "Iterator[Peer | None]":
     """Yield a client of serving, or None where nothing says where serving is.
 
@@ -154,21 +154,17 @@ def serving_peer(
         training_url: The URL of training that the command was given. With one, the stack on the
             data folder may be another, so its serving is not taken.
         data_dir: The data folder of a running stack.
+        reconnects: Whether the client opens a connection for each request.
     """
-    url = serving_url(url, training_url, data_dir)
-    with explained_errors(url or "", f"say where it is with --serving-url or {_SERVING_URL}"):
-        yield _peer("serving", url) if url else None
-
-
-def serving_url(url: str | None, training_url: str | None, data_dir: Path) -> str | None:
-    """Return the URL of serving, with the arguments of `serving_peer`; None where nothing says."""
     from slipstream_cli.local.data_folder import running_stack
 
-    return (
+    url = (
         url
         or (None if training_url else running_stack(data_dir).get("serving"))
         or os.environ.get(_SERVING_URL)
     )
+    with explained_errors(url or "", f"say where it is with --serving-url or {_SERVING_URL}"):
+        yield _peer("serving", url, reconnects) if url else None
 
 
 @contextmanager
@@ -251,9 +247,9 @@ def _refuse_absent_stack(data_dir: Path, otherwise: str) -> None:
         )
 
 
-def peer_at(name: str, url: str, *, reconnects: bool = False) -> "Peer":
+def peer_at(name: str, url: str) -> "Peer":
     """Return a client of the service at this URL, with the environment's token."""
-    return _peer(name, url, reconnects)
+    return _peer(name, url)
 
 
 def every_item(peer: "Peer", path: str, limit: int) -> list[dict[str, Any]]:

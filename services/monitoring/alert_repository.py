@@ -160,17 +160,11 @@ class AlertBook:
                 for row in db.execute(query)
             }
 
-    def asking(self, since: int, until: int, limit: int) -> list[Alert]:
-        """At most `limit` alerts that ask for a run and opened in `since < opened_at <= until`,
-        newest first.
-        """
+    def asking(self, until: int, limit: int) -> list[Alert]:
+        """At most `limit` alerts that ask for a run and opened by `until`, newest first."""
         query = (
             select(alerts)
-            .where(
-                alerts.c.action == "retrain",
-                alerts.c.opened_at > since,
-                alerts.c.opened_at <= until,
-            )
+            .where(alerts.c.action == "retrain", alerts.c.opened_at <= until)
             .order_by(alerts.c.opened_at.desc())
             .limit(limit)
         )

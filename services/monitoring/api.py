@@ -19,7 +19,7 @@ from services.monitoring.probes import ServiceState
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSection
 from services.monitoring.snapshot import DriftReport, Snapshot
-from services.monitoring.timeline import Cursor, Timeline, TimelinePage
+from services.monitoring.timeline import Cursor, Position, Timeline, TimelinePage
 from slipstream.chassis.access.guard import audit_record, open_to_all, requires
 from slipstream.chassis.errors import InvalidRequestError, NotFoundError, UnavailableError
 from slipstream.chassis.request_names import taking_any_name
@@ -329,11 +329,11 @@ def _cursor(alert: Alert) -> str:
     )
 
 
-def _position(cursor: str) -> tuple[int, str]:
+def _position(cursor: str) -> Position:
     try:
         opened_at, alert_id = (
             base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().split(":", 1)
         )
-        return int(opened_at), alert_id
+        return Position.given(int(opened_at), alert_id)
     except ValueError as error:
         raise _invalid_cursor() from error

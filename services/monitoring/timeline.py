@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alert_rules import Acknowledgement, Alert
-from services.monitoring.attribution import Bucket, Counts
+from services.monitoring.attribution import BUCKET_MS, Bucket, Counts
 from services.monitoring.model_event_repository import ModelEventLog
 from services.monitoring.quality import RateInterval, grouped, row
 from slipstream.chassis.client import Peer, PeerError
@@ -46,6 +46,13 @@ class Position(NamedTuple):
 
     at: int
     entry_id: str
+
+    @classmethod
+    def given(cls, at: int, entry_id: str) -> "Position":
+        """The position in a request. Raises ValueError for one that no database can compare."""
+        if not (0 <= at < 1 << 62 and entry_id.isprintable()):
+            raise ValueError("not a position")
+        return cls(at, entry_id)
 
 
 class ClickThroughChange(BaseModel):
@@ -211,15 +218,19 @@ def click_through_change(
     if event.event not in _NEW_CHAMPION:
         return None
     at, version = event.timestamp, event.previous or ""
-    # A replica takes the new version a moment later, so slates of a version tell before and after.
-    around = counts(at - window_ms, at + window_ms)
-    by_version = grouped(around, lambda bucket: bucket.model_version)
+
+    def clicked(since: int, until: int, version: str) -> RateInterval:
+        by_version = grouped(counts(since, until), lambda bucket: bucket.model_version)
+        return row(by_version.get(version, Counts())).click_through
+
+    # The bucket of the change is of both: its slates tell by their version. The others tell by
+    # time, too, since a canary or an earlier champion has slates from before.
     return ClickThroughChange(
         window_ms=window_ms,
         version_before=version,
-        before=row(by_version.get(version, Counts())).click_through,
+        before=clicked(at - window_ms, at, version),
         version_after=event.version,
-        after=row(by_version.get(event.version, Counts())).click_through,
+        after=clicked(at - at % BUCKET_MS, at + window_ms, event.version),
     )
 
 
@@ -326,8 +337,8 @@ class Cursor(NamedTuple):
         """The cursor of a text. Raises ValueError for one that `text` has not made."""
         found = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         match found:
-            case [int(at), str(entry_id), None | str() as runs]:
-                return cls(Position(at, entry_id), runs)
+            case [int(at), str(entry_id), None | str() as runs] if (runs or "").isprintable():
+                return cls(Position.given(at, entry_id), runs)
         raise ValueError("not a cursor")
 
 
@@ -388,7 +399,7 @@ class Timeline:
         """The entries of runs, newest first, each with the alerts that it answers."""
         if not runs:
             return []
-        asking = self._book.asking(-1, runs[0].created_at, MOST_ASKING)
+        asking = self._book.asking(runs[0].created_at, MOST_ASKING)
         entries = []
         for place, run in enumerate(runs):
             before = next((it for it in runs[place + 1 :] if it.resumes is None), None)

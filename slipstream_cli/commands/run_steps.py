@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from slipstream.contracts.steps import RunSteps
-from slipstream_cli.peers import asleep, peer_at, segment
+from slipstream_cli.peers import asleep, segment
 
 if TYPE_CHECKING:
     from slipstream.chassis.client import Peer
@@ -139,7 +139,7 @@ def _end_of(found: RunSteps) -> click.ClickException:
 
 
 def served(
-    serving: str, training: "Peer", monitoring: "Peer", promoted: dict[str, Any]
+    serving: "Peer", training: "Peer", monitoring: "Peer", promoted: dict[str, Any]
 ) -> dict[str, Any]:
     """Wait until serving answers with a promoted version, and return the outputs with what it saw.
 
@@ -148,7 +148,7 @@ def served(
     of three pods, one that does not is missed once in 3,000 times.
 
     Args:
-        serving: The URL of serving.
+        serving: A client of serving that reconnects.
         training: The client of training, which knows whether another version is champion by now.
         monitoring: The client of monitoring, which knows whether serving sleeps.
         promoted: The outputs of `promote`.
@@ -161,10 +161,9 @@ def served(
 
     began, version = time.monotonic(), promoted["model_version"]
     processes, right, found = set[int](), 0, ""
-    peer = peer_at("serving", serving, reconnects=True)
     while time.monotonic() - began < SERVED_S:
         try:
-            answer = peer.get("/v1/model")
+            answer = serving.get("/v1/model")
         except PeerError as error:
             if error.status not in (None, 404, 502, 503, 504):
                 raise

@@ -23,7 +23,7 @@ from slipstream_cli.peers import (
     limit_option,
     monitoring_peer,
     segment,
-    serving_url,
+    serving_peer,
     target_url,
     training_options,
     training_peer,
@@ -284,10 +284,13 @@ def follow(
             run_id = newest[0]["run_id"]
         if until is not None:
             outputs = outputs_of(peer, run_id, until, timeout)
-            address = serving_url(serving, url, data_dir)
-            if until == "promote" and address:
-                with monitoring_peer(None, data_dir) as other:
-                    outputs = served(address, peer, other, outputs)
+            if until == "promote":
+                with (
+                    monitoring_peer(None, data_dir) as monitoring,
+                    serving_peer(serving, url, data_dir, reconnects=True) as answering,
+                ):
+                    if answering:
+                        outputs = served(answering, peer, monitoring, outputs)
             show_json(outputs)
             write_outputs(outputs, files)
             return

@@ -3,6 +3,7 @@ alerts out.
 """
 
 import asyncio
+import base64
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -355,8 +356,10 @@ def test_alerts_page_by_cursor_and_refuse_a_foreign_one(
         assert notes == ["known", None]
         unknown = client.post("/v1/alerts/none:acknowledge")
         assert (unknown.status_code, unknown.json()["code"]) == (404, "no_alert")
-        refused = client.get("/v1/alerts", params={"cursor": "not one of ours"})
-        assert (refused.status_code, refused.json()["code"]) == (400, "invalid_cursor")
+        crafted = base64.urlsafe_b64encode(f"{1 << 63}:x".encode()).decode()
+        for cursor in ("not one of ours", crafted):
+            refused = client.get("/v1/alerts", params={"cursor": cursor})
+            assert (refused.status_code, refused.json()["code"]) == (400, "invalid_cursor")
 
 
 def test_timeline_pages_over_alerts_runs_and_models_and_does_without_training(

@@ -83,19 +83,13 @@ def begin(bed: Bed, reason: str) -> str:
     return wait_for(asked, "training to take a run")
 
 
-def progress(bed: Bed, run_id: str) -> dict[str, Any]:
-    """A training run, as training tells it now."""
-    time.sleep(PAUSE_S)
-    run: dict[str, Any] = bed.services.get("training", f"/v1/runs/{run_id}")
-    return run
-
-
 def finish(bed: Bed, part: Part, run_id: str) -> dict[str, Any]:
     """Wait for the end of a run, which must be a success."""
     at = time.monotonic()
 
     def finished() -> dict[str, Any] | None:
-        run = progress(bed, run_id)
+        time.sleep(PAUSE_S)
+        run: dict[str, Any] = bed.services.get("training", f"/v1/runs/{run_id}")
         return None if run["state"] in ("queued", "running") else run
 
     run = wait_for(finished, "the training run", RUN_LIMIT_S)

@@ -137,6 +137,23 @@ def test_an_alert_leads_to_a_run_and_the_run_to_a_promotion_with_clicks_before_a
     assert (change.version_after, change.after.count, change.after.of) == ("r1", 4, 10)
 
 
+def test_clicks_after_a_change_are_not_those_that_the_version_had_as_a_canary_or_before_a_rollback(
+    story: Story,
+) -> None:
+    story.tell(
+        event("promoted", "r1", 3_600_000, previous="r0"),
+        event("rolled_back", "r0", 7_200_000, previous="r1"),
+    )
+    for version, at in (("r0", 1), ("r1", 1), ("r1", 4_000_000), ("r0", 8_000_000)):
+        name = f"{version}-{at}"
+        answered = response(f"e-{name}", at=at + 5_000, named=name)
+        slates = [shown(name, at=at, model_version=version)]
+        story.slates.record(Arrivals(slates=slates, responses=[answered]), T0)
+    changes = [entry.click_through for entry in story.all()]
+    found = [(it.version_before, it.before.of, it.after.of) for it in changes if it]
+    assert found == [("r1", 2, 1), ("r0", 1, 1)]
+
+
 def test_a_refusal_is_the_gate_s_and_a_later_promotion_by_hand_is_a_request_s(story: Story) -> None:
     story.tell(
         event("refused", "r1", 1, previous="r0", reason="worse than popularity"),
@@ -271,6 +288,10 @@ def test_runs_that_are_too_far_back_are_missing_and_said_to_be(story: Story) -> 
 def test_cursor_reads_its_own_text_and_refuses_others() -> None:
     cursor = Cursor(Position(5, "alert:drift-5"), "17")
     assert Cursor.parse(cursor.text()) == cursor
-    for text in ("nonsense", "e30", "WzEsMl0", "%%"):
+    # Numbers and texts that databases do not take.
+    strange = [Position(at, "alert:x") for at in (1 << 63, -1)]
+    strange += [Position(5, f"alert:{text}") for text in ("\ud800", "\0")]
+    crafted = [Cursor(it, None).text() for it in strange] + [Cursor(strange[0], "\ud800").text()]
+    for text in ("nonsense", "e30", "WzEsMl0", "%%", *crafted):
         with pytest.raises(ValueError):
             Cursor.parse(text)

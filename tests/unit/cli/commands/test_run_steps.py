@@ -197,6 +197,8 @@ def test_serving_that_refuses_to_answer_is_an_error_and_an_unknown_one_is_not_as
 ) -> None:
     ran = promoted(answers, problem(403, "needs the scope read"))
     assert ran.exit_code == 1 and "needs the scope read" in ran.stderr
+    ran = promoted(answers, problem(401, "no key"))
+    assert ran.exit_code == 1 and "http://serving wants a token" in ran.stderr
     unasked = invoke(*FOLLOW, "promote")
     assert "serving" not in json.loads(unasked.stdout)
 
