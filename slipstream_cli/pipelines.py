@@ -23,11 +23,12 @@ IMAGE: Final = "slipstream/training"
 # Statuses after which the same command would end in the same way.
 FINAL: Final = (2, 3, 4, 6)
 RETRIES: Final = 5
-_URLS: Final = {
+# Environment of each task: the services that its command asks.
+URLS: Final = {
     f"SLIPSTREAM_PEERS__{name.upper()}_URL": f"http://{name}:{SERVICES[name].port}"
     for name in ("training", "serving", "monitoring")
 }
-_ENV: Final = [{"name": name, "value": url} for name, url in _URLS.items()]
+_ENV: Final = [{"name": name, "value": url} for name, url in URLS.items()]
 _TOKEN: Final[dict[str, Any]] = {
     "name": "SLIPSTREAM_HTTP__API_TOKEN",
     "valueFrom": {"secretKeyRef": {"name": "slipstream-secrets", "key": "http-api-token"}},

@@ -22,10 +22,7 @@ def test_kfp_compiles_the_pipeline_that_is_committed(
         "cpu": "100m",
         "memory": "100Mi",
         "memory_limit": "200Mi",
-        "urls": {
-            "SLIPSTREAM_PEERS__TRAINING_URL": "http://training:8003",
-            "SLIPSTREAM_PEERS__MONITORING_URL": "http://monitoring:8005",
-        },
+        "urls": pipelines.URLS,
         "retries": pipelines.RETRIES,
         "tasks": [task._asdict() for task in pipelines.tasks()],
     }

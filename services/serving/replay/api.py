@@ -57,14 +57,22 @@ async def what_if(
 
 
 price_router = APIRouter(prefix="/v1/prices", tags=["answers"])
+
+
+def _refused(codes: str) -> dict[str, Any]:
+    # With a `model`, FastAPI would document a refusal as lines of JSON.
+    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+    return {"description": codes, "content": {"application/json": {"schema": schema}}}
+
+
 PRICED: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "model": PriceLine,
         "description": "lines of JSON: progress, and in the last one the price or a problem",
     },
-    409: {"model": Problem, "description": "no_logs, mixed_currencies, model_gone, revision_gone"},
-    422: {"model": Problem, "description": "invalid_request"},
-    503: {"model": Problem, "description": "unavailable, replays_busy"},
+    409: _refused("no_logs, mixed_currencies, model_gone, revision_gone"),
+    422: _refused("invalid_request"),
+    503: _refused("unavailable, replays_busy"),
 }
 
 
