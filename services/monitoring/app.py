@@ -66,7 +66,7 @@ from slipstream.stores.migrations import migrate
 COLLECT_AFTER = 1_000_000
 
 DESCRIPTION = (
-    "Click-through and conversion of slates, drift of the features that models answer on, "
+    "Click-through and conversion of slates, drift and faults of what models read and say, "
     "and alerts. "
     "The first page for people is at `/`."
 )

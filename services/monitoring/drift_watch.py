@@ -256,8 +256,8 @@ class DriftWatch:
             visitors=round(now),
             reference_visitors=round(before),
             labels=found.bins.labels if found else [],
-            reference=list(shares(found.bins.reference)) if found else [],
-            recent=list(shares(found.bins.current)) if found else [],
+            reference=shares(found.bins.reference) if found else [],
+            recent=shares(found.bins.current) if found else [],
         )
 
     def _clicks(self, now_ms: int) -> ClickTrend:

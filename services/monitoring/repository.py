@@ -276,7 +276,7 @@ def _insert_slates(
             slate.answered_by,
             slate.model_version,
             orjson.dumps(list(slate.items)).decode(),
-            "{}",  # features, which an earlier version reads
+            "{}",  # features
             *outcomes.get(slate.recommendation_id, nothing),
             slate.experiment or None,
             slate.variant or None,

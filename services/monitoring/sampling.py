@@ -73,9 +73,9 @@ class _Windows:
         last = max(self._seen, default=None)
         if last is not None and start > last and (known := len(self._seen[last])):
             self.share = min(1.0, self.share * _ROOM * self._most / known)
-        self._seen[start] = set()
-        if len(self._seen) > _OPEN:
+        if len(self._seen) >= _OPEN:
             del self._seen[min(self._seen)]
+        self._seen[start] = set()
 
 
 class Sampler:

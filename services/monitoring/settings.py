@@ -28,8 +28,8 @@ class MonitoringSection(Section):
     report_retention_d: int = Field(
         90,
         ge=1,
-        description="retention of the counts behind the reports, and of an experiment's sums after "
-        "its end",
+        description="retention of the counts behind the reports, of the windows that drift is "
+        "judged by, and of an experiment's sums after its end",
     )
 
     erase_every_s: float = Field(

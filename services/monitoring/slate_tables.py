@@ -34,6 +34,7 @@ slates = Table(
     Column("answered_by", String, nullable=False),
     Column("model_version", String, nullable=False),
     Column("items", Text, nullable=False),
+    # `{}` in new rows. It stays for an earlier version, which may act during or after an upgrade.
     Column("features", Text, nullable=False),
     Column("clicked", Integer, nullable=False),
     Column("converted", Integer, nullable=False),

@@ -5,7 +5,7 @@ Evidently and of credit scoring: a population stability index (PSI) of 0.1 is wo
 another population.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -19,7 +19,7 @@ from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSection
 from slipstream.contracts.experiments import Experiment
 from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS
-from slipstream.evaluation.drift import population_stability_index
+from slipstream.evaluation.drift import population_stability_index, shares
 
 
 class Thresholds(BaseModel):
@@ -69,26 +69,19 @@ def mix_drift(
 ) -> MixDrift:
     """The drift of answering steps, from a period to the window after it."""
     steps = sorted(before.keys() | recent.keys())
-    old, new = ([counts.get(step, 0) for step in steps] for counts in (before, recent))
-    samples = min(sum(old), sum(new))
-    psi = (
-        population_stability_index(np.asarray(old, np.float64), np.asarray(new, np.float64))
-        if samples
-        else None
+    old, new = (
+        np.array([counts.get(step, 0) for step in steps], np.float64) for counts in (before, recent)
     )
+    sizes = int(old.sum()), int(new.sum())
+    psi = population_stability_index(old, new) if min(sizes) else None
     return MixDrift(
         psi=psi,
-        level=thresholds.level(psi or 0.0, samples),
-        before=dict(zip(steps, _shares(old), strict=True)),
-        recent=dict(zip(steps, _shares(new), strict=True)),
-        before_slates=sum(old),
-        recent_slates=sum(new),
+        level=thresholds.level(psi or 0.0, min(sizes)),
+        before=dict(zip(steps, shares(old), strict=True)),
+        recent=dict(zip(steps, shares(new), strict=True)),
+        before_slates=sizes[0],
+        recent_slates=sizes[1],
     )
-
-
-def _shares(counts: Sequence[int]) -> list[float]:
-    total = sum(counts) or 1
-    return [count / total for count in counts]
 
 
 class Freshness(BaseModel):

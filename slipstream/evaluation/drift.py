@@ -11,7 +11,7 @@ where nothing has changed, so it is the size of a difference, and never its proo
 Pearson's chi-square test of two samples over the same bins.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import exp, log
 from typing import Final, NamedTuple
@@ -261,7 +261,7 @@ def _of_numbers(reference: Sketch, current: Sketch) -> tuple[float, float | None
     return float(apart.max()), way / spread if spread else None
 
 
-def shares(counts: Values) -> Sequence[float]:
+def shares(counts: Values) -> list[float]:
     """The shares of counts, which add up to 1, or to 0 without any."""
-    total = float(counts.sum())
-    return [float(count / total) if total else 0.0 for count in counts]
+    found: list[float] = (counts / (counts.sum() or 1.0)).tolist()
+    return found

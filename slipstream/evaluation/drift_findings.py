@@ -209,7 +209,7 @@ def _faults(
 ) -> Iterator[str]:
     """What is at fault with a measure, in words."""
     if _rose((before.missing, before.visitors), (now.missing, now.visitors), limits, level):
-        yield f"missing for {_percent(now.missing, now.visitors)} of visitors"
+        yield f"missing for {now.missing / now.visitors:.0%} of visitors"
     if not before.present or not now.present:
         return
     if measure.good:
@@ -218,19 +218,14 @@ def _faults(
             for sketch in (before, now)
         ]
         if _rose(bad[0], bad[1], limits, level):
-            yield f"not {measure.good} for {_percent(*bad[1])} of visitors"
+            yield f"not {measure.good} for {bad[1][0] / now.present:.0%} of visitors"
     if measure.fixed:
         for key, count in before.counts.items():
-            left = now.counts.get(key, 0.0) / now.present
-            share = count / before.present
-            moved = share_moved((count, before.present), (left * now.present, now.present))
-            if (
-                key != OTHER
-                and share >= _FREQUENT
-                and left < share * _VANISHED
-                and moved[0] >= limits.warning
-                and moved[1] < level
-            ):
+            kept = now.counts.get(key, 0.0)
+            left, share = kept / now.present, count / before.present
+            # What has fallen rose from now to before.
+            fell = _rose((kept, now.present), (count, before.present), limits, level)
+            if key != OTHER and share >= _FREQUENT and left < share * _VANISHED and fell:
                 yield f"{key} has vanished: {left:.1%} of visitors, {share:.1%} before"
     if not _moved(found, limits, level):
         return
@@ -239,10 +234,10 @@ def _faults(
     same = now.counts[top] / now.present >= _CONSTANT and most_before < _VARIED
     if same and not measure.good and not measure.fixed:
         yield "the same value for all visitors"
-    strange = _strange(measure, before, now)
-    if strange / now.present > _STRANGE and not _grew(measure, before, now):
+    strange = _strange(measure, before, now) / now.present
+    if strange > _STRANGE and not _grew(measure, before, now):
         what = "out of the range" if measure.form == "number" else "not among the names"
-        yield f"{_percent(strange, now.present)} of values are {what} of before"
+        yield f"{strange:.0%} of values are {what} of before"
 
 
 def _grew(measure: Measure, before: Sketch, now: Sketch) -> bool:
@@ -281,10 +276,6 @@ def _rose(
         return False
     psi, p = share_moved(before, now)
     return psi >= limits.warning and p < level
-
-
-def _percent(count: float, of: float) -> str:
-    return f"{count / of:.0%}" if of else "0 %"
 
 
 def volume_fault(window: Window, reference: Window, limits: Limits) -> str:

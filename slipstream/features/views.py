@@ -354,7 +354,8 @@ REQUEST: Final = FeatureView(
     ttl_s=90 * DAY_S,
 )
 
-# Features that serving records with each slate. A model's drift reference has the same.
+# Features that serving records with each slate. The lake keeps them for people: no program of ours
+# reads them.
 RECOMMENDER: Final = FeatureService(
     "recommender",
     "features of visitors that are recorded with each slate",

@@ -284,7 +284,7 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
             report,
             served_on=None,
         )
-    report.stage("saving the bundle", 0.98, 0.99)
+    report.stage("saving the bundle", 0.97, 0.99)
     manifest = shipped.manifest.model_copy(
         update={
             "code_commit": program["code_commit"],

@@ -64,6 +64,19 @@ def test_what_is_no_drop(today: float, yesterday: float, before: float) -> None:
     assert not home.fell
 
 
+def test_a_drop_is_not_sure_where_days_differ_as_much_by_chance() -> None:
+    def home(swing: float) -> bool:
+        sums = {
+            (TODAY - n * DAY_MS, "home"): day(0.07 if n < 2 else 0.1 + swing * (n // 2 % 2 - 0.5))
+            for n in range(60)
+        }
+        (found,) = click_trend(sums, TODAY, DAY_MS, SEASON_MS, 200).placements
+        return found.fell
+
+    assert home(0)
+    assert not home(0.08)
+
+
 def test_a_new_placement_changes_nothing_of_the_others() -> None:
     sums = {(TODAY - n * DAY_MS, "basket"): day(0.01) for n in range(2)}
     for start in {TODAY, TODAY - DAY_MS, *chain(*references(TODAY, DAY_MS, SEASON_MS))}:

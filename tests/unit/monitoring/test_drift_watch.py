@@ -1,6 +1,5 @@
 """Windows are judged against like moments: shifts that last, and faults at once."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -165,9 +164,7 @@ def test_a_catalogue_that_was_emptied_is_found_before_the_window_ends(loop: Loop
     assert loop.look(0) == ([], ["catalogue"])
 
 
-def test_a_catalogue_that_was_not_read_again_is_no_fault(
-    tmp_path: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_catalogue_that_was_not_read_again_is_no_fault(loop: Loop) -> None:
     catalogued(loop)
     loop.minute(0, "abcde")
     loop.look(0)
@@ -178,13 +175,11 @@ def test_a_catalogue_that_was_not_read_again_is_no_fault(
 
 
 def test_a_restart_judges_the_newest_windows_again(tmp_path: Path) -> None:
-    make: Callable[[], Loop] = lambda: Loop(tmp_path)  # noqa: E731
-    first = make()
+    first = Loop(tmp_path)
     for number, history in enumerate(("abcde", "abcde", "abxyz", "abxyz")):
         first.minute(number, history)
         first.look(number)
-    again = make()
-    assert again.look(3) == (["items"], [])
+    assert Loop(tmp_path).look(3) == (["items"], [])
 
 
 def test_shifts_and_faults_have_windows_of_their_own(tmp_path: Path) -> None:

@@ -49,6 +49,15 @@ def test_a_batch_that_was_not_stored_is_sampled_again() -> None:
     assert len(taking.take(slates(5))) == 5
 
 
+def test_slates_of_a_partition_far_behind_are_sampled_with_those_of_open_windows() -> None:
+    taking = sampler()
+    for hour in range(1, 13):
+        stored(taking, slates(2, hour=hour))
+    late = stored(taking, [*slates(2, hour=12), *slates(2), *slates(2, hour=1)])
+    assert [each.start for each in late] == [START, START, START + HOUR_MS, START + HOUR_MS]
+    assert stored(taking, slates(2, hour=12)) == []
+
+
 def test_of_many_visitors_a_share_is_taken_from_the_whole_window() -> None:
     taking = sampler(200)
     samples = [
