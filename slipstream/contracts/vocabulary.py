@@ -1,6 +1,7 @@
 """Names that several services and files must spell alike."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 VIEW: Final = "view"
 CLICK: Final = "click"
@@ -62,10 +63,20 @@ IDENTIFYING: Final = frozenset(
 # The highest position in a slate that is accepted.
 MAX_POSITION: Final = 2**31 - 1
 
+# The greatest value of a purchase that is counted; no sum of them overflows.
+MOST_VALUE: Final = 1e9
+
 
 def signal_weight(event_type: str) -> float:
     """The weight of an event of this type for its item: 0 or more, 1 for a custom type."""
     return SIGNAL_WEIGHTS.get(event_type, 1.0)
+
+
+def currency_code(properties: Mapping[str, Any]) -> str:
+    """The currency code (ISO 4217) among an event's properties; empty without one."""
+    named = properties.get("currency")
+    code = named.strip().upper() if isinstance(named, str) else ""
+    return code if len(code) == 3 and code.isascii() and code.isalpha() else ""
 
 
 def is_identifying(attribute: str) -> bool:

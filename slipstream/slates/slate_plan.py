@@ -106,8 +106,7 @@ class SlatePlan:
         repeats = bool(request.repeats or (model is not None and model.bundle.repeats))
         condition = policy.condition(now_ms, context, known, model_repeats=repeats)
         both = [each for each in (request.condition, condition) if each is not None]
-        share = policy.policy.sampling
-        samples = share > 0 and request.purpose == SHOWN and is_sampled(seed, share)
+        samples = request.purpose == SHOWN and is_sampled(seed, policy.policy.sampling)
         return cls(
             request,
             model,

@@ -4,9 +4,11 @@ A response belongs to the slate that it names, for a day, or else to the visitor
 slate before it that shows its item, for half an hour. An item of a slate is clicked once at most.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import nsmallest
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -16,7 +18,13 @@ import pyarrow.compute as pc
 from slipstream.contracts.page_visitors import page_visitor
 from slipstream.contracts.rest import LoggedSlate, LoggedSlates
 from slipstream.contracts.times import DAY_MS
-from slipstream.contracts.vocabulary import PURCHASE, SHOWN, WITHOUT_SIGNAL
+from slipstream.contracts.vocabulary import (
+    MOST_VALUE,
+    PURCHASE,
+    SHOWN,
+    WITHOUT_SIGNAL,
+    currency_code,
+)
 from slipstream.stores.lake import INTERACTIONS, RECOMMENDATIONS, Lake
 from slipstream.stores.lake_reader import day_of
 
@@ -72,6 +80,8 @@ class Outcomes:
             for item_id in places:
                 shown = self._shown.setdefault((slate["user_id"], item_id), [])
                 shown.append((shown_at, slate_id))
+        for shown in self._shown.values():
+            shown.sort()
 
     def take(self, row: Mapping[str, Any]) -> None:
         """Count an interaction with an item for the slate that it follows from, if any."""
@@ -82,9 +92,9 @@ class Outcomes:
         place = slate.places[row["item_id"]]
         slate.clicked.add(place)
         value = row["value"]
-        if row["event_type"] == PURCHASE and value is not None and value > 0:
-            currency = orjson.loads(row["properties"] or "{}").get("currency")
-            slate.revenue.append((place, value, currency if isinstance(currency, str) else ""))
+        if row["event_type"] == PURCHASE and value is not None and 0 < value <= MOST_VALUE:
+            currency = currency_code(orjson.loads(row["properties"] or "{}"))
+            slate.revenue.append((place, value, currency))
 
     def _slate_of(self, row: Mapping[str, Any]) -> _Outcome | None:
         item_id, at = row["item_id"], row["timestamp"]
@@ -92,8 +102,10 @@ class Outcomes:
         if named is not None and item_id in named.places:
             return named if 0 <= at - named.timestamp <= NAMED_MS else None
         shown = self._shown.get((page_visitor(row["user_id"]), item_id), ())
-        before = [each for each in shown if 0 <= at - each[0] <= UNNAMED_MS]
-        return self.of[max(before)[1]] if before else None
+        before = bisect_right(shown, at, key=itemgetter(0))
+        if not before or at - shown[before - 1][0] > UNNAMED_MS:
+            return None
+        return self.of[shown[before - 1][1]]
 
 
 def logged_slates(lake: Lake, wanted: LogQuery) -> Iterator[bytes]:
@@ -102,13 +114,12 @@ def logged_slates(lake: Lake, wanted: LogQuery) -> Iterator[bytes]:
     The lake is read before the first line. Raises `LakeUnavailableError`.
     """
     version = lake.version(RECOMMENDATIONS)
-    slates, ids = (0, list[str]()) if version is None else _counted(lake, version, wanted)
-    chosen = nsmallest(wanted.most, ids, key=lambda each: each[-_RANDOM_DIGITS:])
-    rows = [] if version is None or not chosen else _rows(lake, version, wanted, chosen)
+    slates, sampled, chosen = _counted(lake, version, wanted)
+    rows = _rows(lake, version, wanted, chosen) if chosen else []
     outcomes = Outcomes(rows)
     if rows:
         _read_responses(lake, wanted, rows, outcomes)
-    yield _line(LoggedSlates(slates=slates, sampled=len(ids), given=len(rows)))
+    yield _line(LoggedSlates(slates=slates, sampled=sampled, given=len(rows)))
     for row in sorted(rows, key=lambda row: (row["timestamp"], row["recommendation_id"])):
         outcome = outcomes.of[row["recommendation_id"]]
         row["circumstances"] = orjson.loads(row["circumstances"] or "null")
@@ -122,18 +133,24 @@ def _line(record: LoggedSlate | LoggedSlates) -> bytes:
     return record.model_dump_json(exclude_defaults=True).encode() + b"\n"
 
 
-def _counted(lake: Lake, version: int, wanted: LogQuery) -> tuple[int, list[str]]:
-    """The number of slates in the period, and the ids of the sampled ones."""
-    slates, ids = 0, set[str]()
+def _counted(lake: Lake, version: int | None, wanted: LogQuery) -> tuple[int, int, list[str]]:
+    """The number of slates in the period, that of sampled ones, and the ids of a sample of these.
+
+    No more ids are held than the sample and one batch have.
+    """
+    slates, sampled, chosen = 0, 0, list[str]()
     for batch in _scan(lake, version, wanted, _COUNTED):
         found = _matching(batch, wanted)
-        slates += found.num_rows
-        sampled = found.filter(pc.fill_null(found["sampled"], False))
-        ids.update(sampled["recommendation_id"].to_pylist())
-    return slates, sorted(ids)
+        ids = found.filter(pc.fill_null(found["sampled"], False))["recommendation_id"].to_pylist()
+        slates, sampled = slates + found.num_rows, sampled + len(ids)
+        of_both = sorted({*chosen, *ids})
+        chosen = nsmallest(wanted.most, of_both, key=lambda each: each[-_RANDOM_DIGITS:])
+    return slates, sampled, chosen
 
 
-def _rows(lake: Lake, version: int, wanted: LogQuery, chosen: list[str]) -> list[dict[str, Any]]:
+def _rows(
+    lake: Lake, version: int | None, wanted: LogQuery, chosen: list[str]
+) -> list[dict[str, Any]]:
     """The rows of these slates, each once."""
     ids, rows = pa.array(chosen, pa.string()), dict[str, dict[str, Any]]()
     for batch in _scan(lake, version, wanted, None):
@@ -143,7 +160,7 @@ def _rows(lake: Lake, version: int, wanted: LogQuery, chosen: list[str]) -> list
 
 
 def _scan(
-    lake: Lake, version: int, wanted: LogQuery, columns: tuple[str, ...] | None
+    lake: Lake, version: int | None, wanted: LogQuery, columns: tuple[str, ...] | None
 ) -> Iterator[pa.RecordBatch]:
     return lake.scan(
         RECOMMENDATIONS,

@@ -16,7 +16,6 @@ from slipstream.contracts.circumstances import Circumstances
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.placements import Placement
 from slipstream.contracts.positions import StreamCatalogRecord, split_source
-from slipstream.contracts.rest import SlateRecord
 from slipstream.contracts.times import now_ms
 from slipstream.recommender.bundle import load_bundle
 from slipstream.slates.catalogue.catalog import Catalog
@@ -94,21 +93,26 @@ class CatalogJourney:
     Args:
         features: The service that is asked.
         folder: Folder that records are downloaded into.
-        first: The first slate.
-        last: The last one, with the newest catalogue.
+        first: Id and circumstances of the first slate.
+        last: The same of the last one, with the newest catalogue.
 
     Raises:
         PeerError: Features does not answer.
         ConflictError: More records came meanwhile than `MOST_CHANGES`.
     """
 
-    def __init__(self, features: Peer, folder: Path, first: SlateRecord, last: SlateRecord) -> None:
+    def __init__(
+        self,
+        features: Peer,
+        folder: Path,
+        first: tuple[str, Circumstances],
+        last: tuple[str, Circumstances],
+    ) -> None:
         self._catalogs = PastCatalogs(features, folder)
-        begins = Circumstances.read(first.circumstances or {})
-        self._catalog = self._catalogs.of(first.recommendation_id, begins)
+        self._catalog = self._catalogs.of(*first)
         self._waiting: dict[str, list[tuple[int, bytes]]] = {}
-        if begins.catalog != Circumstances.read(last.circumstances or {}).catalog:
-            self._read_changes(features, folder, first, last)
+        if first[1].catalog != last[1].catalog:
+            self._read_changes(features, folder, first[0], last[0])
         for waiting in self._waiting.values():
             waiting.sort(reverse=True)
 
@@ -125,13 +129,10 @@ class CatalogJourney:
                 self._catalog.apply(StreamCatalogRecord(source, offset, entry))
         return self._catalog
 
-    def _read_changes(
-        self, features: Peer, folder: Path, first: SlateRecord, last: SlateRecord
-    ) -> None:
+    def _read_changes(self, features: Peer, folder: Path, first: str, last: str) -> None:
         path = folder / "changes.jsonl"
-        between = f"/v1/slates/{last.recommendation_id}/catalog?since={first.recommendation_id}"
         try:
-            features.download(between, path)
+            features.download(f"/v1/slates/{last}/catalog?since={first}", path)
             with path.open("rb") as file:
                 for number, line in enumerate(file):
                     if number >= MOST_CHANGES:

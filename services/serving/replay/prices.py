@@ -7,9 +7,10 @@ works half of the time, so that requests have the rest.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlencode
@@ -28,7 +29,7 @@ from slipstream.chassis.errors import ConflictError, ServiceError, UnavailableEr
 from slipstream.chassis.logging import get_logger, request_id
 from slipstream.chassis.request_names import refuse_unknown
 from slipstream.contracts.circumstances import Circumstances
-from slipstream.contracts.placements import Placement, PlacementPolicy
+from slipstream.contracts.placements import PlacementPolicy
 from slipstream.contracts.rest import LoggedSlate, LoggedSlates, Problem
 from slipstream.evaluation.off_policy import RewardModel
 from slipstream.slates.catalogue.model import Model
@@ -53,15 +54,18 @@ class _Log:
 
     Attributes:
         numbers: How many slates there were.
-        slates: The sampled ones, with circumstances that can be read, in the order of their times.
+        slates: The sampled ones, in the order of their times: time (ms), slate, and circumstances
+            as JSON, since objects take ten times the memory.
         left_out: Number of slates that can't be used, by the reason.
+        revisions: Name and revision of the placements that they were made by.
         kinds: The rewards that are priced.
         models: For each fold of visitors the models of rewards by the other folds.
     """
 
     numbers: LoggedSlates
-    slates: list[tuple[LoggedSlate, Circumstances]]
-    left_out: Counter[str]
+    slates: list[tuple[int, LoggedSlate, bytes]] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    revisions: set[tuple[str, int]] = field(default_factory=set)
     kinds: Sequence[Kind] = ()
     models: Sequence[Sequence[RewardModel]] = ()
 
@@ -70,7 +74,7 @@ class _Log:
 class _Weighing:
     """A price while it is made: the slates that were weighed, and how far it is."""
 
-    job: "_Log"
+    job: _Log
     journey: CatalogJourney
     masks: FilterMasks
     draft: PlacementPolicy | None
@@ -105,7 +109,7 @@ class Prices:
         self._drafts = PastModels(training, in_service, folder / "draft")
         self._busy = False
 
-    async def opened(self, wanted: PriceRequest) -> AsyncIterator[bytes]:
+    async def opened(self, wanted: PriceRequest) -> AsyncGenerator[bytes]:
         """The lines of a price, of which the last one has it.
 
         Raises:
@@ -118,35 +122,34 @@ class Prices:
             raise UnavailableError(
                 "another price is being made", code="replays_busy", retry_after_s=60
             )
-        self._busy = True
+        lines = self._lines(wanted)
+        await anext(lines)
+        return lines
+
+    async def _lines(self, wanted: PriceRequest) -> AsyncGenerator[bytes]:
+        """Nothing as soon as the log has been read, then the lines of the price."""
+        self._busy, began = True, time.perf_counter()
         try:
             weighing = await self._replays.in_turn(partial(self._begun, wanted))
-        except BaseException:
-            self._ended()
-            raise
-        return self._lines(wanted, weighing)
-
-    def _ended(self) -> None:
-        self._busy = False
-
-    async def _lines(self, wanted: PriceRequest, weighing: "_Weighing") -> AsyncIterator[bytes]:
-        began, slates = time.perf_counter(), weighing.job.slates
-        try:
-            while weighing.place < len(slates):
-                yield _line(PriceLine(done=weighing.place, of=len(slates)))
-                await self._replays.in_turn(partial(self._portion, wanted, weighing))
-            price = await asyncio.to_thread(_priced, wanted, weighing)
-            price.took_s = round(time.perf_counter() - began, 1)
-            yield _line(PriceLine(done=weighing.place, of=len(slates), price=price))
-        except ServiceError as error:
-            yield _line(PriceLine(done=weighing.place, of=len(slates), problem=_problem(error)))
-        except Exception as error:
-            log.exception("a price failed")
-            failure = ServiceError(f"{type(error).__name__}; the log has more")
-            yield _line(PriceLine(done=weighing.place, of=len(slates), problem=_problem(failure)))
+            yield b""
+            of = len(weighing.job.slates)
+            try:
+                while weighing.place < of:
+                    yield _line(PriceLine(done=weighing.place, of=of))
+                    await self._replays.in_turn(partial(self._portion, wanted, weighing))
+                price = await asyncio.to_thread(_priced, wanted, weighing)
+                price.took_s = round(time.perf_counter() - began, 1)
+                yield _line(PriceLine(done=of, of=of, price=price))
+            except ServiceError as error:
+                yield _line(PriceLine(done=weighing.place, of=of, problem=_problem(error)))
+            except Exception as error:
+                log.exception("a price failed")
+                failed = _problem(ServiceError(f"{type(error).__name__}; the log has more"))
+                yield _line(PriceLine(done=weighing.place, of=of, problem=failed))
         finally:
-            await self._replays.in_turn(self._drafts.release)
-            self._ended()
+            # Nothing is awaited: where a client goes away, that would be cancelled, too.
+            self._busy = False
+            self._replays.afterwards(self._drafts.release)
 
     def _begun(self, wanted: PriceRequest) -> _Weighing:
         job = self._log(wanted)
@@ -157,11 +160,13 @@ class Prices:
             policy = placement.policy if placement is not None else PlacementPolicy()
         self._refuse_unknown_rules(wanted, job, policy)
         model = self._drafts.of(draft.model_version) if draft.model_version is not None else None
-        first, last = job.slates[0][0], job.slates[-1][0]
+        first, last = (
+            (slate.recommendation_id, Circumstances.model_validate_json(recorded))
+            for _, slate, recorded in (job.slates[0], job.slates[-1])
+        )
         journey = CatalogJourney(self._features, self._folder, first, last)
-        moments = iter(range(10**9))
         # Its clock passes a mask's age at each look: of the past, no mask may be older.
-        masks = FilterMasks(journey.at(job.slates[0][1]), lambda: 10.0 * next(moments))
+        masks = FilterMasks(journey.at(first[1]), count(0.0, 10.0).__next__)
         return _Weighing(job, journey, masks, policy, model)
 
     def _log(self, wanted: PriceRequest) -> _Log:
@@ -178,13 +183,17 @@ class Prices:
             self._features.download(f"/v1/slates?{urlencode(asked)}", path)
             with path.open("rb") as file:
                 numbers = LoggedSlates.model_validate_json(next(file))
-                job = _Log(numbers, [], Counter())
+                job = _Log(numbers)
                 for line in file:
                     slate = LoggedSlate.model_validate_json(line)
                     try:
-                        job.slates.append((slate, circumstances_of(slate)))
+                        circumstances = circumstances_of(slate)
                     except (ConflictError, ValueError):
                         job.left_out["no circumstances are recorded"] += 1
+                        continue
+                    job.revisions.update(circumstances.placements.items())
+                    recorded, slate.circumstances = orjson.dumps(slate.circumstances), None
+                    job.slates.append((circumstances.now, slate, recorded))
         finally:
             path.unlink(missing_ok=True)
         if not job.slates:
@@ -194,7 +203,7 @@ class Prices:
                 "a share of sampled orders (`sampling`), and wait until they are in the lake",
                 code="no_logs",
             )
-        job.slates.sort(key=lambda each: (each[1].now, each[0].recommendation_id))
+        job.slates.sort(key=lambda each: (each[0], each[1].recommendation_id))
         _add_models(job, wanted)
         return job
 
@@ -205,11 +214,10 @@ class Prices:
             return
         known = {rule.name for rule in policy.rules} if policy is not None else set[str]()
         if policy is None:
-            for _, circumstances in job.slates:
-                for name, revision in circumstances.placements.items():
-                    placement = self._replays.placement(name, revision)
-                    if placement is not None:
-                        known.update(rule.name for rule in placement.policy.rules)
+            for name, revision in job.revisions:
+                placement = self._replays.placement(name, revision)
+                if placement is not None:
+                    known.update(rule.name for rule in placement.policy.rules)
         place = ("body", "draft", "without_rules")
         names = [(place, name) for name in wanted.draft.without_rules]
         refuse_unknown("there is no rule {name}", names, known)
@@ -223,7 +231,8 @@ class Prices:
         try:
             while weighing.place < len(weighing.job.slates) and time.perf_counter() < until:
                 began = time.perf_counter()
-                slate, circumstances = weighing.job.slates[weighing.place]
+                _, slate, recorded = weighing.job.slates[weighing.place]
+                circumstances = Circumstances.model_validate_json(recorded)
                 weighing.place += 1
                 await self._weigh_one(wanted, weighing, slate, circumstances, lists)
                 await asyncio.sleep((time.perf_counter() - began) * _REST / (1 - _REST))
@@ -283,8 +292,7 @@ def drafted(
             "without_rules": [name for name in wanted.draft.without_rules if name in named],
         }
     )
-    placement: Placement | None = scene.placement
-    return altered(scene, change, placement, model)
+    return altered(scene, change, scene.placement, model)
 
 
 def _alike(slate: LoggedSlate, made: MadeSlate) -> bool:
@@ -298,7 +306,7 @@ def _alike(slate: LoggedSlate, made: MadeSlate) -> bool:
 
 def _add_models(job: _Log, wanted: PriceRequest) -> None:
     """Add the models of rewards. Raises `ConflictError` for several currencies."""
-    slates = [slate for slate, _ in job.slates]
+    slates = [slate for _, slate, _ in job.slates]
     currencies = Counter(currency for slate in slates for _, _, currency in slate.revenue)
     if wanted.currency is None and len(currencies) > 1:
         named = ", ".join(f"{name or 'none'} ({often})" for name, often in currencies.most_common())

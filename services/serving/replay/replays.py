@@ -132,6 +132,10 @@ class Replays:
                 self._forgetting.cancel()
             self._forgetting = loop.call_later(KEPT_S, self._thread.submit, self._forget)
 
+    def afterwards(self, work: Callable[[], None]) -> None:
+        """Have the thread of replays run a function after what waits there."""
+        self._thread.submit(work)
+
     def _forget(self) -> None:
         self._placements.clear()
         self._catalogs.release()

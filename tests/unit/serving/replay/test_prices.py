@@ -1,6 +1,7 @@
 """Prices: sampled slates are made again by a draft, and what followed from them is weighed."""
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from services.serving.replay import prices as prices_module
+from services.serving.replay.api import JsonLines
 from services.serving.replay.bodies import Price, PriceLine, PriceRequest
 from services.serving.state import filter_masks
 from slipstream.chassis.errors import ConflictError, UnavailableError
@@ -219,7 +221,27 @@ async def test_without_a_log_or_with_an_unknown_rule_or_while_another_is_made_it
     assert busy.value.code == "replays_busy"
     async for _ in first:
         break
-    await first.aclose()  # type: ignore[attr-defined]
+    await first.aclose()
+    assert (await priced(shop, diversity=0.1)).weighed == 24
+
+
+@pytest.mark.parametrize("lines", [0, 1])
+async def test_a_client_that_goes_away_ends_the_price_and_the_next_one_is_made(
+    shop: PastShop, lines: int
+) -> None:
+    await asked(shop)
+    answer, heard = await shop.prices.opened(wanted(draft={"diversity": 0.1})), asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        if lines:
+            await heard.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.body":
+            heard.set()
+
+    await JsonLines(answer)({"type": "http", "asgi": {"spec_version": "2.3"}}, receive, send)
     assert (await priced(shop, diversity=0.1)).weighed == 24
 
 
