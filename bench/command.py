@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Benchmarks without a SQL database.
 _WITHOUT_SQL: Final = ("ingestion", "features", "scaling")
-_WITHOUT_SERVERS: Final = ("catalogue", "training")
+_WITHOUT_SERVERS: Final = ("catalogue", "training", "monitoring")
 
 
 @click.command(short_help="Compare a part's speed with its ceiling.")
@@ -36,6 +36,7 @@ _WITHOUT_SERVERS: Final = ("catalogue", "training")
             "replay",
             "catalogue",
             "training",
+            "monitoring",
         ]
     ),
 )
@@ -143,6 +144,8 @@ def bench(
                 without a filter that keeps 0.1 %; recall and memory; without servers
     training    fits on simulated shops of several sizes: seconds by stage, memory, NDCG@10; the
                 network's arithmetic against a matrix product; without servers
+    monitoring  records of a lake counted as outcomes, against a bare scan: memory, disk, a shared
+                id, a growing log, a month's report; without servers
 
     A temporary stack is started and stopped for it. For serving, freshness and replay, it is filled
     with MovieLens-100K and trains a model, for replay two. Feast is installed once into the data
@@ -180,9 +183,12 @@ def bench(
         raise click.UsageError("a running stack has its servers already; leave --servers out")
     if name in _WITHOUT_SERVERS and (running or servers == "real"):
         raise click.UsageError(f"{name} has no servers; leave --running and --servers out")
-    if (items and name not in _WITHOUT_SERVERS) or (events and name != "training"):
+    if (items and name not in ("catalogue", "training")) or (
+        events and name not in ("training", "monitoring")
+    ):
         raise click.UsageError(
-            "--items is of the benchmarks catalogue and training, --events of training"
+            "--items is of the benchmarks catalogue and training, --events of training and"
+            " monitoring"
         )
     load = ServingLoad(rate, swaps, profile_time, rules)
     where = measurements.machine()
@@ -191,6 +197,8 @@ def bench(
             versions, rows = "none", _measure_catalogues(data_dir, items)
         elif name == "training":
             versions, rows = "none", _measure_training(data_dir, events, items, profile or "fast")
+        elif name == "monitoring":
+            versions, rows = "none", _measure_counting(events)
         elif running:
             target = _running_target(data_dir)
             versions = f"of the running stack: {target.kafka.bootstrap_servers}"
@@ -240,6 +248,15 @@ def _measure_training(
 
     sizes = sorted(events) or training.EVENTS, sorted(items) or training.ITEMS
     return training.run(data_dir / "simulated-shops", *sizes, profile, tell=Terminal().progress)
+
+
+def _measure_counting(events: tuple[int, ...]) -> "list[Measurement]":
+    from bench import monitoring
+    from slipstream_cli.local.terminal import Terminal
+
+    with tempfile.TemporaryDirectory(prefix="slipstream-bench-") as folder:
+        sizes = sorted(events) or monitoring.EVENTS
+        return monitoring.run(Path(folder), sizes, tell=Terminal().progress)
 
 
 def _measure_temporary(

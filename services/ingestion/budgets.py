@@ -22,7 +22,7 @@ from services.ingestion.outcomes import Acceptance, Outcome, Rejection
 from slipstream.broker.records import encode
 from slipstream.chassis.addresses import network_of
 from slipstream.chassis.errors import TooLargeError, TooManyRequestsError
-from slipstream.contracts.vocabulary import MAX_ID_BYTES
+from slipstream.contracts.vocabulary import MAX_ID_BYTES, REFUNDED
 from slipstream.ingress import fields
 from slipstream.ingress.fields import MAX_DEPTH, MAX_EVENT_BYTES, Code, RejectionError
 
@@ -41,6 +41,7 @@ SHARED: Final = (
     "affiliation",
     "query",
     "placement",
+    REFUNDED,
 )
 SHARED_LENGTH: Final = 256
 # Most bytes of a record's field names, times, type and flags, and of an id that is made for it.

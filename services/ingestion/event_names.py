@@ -59,6 +59,11 @@ WITH_OR_WITHOUT: Final = frozenset(
     }
 )  # fmt: skip
 
+# Names of refunds, which are told from other removals by a property.
+REFUNDS: Final = frozenset(
+    {"order_refunded", "order_cancelled", "refund", "refunded", "return", "returned"}
+)
+
 # Types of events about an item, which must name it.
 OF_AN_ITEM: Final = frozenset(
     {v.VIEW, v.CLICK, v.CART, v.PURCHASE, v.RATE, v.LIKE, v.WISHLIST, v.REMOVE, v.IMPRESSION}

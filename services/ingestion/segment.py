@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from services.ingestion.budgets import SHARED, SHARED_LENGTH, Budgets, setting
-from services.ingestion.event_names import EventName
+from services.ingestion.event_names import REFUNDS, EventName, token
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.outcomes import NOT_KEPT, Acceptance, Origin, Outcome, Rejection
 from services.ingestion.people_calls import (
@@ -31,7 +31,7 @@ from slipstream.chassis.access.page_tokens import Unproven
 from slipstream.contracts.access import Scope
 from slipstream.contracts.events import NewInteraction
 from slipstream.contracts.times import HOUR_MS
-from slipstream.contracts.vocabulary import IMPRESSION, RATE, VIEW
+from slipstream.contracts.vocabulary import IMPRESSION, RATE, REFUNDED, REMOVE, VIEW
 from slipstream.ingress import fields
 from slipstream.ingress.fields import Code, RejectionError
 
@@ -365,7 +365,10 @@ def _track(message: Message, rules: IntakeRules) -> tuple[EventName, Message]:
     name = rules.names.classify(event)
     if rules.plan is not None:
         rules.plan.check(event, properties)
-    return name, rules.privacy.published(properties)
+    properties = rules.privacy.published(properties)
+    if name.event_type == REMOVE and token(event) in REFUNDS:
+        properties = {**properties, REFUNDED: True}
+    return name, properties
 
 
 def _page(message: Message, rules: IntakeRules) -> tuple[EventName, Message]:

@@ -15,6 +15,8 @@ from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alert_rules import Acknowledgement, Action, Alert
 from services.monitoring.attribution import BUCKET_MS
 from services.monitoring.checkup import Checkup
+from services.monitoring.counting import outcomes
+from services.monitoring.counting.outcomes_repository import OutcomeTable, kept_since
 from services.monitoring.probes import ServiceState
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSection
@@ -56,6 +58,7 @@ class Parts:
     settings: MonitoringSection
     clock: Callable[[], int]
     timeline: Timeline
+    outcomes: OutcomeTable
 
     def snapshot(self) -> Snapshot:
         """The newest snapshot. Raises `UnavailableError` before the first round of checks."""
@@ -221,6 +224,36 @@ def _refuse_many_steps(hours: int, step: str) -> None:
             f" {MAX_STEPS:,}: ask for step=hour, or for at most {most} hours",
             code="too_many_steps",
         )
+
+
+@router.get("/reports/outcomes", summary="Clicks, purchases and revenue by place of a list")
+@requires(Scope.READ)
+def outcomes_report(
+    request: Request,
+    hours: Annotated[
+        int, Query(ge=1, le=MAX_HOURS, description="length of the period up to now")
+    ] = 24,
+    by: Annotated[
+        list[outcomes.Dimension],
+        Query(max_length=3, description="what groups are made by: up to three dimensions"),
+    ] = [],  # noqa: B006 - FastAPI copies it
+) -> outcomes.OutcomesReport:
+    """What recommendations led to, each response credited to the place of the list behind it.
+
+    The period begins with an hour where it is longer than three days, and with a day (UTC) where it
+    is longer than a month. Groups of fewer than ten visitors are hidden.
+    """
+    opened = parts(request)
+    now_ms = opened.clock()
+    since = kept_since(now_ms - hours * HOUR_MS, now_ms)
+    return outcomes.report(
+        opened.outcomes.rows(since, now_ms),
+        since,
+        now_ms,
+        by,
+        opened.outcomes.counted_until(),
+        opened.outcomes.left_out(),
+    )
 
 
 @router.get(

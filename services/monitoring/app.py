@@ -22,6 +22,9 @@ from services.monitoring.control.http import experiments as experiment_routes
 from services.monitoring.control.http import placements as placement_routes
 from services.monitoring.control.named_records_repository import PlacementTable
 from services.monitoring.control.publication import StatePublisher, uses_target
+from services.monitoring.counting.counter import Counter
+from services.monitoring.counting.credit import Rules
+from services.monitoring.counting.outcomes_repository import OutcomeTable
 from services.monitoring.drift_watch import DriftWatch
 from services.monitoring.item_attributes import ItemCatalogue, catalogue_target
 from services.monitoring.migrations import MIGRATIONS
@@ -48,7 +51,7 @@ from slipstream.chassis.settings import listed
 from slipstream.chassis.standby import own_address
 from slipstream.contracts.events import AlertEvent
 from slipstream.contracts.services import SERVICES
-from slipstream.contracts.times import now_ms
+from slipstream.contracts.times import DAY_MS, now_ms
 from slipstream.contracts.topics import (
     ACCESS_KEYS,
     ALERTS,
@@ -57,6 +60,7 @@ from slipstream.contracts.topics import (
     PLACEMENTS,
     Topic,
 )
+from slipstream.stores.lake_reader import LakeReader
 from slipstream.stores.lease import Lease
 from slipstream.stores.metadata import AuditLog, engine
 from slipstream.stores.migrations import migrate
@@ -161,7 +165,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         ledger = ErasureLedger(database, settings.monitoring.erasure_rewrite_max_mb * 2**20)
         committed = partial(committed_offsets, settings.kafka, settings.namespace, TOPICS, GROUP)
         deletion = RowDeletion(ledger, committed, now_ms, lease.renew)
-        app.state.people = _people(settings, slates, ledger)
+        outcomes = OutcomeTable(database, ledger.marks_of)
+        counter = Counter(
+            LakeReader(settings.lake, settings.namespace),
+            outcomes,
+            Rules(own.attribution_window_s * 1000, own.credit_d * DAY_MS),
+            now_ms,
+            lease.renew,
+        )
+        app.state.people = _people(settings, slates, outcomes, ledger)
         for peer in (app.state.people.features, app.state.people.training):
             stack.callback(peer.close)
         timeline = Timeline(
@@ -170,7 +182,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             slates.counts,
             partial(runs_of, app.state.people.training),
         )
-        app.state.parts = api.Parts(slates, book, checkup, settings.monitoring, now_ms, timeline)
+        app.state.parts = api.Parts(
+            slates, book, checkup, settings.monitoring, now_ms, timeline, outcomes
+        )
         keys = AccessKeyBook(database)
         key_publisher = StatePublisher(ACCESS_KEYS, keys, publish)
         app.state.access = access_routes.AccessParts(
@@ -225,6 +239,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         app.state.workers.start("checks", checkup.run)
         app.state.workers.start("erasures", lambda stop: deletion.run(stop, own.erase_every_s))
+        app.state.workers.start(
+            "outcomes",
+            lambda stop: counter.run(stop, own.count_every_s, own.report_retention_d * DAY_MS),
+            checked=False,
+        )
         app.state.workers.start("canaries", lambda stop: canaries.run(stop, own.guard_every_s))
         yield
 
@@ -244,13 +263,14 @@ def _renewals(
 
 
 def _people(
-    settings: MonitoringSettings, slates: SlateLog, ledger: ErasureLedger
+    settings: MonitoringSettings, slates: SlateLog, outcomes: OutcomeTable, ledger: ErasureLedger
 ) -> people_routes.PeopleParts:
     peers, token = settings.peers, service_credential(settings, "monitoring")
     return people_routes.PeopleParts(
         Peer("features", peers.features_url, timeout_s=_RECEIPT_S, token=token),
         Peer("training", peers.training_url, timeout_s=peers.timeout_s, token=token),
         slates,
+        outcomes,
         ledger,
         settings.monitoring,
         now_ms,

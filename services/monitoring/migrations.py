@@ -3,7 +3,18 @@
 from typing import Final
 
 from alembic.operations import Operations
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+)
 
 from slipstream.stores.lease import lease_tables
 from slipstream.stores.metadata import new_metadata
@@ -375,6 +386,72 @@ def _visitor_sums(op: Operations) -> None:
     )
 
 
+def _outcomes(op: Operations) -> None:
+    """Sums of outcomes, credits, and who became whom."""
+    tables = new_metadata()
+    Table(
+        "monitoring_outcomes",
+        tables,
+        Column("length_ms", BigInteger, primary_key=True),
+        Column("start", BigInteger, primary_key=True),
+        Column("placement", String, primary_key=True),
+        Column("model_version", String, primary_key=True),
+        Column("experiment", String, primary_key=True),
+        Column("variant", String, primary_key=True),
+        Column("revision", Integer, primary_key=True),
+        Column("position", Integer, primary_key=True),
+        Column("source", String, primary_key=True),
+        Column("cohort", String, primary_key=True),
+        Column("currency", String, primary_key=True),
+        Column("answers", BigInteger, nullable=False),
+        Column("impressions", BigInteger, nullable=False),
+        Column("clicks", BigInteger, nullable=False),
+        Column("carts", BigInteger, nullable=False),
+        Column("purchases", BigInteger, nullable=False),
+        Column("revenue", BigInteger, nullable=False),
+        Column("refunds", BigInteger, nullable=False),
+        Column("visitors", LargeBinary, nullable=False),
+        sqlite_with_rowid=False,
+    )
+    Table(
+        "monitoring_credits",
+        tables,
+        Column("event_id", String, primary_key=True),
+        Column("kind", String, nullable=False),
+        Column("user_id", String, nullable=False),
+        Column("item_id", String, nullable=False),
+        Column("at_ms", BigInteger, nullable=False, index=True),
+        Column("recommendation_id", String, nullable=False),
+        Column("placement", String, nullable=False),
+        Column("model_version", String, nullable=False),
+        Column("experiment", String, nullable=False),
+        Column("variant", String, nullable=False),
+        Column("revision", Integer, nullable=False),
+        Column("position", Integer, nullable=False),
+        Column("source", String, nullable=False),
+        Column("cohort", String, nullable=False),
+        Column("value", BigInteger),
+        Column("currency", String, nullable=False),
+        Index("monitoring_credits_of_visitor", "user_id", "item_id"),
+    )
+    Table(
+        "monitoring_identities",
+        tables,
+        Column("visitor", String, primary_key=True),
+        Column("person", String, nullable=False, index=True),
+    )
+    Table(
+        "monitoring_counted",
+        tables,
+        Column("name", String, primary_key=True),
+        Column("version", BigInteger, nullable=False),
+        Column("offsets", Text, nullable=False),
+        Column("late", BigInteger, nullable=False),
+        Column("hash_key", String, nullable=False),
+    )
+    tables.create_all(op.get_bind())
+
+
 MIGRATIONS: Final = Migrations(
     "monitoring_schema_version",
     (
@@ -391,5 +468,6 @@ MIGRATIONS: Final = Migrations(
         _acknowledgements,
         _windows,
         _visitor_sums,
+        _outcomes,
     ),
 )

@@ -401,8 +401,6 @@ class SlateLog:
             ("shadow", shadows, shadows.c.recommendation_id),
             ("response", responses, responses.c.event_id),
         ):
-            # The table's names are of a subclass of str, which JSON does not know.
-            names = [str(column.name) for column in table.columns]
             theirs = select(table).where(table.c.user_id.in_(visitor_ids)).order_by(key)
             last, more = "", True
             while more:
@@ -410,7 +408,7 @@ class SlateLog:
                     page = db.execute(theirs.where(key > last).limit(_ROWS_AT_ONCE)).all()
                 for row in page:
                     last = row[0]
-                    yield kind, dict(zip(names, row, strict=True))
+                    yield kind, dict(row._mapping)
                 more = len(page) == _ROWS_AT_ONCE
         # At most one for each open window.
         with self._engine.connect() as db:
@@ -418,8 +416,7 @@ class SlateLog:
             of_theirs = select(samples).where(c.user_id.in_(visitor_ids))
             kept = db.execute(of_theirs.order_by(c.user_id, c.length_ms, c.start)).all()
             sums = list(rows_of_visitors(db, visitor_ids))
-        names = [str(column.name) for column in samples.columns]
-        yield from (("sample", dict(zip(names, row, strict=True))) for row in kept)
+        yield from (("sample", dict(row._mapping)) for row in kept)
         yield from (("experiment", row) for row in sums)
 
     def watermarks(self) -> dict[str, Watermark]:

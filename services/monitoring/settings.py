@@ -32,6 +32,20 @@ class MonitoringSection(Section):
         "judged by, and of an experiment's sums after its end",
     )
 
+    count_every_s: float = Field(
+        15.0,
+        gt=0,
+        description="time from one count of the lake's new rows to the next; where counting takes "
+        "longer than a fifth of that, it rests four times as long",
+    )
+    credit_d: int = Field(
+        30,
+        ge=1,
+        le=365,
+        description="days for which a recommended item's click or cart is credited with the "
+        "visitor's purchases of it",
+    )
+
     erase_every_s: float = Field(
         5.0, gt=0, description="interval at which tables are searched for erased visitors"
     )

@@ -85,6 +85,21 @@ def starts_of(db: Connection, experiment: str) -> list[DesignStart]:
     return design_starts(_experiments(db, _revisions, experiment))
 
 
+def all_starts(db: Connection) -> list[tuple[str, int, int]]:
+    """Name, time (ms) and revision of all that slates are counted by, of every experiment.
+
+    A slate from before the first one of its experiment counts for that.
+    """
+    revisions: dict[str, list[Experiment]] = {}
+    for each in _experiments(db, _revisions):
+        revisions.setdefault(each.name, []).append(each)
+    return [
+        (name, start.since if place else 0, start.revision)
+        for name, of_name in revisions.items()
+        for place, start in enumerate(design_starts(of_name))
+    ]
+
+
 def _experiments(db: Connection, kept: Any, name: str | None = None) -> Iterator[Experiment]:
     """The states in a table of experiments; those that can't be read are left out."""
     c = kept.c
@@ -371,7 +386,7 @@ def rows_of_visitors(db: Connection, user_ids: Collection[str]) -> Iterator[dict
     for some in chunks(user_ids):
         query = select(visitor_sums).where(visitor_sums.c.user_id.in_(some))
         for row in db.execute(query.order_by(*visitor_sums.primary_key.columns)):
-            yield {str(name): value for name, value in row._mapping.items()}
+            yield dict(row._mapping)
 
 
 def expire_sums(db: Connection, before: int) -> None:

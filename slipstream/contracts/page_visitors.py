@@ -15,24 +15,24 @@ from typing import Final
 
 from slipstream.contracts.vocabulary import MAX_ID_BYTES
 
-_APART: Final = "~unproven"
+APART: Final = "~unproven"
 # Longest id that has one apart, in bytes.
-MAX_PAGE_ID_BYTES: Final = MAX_ID_BYTES - len(_APART)
+MAX_PAGE_ID_BYTES: Final = MAX_ID_BYTES - len(APART)
 
 
 def apart_id(anonymous_id: str) -> str:
     """The visitor of the events that this one's pages send in a user's name."""
-    return anonymous_id + _APART
+    return anonymous_id + APART
 
 
 def has_apart(visitor_id: str) -> bool:
     """Whether events may count for a visitor apart from this one."""
-    return not visitor_id.endswith(_APART) and len(visitor_id.encode()) <= MAX_PAGE_ID_BYTES
+    return not visitor_id.endswith(APART) and len(visitor_id.encode()) <= MAX_PAGE_ID_BYTES
 
 
 def page_visitor(visitor_id: str) -> str:
     """The anonymous id that `apart_id` was made of; any other id as it is."""
-    return visitor_id.removesuffix(_APART)
+    return visitor_id.removesuffix(APART)
 
 
 _SECRET: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

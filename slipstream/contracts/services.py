@@ -72,7 +72,7 @@ SERVICES: Final = {
             8005,
             "Reports quality and drift, and raises alerts.",
             peers=("ingestion", "features", "training", "serving"),
-            servers=("kafka", "database"),
+            servers=("kafka", "database", "lake"),
             stands_by=True,
         ),
     )

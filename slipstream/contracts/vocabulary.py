@@ -35,6 +35,9 @@ CHALLENGER: Final = "challenger"
 CANARY: Final = "canary"
 ALIASES: Final = (CHAMPION, CHALLENGER, CANARY)
 
+# The property that tells a refund from other removals.
+REFUNDED: Final = "refunded"
+
 # How strongly each type speaks for an item. Custom types, which are not listed, weigh 1.
 SIGNAL_WEIGHTS: Final[dict[str, float]] = {
     VIEW: 1.0,

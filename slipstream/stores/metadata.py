@@ -230,17 +230,22 @@ def replacing(_stored: Column[Any], given: ColumnElement[Any]) -> ColumnElement[
     return given
 
 
-def insert_rows(db: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+def insert_rows(
+    db: Connection, table: Table, rows: Sequence[tuple[Any, ...]], *, new: bool = False
+) -> None:
     """Insert rows, each in the order of the table's columns, by the driver's `executemany`.
 
-    SQLAlchemy's own would make a dictionary and a list of each row before.
+    SQLAlchemy's own would make a dictionary and a list of each row before. With `new`, a row with a
+    present primary key changes nothing.
     """
     if not rows:
         return
     value = "?" if db.dialect.paramstyle == "qmark" else "%s"
     quote = db.dialect.identifier_preparer.quote
     names, values = ", ".join(map(quote, table.columns.keys())), ", ".join([value] * len(rows[0]))
-    db.exec_driver_sql(f"INSERT INTO {quote(table.name)} ({names}) VALUES ({values})", list(rows))  # noqa: S608
+    rest = " ON CONFLICT DO NOTHING" if new else ""
+    statement = f"INSERT INTO {quote(table.name)} ({names}) VALUES ({values}){rest}"  # noqa: S608
+    db.exec_driver_sql(statement, list(rows))
 
 
 def insert_new(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

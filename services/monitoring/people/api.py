@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated, Any, Final
 
 import orjson
@@ -9,6 +10,7 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 
+from services.monitoring.counting.outcomes_repository import OutcomeTable
 from services.monitoring.people.receipts import receipt
 from services.monitoring.people.repository import ErasureLedger
 from services.monitoring.repository import SlateLog
@@ -24,13 +26,18 @@ from slipstream.contracts.rest import ErasureReceipt, ErasureState, ModelsBefore
 _DOCUMENTS: Final = ("items", "features", "body")
 
 
-def exported(slates: SlateLog, visitor_ids: Collection[str]) -> Iterator[bytes]:
+def exported(
+    slates: SlateLog, outcomes: OutcomeTable, visitor_ids: Collection[str]
+) -> Iterator[bytes]:
     """Slates that these visitors were shown, their shadows, responses, the samples of open windows,
-    and the sums of experiments: one JSON object a line, `kind` first, in the order of their ids.
+    the sums of experiments, credits, and who became whom: one JSON object a line, `kind` first, in
+    the order of their ids.
     """
-    for kind, row in slates.rows_of(visitor_ids):
-        opened = {name: orjson.loads(row[name]) for name in _DOCUMENTS if name in row}
-        yield orjson.dumps({"kind": kind, **row, **opened}) + b"\n"
+    for kind, row in chain(slates.rows_of(visitor_ids), outcomes.rows_of(visitor_ids)):
+        # The names are of a subclass of str, which JSON does not know.
+        told = {str(name): value for name, value in row.items()}
+        opened = {name: orjson.loads(told[name]) for name in _DOCUMENTS if name in told}
+        yield orjson.dumps({"kind": kind, **told, **opened}) + b"\n"
 
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -46,6 +53,7 @@ class PeopleParts:
     features: Peer
     training: Peer
     slates: SlateLog
+    outcomes: OutcomeTable
     ledger: ErasureLedger
     settings: MonitoringSection
     clock: Callable[[], int]
@@ -63,9 +71,9 @@ router = APIRouter(prefix="/v1", tags=["people"])
 @router.post("/visitors:export", response_class=StreamingResponse)
 @requires(Scope.ADMIN)
 def export_visitors(request: Request, body: Visitors) -> StreamingResponse:
-    """Slates, responses and sums of experiments of these visitors, one JSON object a line."""
+    """Slates, responses, credits and sums of experiments of these visitors, as lines of JSON."""
     parts: PeopleParts = request.app.state.people
-    lines = exported(parts.slates, body.ids)
+    lines = exported(parts.slates, parts.outcomes, body.ids)
     return StreamingResponse(lines, media_type="application/x-ndjson")
 
 

@@ -24,6 +24,7 @@ from sqlalchemy import (
     update,
 )
 
+from services.monitoring.counting.outcomes_repository import credits, identities
 from services.monitoring.slate_tables import (
     AUDIT,
     responses,
@@ -81,7 +82,10 @@ marks: Final = Table(
 # Digests in one condition.
 _DIGESTS_AT_ONCE: Final = 1_000
 # Tables that hold ids of visitors.
-_PERSONAL: Final = (slates, shadows, responses, samples, visitor_sums, visitors)
+_PERSONAL: Final = (
+    *(slates, shadows, responses, samples, visitor_sums, visitors),
+    *(credits, identities),
+)
 
 
 class ErasureEntry(NamedTuple):
@@ -214,6 +218,10 @@ class ErasureLedger:
                     delete(shadows).where(shadows.c.user_id.in_(theirs)),
                     delete(samples).where(samples.c.user_id.in_(theirs)),
                     delete(visitor_sums).where(visitor_sums.c.user_id.in_(theirs)),
+                    delete(credits).where(credits.c.user_id.in_(theirs)),
+                    delete(identities).where(
+                        or_(identities.c.visitor.in_(theirs), identities.c.person.in_(theirs))
+                    ),
                 ):
                     count += db.execute(statement).rowcount
                 db.execute(delete(visitors).where(visitors.c.erasure_id == erasure_id))

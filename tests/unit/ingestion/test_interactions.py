@@ -207,3 +207,11 @@ def test_nul_in_an_id_and_too_many_products_are_rejected() -> None:
 def test_money_that_is_no_number_does_not_cost_the_event() -> None:
     interaction = only_interaction(track("Product Added", {"sku": "a", "price": "19,99 €"}))
     assert (interaction.value, interaction.properties["price"]) == (None, "19,99 €")
+
+
+@pytest.mark.parametrize(
+    ("event", "refunded"), [("Order Refunded", True), ("returned", True), ("Product Removed", None)]
+)
+def test_a_refund_is_told_from_other_removals(event: str, refunded: bool | None) -> None:
+    made = only_interaction(track(event, {"products": [{"product_id": "a", "price": 3}]}))
+    assert (made.event_type, made.properties.get("refunded")) == ("remove", refunded)

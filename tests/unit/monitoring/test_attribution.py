@@ -30,8 +30,8 @@ from slipstream.contracts.events import (
 )
 from slipstream.contracts.positions import Source
 from tests.unit.monitoring.builders import T0, WINDOW_MS, recorded, response, shown
-from tests.unit.monitoring.counting import tally
 from tests.unit.monitoring.strategies import traffic
+from tests.unit.monitoring.whole_tally import tally
 
 
 def _attributed(event: Response, *slates: ShownSlate) -> str | None:

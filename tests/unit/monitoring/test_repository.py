@@ -21,8 +21,8 @@ from slipstream.contracts.events import ModelEvent, ModelEventType, Slate
 from slipstream.contracts.slates import RecordedSlate
 from slipstream.contracts.times import DAY_MS, now_ms
 from tests.unit.monitoring.builders import T0, WINDOW_MS, database, recorded, response, shown
-from tests.unit.monitoring.counting import tally
 from tests.unit.monitoring.strategies import traffic
+from tests.unit.monitoring.whole_tally import tally
 
 ALL_TIME = (0, 2**60)
 

@@ -1,0 +1,291 @@
+"""The counter: finds the buckets of the lake that have new rows, and counts them again, whole.
+
+A row is new by its offset, so compactions and erasures, which write old rows again, count nothing
+twice. A late slate may change the credit of everything after it, so all buckets from its own on are
+counted again; so are those that depend on a credit that has changed. What came more than `NAMED_MS`
+late is left out, and counted as late.
+"""
+
+import threading
+import time
+from collections import Counter as Multiset
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from services.monitoring.counting.credit import (
+    BUCKET_MS,
+    EVENT_COLUMNS,
+    NAMED_MS,
+    SLATE_COLUMNS,
+    Period,
+    Rules,
+    counted,
+    touched,
+)
+from services.monitoring.counting.outcomes_repository import OutcomeTable, Progress
+from slipstream.chassis.logging import get_logger
+from slipstream.contracts.positions import source_name
+from slipstream.contracts.slates import given_at
+from slipstream.contracts.times import DAY_MS
+from slipstream.contracts.vocabulary import MERGED_INTO
+from slipstream.stores.lake_reader import LakeReader, LakeUnavailableError, day_of
+from slipstream.stores.metadata import DatabaseUnavailableError
+from slipstream.stores.tables import CATALOG, INTERACTIONS, RECOMMENDATIONS, SCHEMAS
+
+log = get_logger(__name__)
+
+# Rows that are counted at once, but for a bucket that has more.
+MOST_ROWS: Final = 100_000
+# Share of the time that counting rests.
+_REST: Final = 0.8
+_POSITION: Final = ("topic_id", "partition", "offset")
+# Ranges of times that slates from before a period are looked for in.
+_MOST_RANGES: Final = 24
+_RECORDED_MS: Final = 60_000
+# Time (ms) by which a row may be ahead of the clock.
+_AHEAD_MS: Final = 300_000
+_EXPIRE_EVERY_S: Final = 300.0
+
+
+class Counter:
+    """Counts the lake. One thread at a time uses it.
+
+    Args:
+        lake: The lake.
+        table: The outcomes.
+        rules: Limits of credit, without their key.
+        clock: Returns the time in ms.
+        renew: Renews the lease, or raises: another instance may act by now.
+    """
+
+    def __init__(
+        self,
+        lake: LakeReader,
+        table: OutcomeTable,
+        rules: Rules,
+        clock: Callable[[], int],
+        renew: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._lake, self._table = lake, table
+        self._rules, self._clock, self._renew = rules, clock, renew
+        self._key = ""
+
+    def run(self, stop: threading.Event, every_s: float, retention_ms: int) -> None:
+        """Count every `every_s` seconds, or less often where that takes long, until stopped.
+
+        Sums are kept for `retention_ms`.
+        """
+        took, expired = 0.0, 0.0
+        while not stop.wait(max(every_s, took * _REST / (1 - _REST))):
+            began = time.monotonic()
+            try:
+                self.step()
+                if began > expired + _EXPIRE_EVERY_S:
+                    self._table.expire(self._clock(), self._rules.credit_ms, retention_ms)
+                    expired = began
+            except (LakeUnavailableError, DatabaseUnavailableError) as error:
+                log.warning("outcomes wait to be counted; it is tried again", reason=str(error))
+            took = time.monotonic() - began
+
+    def step(self) -> int:
+        """Count what is new. Returns the number of buckets that were counted."""
+        oldest = self._clock() - NAMED_MS
+        oldest -= oldest % BUCKET_MS
+        self._key = self._key or self._table.hash_key()
+        reached: dict[str, Progress] = {}
+        dirty = self._new_persons(reached)
+        for name in (INTERACTIONS, RECOMMENDATIONS):
+            found = self._new_buckets(name, oldest, reached)
+            if name == RECOMMENDATIONS and found:
+                dirty.update(range(min(found), self._clock(), BUCKET_MS))
+            dirty.update(found)
+        dirty = {start for start in dirty if start >= oldest}
+        done = 0
+        while dirty:
+            period = self._next(dirty, reached)
+            self._renew()
+            dirty |= self._count(period, reached)
+            dirty.difference_update(range(*period, BUCKET_MS))
+            done += (period.until - period.since) // BUCKET_MS
+        if reached:
+            self._table.advance(reached)
+        return done
+
+    def _new_rows(
+        self, name: str, columns: Sequence[str], since: str | None, reached: dict[str, Progress]
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows that were not counted yet; `reached` gets how far they go."""
+        before, version = self._table.progress(name), self._lake.version(name)
+        if version is None or version == before.version:
+            return
+        wanted = (*columns, *_POSITION)
+        if before.version is not None and self._is_kept(name, before.version):
+            batches = self._lake.scan_since(name, version, before.version, wanted)
+        else:
+            batches = self._lake.scan(name, version, wanted, received_since=since)
+        offsets = dict(before.offsets)
+        for batch in batches:
+            new, ends = _after(batch, before.offsets)
+            offsets |= {source: max(end, offsets.get(source, -1)) for source, end in ends.items()}
+            yield new
+        reached[name] = Progress(version, offsets, before.late)
+
+    def _is_kept(self, name: str, version: int) -> bool:
+        try:
+            self._lake.covered(name, version)
+        except LakeUnavailableError:
+            return False
+        return True
+
+    def _new_buckets(self, name: str, oldest: int, reached: dict[str, Progress]) -> set[int]:
+        found, left_out, newest = set[int](), 0, self._clock() + _AHEAD_MS
+        for batch in self._new_rows(name, ("timestamp",), day_of(oldest - DAY_MS), reached):
+            times = batch["timestamp"].to_numpy(zero_copy_only=False)
+            timely = times[(times >= oldest) & (times <= newest)]
+            left_out += len(times) - len(timely)
+            found.update(np.unique(timely - timely % BUCKET_MS).tolist())
+        # What was there before the first count is no loss.
+        if left_out and self._table.progress(name).version is not None:
+            reached[name] = reached[name]._replace(late=reached[name].late + left_out)
+        return found
+
+    def _new_persons(self, reached: dict[str, Progress]) -> set[int]:
+        """Keep the visitors who became users. Returns the buckets that this changes."""
+        became = list[tuple[str, str]]()
+        columns = ("entity", "entity_id", "attributes", "deleted")
+        for batch in self._new_rows(CATALOG, columns, None, reached):
+            links = batch.filter(pc.equal(batch["entity"], "identity"))
+            for row in links.to_pylist():
+                person = orjson.loads(row["attributes"] or "{}").get(MERGED_INTO)
+                if isinstance(person, str) and not row["deleted"]:
+                    became.append((row["entity_id"], person))
+        return self._table.merge(became) if became else set()
+
+    def _next(self, dirty: Collection[int], reached: dict[str, Progress]) -> Period:
+        """The oldest buckets that are next to one another and have few enough rows together."""
+        first = min(dirty)
+        run = list(_beside(first, dirty))
+        rows = Multiset[int]()
+        for name in (INTERACTIONS, RECOMMENDATIONS):
+            for batch in self._scan(
+                name, ("timestamp",), (first, run[-1] + BUCKET_MS - 1), reached
+            ):
+                times = batch["timestamp"].to_numpy(zero_copy_only=False)
+                starts, counts = np.unique(times // BUCKET_MS * BUCKET_MS, return_counts=True)
+                rows.update(dict(zip(starts.tolist(), counts.tolist(), strict=True)))
+        total, until = 0, first
+        for start in run:
+            total += rows[start]
+            if total > MOST_ROWS and start > first:
+                break
+            until = start + BUCKET_MS
+        return Period(first, until)
+
+    def _scan(
+        self,
+        name: str,
+        columns: Sequence[str],
+        times: tuple[int, int],
+        reached: dict[str, Progress],
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of some times (ms) of the version that is being counted."""
+        version = reached[name].version if name in reached else self._table.progress(name).version
+        if version is None:
+            return iter(())
+        since = day_of(times[0] - DAY_MS)
+        return self._lake.scan(name, version, columns, received_since=since, times=times)
+
+    def _count(self, period: Period, reached: dict[str, Progress]) -> set[int]:
+        """Count a period. Returns the buckets behind it that must be counted again."""
+        rules = self._rules._replace(hash_key=self._key)
+        times = period.since, period.until - 1
+        events = _table(
+            INTERACTIONS, EVENT_COLUMNS, self._scan(INTERACTIONS, EVENT_COLUMNS, times, reached)
+        )
+        ids = touched(events)
+        became = self._table.persons(ids.items)
+        visitors = pa.array({*ids.items, *became, *became.values()}, pa.string())
+        begin = period.since - rules.window_ms
+        slates = [
+            batch.filter(
+                pc.or_(
+                    pc.greater_equal(batch["timestamp"], period.since),
+                    pc.is_in(batch["user_id"], visitors),
+                )
+            )
+            for batch in self._scan(RECOMMENDATIONS, SLATE_COLUMNS, (begin, times[1]), reached)
+        ]
+        named = pa.array([each for each in ids.named if (given_at(each) or 0) < begin], pa.string())
+        for older in _ranges(named.to_pylist(), period.since - NAMED_MS, begin):
+            for batch in self._scan(RECOMMENDATIONS, SLATE_COLUMNS, older, reached):
+                slates.append(batch.filter(pc.is_in(batch["recommendation_id"], named)))
+        past = self._table.past(ids, became, period.since - rules.credit_ms, period.since)
+        found = counted(
+            period,
+            _table(RECOMMENDATIONS, SLATE_COLUMNS, slates),
+            events,
+            past,
+            became,
+            self._table.designs(),
+            rules,
+        )
+        return self._table.replace(period, found)
+
+
+def _table(name: str, columns: Sequence[str], batches: Iterable[pa.RecordBatch]) -> pa.Table:
+    schema = pa.schema([SCHEMAS[name].field(column) for column in columns])
+    return pa.Table.from_batches(batches, schema)
+
+
+def _after(
+    batch: pa.RecordBatch, known: Mapping[str, int]
+) -> tuple[pa.RecordBatch, dict[str, int]]:
+    """The rows behind the known offsets, and the last offset of each source in the batch."""
+    ends, new = dict[str, int](), np.zeros(batch.num_rows, np.bool_)
+    offsets = batch["offset"].to_numpy(zero_copy_only=False)
+    partitions = batch["partition"].to_numpy(zero_copy_only=False)
+    for topic_id in pc.unique(batch["topic_id"]).to_pylist():
+        of_topic = pc.equal(batch["topic_id"], topic_id).to_numpy(zero_copy_only=False)
+        for partition in np.unique(partitions[of_topic]).tolist():
+            mine = of_topic & (partitions == partition)
+            source = source_name(topic_id, partition)
+            ends[source] = int(offsets[mine].max())
+            new |= mine & (offsets > known.get(source, -1))
+    return batch.filter(pa.array(new)), ends
+
+
+def _beside(first: int, dirty: Collection[int]) -> Iterator[int]:
+    """The bucket and those behind it without a gap."""
+    while first in dirty:
+        yield first
+        first += BUCKET_MS
+
+
+def _ranges(ids: Iterable[str], since: int, until: int) -> list[tuple[int, int]]:
+    """Ranges of times (ms) that have the slates of these ids, `_MOST_RANGES` at most.
+
+    Args:
+        ids: Ids of slates. Those of another form, and those from before `since`, are left out.
+        since: Least time.
+        until: Time before which the slates were made.
+    """
+    times = sorted(at for each in ids if since <= (at := given_at(each) or 0) < until)
+    if not times:
+        return []
+    gaps = sorted(
+        range(1, len(times)), key=lambda place: times[place] - times[place - 1], reverse=True
+    )
+    edges = sorted(
+        place
+        for place in gaps[: _MOST_RANGES - 1]
+        if times[place] - times[place - 1] > 2 * _RECORDED_MS
+    )
+    return [
+        (times[begin], times[end - 1] + _RECORDED_MS)
+        for begin, end in zip([0, *edges], [*edges, len(times)], strict=True)
+    ]

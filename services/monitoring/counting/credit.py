@@ -1,0 +1,195 @@
+"""The credit of responses to places of slates, and the sums of a period. Computed by DuckDB.
+
+A response is credited to one place of one slate of the same person:
+
+* the slate that it names, if that has the item, was made before, and no longer than `NAMED_MS` ago;
+* a cart or a purchase without such a slate: that of the person's last credited click or cart of the
+  item, within the days of credit; a refund: that of the last purchase of the item;
+* else the newest slate of the last `window_ms` with the item, for responses that name none.
+
+Of a place, the first click and the first cart count. The result depends on the rows alone, not on
+their order or repetition. Persons are visitors and the users that they became.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from slipstream.contracts.page_visitors import APART, page_visitor
+from slipstream.contracts.times import DAY_MS, HOUR_MS
+from slipstream.contracts.vocabulary import MOST_VALUE
+
+BUCKET_MS: Final = 300_000
+# Longest time from a slate to a response that names it.
+NAMED_MS: Final = 72 * HOUR_MS
+# Seconds of a bucket with an event or a slate from which a visitor counts as scripted: a person
+# reaches 43 in twice that time (docs/measurements/quality.md#scripted-visitors).
+SCRIPTED_S: Final = 100
+# Visitors below which a group is hidden.
+FEWEST_VISITORS: Final = 10
+_MEMORY: Final = "192MB"
+_SQL: Final = Path(__file__).with_name("credit.sql").read_text("utf-8")
+
+# Columns of the lake that are read.
+SLATE_COLUMNS: Final = (
+    *("recommendation_id", "user_id", "timestamp", "items", "model_version", "placement"),
+    *("experiment", "variant", "teams", "features", "purpose"),
+)
+EVENT_COLUMNS: Final = (
+    *("event_id", "event_type", "user_id", "anonymous_id", "item_id", "timestamp", "value"),
+    *("recommendation_id", "properties", "topic_id", "partition", "offset"),
+)
+# What outcomes are grouped by. `position` is the place in the slate, from 0, and -1 without credit;
+# `cohort` is that of the visitor.
+DIMENSIONS: Final = (
+    *("placement", "model_version", "experiment", "variant", "revision"),
+    *("position", "source", "cohort"),
+)
+SUMS: Final = ("answers", "impressions", "clicks", "carts", "purchases", "revenue", "refunds")
+# The cohort of visitors who act as no person does; others are `new` or `returning`.
+SCRIPTED: Final = "scripted"
+
+CREDITS: Final = pa.schema(
+    [
+        ("event_id", pa.string()),
+        ("kind", pa.string()),
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("at_ms", pa.int64()),
+        # Empty for purchases and refunds that nothing led to.
+        ("recommendation_id", pa.string()),
+        *((name, pa.string()) for name in DIMENSIONS[:4]),
+        ("revision", pa.int64()),
+        ("position", pa.int64()),
+        ("source", pa.string()),
+        ("cohort", pa.string()),
+        # In thousandths of the currency.
+        ("value", pa.int64()),
+        ("currency", pa.string()),
+    ]
+)
+_IDENTITIES: Final = pa.schema([("visitor", pa.string()), ("person", pa.string())])
+_DESIGNS: Final = pa.schema(
+    [("experiment", pa.string()), ("since", pa.int64()), ("revision", pa.int64())]
+)
+
+
+class Period(NamedTuple):
+    """A time from `since` to before `until`, in ms: whole buckets."""
+
+    since: int
+    until: int
+
+
+class Rules(NamedTuple):
+    """The limits of credit.
+
+    Attributes:
+        window_ms: Age of a slate up to which it is credited with responses that name none.
+        credit_ms: Age of a click or cart up to which it is credited with purchases.
+        hash_key: Key of the hashes that visitors are told apart by.
+    """
+
+    window_ms: int = 1_800_000
+    credit_ms: int = 30 * DAY_MS
+    hash_key: str = ""
+
+
+class Touched(NamedTuple):
+    """The ids by which a period's identities, earlier credits and slates are looked up.
+
+    Attributes:
+        items: Items of each visitor of responses and impressions, by every id that events have.
+        named: Slates that they name.
+    """
+
+    items: Mapping[str, set[str]]
+    named: set[str]
+
+
+class Counted(NamedTuple):
+    """The counts of a period.
+
+    Attributes:
+        credits: Rows of `CREDITS`: first clicks and carts of places, all purchases and refunds.
+        sums: For each bucket, currency and combination of `DIMENSIONS` the `SUMS`, and `visitors`,
+            the least `FEWEST_VISITORS` of their visitors' hashes, which are sums' sketch of them.
+    """
+
+    credits: pa.Table
+    sums: pa.Table
+
+
+def touched(events: pa.Table) -> Touched:
+    """The ids in the events of a period, which have the columns `EVENT_COLUMNS`."""
+    of_items = events.filter(pc.is_valid(events["item_id"]))
+    items: dict[str, set[str]] = {}
+    for user_id, anonymous_id, item_id in zip(
+        *(of_items[name].to_pylist() for name in ("user_id", "anonymous_id", "item_id")),
+        strict=True,
+    ):
+        items.setdefault(user_id, set()).add(item_id)
+        if anonymous_id is not None:
+            items.setdefault(anonymous_id, set()).add(item_id)
+    for user_id in [each for each in items if each != page_visitor(each)]:
+        items.setdefault(page_visitor(user_id), set()).update(items[user_id])
+    named = pc.unique(of_items["recommendation_id"]).to_pylist()
+    return Touched(items, {*named} - {None, ""})
+
+
+def counted(
+    period: Period,
+    slates: pa.Table,
+    events: pa.Table,
+    past: pa.Table,
+    identities: Mapping[str, str],
+    designs: Iterable[tuple[str, int, int]],
+    rules: Rules,
+) -> Counted:
+    """Count a period whole.
+
+    Args:
+        period: The period.
+        slates: Rows with `SLATE_COLUMNS` of the period, of `window_ms` before it, and those that
+            its events name.
+        events: Rows with `EVENT_COLUMNS` of the period. Others are left out.
+        past: The earlier credits (`CREDITS`) of visitors and items that the events touch.
+        identities: The user of each visitor that became one, of those that the events touch.
+        designs: Name of an experiment, time (ms) since when its visitors are assigned so, revision.
+        rules: Limits of credit.
+    """
+    variables = {
+        **period._asdict(),
+        **rules._asdict(),
+        "bucket_ms": BUCKET_MS,
+        "named_ms": NAMED_MS,
+        "scripted_s": SCRIPTED_S,
+        "fewest_visitors": FEWEST_VISITORS,
+        "most_value": MOST_VALUE,
+        "apart": APART,
+    }
+    with duckdb.connect(config={"threads": 1, "memory_limit": _MEMORY}) as db:
+        for name, value in variables.items():
+            db.execute(f"SET VARIABLE {name} = $value", {"value": value})
+        db.register("slates", slates)
+        db.register("events", events)
+        db.register("past", past.filter(pc.less(past["at_ms"], period.until)))
+        db.register("identities", _table(_IDENTITIES, identities.items()))
+        db.register("designs", _table(_DESIGNS, designs))
+        db.register("no_credits", CREDITS.empty_table())
+        db.execute("CREATE TABLE credits AS SELECT * FROM no_credits")
+        db.execute(_SQL)
+        credits = db.sql("SELECT * FROM credits ORDER BY at_ms, event_id").to_arrow_table()
+        return Counted(credits.cast(CREDITS), db.sql("SELECT * FROM sums").to_arrow_table())
+
+
+def _table(schema: pa.Schema, rows: Iterable[Sequence[Any]]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    return pa.table(
+        [pa.array(each, kind) for each, kind in zip(columns, schema.types, strict=True)],
+        schema=schema,
+    )

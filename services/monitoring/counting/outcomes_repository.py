@@ -1,0 +1,413 @@
+"""The SQL of outcomes: sums by bucket, hour and day, the credits of a month, and who became whom.
+
+A period is replaced whole, in one transaction, so that counting it again changes nothing. Hours and
+days are summed again from the lengths below them.
+"""
+
+import secrets
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    delete,
+    func,
+    select,
+    tuple_,
+)
+
+from services.monitoring.counting.credit import (
+    BUCKET_MS,
+    CREDITS,
+    DIMENSIONS,
+    FEWEST_VISITORS,
+    NAMED_MS,
+    SUMS,
+    Counted,
+    Period,
+    Touched,
+)
+from services.monitoring.slate_tables import TABLES
+from services.monitoring.visitor_sums_repository import all_starts, chunks
+from slipstream.contracts.late_records import ErasureMark, visitor_digest
+from slipstream.contracts.times import DAY_MS, HOUR_MS
+from slipstream.stores.metadata import insert_new, insert_rows, replacing, upsert
+
+_PAIRS_AT_ONCE: Final = 1_000
+# Lengths of sums, each with the time that they are kept. A day is summed from its hours, and an
+# hour from its buckets, which events that are late by `NAMED_MS` may still change.
+_KEPT_MS: Final = {BUCKET_MS: NAMED_MS + 2 * DAY_MS, HOUR_MS: 31 * DAY_MS}
+
+_KINDS_OF_DIMENSIONS: Final = {"revision": Integer, "position": Integer}
+outcomes: Final = Table(
+    "monitoring_outcomes",
+    TABLES,
+    Column("length_ms", BigInteger, primary_key=True),
+    Column("start", BigInteger, primary_key=True),
+    *(
+        Column(name, _KINDS_OF_DIMENSIONS.get(name, String), primary_key=True)
+        for name in (*DIMENSIONS, "currency")
+    ),
+    # Money is in thousandths of the currency.
+    *(Column(name, BigInteger, nullable=False) for name in SUMS),
+    # The least hashes of the visitors, 4 bytes each.
+    Column("visitors", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+credits: Final = Table(
+    "monitoring_credits",
+    TABLES,
+    Column("event_id", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("user_id", String, nullable=False),
+    Column("item_id", String, nullable=False),
+    Column("at_ms", BigInteger, nullable=False, index=True),
+    Column("recommendation_id", String, nullable=False),
+    *(Column(name, _KINDS_OF_DIMENSIONS.get(name, String), nullable=False) for name in DIMENSIONS),
+    Column("value", BigInteger),
+    Column("currency", String, nullable=False),
+    Index("monitoring_credits_of_visitor", "user_id", "item_id"),
+)
+identities: Final = Table(
+    "monitoring_identities",
+    TABLES,
+    Column("visitor", String, primary_key=True),
+    Column("person", String, nullable=False, index=True),
+)
+# How far each table of the lake is counted: its version, the last offset of each source, and the
+# number of rows that came too late. `key` is that of the visitors' hashes.
+progress: Final = Table(
+    "monitoring_counted",
+    TABLES,
+    Column("name", String, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("offsets", Text, nullable=False),
+    Column("late", BigInteger, nullable=False),
+    Column("hash_key", String, nullable=False),
+)
+
+
+class Progress(NamedTuple):
+    """How far a table of the lake is counted.
+
+    Attributes:
+        version: The version whose rows are counted; None before the first one.
+        offsets: The last offset that is counted, by source.
+        late: Number of rows that came too late.
+    """
+
+    version: int | None = None
+    offsets: Mapping[str, int] = {}
+    late: int = 0
+
+
+class OutcomeRow(NamedTuple):
+    """Sums of one combination of dimensions and a currency, with the hashes of visitors."""
+
+    group: tuple[Any, ...]
+    currency: str
+    sums: tuple[int, ...]
+    visitors: frozenset[int]
+
+
+class OutcomeTable:
+    """The outcomes, in SQL. Any thread may read; one thread at a time replaces.
+
+    Args:
+        engine: The database.
+        marks_of: Returns the marks of erased visitors, by digest.
+    """
+
+    def __init__(
+        self, engine: Engine, marks_of: Callable[[Collection[str]], Mapping[str, ErasureMark]]
+    ) -> None:
+        self._engine, self._marks_of = engine, marks_of
+
+    def progress(self, name: str) -> Progress:
+        """How far a table of the lake is counted."""
+        with self._engine.connect() as db:
+            row = db.execute(select(progress).where(progress.c.name == name)).first()
+        return Progress() if row is None else Progress(row[1], orjson.loads(row[2]), row[3])
+
+    def advance(self, reached: Mapping[str, Progress]) -> None:
+        """Keep how far tables are counted."""
+        rows = [
+            {
+                "name": name,
+                "version": each.version,
+                "offsets": orjson.dumps(each.offsets).decode(),
+                "late": each.late,
+                "hash_key": "",
+            }
+            for name, each in sorted(reached.items())
+        ]
+        with self._engine.begin() as db:
+            upsert(db, progress, rows, replacing)
+
+    def hash_key(self) -> str:
+        """The key of the visitors' hashes, which is made when it is first needed."""
+        made = {"version": 0, "offsets": "{}", "late": 0, "hash_key": secrets.token_hex(16)}
+        with self._engine.begin() as db:
+            insert_new(db, progress, [{"name": "key", **made}])
+            query = select(progress.c.hash_key).where(progress.c.name == "key")
+            return str(db.scalars(query).one())
+
+    def designs(self) -> list[tuple[str, int, int]]:
+        """Name of an experiment, time (ms) since when visitors are assigned so, and revision."""
+        with self._engine.connect() as db:
+            return all_starts(db)
+
+    def counted_until(self) -> int | None:
+        """The end of the newest bucket with sums."""
+        query = select(func.max(outcomes.c.start)).where(outcomes.c.length_ms == BUCKET_MS)
+        with self._engine.connect() as db:
+            newest: int | None = db.scalar(query)
+        return None if newest is None else newest + BUCKET_MS
+
+    def left_out(self) -> dict[str, int]:
+        """The number of rows that came too late or with a future time, by table of the lake."""
+        c = progress.c
+        with self._engine.connect() as db:
+            rows = db.execute(select(c.name, c.late).where(c.late > 0).order_by(c.name)).all()
+        return {row.name: row.late for row in rows}
+
+    def merge(self, became: Iterable[tuple[str, str]]) -> set[int]:
+        """Keep who became whom. The first word on a visitor counts.
+
+        Returns the buckets of the purchases and refunds of new persons, which must be counted
+        again.
+        """
+        with self._engine.begin() as db:
+            wanted = dict(reversed(list(became)))
+            known = _pairs(db, identities.c.visitor, wanted)
+            new = {visitor: person for visitor, person in wanted.items() if visitor not in known}
+            new = self._not_erased(new)
+            rows = [{"visitor": visitor, "person": person} for visitor, person in new.items()]
+            insert_new(db, identities, rows)
+            return _paid_buckets(db, {*new, *new.values()})
+
+    def _not_erased(self, became: Mapping[str, str]) -> dict[str, str]:
+        ids = {*became, *became.values()}
+        marks = self._marks_of([visitor_digest(each) for each in ids])
+        erased = {each for each in ids if visitor_digest(each) in marks}
+        return {
+            visitor: person
+            for visitor, person in became.items()
+            if visitor not in erased and person not in erased
+        }
+
+    def persons(self, visitors: Collection[str]) -> dict[str, str]:
+        """The user of each visitor who became one, of all who became one of these persons."""
+        with self._engine.connect() as db:
+            became = _pairs(db, identities.c.visitor, visitors)
+            return became | _pairs(db, identities.c.person, {*visitors, *became.values()})
+
+    def past(self, touched: Touched, became: Mapping[str, str], since: int, until: int) -> pa.Table:
+        """The credits of a time (ms) of visitors' items, whoever they were or became.
+
+        Args:
+            touched: The items of each visitor.
+            became: The user of each visitor who became one.
+            since: Begin of the time.
+            until: Its end.
+        """
+        items = dict(touched.items)
+        for visitor, person in became.items():
+            both = items.get(visitor, set()) | items.get(person, set())
+            items[visitor] = items[person] = both
+        of_time = credits.c.at_ms >= since, credits.c.at_ms < until
+        found = list[Any]()
+        with self._engine.connect() as db:
+            for of_pairs in _conditions(items):
+                found += db.execute(select(credits).where(of_pairs, *of_time)).all()
+        columns = list(zip(*found, strict=True)) or [()] * len(CREDITS)
+        return pa.table(
+            [pa.array(each, kind) for each, kind in zip(columns, CREDITS.types, strict=True)],
+            schema=CREDITS,
+        )
+
+    def replace(self, period: Period, counted: Counted) -> set[int]:
+        """Replace the sums and credits of a period.
+
+        Returns the buckets behind it that must be counted again, since they depend on a credit that
+        has changed.
+        """
+        c, o = credits.c, outcomes.c
+        new = self._without_erased(counted.credits)
+        buckets = [
+            (BUCKET_MS, *row[: len(DIMENSIONS) + 2 + len(SUMS)], _packed(row[-1]))
+            for row in zip(*(column.to_pylist() for column in counted.sums.columns), strict=True)
+        ]
+        with self._engine.begin() as db:
+            of_period = c.at_ms >= period.since, c.at_ms < period.until
+            old = {tuple(row) for row in db.execute(select(credits).where(*of_period))}
+            changed = old ^ set(new)
+            db.execute(delete(credits).where(*of_period))
+            insert_rows(db, credits, new, new=True)
+            mine = o.start >= period.since, o.start < period.until
+            db.execute(delete(outcomes).where(o.length_ms == BUCKET_MS, *mine))
+            insert_rows(db, outcomes, buckets)
+            for length, part in ((HOUR_MS, BUCKET_MS), (DAY_MS, HOUR_MS)):
+                for start in range(period.since - period.since % length, period.until, length):
+                    _sum_again(db, length, start, part)
+            if db.scalar(select(c.event_id).where(c.at_ms >= period.until).limit(1)) is None:
+                return set()
+            items: dict[str, set[str]] = {}
+            for row in changed:
+                items.setdefault(row[2], set()).add(row[3])
+            for visitor, same in _aliases(db, items).items():
+                items[visitor] = set().union(*(items.get(each, ()) for each in same))
+            return {
+                at - at % BUCKET_MS
+                for of_pairs in _conditions(items)
+                for at in db.scalars(select(c.at_ms).where(of_pairs, c.at_ms >= period.until))
+            }
+
+    def _without_erased(self, found: pa.Table) -> list[tuple[Any, ...]]:
+        rows = list(zip(*(column.to_pylist() for column in found.columns), strict=True))
+        digests = {user_id: visitor_digest(user_id) for user_id in {row[2] for row in rows}}
+        marks = self._marks_of(list(digests.values()))
+        if not marks:
+            return rows
+        return [
+            row
+            for row in rows
+            if (mark := marks.get(digests[row[2]])) is None or row[4] > mark.asked_at
+        ]
+
+    def rows(self, since: int, until: int) -> Iterator[OutcomeRow]:
+        """The sums of a period (ms), by the largest lengths that lie within it and are kept."""
+        o = outcomes.c
+        with self._engine.connect() as db:
+            for length, begin, end in tiles(since, until):
+                query = select(outcomes).where(
+                    o.length_ms == length, o.start >= begin, o.start < end
+                )
+                for row in db.execute(query):
+                    yield _outcome_row(row)
+
+    def rows_of(self, visitor_ids: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """All rows of these visitors, each with its kind: `credit` or `identity`."""
+        i = identities.c
+        for some in chunks(visitor_ids):
+            for kind, query in (
+                ("credit", select(credits).where(credits.c.user_id.in_(some))),
+                (
+                    "identity",
+                    select(identities).where(i.visitor.in_(some) | i.person.in_(some)),
+                ),
+            ):
+                with self._engine.connect() as db:
+                    rows = db.execute(query.order_by(query.selected_columns[0])).all()
+                for row in rows:
+                    yield kind, dict(row._mapping)
+
+    def expire(self, now_ms: int, credit_ms: int, retention_ms: int) -> None:
+        """Delete sums and credits that are past their retention."""
+        o = outcomes.c
+        with self._engine.begin() as db:
+            db.execute(delete(credits).where(credits.c.at_ms < now_ms - credit_ms - NAMED_MS))
+            for length, kept_ms in {**_KEPT_MS, DAY_MS: retention_ms}.items():
+                old = o.length_ms == length, o.start < now_ms - kept_ms
+                db.execute(delete(outcomes).where(*old))
+
+
+def tiles(
+    since: int, until: int, lengths: Sequence[int] = (DAY_MS, HOUR_MS, BUCKET_MS)
+) -> Iterator[tuple[int, int, int]]:
+    """The parts of a period (ms), each with the length of its sums: the longest that fit."""
+    if since >= until:
+        return
+    length, *shorter = lengths
+    begin, end = -(-since // length) * length, until - until % length
+    if not shorter:
+        yield length, since - since % length, until
+    elif begin < end:
+        yield from tiles(since, begin, shorter)
+        yield length, begin, end
+        yield from tiles(end, until, shorter)
+    else:
+        yield from tiles(since, until, shorter)
+
+
+def kept_since(since: int, now_ms: int) -> int:
+    """The latest time before `since` from which on sums are kept in parts that begin with it."""
+    length = next(
+        (length for length, kept in _KEPT_MS.items() if since > now_ms - kept + DAY_MS), DAY_MS
+    )
+    return since - since % length
+
+
+def _packed(hashes: Iterable[int]) -> bytes:
+    return np.array(sorted(hashes)[:FEWEST_VISITORS], "<u4").tobytes()
+
+
+def _outcome_row(row: Any) -> OutcomeRow:
+    edge = 2 + len(DIMENSIONS)
+    hashes = np.frombuffer(row.visitors, "<u4").tolist()
+    return OutcomeRow(tuple(row[2:edge]), row[edge], tuple(row[edge + 1 : -1]), frozenset(hashes))
+
+
+def _sum_again(db: Connection, length: int, start: int, part: int) -> None:
+    """Sum an hour or a day again from its parts."""
+    o = outcomes.c
+    sums: dict[tuple[Any, ...], list[int]] = {}
+    visitors: dict[tuple[Any, ...], set[int]] = {}
+    parts = select(outcomes).where(o.length_ms == part, o.start >= start, o.start < start + length)
+    for row in map(_outcome_row, db.execute(parts)):
+        key = (*row.group, row.currency)
+        before = sums.get(key)
+        sums[key] = list(map(int.__add__, before, row.sums)) if before else list(row.sums)
+        visitors.setdefault(key, set()).update(row.visitors)
+    db.execute(delete(outcomes).where(o.length_ms == length, o.start == start))
+    rows = [(length, start, *key, *each, _packed(visitors[key])) for key, each in sums.items()]
+    insert_rows(db, outcomes, rows)
+
+
+def _pairs(db: Connection, key: Column[str], ids: Collection[str]) -> dict[str, str]:
+    """Who became whom, of those with one of these ids."""
+    query = select(identities.c.visitor, identities.c.person)
+    return {
+        visitor: person
+        for some in chunks(ids)
+        for visitor, person in db.execute(query.where(key.in_(some)))
+    }
+
+
+def _aliases(db: Connection, visitors: Collection[str]) -> dict[str, set[str]]:
+    """All ids of each of these visitors who became a user, and of those who became the same."""
+    persons = {*visitors, *_pairs(db, identities.c.visitor, visitors).values()}
+    same: dict[str, set[str]] = {}
+    for visitor, person in _pairs(db, identities.c.person, persons).items():
+        same.setdefault(person, {person}).add(visitor)
+    return {each: ids for ids in same.values() for each in ids}
+
+
+def _conditions(items: Mapping[str, Collection[str]]) -> Iterator[ColumnElement[bool]]:
+    """Conditions that together hold for the credits of these visitors' items."""
+    pairs = sorted((visitor, item) for visitor, of in items.items() for item in of)
+    pair = tuple_(credits.c.user_id, credits.c.item_id)
+    for begin in range(0, len(pairs), _PAIRS_AT_ONCE):
+        yield pair.in_(pairs[begin : begin + _PAIRS_AT_ONCE])
+
+
+def _paid_buckets(db: Connection, visitors: Collection[str]) -> set[int]:
+    """The buckets with purchases and refunds of these visitors."""
+    c, found = credits.c, set[int]()
+    for some in chunks(visitors):
+        query = select(c.at_ms).where(c.user_id.in_(some), c.kind.in_(("purchase", "refund")))
+        found.update(at - at % BUCKET_MS for at in db.scalars(query))
+    return found

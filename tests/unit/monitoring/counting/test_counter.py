@@ -1,0 +1,169 @@
+"""The counter arrives at the same outcomes in whatever order, and in whatever pieces, rows come."""
+
+import random
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import create_engine, select
+
+from services.monitoring.counting.counter import Counter
+from services.monitoring.counting.credit import BUCKET_MS, Rules
+from services.monitoring.counting.outcomes_repository import OutcomeTable, credits, outcomes
+from slipstream.contracts.times import DAY_MS, HOUR_MS
+from slipstream.stores.lake_reader import LakeReader
+from tests.unit.monitoring.builders import database
+from tests.unit.monitoring.counting.shop_lake import T0, MemoryLake, Row, event, identity, slate
+
+NOW = T0 + 3 * HOUR_MS
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with monitoring's tables, to be copied."""
+    engine = database(tmp_path_factory.mktemp("migrated"))
+    engine.dispose()
+    return Path(str(engine.url.database))
+
+
+class Shop:
+    """A lake that is counted."""
+
+    def __init__(self, migrated: Path, folder: Path) -> None:
+        shutil.copy(migrated, folder)
+        self.engine = create_engine(f"sqlite:///{folder / migrated.name}")
+        self.lake, self.now = MemoryLake(), NOW
+        self.table = OutcomeTable(self.engine, lambda _digests: {})
+        self.counter = Counter(cast(LakeReader, self.lake), self.table, Rules(), lambda: self.now)
+        self.counter._key = "k"
+
+    def rows(self) -> tuple[list[Any], list[Any]]:
+        with self.engine.connect() as db:
+            return (
+                sorted(map(tuple, db.execute(select(outcomes)))),
+                sorted(map(tuple, db.execute(select(credits)))),
+            )
+
+
+minutes = st.integers(0, 150)
+people = st.sampled_from("uvw")
+things = st.sampled_from("abc")
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[list[Row], list[Row]]:
+    """Slates and events of three people within hours, some of which name slates."""
+    slates = [
+        slate(user, 60_000 * minute, "".join(sorted(items)), number=number)
+        for number, (user, minute, items) in enumerate(
+            draw(
+                st.lists(
+                    st.tuples(people, minutes, st.sets(things, min_size=1)), min_size=1, max_size=6
+                )
+            )
+        )
+    ]
+    events = []
+    kinds = st.sampled_from(["view", "cart", "purchase", "impression", "remove"])
+    given_events = st.lists(st.tuples(kinds, people, things, minutes, st.booleans()), max_size=10)
+    for number, (kind, user, item, minute, named) in enumerate(draw(given_events)):
+        of = draw(st.sampled_from(slates))["recommendation_id"] if named else None
+        known = {"value": 2.5, "refunded": True, "recommendation_id": of}
+        events.append(event(f"e{number}", kind, user, item, 60_000 * minute + 500, **known))
+    return slates, events
+
+
+@settings(max_examples=25, deadline=None)
+@given(histories(), st.randoms(use_true_random=False))
+def test_rows_in_any_order_and_pieces_give_the_same_outcomes(
+    tmp_path_factory: pytest.TempPathFactory,
+    migrated: Path,
+    history: tuple[list[Row], list[Row]],
+    chance: random.Random,
+) -> None:
+    slates, events = history
+    link = identity("w", "u")
+    once = Shop(migrated, tmp_path_factory.mktemp("once"))
+    once.lake.append(slates, events, link)
+    once.counter.step()
+    pieces = Shop(migrated, tmp_path_factory.mktemp("pieces"))
+    rest: list[tuple[str, Row]] = [("s", row) for row in slates] + [("e", row) for row in events]
+    chance.shuffle(rest)
+    rest.insert(0, ("i", link))
+    while rest:
+        taken, rest = rest[: (size := chance.randint(1, 5))], rest[size:]
+        of: dict[str, list[Row]] = {"s": [], "e": [], "i": []}
+        for kind, row in taken:
+            of[kind].append(row)
+        pieces.lake.append(of["s"], of["e"], *of["i"])
+        pieces.counter.step()
+    assert pieces.rows() == once.rows()
+    assert pieces.counter.step() == 0
+
+
+def credited(shop: Shop) -> dict[str, tuple[str, int]]:
+    return {row[0]: (row[1], row[11]) for row in shop.rows()[1]}
+
+
+def test_a_late_click_changes_the_credit_of_a_later_purchase(
+    migrated: Path, tmp_path: Path
+) -> None:
+    shop = Shop(migrated, tmp_path)
+    shown = slate("u", 0, "ab")
+    shop.lake.append([shown], [event("p", "purchase", "u", "b", 2 * HOUR_MS)])
+    shop.counter.step()
+    assert credited(shop) == {"p": ("purchase", -1)}
+    click = event("c", "click", "u", "b", 60_000, recommendation_id=shown["recommendation_id"])
+    shop.lake.append((), [click])
+    assert shop.counter.step() == 2
+    assert credited(shop) == {"c": ("click", 1), "p": ("purchase", 1)}
+
+
+def test_a_purchase_after_a_login_counts_for_the_visitor_who_clicked(
+    migrated: Path, tmp_path: Path
+) -> None:
+    shop = Shop(migrated, tmp_path)
+    shown = slate("anonymous", 0, "ab")
+    click = event("c", "click", "anonymous", "b", 60_000)
+    shop.lake.append([shown], [click, event("p", "purchase", "user", "b", 2 * HOUR_MS)])
+    shop.counter.step()
+    assert credited(shop)["p"] == ("purchase", -1)
+    shop.lake.append((), (), identity("anonymous", "user"))
+    shop.counter.step()
+    assert credited(shop)["p"] == ("purchase", 1)
+
+
+def test_what_is_later_than_three_days_is_left_out_and_counted(
+    migrated: Path, tmp_path: Path
+) -> None:
+    shop = Shop(migrated, tmp_path)
+    shop.lake.append([slate("u", 0, "a")], [event("c", "click", "u", "a", 1_000)])
+    shop.counter.step()
+    before = shop.rows()
+    shop.now += 4 * DAY_MS
+    shop.lake.append((), [event("d", "click", "u", "a", 2_000)])
+    assert shop.counter.step() == 0
+    assert shop.table.progress("interactions").late == 1
+    assert shop.rows() == before
+    shop.lake.append((), [event("f", "click", "u", "a", 5 * DAY_MS)])
+    shop.counter.step()
+    assert shop.table.progress("interactions").late == 2
+
+
+def test_hours_and_days_are_the_sums_of_their_buckets(migrated: Path, tmp_path: Path) -> None:
+    shop = Shop(migrated, tmp_path)
+    shown: Sequence[Row] = [slate(f"u{n}", n * BUCKET_MS, "ab") for n in range(30)]
+    shop.lake.append(shown, [event("c", "click", "u3", "a", 3 * BUCKET_MS + 1)])
+    shop.counter.step()
+    sums = {
+        length: sum(row[11] for row in shop.rows()[0] if row[0] == length)
+        for length in (BUCKET_MS, HOUR_MS, DAY_MS)
+    }
+    assert sums == dict.fromkeys(sums, 60)
+    (day,) = {row[1] for row in shop.rows()[0] if row[0] == DAY_MS} or [0]
+    found = [row for row in shop.table.rows(day, day + DAY_MS) if row.group[5] == 0]
+    assert [(row.sums[0], len(row.visitors)) for row in found] == [(30, 10)]
