@@ -74,7 +74,7 @@ _LEAST_COVERED: Final = 0.93
 _UNSUPPORTED: Final = 100
 # Candidates that a list is sampled from.
 _RANKS: Final = 200
-# Weight of the log's model in the scores of another one, whose noise has the rest.
+# Weight of the log's model in the scores of another one; noise has the rest.
 LIKE: Final = 0.7
 
 

@@ -59,7 +59,7 @@ WITH_OR_WITHOUT: Final = frozenset(
     }
 )  # fmt: skip
 
-# Names of refunds, which are told from other removals by a property.
+# Names of refunds, which a property marks among removals.
 REFUNDS: Final = frozenset(
     {"order_refunded", "order_cancelled", "refund", "refunded", "return", "returned"}
 )

@@ -387,7 +387,7 @@ def _visitor_sums(op: Operations) -> None:
 
 
 def _outcomes(op: Operations) -> None:
-    """Sums of outcomes, credits, and who became whom."""
+    """Sums of outcomes, credits, and the users that visitors became."""
     tables = new_metadata()
     Table(
         "monitoring_outcomes",

@@ -91,7 +91,7 @@ class Rules(NamedTuple):
     Attributes:
         window_ms: Age of a slate up to which it is credited with responses that name none.
         credit_ms: Age of a click or cart up to which it is credited with purchases.
-        hash_key: Key of the hashes that visitors are told apart by.
+        hash_key: Key of the hashes of visitors.
     """
 
     window_ms: int = 1_800_000

@@ -119,7 +119,7 @@ INSERT INTO credits SELECT * FROM first_credited('cart', ['click']);
 INSERT INTO credits SELECT * FROM credited(['purchase'], ['click', 'cart']);
 INSERT INTO credits SELECT * FROM credited(['refund'], ['purchase']);
 
--- Views and credits: what is summed, how much of it, and whose it is.
+-- Views and credits: what is summed, how much of it, and the visitor.
 CREATE VIEW counted AS
 SELECT 'answers' AS measure, 1 AS amount, '' AS currency, * FROM all_places WHERE within(at_ms)
 UNION ALL BY NAME

@@ -105,7 +105,7 @@ class _Sums:
     def told(self, with_impressions: set[str]) -> dict[str, Any]:
         """The fields of `Outcomes`.
 
-        `with_impressions` are the placements whose pages report impressions.
+        `with_impressions` are the placements with pages that report impressions.
         """
         totals = dict(
             zip(SUMS, map(sum, zip(*self.by_placement.values(), strict=True)), strict=False)

@@ -1,4 +1,4 @@
-"""The SQL of outcomes: sums by bucket, hour and day, the credits of a month, and who became whom.
+"""The SQL of outcomes: sums by bucket, hour and day, credits of a month, and who became a user.
 
 A period is replaced whole, in one transaction, so that counting it again changes nothing. Hours and
 days are summed again from the lengths below them.
@@ -104,7 +104,7 @@ class Progress(NamedTuple):
     """How far a table of the lake is counted.
 
     Attributes:
-        version: The version whose rows are counted; None before the first one.
+        version: The version that is counted; None before the first one.
         offsets: The last offset that is counted, by source.
         late: Number of rows that came too late.
     """
@@ -185,7 +185,7 @@ class OutcomeTable:
         return {row.name: row.late for row in rows}
 
     def merge(self, became: Iterable[tuple[str, str]]) -> set[int]:
-        """Keep who became whom. The first word on a visitor counts.
+        """Keep the users that visitors became. The first word on a visitor counts.
 
         Returns the buckets of the purchases and refunds of new persons, which must be counted
         again.
@@ -378,7 +378,7 @@ def _sum_again(db: Connection, length: int, start: int, part: int) -> None:
 
 
 def _pairs(db: Connection, key: Column[str], ids: Collection[str]) -> dict[str, str]:
-    """Who became whom, of those with one of these ids."""
+    """The user that each visitor became, of those with one of these ids."""
     query = select(identities.c.visitor, identities.c.person)
     return {
         visitor: person

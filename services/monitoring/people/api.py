@@ -30,8 +30,8 @@ def exported(
     slates: SlateLog, outcomes: OutcomeTable, visitor_ids: Collection[str]
 ) -> Iterator[bytes]:
     """Slates that these visitors were shown, their shadows, responses, the samples of open windows,
-    the sums of experiments, credits, and who became whom: one JSON object a line, `kind` first, in
-    the order of their ids.
+    the sums of experiments, credits, and the users that they became: one JSON object a line, `kind`
+    first, in the order of their ids.
     """
     for kind, row in chain(slates.rows_of(visitor_ids), outcomes.rows_of(visitor_ids)):
         # The names are of a subclass of str, which JSON does not know.

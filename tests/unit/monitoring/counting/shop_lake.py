@@ -64,7 +64,7 @@ def events_of(rows: Sequence[Row]) -> pa.Table:
 
 
 class MemoryLake:
-    """Tables whose versions are the appends so far; the counter reads it as a `LakeReader`."""
+    """Tables with a version for each append; the counter reads it as a `LakeReader`."""
 
     def __init__(self) -> None:
         self._appends: dict[str, list[pa.Table]] = {}
