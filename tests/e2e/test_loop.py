@@ -177,6 +177,15 @@ def test_a_visitors_events_become_recommendations_and_these_become_a_report(stac
     assert row["shown"] >= 2
     assert row["click_through"]["value"] == row["click_through"]["count"] / row["shown"]
 
+    # The lake tells which place of the list was clicked, and what filled it.
+    def credited() -> dict[str, Any] | None:
+        report = stack.get("monitoring", "/v1/reports/outcomes", hours=1)
+        total: dict[str, Any] = report["total"]
+        return total if total["clicks"] else None
+
+    total = wait_for(credited, "the click to be credited to its place")
+    assert total["answers"] >= len(ids(coffee))
+
     # The timeline tells who put the model into service, and after which run.
     entries = {it["entry_id"]: it for it in stack.get("monitoring", "/v1/timeline")["items"]}
     promoted = entries[f"model:{version}:promoted"]

@@ -153,12 +153,20 @@ def test_no_byte_of_an_erased_user_is_left_in_any_store(
             timeout_s=30,
         )
         section = MonitoringSection(
-            check_interval_s=600, erase_every_s=0.2, erasure_caches_h=0, log_retention_d=0
+            check_interval_s=600,
+            erase_every_s=0.2,
+            erasure_caches_h=0,
+            log_retention_d=0,
+            count_every_s=0.3,
         )
         monitoring = serve(
             create_monitoring(
                 MonitoringSettings(
-                    **common, database=disks.database, peers=peers, monitoring=section
+                    **common,
+                    database=disks.database,
+                    lake=lake_settings,
+                    peers=peers,
+                    monitoring=section,
                 )
             )
         )

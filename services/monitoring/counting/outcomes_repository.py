@@ -190,11 +190,10 @@ class OutcomeTable:
         Returns the buckets of the purchases and refunds of new persons, which must be counted
         again.
         """
+        wanted = self._not_erased(dict(reversed(list(became))))
         with self._engine.begin() as db:
-            wanted = dict(reversed(list(became)))
             known = _pairs(db, identities.c.visitor, wanted)
             new = {visitor: person for visitor, person in wanted.items() if visitor not in known}
-            new = self._not_erased(new)
             rows = [{"visitor": visitor, "person": person} for visitor, person in new.items()]
             insert_new(db, identities, rows)
             return _paid_buckets(db, {*new, *new.values()})
@@ -291,13 +290,11 @@ class OutcomeTable:
     def rows(self, since: int, until: int) -> Iterator[OutcomeRow]:
         """The sums of a period (ms), by the largest lengths that lie within it and are kept."""
         o = outcomes.c
-        with self._engine.connect() as db:
-            for length, begin, end in tiles(since, until):
-                query = select(outcomes).where(
-                    o.length_ms == length, o.start >= begin, o.start < end
-                )
-                for row in db.execute(query):
-                    yield _outcome_row(row)
+        for length, begin, end in tiles(since, until):
+            of_part = o.length_ms == length, o.start >= begin, o.start < end
+            with self._engine.connect() as db:
+                rows = db.execute(select(outcomes).where(*of_part)).all()
+            yield from map(_outcome_row, rows)
 
     def rows_of(self, visitor_ids: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         """All rows of these visitors, each with its kind: `credit` or `identity`."""

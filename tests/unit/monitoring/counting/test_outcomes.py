@@ -13,7 +13,12 @@ def row(
     sums: dict[str, int] | None = None,
     **group: str | int,
 ) -> OutcomeRow:
-    of = {"placement": "home", "model_version": "m1", "experiment": "", "variant": ""}
+    of: dict[str, str | int] = {
+        "placement": "home",
+        "model_version": "m1",
+        "experiment": "",
+        "variant": "",
+    }
     of |= {"revision": 0, "position": 0, "source": "network", "cohort": "new"} | group
     given = dict.fromkeys(SUMS, 0) | (sums or {})
     return OutcomeRow(
