@@ -1,5 +1,7 @@
 """The report on outcomes adds up, shows views as pages report them, and hides groups of few."""
 
+from typing import Any
+
 from services.monitoring.counting.credit import DIMENSIONS, SUMS
 from services.monitoring.counting.outcomes import report
 from services.monitoring.counting.outcomes_repository import OutcomeRow
