@@ -1,7 +1,5 @@
 """The report on outcomes adds up, shows views as pages report them, and hides groups of few."""
 
-from typing import Any
-
 from services.monitoring.counting.credit import DIMENSIONS, SUMS
 from services.monitoring.counting.outcomes import report
 from services.monitoring.counting.outcomes_repository import OutcomeRow
@@ -15,7 +13,7 @@ def row(
     sums: dict[str, int] | None = None,
     **group: str | int,
 ) -> OutcomeRow:
-    of: dict[str, str | int] = {
+    of: dict[str, object] = {
         "placement": "home",
         "model_version": "m1",
         "experiment": "",
