@@ -17,6 +17,7 @@ from tests.faults.case import BROKER, Case
 from tests.faults.client import Client
 from tests.faults.fault_thread import FaultThread
 from tests.faults.killer import Killer
+from tests.faults.outcomes import compare_outcomes
 from tests.faults.reckoning import reckon
 from tests.faults.result import Result
 from tests.faults.trouble import NoTrouble, Strikes, Trouble
@@ -54,6 +55,7 @@ def run(case: Case, directory: Path, servers: Servers) -> Result:
         wait_for(bed.caught_up, "features to have caught up", PATIENCE_S)
         runs = _runs(bed)
         findings = reckon(bed.stores, client.acknowledged, client.unacknowledged, len(client.urls))
+        compare_outcomes(findings, bed.stack, bed.stores, PATIENCE_S)
         for rejected in client.rejected:
             findings.say("rejected", rejected)
         for name, count in troubler.left.items():
