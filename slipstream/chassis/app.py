@@ -208,6 +208,11 @@ def create_service(
     )
     app.state.settings = settings
     app.state.metrics = metrics.Metrics(name)
+    if settings.tracing.otlp_url:
+        # OpenTelemetry takes memory and a part of a second to load.
+        from slipstream.chassis.tracing import Tracing
+
+        app.state.metrics.tracing = Tracing(settings, name, app.state.metrics.registry)
     app.state.health = health.Health()
     app.state.ending = Ending()
     # Changed where several processes serve: see `processes`.

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
-from slipstream.chassis.logging import request_id
+from slipstream.chassis.logging import TracedId, request_id
 from slipstream.chassis.pauses import pause_after
 from slipstream.contracts.rest import Problem
 
@@ -115,7 +115,7 @@ class Peer:
     def _stream(self, method: str, path: str, **arguments: Any) -> Iterator[httpx.Response]:
         """An answer of 200, to be read within the block. Raises `PeerError`."""
         try:
-            with self._client.stream(method, path, **arguments) as response:
+            with self._client.stream(method, path, headers=_of_request(), **arguments) as response:
                 if response.status_code != 200:
                     response.read()
                     raise PeerError(
@@ -134,10 +134,7 @@ class Peer:
         headers: Mapping[str, str] = MappingProxyType({}),
         **arguments: Any,
     ) -> httpx.Response:
-        rid = request_id.get()
-        # An id that came over Kafka may be any text, a header may not.
-        if rid and rid.isascii() and rid.isprintable():
-            headers = {**headers, "X-Request-Id": rid}
+        headers = {**headers, **_of_request()}
         for attempt in range(self._retries + 1):
             last = attempt == self._retries
             try:
@@ -163,6 +160,17 @@ class Peer:
                     )
             time.sleep(pause_after(attempt + 1, 0.1, 10.0))
         raise AssertionError("the last attempt returns or raises")
+
+
+def _of_request() -> dict[str, str]:
+    """The headers by which a call belongs to the request that is being handled."""
+    rid, headers = request_id.get(), dict[str, str]()
+    # An id that came over Kafka may be any text, a header may not.
+    if rid and rid.isascii() and rid.isprintable():
+        headers["X-Request-Id"] = rid
+    if type(rid) is TracedId:
+        headers["traceparent"] = rid.traceparent
+    return headers
 
 
 def _detail(response: httpx.Response) -> str:

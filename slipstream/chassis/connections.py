@@ -22,7 +22,7 @@ from slipstream.chassis.errors import (
     UnavailableError,
     problem_of,
 )
-from slipstream.chassis.logging import get_logger
+from slipstream.chassis.logging import TracedId, get_logger, request_id
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import HttpSettings
 
@@ -36,16 +36,21 @@ class RequestLog:
 
     def __init__(self, measured: Metrics, demands: Demands) -> None:
         self._seconds, self._demands = measured.http_seconds, demands
+        self._tracing = measured.tracing
         self._children: dict[tuple[str, str, int], Any] = {}
         # Asked once: structlog takes longer for it than a histogram for a value.
         self._tells_all = log.is_enabled_for(logging.DEBUG)
 
     def id_of(self, scope: Scope) -> str:
-        """The caller's `X-Request-Id`, or a new id."""
+        """The caller's `X-Request-Id`, or a new id; a `TracedId` where the request is traced."""
         # Random by arithmetic: asking the system would let another thread take the interpreter in
         # every request.
-        given: bytes = dict(reversed(scope["headers"])).get(b"x-request-id", b"")
-        return given.decode("latin-1")[:64] or f"{random.getrandbits(128):032x}"
+        headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+        given = headers.get(b"x-request-id", b"")
+        rid = given.decode("latin-1")[:64] or f"{random.getrandbits(128):032x}"
+        if self._tracing is None:
+            return rid
+        return self._tracing.begin(rid, headers.get(b"traceparent"), scope)
 
     def failed(self, scope: Scope, error: Exception) -> None:
         """Log a failure that nobody has foreseen."""
@@ -55,6 +60,8 @@ class RequestLog:
     def ended(self, scope: Scope, status: int, seconds: float) -> None:
         """Count a request, and log it where it failed or was slow."""
         route = self._route(scope)
+        if type(rid := request_id.get()) is TracedId and rid.recorded is not None:
+            rid.recorded.answered(scope["method"], route, status)
         key = (route, scope["method"], status)
         child = self._children.get(key)
         if child is None:

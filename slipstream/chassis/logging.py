@@ -1,7 +1,7 @@
 """Structured logs: one JSON object in each line of standard output.
 
 Each has the service's name, and the request id that an event keeps from its HTTP call through Kafka
-to every consumer.
+to every consumer. Lines of a request that is traced also have the id of its trace.
 """
 
 import logging
@@ -10,15 +10,52 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import structlog
 
 from slipstream.chassis.settings import LogSettings
 
+if TYPE_CHECKING:
+    from slipstream.chassis.tracing import RecordedSpan
+
+
+class TracedId(str):
+    """The request id of a traced request, with the span that later spans are children of.
+
+    It is used like any request id: in the context variable, on records, in calls to other services.
+
+    Attributes:
+        traceparent: The span's position in its trace, as W3C's header of this name has it.
+        recorded: The span; None where this service does not record it.
+    """
+
+    __slots__ = ("recorded", "traceparent")
+
+    traceparent: str
+    recorded: "RecordedSpan | None"
+
+    def __new__(
+        cls, rid: str, traceparent: str, recorded: "RecordedSpan | None" = None
+    ) -> "TracedId":
+        made = super().__new__(cls, rid)
+        made.traceparent, made.recorded = traceparent, recorded
+        return made
+
+    @property
+    def trace_id(self) -> str:
+        return self.traceparent[3:35]
+
+
 # The id of the request or record that is being handled, else "".
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+
+def recorded_span() -> "RecordedSpan | None":
+    """The span of the request that is being handled; None where it is not traced."""
+    rid = request_id.get()
+    return rid.recorded if type(rid) is TracedId else None
 
 
 @contextmanager
@@ -67,9 +104,11 @@ class _Repetitions(logging.Filter):
 def _add_request_id(
     _logger: object, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    current = request_id.get()
-    if current and "request_id" not in event:
-        event["request_id"] = current
+    rid = event.get("request_id") or request_id.get()
+    if rid:
+        event["request_id"] = rid
+    if type(rid) is TracedId:
+        event["trace_id"] = rid.trace_id
     return event
 
 
@@ -125,6 +164,7 @@ def configure_logging(settings: LogSettings, service: str) -> None:
         ("kafka", logging.ERROR),
         ("httpx", logging.WARNING),
         ("httpcore", logging.WARNING),
+        ("opentelemetry", logging.CRITICAL),
         ("uvicorn.access", logging.ERROR),
     ):
         logging.getLogger(chatty).setLevel(at_least)

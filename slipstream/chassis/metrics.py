@@ -7,7 +7,7 @@ start, and so counts once more what the other processes had counted.
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import httpx
 from fastapi import APIRouter, Request, Response
@@ -27,6 +27,9 @@ from slipstream.chassis.errors import UnavailableError
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.request_names import taking_any_name
 
+if TYPE_CHECKING:
+    from slipstream.chassis.tracing import Tracing
+
 log = get_logger(__name__)
 
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -39,9 +42,13 @@ _ADDED_GAUGES: Final = frozenset(
 
 
 class Metrics:
-    """The metrics that every service has. Further ones are registered in `registry`."""
+    """The metrics that every service has. Further ones are registered in `registry`.
+
+    `tracing` records the spans of traced requests; None where the service records none.
+    """
 
     def __init__(self, service: str) -> None:
+        self.tracing: Tracing | None = None
         self.registry = CollectorRegistry(auto_describe=True)
         if _PROCESS is not None:
             ProcessCollector(registry=self.registry)

@@ -53,6 +53,9 @@ async def opening(app: FastAPI, lifespan: Lifespan) -> AsyncIterator[None]:
     failure of a later try.
     """
     attempts = _Attempts(app, lifespan)
+    tracing = app.state.metrics.tracing
+    if tracing is not None:
+        tracing.open()
     task = asyncio.create_task(attempts.run(), name="opening")
     try:
         await asyncio.wait({task, attempts.settled}, return_when=asyncio.FIRST_COMPLETED)
@@ -61,7 +64,11 @@ async def opening(app: FastAPI, lifespan: Lifespan) -> AsyncIterator[None]:
         yield
     finally:
         attempts.stop.set()
-        await task
+        try:
+            await task
+        finally:
+            if tracing is not None:
+                await asyncio.to_thread(tracing.close)
         await app.state.standby.aclose()
 
 

@@ -254,6 +254,32 @@ class LogSettings(Section):
     format: Literal["json", "console"] = "json"
 
 
+class TracingSettings(Section):
+    """Tracing: spans of a share of the requests, and of the work on their records, for a collector
+    that takes OTLP over HTTP. See docs/observability.md.
+    """
+
+    otlp_url: str = Field(
+        "",
+        pattern=r"^(https?://.+)?$",
+        description="address of the collector, such as http://collector:4318; spans go to "
+        "/v1/traces below it; empty: nothing is traced",
+    )
+    share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="share of the requests that are traced, of those without a `traceparent`; "
+        "a request with one is traced as it says",
+    )
+    most_per_s: int = Field(
+        100,
+        ge=1,
+        description="most requests that one process begins to trace in a second, since any client "
+        "may send a `traceparent`",
+    )
+
+
 class PeerSettings(Section):
     """Where the other services answer."""
 
@@ -289,6 +315,7 @@ class ServiceSettings(BaseSettings):
     http: HttpSettings = HttpSettings()
     access: AccessSettings = AccessSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
     peers: PeerSettings = PeerSettings()
 
 

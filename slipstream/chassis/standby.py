@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from slipstream.chassis.errors import UnavailableError, problem_of
-from slipstream.chassis.logging import get_logger, request_id
+from slipstream.chassis.logging import TracedId, get_logger, request_id
 from slipstream.chassis.settings import HttpSettings
 
 log = get_logger(__name__)
@@ -72,12 +72,17 @@ class HandingOn:
         if not address or scope["type"] != "http" or scope["path"] in OBSERVED or _marked(scope):
             await self.app(scope, receive, send)
             return
+        rid = request_id.get()
+        # Before those of the client: of a header that is there twice, the first counts.
+        own = [(b"x-request-id", rid.encode("latin-1"))]
+        if type(rid) is TracedId:
+            own.append((b"traceparent", rid.traceparent.encode()))
         request = self._standby.client.build_request(
             scope["method"],
             httpx.URL(f"http://{address}").copy_with(raw_path=_raw_path(scope)),
             headers=[
+                *own,
                 *((name, value) for name, value in scope["headers"] if name not in _NOT_HANDED_ON),
-                (b"x-request-id", request_id.get().encode("latin-1")),
                 (_MARK, b"1"),
             ],
             content=_body(receive),

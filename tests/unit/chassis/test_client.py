@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from slipstream.chassis.client import Peer, PeerError
+from slipstream.chassis.logging import TracedId, carrying
 
 
 def a_peer(handler: httpx.MockTransport, retries: int = 2) -> Peer:
@@ -53,6 +54,23 @@ def test_put_and_delete_send_their_headers_and_are_not_retried_after_a_503() -> 
         peer.put("/v1/x", {}, {"If-Match": '"1"'})
     assert peer.delete("/v1/x", {"If-Match": '"2"'}) == {}
     assert calls == [("PUT", '"1"', b"{}"), ("DELETE", '"2"', b"")]
+
+
+def test_every_call_says_which_request_and_trace_it_belongs_to(tmp_path: Path) -> None:
+    calls: list[tuple[str | None, str | None]] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        headers = request.headers
+        calls.append((headers.get("X-Request-Id"), headers.get("traceparent")))
+        return httpx.Response(200, json={})
+
+    peer, place = a_peer(httpx.MockTransport(handler)), f"00-{'a' * 32}-{'b' * 16}-01"
+    for rid in ("", "r-1", TracedId("r-1", place), TracedId("é", place)):
+        with carrying(rid):
+            peer.put("/v1/x", {}, {"If-Match": "1"})
+            peer.download("/v1/x", tmp_path / "x")
+    expected = [(None, None), ("r-1", None), ("r-1", place), (None, place)]
+    assert calls == [each for each in expected for _ in range(2)]
 
 
 def test_peer_away_is_named_in_the_error() -> None:

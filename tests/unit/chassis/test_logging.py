@@ -6,7 +6,13 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from slipstream.chassis.logging import configure_logging, get_logger, request_id
+from slipstream.chassis.logging import (
+    TracedId,
+    carrying,
+    configure_logging,
+    get_logger,
+    request_id,
+)
 from slipstream.chassis.settings import LogSettings
 
 
@@ -40,6 +46,21 @@ def test_line_is_json_with_service_and_request_id_in_any_thread(
         and line["request_id"] == "r-1"
         and line["timestamp"].endswith("Z")
     )
+
+
+def test_lines_of_a_traced_request_have_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogSettings(), "features")
+    rid = TracedId("r-1", f"00-{'a' * 32}-{'b' * 16}-01")
+    with carrying(rid):
+        get_logger("anywhere").info("inside")
+        get_logger("anywhere").info("of another", request_id="r-2")
+    get_logger("anywhere").info("named", request_id=rid)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["request_id"], line.get("trace_id")) for line in lines] == [
+        ("r-1", "a" * 32),
+        ("r-2", None),
+        ("r-1", "a" * 32),
+    ]
 
 
 def test_lines_below_the_level_are_left_out_and_libraries_are_included(

@@ -13,8 +13,9 @@ from slipstream.chassis import opening
 from slipstream.chassis.access.guard import open_to_all
 from slipstream.chassis.app import create_service
 from slipstream.chassis.dependencies import StandbyError
-from slipstream.chassis.settings import HttpSettings, ServiceSettings
+from slipstream.chassis.settings import HttpSettings, ServiceSettings, TracingSettings
 from slipstream.chassis.standby import own_address
+from tests.spans import NOWHERE
 
 
 class HeldError(StandbyError):
@@ -28,7 +29,9 @@ def long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def standing_by(transport: httpx.AsyncBaseTransport) -> AsyncIterator[httpx.AsyncClient]:
+async def standing_by(
+    transport: httpx.AsyncBaseTransport, tracing: TracingSettings | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an instance that stands by; the one that acts is behind `transport`."""
 
     @asynccontextmanager
@@ -36,7 +39,9 @@ async def standing_by(transport: httpx.AsyncBaseTransport) -> AsyncIterator[http
         raise HeldError("pod-1 acts")
         yield
 
-    settings = ServiceSettings(http=HttpSettings(advertised_host="10.0.0.2"))
+    settings = ServiceSettings(
+        http=HttpSettings(advertised_host="10.0.0.2"), tracing=tracing or TracingSettings()
+    )
     app = create_service("probe", settings, description="", lifespan=lifespan, routers=[])
     app.state.standby._client = httpx.AsyncClient(transport=transport)
     async with (
@@ -85,6 +90,19 @@ async def test_requests_are_answered_by_the_one_that_acts_whole_and_unchanged() 
     assert request["headers"]["authorization"] == "Bearer k"
     assert request["headers"]["x-request-id"] == "mine"
     assert request["headers"].get("connection") != "close"
+
+
+async def test_the_one_that_acts_continues_the_trace() -> None:
+    transport, heard = acting()
+    place = f"00-{'a' * 32}-{'b' * 16}-01"
+    traced = TracingSettings(otlp_url=NOWHERE, share=0)
+    async with standing_by(transport) as client:
+        await client.get("/v1/runs", headers={"traceparent": place})
+    async with standing_by(transport, traced) as client:
+        await client.get("/v1/runs", headers={"traceparent": place})
+    without, with_span = (request["headers"]["traceparent"] for request in heard)
+    assert without == place
+    assert (with_span[:36], with_span[36:] != place[36:]) == (place[:36], True)
 
 
 async def test_it_is_ready_and_answers_for_its_own_health() -> None:
