@@ -201,7 +201,8 @@ class Delivery:
         value. The client's thread is woken once, at the end.
         """
         topic: Topic | None = None
-        name, partitions, request_id = "", 0, None
+        name, partitions = "", 0
+        request_id: str | None = None
         headers = b""
 
         def append(record: OutgoingRecord) -> tuple[Any, int]:
@@ -214,7 +215,8 @@ class Delivery:
                         f"the broker does not tell the partitions of {name}"
                     )
                 topic = record.topic
-            if record.request_id != request_id:
+            # Not by value: of two requests with the same id, one may be traced.
+            if record.request_id is not request_id:
                 request_id = record.request_id
                 headers = encoded_headers(headers_of(request_id))
             value = encoded(record.record)

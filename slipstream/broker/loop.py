@@ -7,7 +7,7 @@ from typing import Final
 
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.broker.records import Batch, observe
+from slipstream.broker.records import Batch, observe, traced
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import Topic
@@ -52,8 +52,9 @@ def consume(
         while not stop.is_set():
             batch = consumer.poll(poll_s)
             if batch:
-                handle(batch)
-                consumer.commit(batch.next_offsets)
+                with traced(batch, watch.metrics):
+                    handle(batch)
+                    consumer.commit(batch.next_offsets)
                 observe(batch, watch.metrics)
             if at_end is not None and consumer.has_reached(ends):
                 at_end()

@@ -1,14 +1,16 @@
 """Records as bytes on a topic, and as a consumer gets them: with their positions, poll by poll.
 
-The value of a record is the record as JSON, and a header has the request id.
+The value of a record is the record as JSON, and a header has the request id. Where the request is
+traced, another one has its span.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 import orjson
@@ -16,14 +18,14 @@ from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 from slipstream.broker.log_changes import EpochSpan, spans_of
-from slipstream.chassis.logging import get_logger
+from slipstream.chassis.logging import TracedId, get_logger
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.events import NewInteraction, Record, Slate, SlateItems
 from slipstream.contracts.positions import Position, Source
 from slipstream.contracts.slates import RecordedSlate, read_slate
 from slipstream.contracts.topics import Topic
 
-REQUEST_ID = "request_id"
+REQUEST_ID, TRACEPARENT = "request_id", "traceparent"
 _encoded = msgspec.json.Encoder().encode
 
 
@@ -83,7 +85,10 @@ def read(topic: Topic, value: bytes) -> Any:
 
 
 def headers_of(request_id: str) -> list[tuple[str, bytes]]:
-    return [(REQUEST_ID, request_id.encode())] if request_id else []
+    headers = [(REQUEST_ID, request_id.encode())] if request_id else []
+    if type(request_id) is TracedId:
+        headers.append((TRACEPARENT, request_id.traceparent.encode()))
+    return headers
 
 
 def request_id_of(record_headers: Sequence[tuple[str, bytes]]) -> str:
@@ -131,11 +136,26 @@ class MalformedMessage:
     request_id: str
 
 
+# Length of a `traceparent`, version 00: https://www.w3.org/TR/trace-context/#traceparent-header
+_TRACEPARENT_BYTES: Final = 55
+
+
+@dataclass(slots=True)
+class TracedRecords:
+    """The records of a traced request in a batch: their number, and where the first one stands."""
+
+    request_id: TracedId
+    source: Source
+    offset: int
+    records: int = 0
+
+
 @dataclass(slots=True)
 class Batch:
     """The records of one poll, which begin at `first_offsets`.
 
-    Commit `next_offsets` once all of them have had their effect.
+    Commit `next_offsets` once all of them have had their effect. `traced` has the requests among
+    them that are traced, by the `traceparent` of their records.
     """
 
     messages: list[Message[Any]] = field(default_factory=list)
@@ -143,6 +163,7 @@ class Batch:
     next_offsets: dict[Source, int] = field(default_factory=dict)
     first_offsets: dict[Source, int] = field(default_factory=dict)
     spans: dict[Source, list[EpochSpan]] = field(default_factory=dict)
+    traced: dict[str, TracedRecords] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.messages or self.malformed)
@@ -155,6 +176,8 @@ class Batch:
             if record.value is None:
                 continue
             rid = request_id_of(record.headers)
+            if len(record.headers) > 1:
+                rid = self._traced_id(rid, record, source)
             try:
                 decoded = read(topic, record.value)
             except MalformedRecordError as error:
@@ -169,6 +192,43 @@ class Batch:
         self.next_offsets[source] = records[-1].offset + 1
         self.spans[source] = spans = spans_of(records)
         return spans
+
+    def _traced_id(self, rid: str, record: Any, source: Source) -> str:
+        """The request id of a record, the same `TracedId` for all records of a traced request."""
+        value = next((value for name, value in record.headers if name == TRACEPARENT), b"")
+        if len(value) != _TRACEPARENT_BYTES or not value.isascii():
+            return rid
+        traceparent = value.decode()
+        known = self.traced.get(traceparent)
+        if known is None:
+            known = TracedRecords(TracedId(rid, traceparent), source, record.offset)
+            self.traced[traceparent] = known
+        known.records += 1
+        return known.request_id
+
+
+@contextmanager
+def traced(batch: Batch, metrics: Metrics) -> Iterator[None]:
+    """Record the block as the work on a batch, with a span for each traced request in it.
+
+    What is sent about the records within the block belongs to these spans.
+    """
+    if metrics.tracing is None or not batch.traced:
+        yield
+        return
+    spans = [
+        metrics.tracing.consume(each.request_id, each.source, each.offset, each.records)
+        for each in batch.traced.values()
+    ]
+    failure: BaseException | None = None
+    try:
+        yield
+    except BaseException as error:
+        failure = error
+        raise
+    finally:
+        for span in spans:
+            span.end(failure)
 
 
 log = get_logger(__name__)

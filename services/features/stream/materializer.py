@@ -34,7 +34,7 @@ from services.features.stream.screening import Limits, Repeats, missed_patches, 
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.log_ends import log_ends
 from slipstream.broker.producer import Producer
-from slipstream.broker.records import Batch, observe
+from slipstream.broker.records import Batch, observe, traced
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
@@ -259,7 +259,8 @@ class Materializer:
                 else:
                     batch = consumer.poll(_POLL_S)
                     self._archive.settle(consumer.topic_ids())
-                    self._take(batch, consumer, stop)
+                    with traced(batch, self._metrics):
+                        self._take(batch, consumer, stop)
                 if reached := self._archive.step():
                     self._commits.add(reached)
                 if not self._commits.commit_due(consumer):

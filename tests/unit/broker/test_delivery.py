@@ -5,8 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from slipstream.broker.client import encoded_headers
 from slipstream.broker.delivery import Delivery, OutgoingRecord
 from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.records import headers_of
+from slipstream.chassis.logging import TracedId
 from slipstream.contracts.topics import INTERACTIONS
 
 
@@ -29,6 +32,7 @@ class Answer:
 class Client:
     def __init__(self) -> None:
         self.answers: list[Answer] = []
+        self.headers: list[object] = []
 
     @contextmanager
     def appending(self) -> Iterator[None]:
@@ -37,7 +41,8 @@ class Client:
     def partitions_known(self, topic: str) -> int:
         return 1
 
-    def append(self, *_record: object) -> Answer:
+    def append(self, *record: object) -> Answer:
+        self.headers.append(record[-1])
         self.answers.append(Answer())
         return self.answers[-1]
 
@@ -65,3 +70,16 @@ async def test_what_waits_for_the_broker_is_bounded_by_bytes() -> None:
         answer.give()
     assert await again == [None]
     assert troubles == []
+
+
+def test_records_have_the_headers_of_their_own_request_also_where_ids_are_equal() -> None:
+    client = Client()
+    delivery = Delivery(
+        {INTERACTIONS.name: "t"}, 60.0, max_bytes=1, doubt=lambda: None, failed=lambda _: None
+    )
+    ids = ["r", TracedId("r", f"00-{'a' * 32}-{'b' * 16}-01"), "r", "", "r2"]
+    with delivery.appending(client) as append:  # type: ignore[arg-type]
+        for rid in ids:
+            append(OutgoingRecord(INTERACTIONS, "ada", b"x", rid))
+    assert client.headers == [encoded_headers(headers_of(rid)) for rid in ids]
+    assert client.headers[0] != client.headers[1]
