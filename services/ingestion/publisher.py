@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Final, Protocol
 
 import orjson
@@ -26,7 +27,7 @@ from services.ingestion.outcomes import (
 from slipstream.broker.kafka import BrokerUnavailableError, RecordRefusedError
 from slipstream.broker.producer import Failure, OutgoingRecord
 from slipstream.chassis.errors import ServiceError, UnavailableError
-from slipstream.chassis.logging import get_logger
+from slipstream.chassis.logging import TracedId, get_logger
 from slipstream.contracts.events import CatalogRecord, DeadLetter, NewInteraction
 from slipstream.contracts.item_patches import PATCHED_ENTITY, patch_key
 from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS, topic_of
@@ -225,8 +226,10 @@ class OutcomePublisher:
             self._depart()
 
     async def _send(self, parcels: list[_Parcel]) -> None:
+        began = perf_counter()
         try:
             admitted, published = await self._judge_and_hand_over(parcels)
+            handed_over = perf_counter()
             failures = await published
             for place, failure in enumerate(failures):
                 if isinstance(failure, RecordRefusedError):
@@ -254,6 +257,10 @@ class OutcomePublisher:
             )
         )
         for (parcel, outcomes), failure in zip(admitted, failures, strict=True):
+            if type(rid := parcel.origin.request_id) is TracedId and rid.recorded is not None:
+                rid.recorded.part("admission", began, handed_over - began)
+                delivery_s = perf_counter() - handed_over
+                rid.recorded.part("delivery", handed_over, delivery_s, failed=failure is not None)
             if failure is None and self._admission and parcel.question:
                 self._admission.store.acknowledged(parcel.question.taken(outcomes))
             if parcel.done.done():

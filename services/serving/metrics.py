@@ -1,13 +1,13 @@
 """The metrics of serving, in addition to those of the chassis."""
 
 from collections.abc import Callable, Iterable
-from time import monotonic
+from time import monotonic, perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from slipstream.chassis.logging import get_logger
+from slipstream.chassis.logging import get_logger, recorded_span
 from slipstream.slates.slate_request import Step
 
 log = get_logger(__name__)
@@ -90,16 +90,27 @@ class ServingMetrics:
             registry=registry,
         )
         self._children = {
-            name: self._stages.labels(name) for name in ("features", *Step, "response")
+            name: self._stages.labels(name)
+            for name in ("features", *Step, "arrangement", "response")
         }
         self._answered: dict[str, Counter] = {step: self.answers.labels(step) for step in Step}
 
-    def took(self, stage: str, seconds: float) -> None:
-        """Count the time of a stage."""
+    def took(self, stage: str, began: float, seconds: float) -> None:
+        """Count the time of a stage that began at `began`, by `time.perf_counter`."""
         self._children[stage].observe(seconds)
+        if (span := recorded_span()) is not None:
+            span.part(stage, began, seconds)
+
+    def unread(self, began: float) -> None:
+        """Count an answer without the visitor, as the store did not answer since `began`."""
+        self.degraded.labels("online_store").inc()
+        if (span := recorded_span()) is not None:
+            span.part("features", began, perf_counter() - began, failed=True)
 
     def answered(self, step: str) -> None:
         self._answered[step].inc()
+        if (span := recorded_span()) is not None:
+            span.note("slipstream.step", step)
 
     def failed(self, part: str, error: Exception) -> None:
         """Count an answer made without a part that failed, and log the first of many."""

@@ -1,6 +1,7 @@
 """The making of one slate: the steps fill it, one after the other, and rules arrange it."""
 
 from collections.abc import Generator, Sequence
+from time import perf_counter
 from typing import Any, Final
 
 from slipstream.contracts.events import SlateItems
@@ -187,14 +188,16 @@ def _fill_and_arrange(
 
 def _arranged(made: MadeSlate, visitor: VisitorReading, catalog: Catalog) -> Arrangement:
     """The arrangement of a slate's candidates so far."""
-    plan, candidates = made.plan, made.items
+    began, plan, candidates = perf_counter(), made.plan, made.items
     past = visited(visitor) if plan.policy.looks_back else []
     if plan.model is not None and isinstance(candidates, RankedList):
         known = catalog.numbered(plan.model, candidates.items, past)
     else:
         both = [*(each.item_id for each in candidates), *past]
         known = catalog.listed(list(dict.fromkeys(both)))
-    return arranged(plan, visitor, known, candidates, made.tiers)
+    how = arranged(plan, visitor, known, candidates, made.tiers)
+    made.took.append(("arrangement", began, perf_counter() - began))
+    return how
 
 
 def warm_up(model: Model, catalog: Catalog) -> None:

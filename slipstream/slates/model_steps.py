@@ -291,7 +291,7 @@ class Steps:
 
     def took(self, stage: str, began: float) -> None:
         """Note the time of a stage that began then."""
-        self._slate.took.append((stage, perf_counter() - began))
+        self._slate.took.append((stage, began, perf_counter() - began))
 
 
 def _by_model(model: Model, recommended: Sequence[Candidate], reason: str = "") -> Found:

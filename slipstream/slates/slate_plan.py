@@ -317,7 +317,7 @@ class MadeSlate:
         remarks: Why a step had no items, or not enough, and which later ones filled the slate.
         failed: Whether the model, or a part of it, raised.
         listed: The model's own list, where it made one without a filter and no part failed.
-        took: The stages, each with the seconds that it took.
+        took: The stages, each with its begin by `time.perf_counter`, and the seconds that it took.
         failures: The parts that failed, each with its error.
         rules: Accounts of the rules of the placement's revision.
         touched: For each item the names of the rules that moved it; empty for none.
@@ -341,7 +341,7 @@ class MadeSlate:
     remarks: list[str] = field(default_factory=list)
     failed: bool = False
     listed: Sequence[Recommendation] | None = None
-    took: list[tuple[str, float]] = field(default_factory=list)
+    took: list[tuple[str, float, float]] = field(default_factory=list)
     failures: list[tuple[str, Exception]] = field(default_factory=list)
     rules: Sequence[RuleTrace] = ()
     touched: Sequence[Sequence[str]] = ()

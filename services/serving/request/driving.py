@@ -330,8 +330,8 @@ class Driver:
                     asked = steps.send(answer)
         except StopIteration as end:
             made: MadeSlate = end.value
-        for stage, seconds in made.took:
-            self._measured.took(stage, seconds)
+        for stage, began, seconds in made.took:
+            self._measured.took(stage, began, seconds)
         for part, failure in made.failures:
             self._measured.failed(part, failure)
         return made

@@ -150,7 +150,7 @@ class Line:
             try:
                 value = await self._store.visitor(request.user_id, budget)
             except StoreUnavailableError:
-                visitor = self._unread(request)
+                visitor = self._unread(request, started)
         read_s = time.perf_counter() - started
         if turnstile is not None:
             await turnstile.passed()
@@ -220,18 +220,19 @@ class Line:
             else:
                 visitor = read_visitor(request, value.state if value is not None else None)
         except StoreUnavailableError:
-            return self._unread(request)
+            return self._unread(request, began)
         try:
             visitor.features = visitor_features(visitor.state, now_ms(), RECORDED)
         except Exception as error:  # they are recorded, and no answer needs them
             visitor.features = {}
             self._measured.failed("features", error)
-        self._measured.took("features", read_s + time.perf_counter() - began)
+        began -= read_s
+        self._measured.took("features", began, time.perf_counter() - began)
         return visitor
 
-    def _unread(self, request: SlateRequest) -> VisitorReading:
+    def _unread(self, request: SlateRequest, began: float) -> VisitorReading:
         """The visitor while the store does not answer."""
-        self._measured.degraded.labels("online_store").inc()
+        self._measured.unread(began)
         return unread_visitor(request)
 
     def _in_time(self, request: SlateRequest, started: float) -> tuple[Sequence[Step], str]:
@@ -261,4 +262,4 @@ class Line:
             self._record(record)
         except Exception as error:
             self._measured.failed("slates", error)
-        self._measured.took("response", time.perf_counter() - began)
+        self._measured.took("response", began, time.perf_counter() - began)

@@ -10,7 +10,10 @@ from prometheus_client import CollectorRegistry
 from services.ingestion import publisher as publisher_module
 from services.ingestion.outcomes import Acceptance, Admission, Origin, Outcome
 from services.ingestion.publisher import ENOUGH, OutcomePublisher
+from slipstream.broker.kafka import NotAcknowledgedError
 from slipstream.broker.producer import Failure, OutgoingRecord
+from slipstream.chassis.errors import UnavailableError
+from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.events import NewInteraction
 from slipstream.stores.admission_store import (
     FIRST,
@@ -19,6 +22,7 @@ from slipstream.stores.admission_store import (
     AdmissionVerdict,
     Rates,
 )
+from tests.spans import parent_of, traces_of
 
 ORIGIN = Origin("shop", "r", 1_700_000_000_000)
 
@@ -148,3 +152,31 @@ async def test_a_single_message_does_not_gather_behind_a_large_batch(
         assert topic.records[-1] == ("alone", False)
         for task in waiting:
             task.cancel()
+
+
+class Refusal:
+    """A carrier that delivers the first caller's records, and no other's."""
+
+    async def publish_each(self, lists: Sequence[Sequence[OutgoingRecord]]) -> list[Failure]:
+        return [None, *(NotAcknowledgedError("no answer") for _ in lists[1:])]
+
+
+async def test_of_a_group_each_traced_request_has_its_own_parts() -> None:
+    metrics = Metrics("ingestion")
+    traces = traces_of(metrics)
+    publisher = OutcomePublisher(Refusal(), metrics.registry)
+    delivered, failed = traces.request("r-1"), traces.request("r-2")
+    results = await asyncio.gather(
+        *(
+            publisher.publish(message(f"m{place}"), ORIGIN._replace(request_id=rid))
+            for place, rid in enumerate((delivered, failed, "r-3"))
+        ),
+        return_exceptions=True,
+    )
+    assert [isinstance(result, UnavailableError) for result in results] == [False, True, True]
+    assert [(span.name, parent_of(span), span.status.is_ok) for span in traces.spans] == [
+        ("admission", delivered.traceparent[36:52], True),
+        ("delivery", delivered.traceparent[36:52], True),
+        ("admission", failed.traceparent[36:52], True),
+        ("delivery", failed.traceparent[36:52], False),
+    ]

@@ -4,10 +4,13 @@ from itertools import pairwise
 
 import pytest
 
+from slipstream.chassis.logging import carrying
+from slipstream.chassis.metrics import Metrics
 from slipstream.features.visitor import VisitorState
 from slipstream.recommender.bundle import Bundle
 from slipstream.slates.making import warm_up
 from slipstream.slates.slate_request import SlateRequest, Step
+from tests.spans import parent_of, place_of, traces_of
 from tests.unit.serving.fakes import (
     ITEMS,
     FakeOnline,
@@ -238,3 +241,42 @@ def test_warm_up_refuses_a_model_that_cannot_answer(bundle: Bundle) -> None:
     warm_up(model(bundle), setting.catalog)
     with pytest.raises(ValueError):  # its arrays speak of items that it does not have
         warm_up(model(replace(bundle, item_ids=[])), setting.catalog)
+
+
+async def test_a_traced_request_has_spans_of_its_stages_and_says_which_step_answered(
+    bundle: Bundle,
+) -> None:
+    traces = traces_of(Metrics("serving"))
+    setting = a_setting(bundle, ada=visitor("item-03", "item-04"))
+    requests = (SlateRequest(5, "ada"), SlateRequest(5, "ada", diversity=0.5))
+    for rid, request in zip(("plain", "varied"), requests, strict=True):
+        with carrying(traced := traces.request(rid)):
+            await setting.line.answer(request)
+        assert traced.recorded is not None
+        traced.recorded.answered("GET", rid, 200)
+    setting.online.away = True
+    with carrying(unread := traces.request("unread")):
+        await setting.line.answer(SlateRequest(5, "ada"))
+    assert unread.recorded is not None
+    unread.recorded.answered("GET", "unread", 200)
+
+    def stages_of(name: str) -> dict[str, bool]:
+        whole = traces.named(f"GET {name}")
+        parts = [span for span in traces.spans if parent_of(span) == place_of(whole)[36:52]]
+        return {part.name: part.status.is_ok for part in parts}
+
+    assert stages_of("plain") == {"features": True, "model": True, "response": True}
+    assert stages_of("varied") == {
+        "features": True, "model": True, "arrangement": True, "response": True,
+    }  # fmt: skip
+    assert stages_of("unread")["features"] is False
+    steps = [(traces.named(f"GET {name}").attributes or {}) for name in ("plain", "unread")]
+    assert [each["slipstream.step"] for each in steps] == [Step.MODEL, Step.TRENDING]
+
+
+async def test_a_request_that_is_not_traced_has_no_span(bundle: Bundle) -> None:
+    traces = traces_of(Metrics("serving"))
+    setting = a_setting(bundle, ada=visitor("item-03", "item-04"))
+    with carrying("r-1"):
+        await setting.line.answer(SlateRequest(5, "ada"))
+    assert traces.spans == ()
