@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -95,6 +95,12 @@ _WITHOUT_SERVERS: Final = ("catalogue", "training", "monitoring")
     help="Also measure where serving's time goes, one request after another.",
 )
 @click.option(
+    "--traced",
+    is_flag=True,
+    help="Have the services of the temporary stack of ingestion or serving trace requests, 1 % of"
+    " them or SLIPSTREAM_TRACING__SHARE, and export the spans to a receiver here.",
+)
+@click.option(
     "--items",
     type=click.IntRange(1_000),
     multiple=True,
@@ -123,6 +129,7 @@ def bench(
     swaps: int,
     rules: bool,
     profile_time: bool,
+    traced: bool,
     items: tuple[int, ...],
     events: tuple[int, ...],
     data_dir: Path,
@@ -155,9 +162,11 @@ def bench(
     Example:  slipstream bench freshness --json freshness.json
               slipstream bench ingestion --servers real
               slipstream bench serving --profile best --workers 2 --rate 2000
+              slipstream bench ingestion --traced
               slipstream bench training --profile best --events 1000000 --items 100000
     """
     from bench import measurements, runner
+    from bench.otlp_receiver import receiving
     from bench.serving import ServingLoad
 
     if name != "serving" and (workers or rate or swaps or rules or profile_time):
@@ -175,6 +184,8 @@ def bench(
             "a running stack has its model and its processes; leave --data, --profile and --workers"
             " out"
         )
+    if traced and (running or name not in ("ingestion", "serving")):
+        raise click.UsageError("--traced is of a temporary stack of ingestion or serving")
     if running and name in ("features", "scaling"):
         raise click.UsageError(f"{name} is measured on separate servers; leave --running out")
     if servers == "real" and name == "scaling":
@@ -208,9 +219,14 @@ def bench(
             environment = {"SLIPSTREAM_TRAINING__NEW_EVENTS": "0", **os.environ}
             if workers:
                 environment["SLIPSTREAM_SERVING__WORKERS"] = str(workers)
-            versions, rows = _measure_temporary(
-                name, environment, servers == "real", data_dir, model, load
-            )
+            with receiving() if traced else nullcontext() as receiver:
+                if receiver is not None:
+                    environment["SLIPSTREAM_TRACING__OTLP_URL"] = receiver.url
+                versions, rows = _measure_temporary(
+                    name, environment, servers == "real", data_dir, model, load
+                )
+            if receiver is not None:
+                versions += f"; {len(receiver.spans):,} spans received"
     # BenchmarkError, DemoError and the errors of Kafka's client are RuntimeErrors.
     except (RuntimeError, StartError) as error:
         raise click.ClickException(str(error)) from error

@@ -26,6 +26,8 @@ def test_bench_says_which_real_servers_are_absent_and_how_to_get_them(
         (["ingestion", "--rate", "300"], "are of the benchmark of serving"),
         (["freshness", "--swaps", "2"], "are of the benchmark of serving"),
         (["ingestion", "--data", "."], "are of the benchmarks of serving and replay"),
+        (["features", "--traced"], "a temporary stack of ingestion or serving"),
+        (["serving", "--running", "--traced"], "a temporary stack of ingestion or serving"),
         (["serving", "--running", "--profile", "best"], "a running stack has its model and its"),
     ],
 )
