@@ -48,6 +48,7 @@ alerts = Table(
     Column("checked_at", BigInteger, nullable=False),
     Column("closed_at", BigInteger),
     Column("announced", Boolean, nullable=False, index=True),
+    Column("runbook", Text, nullable=False, server_default=""),
 )
 # A table of its own: a round of checks writes whole alerts meanwhile.
 acknowledgements = Table(

@@ -20,7 +20,8 @@ from services.monitoring.counting.outcomes_repository import OutcomeTable, kept_
 from services.monitoring.probes import ServiceState
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSection
-from services.monitoring.snapshot import DriftReport, Snapshot
+from services.monitoring.snapshot import LONGEST_WINDOW_MINUTES, DriftReport, Snapshot
+from services.monitoring.threshold_rules import METRICS, WINDOW_MINUTES, MetricName, Unit
 from services.monitoring.timeline import Cursor, Position, Timeline, TimelinePage
 from slipstream.chassis.access.guard import audit_record, open_to_all, requires
 from slipstream.chassis.errors import InvalidRequestError, NotFoundError, UnavailableError
@@ -97,6 +98,7 @@ class AlertBody(BaseModel):
     opened_at: int
     checked_at: int
     closed_at: int | None
+    runbook: str = Field(description="text or link for those who get the alert")
     acknowledged: Acknowledgement | None = Field(
         None, description="who said last that it is known, and when"
     )
@@ -115,6 +117,7 @@ class AlertBody(BaseModel):
             opened_at=alert.opened_at,
             checked_at=alert.checked_at,
             closed_at=alert.closed_at,
+            runbook=alert.runbook,
             acknowledged=acknowledged,
         )
 
@@ -315,6 +318,63 @@ def acknowledge_alert(
     except LookupError as error:
         raise NotFoundError(str(error), code="no_alert") from error
     return AlertBody.of(alert, Acknowledgement(at=record.at, by=record.principal, note=note))
+
+
+class MetricReading(BaseModel):
+    """A metric's present value; of a share with its 95 % interval, and the slates behind it."""
+
+    of: str = Field(description="model version, placement or service; empty for all together")
+    value: float
+    low: float
+    high: float
+    samples: int
+
+
+class MetricBody(BaseModel):
+    """A metric that alert rules may compare, with its readings in the newest round of checks."""
+
+    metric: MetricName
+    unit: Unit
+    by: Literal["", "model version", "placement", "service"]
+    window_minutes: int | None = Field(description="null where a rule can't choose it")
+    actions: list[Action]
+    readings: list[MetricReading]
+
+
+class MetricsReport(BaseModel):
+    """All metrics of alert rules at `checked_at` (milliseconds)."""
+
+    checked_at: int
+    items: list[MetricBody]
+
+
+@router.get("/alert-metrics", summary="What alert rules may compare", responses=NOT_CHECKED_YET)
+@requires(Scope.READ)
+def alert_metrics(
+    request: Request,
+    window_minutes: Annotated[
+        int,
+        Query(ge=5, le=LONGEST_WINDOW_MINUTES, description="time of the metrics of slates"),
+    ] = WINDOW_MINUTES,
+) -> MetricsReport:
+    """Every metric with its present readings. Without any, rules give no verdict on it."""
+    snapshot = parts(request).snapshot()
+    return MetricsReport(
+        checked_at=snapshot.checked_at,
+        items=[
+            MetricBody(
+                metric=name,
+                unit=it.unit,
+                by=it.by,
+                window_minutes=window_minutes if it.windowed else None,
+                actions=["none", "retrain", "hold"] if it.of_models else ["none"],
+                readings=[
+                    MetricReading(**each._asdict()) for each in it.read(snapshot, window_minutes)
+                ],
+            )
+            for name, it in METRICS.items()
+        ],
+    )
 
 
 @router.get(

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from services.monitoring import api
 from services.monitoring.alert_repository import AlertBook
-from services.monitoring.alert_rules import rules
+from services.monitoring.alert_rules import BUILT_IN, Rule
 from services.monitoring.alertmanager import AlertmanagerClient
 from services.monitoring.checkup import Checkup, SnapshotCollector
 from services.monitoring.consumer import GROUP, TOPICS, consumer_target
@@ -18,9 +18,10 @@ from services.monitoring.control.access_repository import AccessKeyBook
 from services.monitoring.control.canaries import CanaryWatch
 from services.monitoring.control.experiments_repository import ExperimentTable
 from services.monitoring.control.http import access as access_routes
+from services.monitoring.control.http import alert_rules as alert_rule_routes
 from services.monitoring.control.http import experiments as experiment_routes
 from services.monitoring.control.http import placements as placement_routes
-from services.monitoring.control.named_records_repository import PlacementTable
+from services.monitoring.control.named_records_repository import AlertRuleTable, PlacementTable
 from services.monitoring.control.publication import StatePublisher, uses_target
 from services.monitoring.counting.counter import Counter
 from services.monitoring.counting.credit import Rules
@@ -95,6 +96,7 @@ def create_app(settings: MonitoringSettings) -> FastAPI:
         people_routes.router,
         placement_routes.router,
         experiment_routes.router,
+        alert_rule_routes.router,
     ]
     app = create_service(
         "monitoring", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
@@ -135,7 +137,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
         alertmanagers = _alertmanagers(settings)
         stack.callback(alertmanagers.close)
-        judged = rules(settings.monitoring)
+        alert_rules = AlertRuleTable(database)
+        await asyncio.to_thread(alert_rules.ship, now_ms())
+
+        def judged() -> Sequence[Rule]:
+            return [*BUILT_IN, *alert_rules.rules()]
+
         placements, experiments = PlacementTable(database), ExperimentTable(database)
         own = settings.monitoring
         lengths = {own.drift_window_s * 1000, own.fault_window_s * 1000}
@@ -161,7 +168,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             experiments.returned,
             alertmanagers.post,
         )
-        SnapshotCollector(checkup, (rule.name for rule in judged), app.state.metrics.registry)
+        SnapshotCollector(checkup, app.state.metrics.registry)
         ledger = ErasureLedger(database, settings.monitoring.erasure_rewrite_max_mb * 2**20)
         committed = partial(committed_offsets, settings.kafka, settings.namespace, TOPICS, GROUP)
         deletion = RowDeletion(ledger, committed, now_ms, lease.renew)
@@ -200,6 +207,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         app.state.experiments = experiment_routes.ExperimentRoutes(
             "experiment", experiments, experiment_publisher.wake, now_ms
+        )
+        app.state.alert_rules = alert_rule_routes.AlertRuleRoutes(
+            "alert rule", alert_rules, lambda: None, now_ms
         )
         canaries = CanaryWatch(experiments, experiment_publisher.wake, lease.renew, now_ms)
         placement_follower, experiment_follower = (

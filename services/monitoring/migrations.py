@@ -452,6 +452,36 @@ def _outcomes(op: Operations) -> None:
     tables.create_all(op.get_bind())
 
 
+def _alert_rules(op: Operations) -> None:
+    """Make the tables of alert rules and their revisions; add the runbook to alerts."""
+    tables = new_metadata()
+    Table(
+        "monitoring_alert_rules",
+        tables,
+        Column("name", String(64), primary_key=True),
+        Column("revision", Integer, nullable=False),
+        Column("definition", Text, nullable=False),
+        Column("deleted", Boolean, nullable=False),
+        Column("changed_at", BigInteger, nullable=False),
+        Column("changed_by", String, nullable=False),
+        Column("published", Boolean, nullable=False, index=True),
+    )
+    Table(
+        "monitoring_alert_rule_revisions",
+        tables,
+        Column("name", String(64), primary_key=True),
+        Column("revision", Integer, primary_key=True),
+        Column("definition", Text, nullable=False),
+        Column("deleted", Boolean, nullable=False),
+        Column("changed_at", BigInteger, nullable=False),
+        Column("changed_by", String, nullable=False),
+    )
+    tables.create_all(op.get_bind())
+    add_missing_columns(
+        op, "monitoring_alerts", Column("runbook", Text, nullable=False, server_default="")
+    )
+
+
 MIGRATIONS: Final = Migrations(
     "monitoring_schema_version",
     (
@@ -469,5 +499,6 @@ MIGRATIONS: Final = Migrations(
         _windows,
         _visitor_sums,
         _outcomes,
+        _alert_rules,
     ),
 )

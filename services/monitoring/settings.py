@@ -8,7 +8,7 @@ from slipstream.contracts.spellings import did_you_mean
 
 
 class MonitoringSection(Section):
-    """Periods, retention, and thresholds of alerts."""
+    """Periods, retention, and thresholds of built-in alerts."""
 
     attribution_window_s: int = Field(
         1_800,
@@ -94,7 +94,6 @@ class MonitoringSection(Section):
         description="addresses of Alertmanagers that open alerts are posted to, separated by "
         "commas, as http://user:password@host:9093",
     )
-
     drift_window_s: int = Field(
         21_600,
         ge=1,
@@ -138,19 +137,7 @@ class MonitoringSection(Section):
         "of whole seasons before",
     )
     quality_min_slates: int = Field(
-        200, ge=1, description="least slates for a verdict on click-through or fallbacks"
-    )
-    fallback_share_warning: float = Field(
-        0.5, gt=0, le=1, description="share of slates not answered by the model"
-    )
-    features_lag_warning: int = Field(
-        10_000, ge=1, description="lag of features, in records, that raises a warning"
-    )
-    features_delay_warning_s: int = Field(
-        60,
-        ge=1,
-        description="time without an update from features, while interactions arrive, that raises "
-        "a warning",
+        200, ge=1, description="least slates for a verdict on click-through or the mix of steps"
     )
 
     @field_validator("may_sleep")

@@ -331,6 +331,40 @@ def test_overview_services_and_metrics_tell_what_the_checks_found(
         )
 
 
+def test_a_rule_of_rest_judges_what_is_measured(
+    settings: MonitoringSettings,
+    publish: Callable[[Sequence[tuple[Topic, str, Record]]], None],
+) -> None:
+    publish([*(slate(number) for number in range(10)), *(click(number) for number in range(8))])
+    with running(settings) as client:
+        eventually(lambda: by_version(client), lambda counts: counts == {"4": (10, 8, 0)})
+
+        def readings() -> dict[str, Any]:
+            report = client.get("/v1/alert-metrics").json()
+            return {it["metric"]: it["readings"] for it in report.get("items", ())}
+
+        eventually(readings, lambda found: found.get("click_through"))
+        report = client.get("/v1/reports/quality", params={"hours": 1}).json()
+        expected = report["by_model"][0]["click_through"]
+        (measured,) = readings()["click_through"]
+        assert (measured["of"], measured["value"], measured["low"], measured["samples"]) == (
+            *("4", expected["value"], expected["low"]),
+            10,
+        )
+        rule = {"metric": "click_through", "comparison": "above", "threshold": 0.3}
+        rule |= {"least_samples": 10, "for_minutes": 0, "runbook": "Call the shop."}
+        assert client.put("/v1/alert-rules/many-clicks", json=rule).status_code == 201
+
+        def summaries(state: str) -> list[str]:
+            alerts = client.get("/v1/alerts", params={"state": state}).json()["items"]
+            return [it["summary"] for it in alerts if it["runbook"] == "Call the shop."]
+
+        words = "click-through of model version 4 is 80.0%, above 30.0%"
+        eventually(lambda: summaries("open"), lambda found: found == [words])
+        assert client.delete("/v1/alert-rules/many-clicks").status_code == 200
+        eventually(lambda: summaries("closed"), lambda found: found == [words])
+
+
 def test_alerts_page_by_cursor_and_refuse_a_foreign_one(
     settings: MonitoringSettings, peers: Peers
 ) -> None:
