@@ -9,9 +9,9 @@ Consumes: interactions.v1, recommendations.v1, feature-updates.v1, model-events.
 Produces: alerts.v1; an alert with the action "retrain" asks training for a run, one with `hold` to
     promote nothing. access-keys.v1, placements.v1, experiments.v1.
 Calls: every service's /health/ready; features' status and erasures; training's champion, runs and
-    models; Alertmanagers, where settings name some.
+    models; Alertmanagers, or webhooks and mail servers, where settings name some.
 Stores: slates, the interactions that follow, counts, windows, experiments' sums by visitor, alerts
-    access keys, placements, experiments and alert rules with all their
+    and their notices, access keys, placements, experiments and alert rules with all their
     revisions, erasures (without names once
     they are done), audit records and the lease, in SQL tables `monitoring_*`.
 

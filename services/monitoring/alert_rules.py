@@ -16,6 +16,7 @@ from services.monitoring.snapshot import Snapshot
 from slipstream.contracts.events import AlertEvent, Severity
 
 Action = Literal["retrain", "hold", "none"]
+Transition = Literal["opened", "worsened", "closed"]
 
 
 class Finding(NamedTuple):
@@ -99,6 +100,27 @@ class Acknowledgement(BaseModel):
     note: str
 
 
+class Attempt(BaseModel):
+    """An attempt to deliver a notice, at a time (ms): `delivered`, or why it was not."""
+
+    at: int
+    outcome: str
+
+
+class Delivery(BaseModel):
+    """The delivery of a notice of a transition to a channel; times in ms.
+
+    `due_at` is the time of the next attempt, null once it is delivered or given up.
+    """
+
+    transition: Transition
+    channel: str
+    queued_at: int
+    due_at: int | None
+    delivered_at: int | None
+    attempts: list[Attempt]
+
+
 class Rule(Protocol):
     """A rule.
 
@@ -178,6 +200,15 @@ def step(
     if passing < limits.to_close:
         return Streak(passing=passing), replace(alert, checked_at=now_ms)
     return Streak(), alert.closed(now_ms)
+
+
+def transition(before: Alert | None, after: Alert) -> Transition | None:
+    """The transition from one state of an alert to the next that people get a notice of."""
+    if before is None:
+        return "opened"
+    if after.closed_at is not None:
+        return "closed"
+    return "worsened" if after.severity is not before.severity else None
 
 
 class BuiltInRule:

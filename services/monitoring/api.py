@@ -11,8 +11,8 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
 from services.monitoring import quality
-from services.monitoring.alert_repository import AlertBook
-from services.monitoring.alert_rules import Acknowledgement, Action, Alert
+from services.monitoring.alert_repository import AlertBook, NoticeBook
+from services.monitoring.alert_rules import Acknowledgement, Action, Alert, Delivery
 from services.monitoring.attribution import BUCKET_MS
 from services.monitoring.checkup import Checkup
 from services.monitoring.counting import outcomes
@@ -60,6 +60,7 @@ class Parts:
     clock: Callable[[], int]
     timeline: Timeline
     outcomes: OutcomeTable
+    notices: NoticeBook
 
     def snapshot(self) -> Snapshot:
         """The newest snapshot. Raises `UnavailableError` before the first round of checks."""
@@ -102,9 +103,14 @@ class AlertBody(BaseModel):
     acknowledged: Acknowledgement | None = Field(
         None, description="who said last that it is known, and when"
     )
+    deliveries: list[Delivery] = Field(
+        description="its notices where monitoring itself delivers alerts, oldest first"
+    )
 
     @classmethod
-    def of(cls, alert: Alert, acknowledged: Acknowledgement | None = None) -> "AlertBody":
+    def of(
+        cls, alert: Alert, acknowledged: Acknowledgement | None, deliveries: list[Delivery]
+    ) -> "AlertBody":
         state: Literal["open", "closed"] = "open" if alert.closed_at is None else "closed"
         return cls(
             alert_id=alert.alert_id,
@@ -119,6 +125,7 @@ class AlertBody(BaseModel):
             closed_at=alert.closed_at,
             runbook=alert.runbook,
             acknowledged=acknowledged,
+            deliveries=deliveries,
         )
 
 
@@ -291,9 +298,13 @@ def alerts(
     opened = parts(request)
     page = opened.book.page(state, limit + 1, _position(cursor) if cursor else None)
     last = page[limit - 1] if len(page) > limit else None
-    known = opened.book.acknowledged([alert.alert_id for alert in page])
+    ids = [alert.alert_id for alert in page]
+    known, deliveries = opened.book.acknowledged(ids), opened.notices.deliveries(ids)
     return AlertPage(
-        items=[AlertBody.of(alert, known.get(alert.alert_id)) for alert in page[:limit]],
+        items=[
+            AlertBody.of(alert, known.get(alert.alert_id), deliveries.get(alert.alert_id, []))
+            for alert in page[:limit]
+        ],
         next_cursor=_cursor(last) if last else None,
     )
 
@@ -317,7 +328,8 @@ def acknowledge_alert(
         alert = opened.book.acknowledge(record, note)
     except LookupError as error:
         raise NotFoundError(str(error), code="no_alert") from error
-    return AlertBody.of(alert, Acknowledgement(at=record.at, by=record.principal, note=note))
+    known = Acknowledgement(at=record.at, by=record.principal, note=note)
+    return AlertBody.of(alert, known, opened.notices.deliveries([alert_id]).get(alert_id, []))
 
 
 class MetricReading(BaseModel):

@@ -9,9 +9,10 @@ from typing import Final
 from fastapi import FastAPI
 
 from services.monitoring import api
-from services.monitoring.alert_repository import AlertBook
+from services.monitoring.alert_repository import AlertBook, NoticeBook
 from services.monitoring.alert_rules import BUILT_IN, Rule
 from services.monitoring.alertmanager import AlertmanagerClient
+from services.monitoring.channels import channels
 from services.monitoring.checkup import Checkup, SnapshotCollector
 from services.monitoring.consumer import GROUP, TOPICS, consumer_target
 from services.monitoring.control.access_repository import AccessKeyBook
@@ -30,6 +31,7 @@ from services.monitoring.drift_watch import DriftWatch
 from services.monitoring.item_attributes import ItemCatalogue, catalogue_target
 from services.monitoring.migrations import MIGRATIONS
 from services.monitoring.model_event_repository import ModelEventLog
+from services.monitoring.notifications import Notifier
 from services.monitoring.people import api as people_routes
 from services.monitoring.people.repository import ErasureLedger, RowDeletion
 from services.monitoring.probes import Probes
@@ -121,7 +123,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(lease.take, database, partial(migrate, migrations=MIGRATIONS))
         stack.push_async_callback(asyncio.to_thread, lease.release)
         slates = SlateLog(database, settings.monitoring.attribution_window_s * 1000)
-        book = AlertBook(database)
+        told = channels(settings.monitoring.notify_urls.get_secret_value())
+        book, notices = AlertBook(database, told), NoticeBook(database)
         producer = await open_producer(settings.kafka, settings.namespace)
         stack.push_async_callback(asyncio.to_thread, producer.close)
         probes = _probes(settings)
@@ -190,7 +193,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             partial(runs_of, app.state.people.training),
         )
         app.state.parts = api.Parts(
-            slates, book, checkup, settings.monitoring, now_ms, timeline, outcomes
+            slates, book, checkup, settings.monitoring, now_ms, timeline, outcomes, notices
         )
         keys = AccessKeyBook(database)
         key_publisher = StatePublisher(ACCESS_KEYS, keys, publish)
@@ -248,6 +251,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             checked=False,
         )
         app.state.workers.start("checks", checkup.run)
+        if told:
+            notifier = Notifier(notices, told, settings.namespace, lease.renew, now_ms)
+            app.state.workers.start("notices", notifier.run, checked=False)
         app.state.workers.start("erasures", lambda stop: deletion.run(stop, own.erase_every_s))
         app.state.workers.start(
             "outcomes",

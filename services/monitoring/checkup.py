@@ -14,7 +14,15 @@ from prometheus_client.registry import Collector
 
 from services.monitoring import snapshot as state
 from services.monitoring.alert_repository import AlertBook
-from services.monitoring.alert_rules import Alert, Hysteresis, Rule, Streak, step
+from services.monitoring.alert_rules import (
+    Alert,
+    Hysteresis,
+    Rule,
+    Streak,
+    Transition,
+    step,
+    transition,
+)
 from services.monitoring.attribution import BUCKET_MS
 from services.monitoring.drift_watch import DriftWatch
 from services.monitoring.probes import Probes
@@ -157,10 +165,12 @@ class Checkup:
                 changed[rule.name] = after
         for name in opened.keys() - {rule.name for rule in rules}:
             streaks[name], changed[name] = Streak(), opened[name].closed(snapshot.checked_at)
+        transitions: list[tuple[Alert, Transition]] = []
         for name, after in changed.items():
-            if name not in opened or after.closed_at is not None:
-                log.warning("alert", rule=name, state=after.event().state, summary=after.summary)
-        self._book.save(streaks, list(changed.values()))
+            if passed := transition(opened.get(name), after):
+                transitions.append((after, passed))
+                log.warning("alert", rule=name, state=passed, summary=after.summary)
+        self._book.save(streaks, list(changed.values()), transitions)
         self.rule_names = [rule.name for rule in rules]
         self.open_alerts = [
             alert for alert in (opened | changed).values() if alert.closed_at is None

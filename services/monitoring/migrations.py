@@ -482,6 +482,23 @@ def _alert_rules(op: Operations) -> None:
     )
 
 
+def _notices(op: Operations) -> None:
+    """Make the table of notices of alerts."""
+    tables = new_metadata()
+    Table(
+        "monitoring_notices",
+        tables,
+        Column("alert_id", String, primary_key=True),
+        Column("transition", String(16), primary_key=True),
+        Column("channel", String, primary_key=True),
+        Column("queued_at", BigInteger, nullable=False),
+        Column("due_at", BigInteger, index=True),
+        Column("delivered_at", BigInteger),
+        Column("attempts", Text, nullable=False),
+    )
+    tables.create_all(op.get_bind())
+
+
 MIGRATIONS: Final = Migrations(
     "monitoring_schema_version",
     (
@@ -500,5 +517,6 @@ MIGRATIONS: Final = Migrations(
         _visitor_sums,
         _outcomes,
         _alert_rules,
+        _notices,
     ),
 )

@@ -1,7 +1,10 @@
 """The settings of monitoring."""
 
-from pydantic import Field, SecretStr, field_validator
+from typing import Self
 
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from services.monitoring.channels import channels
 from slipstream.chassis.settings import Section, ServiceSettings, listed
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.spellings import did_you_mean
@@ -94,6 +97,13 @@ class MonitoringSection(Section):
         description="addresses of Alertmanagers that open alerts are posted to, separated by "
         "commas, as http://user:password@host:9093",
     )
+    notify_urls: SecretStr = Field(
+        SecretStr(""),
+        description="addresses in apprise's form that alerts are sent to where there is no "
+        "Alertmanager, separated by spaces, as jsons://host/path, slack://TokenA/TokenB/TokenC or "
+        "mailtos://user:password@host?to=people@shop.example",
+    )
+
     drift_window_s: int = Field(
         21_600,
         ge=1,
@@ -147,6 +157,21 @@ class MonitoringSection(Section):
             if name not in SERVICES:
                 raise ValueError(f"there is no service {name!r}: {did_you_mean(name, SERVICES)}")
         return names
+
+    @field_validator("notify_urls")
+    @classmethod
+    def _of_apprise(cls, urls: SecretStr) -> SecretStr:
+        channels(urls.get_secret_value())
+        return urls
+
+    @model_validator(mode="after")
+    def _by_one_way(self) -> Self:
+        if self.alertmanager_urls.get_secret_value() and self.notify_urls.get_secret_value():
+            raise ValueError(
+                "SLIPSTREAM_MONITORING__NOTIFY_URLS: leave it empty, since the Alertmanager of"
+                " SLIPSTREAM_MONITORING__ALERTMANAGER_URLS delivers the alerts"
+            )
+        return self
 
 
 class MonitoringSettings(ServiceSettings):

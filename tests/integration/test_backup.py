@@ -255,6 +255,7 @@ def test_rows_that_must_not_go_back_in_time_stay(
         ("monitoring_experiment_revisions", True),
         ("monitoring_alert_rules", True),
         ("monitoring_alert_rule_revisions", True),
+        ("monitoring_notices", True),
         ("monitoring_alerts", False),
         ("monitoring_audit", True),
         ("training_audit", True),

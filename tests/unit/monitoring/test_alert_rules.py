@@ -1,6 +1,7 @@
 """When each rule has a finding, and when it holds its tongue."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from services.monitoring.alert_rules import (
     ServiceDown,
     Streak,
     step,
+    transition,
 )
 from services.monitoring.drift_watch import Fault
 from services.monitoring.probes import FeaturesStatus, Training
@@ -208,6 +210,18 @@ def test_step_of_an_open_alert_that_goes_on_is_not_announced_again() -> None:
     assert passing is not None
     assert on.announced
     assert passing.announced
+
+
+def test_transitions_are_openings_rises_and_closings() -> None:
+    _, opened = step(NoChampion(), Streak(2), None, WARNING, LIMITS, T0)
+    assert opened is not None
+    _, worse = step(NoChampion(), Streak(), opened, CRITICAL, LIMITS, T0 + 1)
+    assert worse is not None
+    _, on = step(NoChampion(), Streak(), worse, WARNING, LIMITS, T0 + 2)
+    assert on is not None
+    states = [None, opened, worse, on, on.closed(T0 + 3)]
+    passed = [transition(one, other) for one, other in pairwise(states) if other is not None]
+    assert passed == ["opened", "worsened", None, "closed"]
 
 
 def test_a_rule_with_a_time_of_its_own_fails_for_at_least_as_long() -> None:

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.utils import floatToGoString
 from sqlalchemy import Engine
 
-from services.monitoring.alert_repository import AlertBook
+from services.monitoring.alert_repository import AlertBook, NoticeBook
 from services.monitoring.alert_rules import BUILT_IN, Alert, Rule
 from services.monitoring.attribution import Arrivals, Watermark
 from services.monitoring.checkup import Checkup, SnapshotCollector
@@ -62,7 +62,7 @@ class Bench:
         self.broker_away = False
         self.probes = FakeProbes()
         self.log = SlateLog(engine, WINDOW_MS)
-        self.book = AlertBook(engine)
+        self.book, self.notices = AlertBook(engine, ["json-1"]), NoticeBook(engine)
         self.rules: list[Rule] = [*BUILT_IN]
         self.notified: list[list[tuple[str, bool]]] = []
         self.catalogue = ItemCatalogue()
@@ -138,6 +138,20 @@ def test_run_once_opens_and_closes_an_alert_and_tells_both(make: Callable[[], Be
     # Each round tells of those that are open, and the last of the one that it closed.
     opened, closed = ("service_down", True), ("service_down", False)
     assert bench.notified == [[], [opened], [opened], [opened], [closed]]
+
+
+def test_run_once_queues_each_transition_once(make: Callable[[], Bench]) -> None:
+    bench = make()
+    bench.probes.services = [service("serving", "unready")]
+    bench.check(3)
+    bench.probes.services = [service("serving", "away")]
+    bench.check(2)
+    bench.probes.services = [service("serving")]
+    bench.check(3)
+    waiting = bench.notices.waiting()
+    assert [it.transition for it in waiting] == ["opened", "worsened", "closed"]
+    assert {(it.alert.rule, it.channel) for it in waiting} == {("service_down", "json-1")}
+    assert {it.alert.runbook for it in waiting} == {"docs/runbook/service_down.md"}
 
 
 def test_run_once_judges_the_rules_of_the_moment_and_closes_alerts_of_those_that_are_gone(

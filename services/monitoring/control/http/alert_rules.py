@@ -8,7 +8,14 @@ from collections.abc import Callable, Collection
 from typing import Annotated, Any, Final, Self, get_args
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from services.monitoring.alert_rules import BUILT_IN, Action
@@ -43,7 +50,7 @@ def _one_of(kind: str, known: Collection[str]) -> Callable[[Any], Any]:
 
     def check(name: Any) -> Any:
         if isinstance(name, str) and name not in known:
-            raise _refused(kind, f"there is no {kind} {name!r}: {did_you_mean(name, known)}")
+            raise _refused(kind, f"there is no {kind} {name[:64]!r}: {did_you_mean(name, known)}")
         return name
 
     return check
@@ -60,10 +67,10 @@ class DefinitionBody(AlertDefinition, extra="forbid"):
 
     @field_validator("threshold")
     @classmethod
-    def _in_range(cls, threshold: float, info: Any) -> float:
-        metric = METRICS.get(info.data.get("metric"))
-        if metric is not None and metric.unit == "share" and not 0 <= threshold <= 1:
-            raise _refused("threshold", f"{info.data['metric']} is a share: from 0 to 1")
+    def _in_range(cls, threshold: float, info: ValidationInfo) -> float:
+        name = info.data.get("metric")  # absent where it was refused
+        if name and METRICS[name].unit == "share" and not 0 <= threshold <= 1:
+            raise _refused("threshold", f"{name} is a share: from 0 to 1")
         return threshold
 
     @model_validator(mode="after")
