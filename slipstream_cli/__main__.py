@@ -7,6 +7,7 @@ import click
 
 from services.start import keep_files_private, prefer_sleeping_threads, service_command
 from slipstream.contracts.services import SERVICES
+from slipstream_cli.commands.alert_rules import alert_rules
 from slipstream_cli.commands.answers import answers
 from slipstream_cli.commands.backfill import backfill
 from slipstream_cli.commands.backup import backup
@@ -44,6 +45,7 @@ COMMANDS = (
     models,
     placements,
     experiments,
+    alert_rules,
     answers,
     price,
     keys,

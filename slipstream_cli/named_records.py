@@ -36,10 +36,12 @@ class RecordCommands:
     Attributes:
         path: Path of the records, such as `/v1/placements`.
         content: Field of the content, which `set` takes and `show` shows.
+        counts: Time from which a change counts.
     """
 
     path: str
     content: str
+    counts: str = "within a second"
 
     def list(
         self,
@@ -97,13 +99,13 @@ class RecordCommands:
         if as_json:
             show_json(put)
         else:
-            click.echo(f"{_named(put)}. It counts within a second.")
+            click.echo(f"{_named(put)}. It counts {self.counts}.")
 
     def delete(self, name: str, revision: int | None, url: str | None, data_dir: Path) -> None:
         """Delete a record."""
         with monitoring_peer(url, data_dir) as peer:
             gone = peer.delete(self._path_of(name), _if_match(revision))
-        click.echo(f"{_named(gone)}: deleted. It counts within a second.")
+        click.echo(f"{_named(gone)}: deleted. It counts {self.counts}.")
 
     def _record(self, peer: "Peer", name: str, revision: int | None) -> dict[str, Any]:
         path = self._path_of(name)

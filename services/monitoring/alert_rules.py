@@ -1,22 +1,22 @@
-"""The rules of alerts, and the opening and closing of alerts by their findings.
+"""The built-in rules of alerts, and the opening and closing of alerts by their findings.
 
-Each rule judges a snapshot, and has a page of its name in docs/runbook. `judgeable` is false
-while the snapshot says too little. The rule is then passed over, which neither opens nor closes an
-alert. Pure functions; the repository keeps streaks and alerts.
+Each rule judges a snapshot. `judgeable` is false while the snapshot says too little. The rule is
+then passed over, which neither opens nor closes an alert. Rules that are one figure and a threshold
+are data (`threshold_rules.py`). Pure functions; the repository keeps streaks and alerts.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from math import ceil
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel
 
-from services.monitoring.quality import wilson
-from services.monitoring.settings import MonitoringSection
 from services.monitoring.snapshot import Snapshot
 from slipstream.contracts.events import AlertEvent, Severity
 
 Action = Literal["retrain", "hold", "none"]
+Transition = Literal["opened", "worsened", "closed"]
 
 
 class Finding(NamedTuple):
@@ -40,6 +40,12 @@ class Hysteresis(NamedTuple):
     to_open: int
     to_close: int
 
+    def for_rule(self, rule: "Rule", interval_s: float) -> "Hysteresis":
+        """The numbers for a rule: its checks to open last for its `for_minutes` at least."""
+        if rule.for_minutes is None:
+            return self
+        return self._replace(to_open=1 + ceil(60 * rule.for_minutes / interval_s))
+
 
 @dataclass(frozen=True, slots=True)
 class Alert:
@@ -58,6 +64,11 @@ class Alert:
     checked_at: int
     closed_at: int | None = None
     announced: bool = False
+    runbook: str = ""
+
+    def closed(self, now_ms: int) -> "Alert":
+        """The alert as it closes at this time."""
+        return replace(self, checked_at=now_ms, closed_at=now_ms, announced=False)
 
     def event(self) -> AlertEvent:
         """The alert's record for the topic. Only an opening asks for an action.
@@ -81,9 +92,62 @@ class Alert:
         )
 
 
+class Acknowledgement(BaseModel):
+    """A person's word that an alert is known: when (ms), by which key, and a note."""
+
+    at: int
+    by: str
+    note: str
+
+
+class Attempt(BaseModel):
+    """An attempt to deliver a notice, at a time (ms): `delivered`, or why it was not."""
+
+    at: int
+    outcome: str
+
+
+class Delivery(BaseModel):
+    """The delivery of a notice of a transition to a channel; times in ms.
+
+    `due_at` is the time of the next attempt, null once it is delivered or given up.
+    """
+
+    transition: Transition
+    channel: str
+    queued_at: int
+    due_at: int | None
+    delivered_at: int | None
+    attempts: list[Attempt]
+
+
+class Rule(Protocol):
+    """A rule.
+
+    Its `name` is stable: the key on the topic, and a label in Prometheus. `runbook` is a text or
+    link for people. Its alert opens once it has failed for `for_minutes`; None for the number of
+    checks that the settings say.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def action(self) -> Action: ...
+
+    @property
+    def runbook(self) -> str: ...
+
+    @property
+    def for_minutes(self) -> float | None: ...
+
+    def judgeable(self, snapshot: Snapshot) -> bool: ...
+
+    def check(self, snapshot: Snapshot) -> Finding | None: ...
+
+
 def step(
-    rule: str,
-    action: Action,
+    rule: Rule,
     streak: Streak,
     alert: Alert | None,
     finding: Finding | None,
@@ -96,8 +160,7 @@ def step(
     is announced again under the same id.
 
     Args:
-        rule: Name of the rule.
-        action: The action that an opening asks for.
+        rule: The rule.
         streak: Checks in a row so far.
         alert: The rule's open alert, if any.
         finding: The result of this check; None when it passed.
@@ -111,16 +174,16 @@ def step(
         failing = streak.failing + 1 if finding else 0
         if finding is None or failing < limits.to_open:
             return Streak(failing=failing), None
-        alert_id = f"{rule}-{now_ms}"
         return Streak(), Alert(
-            alert_id,
-            rule,
+            f"{rule.name}-{now_ms}",
+            rule.name,
             finding.severity,
             finding.summary,
             finding.evidence,
-            action,
+            rule.action,
             now_ms,
             now_ms,
+            runbook=rule.runbook,
         )
     if finding is not None:
         worse = finding.severity is Severity.CRITICAL and alert.severity is not Severity.CRITICAL
@@ -131,43 +194,43 @@ def step(
             evidence=finding.evidence,
             checked_at=now_ms,
             announced=alert.announced and not worse,
+            runbook=rule.runbook,
         )
     passing = streak.passing + 1
     if passing < limits.to_close:
         return Streak(passing=passing), replace(alert, checked_at=now_ms)
-    return Streak(), replace(alert, checked_at=now_ms, closed_at=now_ms, announced=False)
+    return Streak(), alert.closed(now_ms)
 
 
-class Acknowledgement(BaseModel):
-    """A person's word that an alert is known: when (ms), by which key, and a note."""
+def transition(before: Alert | None, after: Alert) -> Transition | None:
+    """The transition from one state of an alert to the next that people get a notice of."""
+    if before is None:
+        return "opened"
+    if after.closed_at is not None:
+        return "closed"
+    return "worsened" if after.severity is not before.severity else None
 
-    at: int
-    by: str
-    note: str
 
-
-class Rule(Protocol):
-    """A rule. Its `name` is stable: the key on the topic, a label in Prometheus, a page of the
-    runbook.
-    """
+class BuiltInRule:
+    """The fields of a built-in rule, which has a page of its name in the runbook."""
 
     name: ClassVar[str]
-    action: ClassVar[Action]
+    action: ClassVar[Action] = "none"
+    for_minutes: ClassVar[float | None] = None
 
-    def judgeable(self, snapshot: Snapshot) -> bool: ...
+    @property
+    def runbook(self) -> str:
+        """The page."""
+        return f"docs/runbook/{self.name}.md"
 
-    def check(self, snapshot: Snapshot) -> Finding | None: ...
 
-
-@dataclass(frozen=True)
-class ServiceDown:
+class ServiceDown(BuiltInRule):
     """A service does not answer (critical), or says itself that it is not ready (warning).
 
     One that sleeps is no trouble: Prometheus' rule `NotWaking` knows whether work waits for it.
     """
 
     name: ClassVar[str] = "service_down"
-    action: ClassVar[Action] = "none"
 
     def judgeable(self, snapshot: Snapshot) -> bool:
         return bool(snapshot.services)
@@ -185,12 +248,10 @@ class ServiceDown:
         return Finding(Severity.CRITICAL if away else Severity.WARNING, words, evidence)
 
 
-@dataclass(frozen=True)
-class NoChampion:
+class NoChampion(BuiltInRule):
     """Training says that no model is in service."""
 
     name: ClassVar[str] = "no_champion"
-    action: ClassVar[Action] = "none"
 
     def judgeable(self, snapshot: Snapshot) -> bool:
         return snapshot.training.reached
@@ -203,8 +264,7 @@ class NoChampion:
         )
 
 
-@dataclass(frozen=True)
-class FeatureDrift:
+class FeatureDrift(BuiltInRule):
     """What visitors do has changed, in two windows in a row: the model reads what it has not
     learned from. While the data is at fault there is no verdict.
     """
@@ -238,8 +298,7 @@ class FeatureDrift:
         )
 
 
-@dataclass(frozen=True)
-class DataFault:
+class DataFault(BuiltInRule):
     """The data is at fault: no model should be trained on it, and training promotes none."""
 
     name: ClassVar[str] = "data_fault"
@@ -263,8 +322,7 @@ class DataFault:
         )
 
 
-@dataclass(frozen=True)
-class ClickThroughDropped:
+class ClickThroughDropped(BuiltInRule):
     """A placement's slates are clicked less than at the same weekdays before, for two periods, by
     more than chance. While the data is at fault there is no verdict.
     """
@@ -295,85 +353,10 @@ class ClickThroughDropped:
         )
 
 
-@dataclass(frozen=True)
-class FallbackShareHigh:
-    """Too many slates are answered without the model, or clearly more than in the period before."""
-
-    threshold: float
-    min_slates: int
-    name: ClassVar[str] = "fallback_share_high"
-    action: ClassVar[Action] = "none"
-
-    def judgeable(self, snapshot: Snapshot) -> bool:
-        return (
-            snapshot.training.champion is not None
-            and snapshot.drift.answered_by.recent_slates >= self.min_slates
-        )
-
-    def check(self, snapshot: Snapshot) -> Finding | None:
-        mix = snapshot.drift.answered_by
-        share = 1 - mix.recent.get("model", 0.0)
-        sure_of = wilson(round(share * mix.recent_slates), mix.recent_slates).low
-        rose = mix.level == "critical" and mix.recent.get("model", 0.0) < mix.before.get(
-            "model", 0.0
-        )
-        if sure_of <= self.threshold and not rose:
-            return None
-        before = f", {1 - mix.before.get('model', 0.0):.0%} before" if mix.before_slates else ""
-        summary = f"{share:.0%} of slates were not answered by the model{before}"
-        return Finding(
-            Severity.WARNING,
-            summary,
-            {"recent": mix.recent, "before": mix.before, "slates": mix.recent_slates},
-        )
-
-
-@dataclass(frozen=True)
-class FeaturesLagging:
-    """Features is behind: recommendations do not know the latest clicks.
-
-    One that sleeps has read all records, or Prometheus' rule `NotWaking` fires.
-    """
-
-    max_lag: int
-    max_delay_ms: int
-    name: ClassVar[str] = "features_lagging"
-    action: ClassVar[Action] = "none"
-
-    def judgeable(self, snapshot: Snapshot) -> bool:
-        known = snapshot.features is not None or snapshot.freshness.delay_ms is not None
-        return known or self._sleeps(snapshot)
-
-    def check(self, snapshot: Snapshot) -> Finding | None:
-        if self._sleeps(snapshot):
-            return None
-        lag = snapshot.features.lag if snapshot.features else 0
-        delay_ms = snapshot.freshness.delay_ms or 0
-        # A repeated interaction updates nothing: with no record left to apply, silence is no delay.
-        caught_up = snapshot.features is not None and lag == 0
-        if lag <= self.max_lag and (delay_ms <= self.max_delay_ms or caught_up):
-            return None
-        evidence = {
-            "lag": lag,
-            "delay_ms": delay_ms,
-            "watermark": snapshot.freshness.features_watermark,
-        }
-        return Finding(
-            Severity.WARNING,
-            f"features is {lag:,} records and {delay_ms / 1000:,.0f} s behind ingestion",
-            evidence,
-        )
-
-    def _sleeps(self, snapshot: Snapshot) -> bool:
-        return any((s.name, s.state) == ("features", "asleep") for s in snapshot.services)
-
-
-@dataclass(frozen=True)
-class CanaryReturned:
+class CanaryReturned(BuiltInRule):
     """A guard stopped a canary in the last day, and it was neither restarted nor deleted since."""
 
     name: ClassVar[str] = "canary_returned"
-    action: ClassVar[Action] = "none"
 
     def judgeable(self, snapshot: Snapshot) -> bool:  # noqa: ARG002
         return True
@@ -389,15 +372,12 @@ class CanaryReturned:
         return Finding(Severity.WARNING, words, evidence)
 
 
-def rules(settings: MonitoringSection) -> Sequence[Rule]:
-    """All rules, in the order of judging."""
-    return (
-        ServiceDown(),
-        NoChampion(),
-        FeatureDrift(),
-        DataFault(),
-        ClickThroughDropped(),
-        FallbackShareHigh(settings.fallback_share_warning, settings.quality_min_slates),
-        FeaturesLagging(settings.features_lag_warning, settings.features_delay_warning_s * 1000),
-        CanaryReturned(),
-    )
+# Rules that need more than one figure and a threshold, in the order of judging.
+BUILT_IN: Final[Sequence[Rule]] = (
+    ServiceDown(),
+    NoChampion(),
+    FeatureDrift(),
+    DataFault(),
+    ClickThroughDropped(),
+    CanaryReturned(),
+)

@@ -44,7 +44,7 @@ def postable(alerts: Sequence[Alert], stack: str, until_ms: int) -> list[dict[st
             "annotations": {
                 "summary": alert.summary,
                 "evidence": orjson.dumps(alert.evidence).decode()[:_LONGEST_EVIDENCE],
-                "runbook_url": f"docs/runbook/{alert.rule}.md",
+                "runbook" if " " in alert.runbook else "runbook_url": alert.runbook,
             },
             "startsAt": _time(alert.opened_at),
             "endsAt": _time(until_ms if alert.closed_at is None else alert.closed_at),

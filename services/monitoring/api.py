@@ -11,8 +11,8 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
 from services.monitoring import quality
-from services.monitoring.alert_repository import AlertBook
-from services.monitoring.alert_rules import Acknowledgement, Action, Alert
+from services.monitoring.alert_repository import AlertBook, NoticeBook
+from services.monitoring.alert_rules import Acknowledgement, Action, Alert, Delivery
 from services.monitoring.attribution import BUCKET_MS
 from services.monitoring.checkup import Checkup
 from services.monitoring.counting import outcomes
@@ -20,7 +20,8 @@ from services.monitoring.counting.outcomes_repository import OutcomeTable, kept_
 from services.monitoring.probes import ServiceState
 from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSection
-from services.monitoring.snapshot import DriftReport, Snapshot
+from services.monitoring.snapshot import LONGEST_WINDOW_MINUTES, DriftReport, Snapshot
+from services.monitoring.threshold_rules import METRICS, WINDOW_MINUTES, MetricName, Unit
 from services.monitoring.timeline import Cursor, Position, Timeline, TimelinePage
 from slipstream.chassis.access.guard import audit_record, open_to_all, requires
 from slipstream.chassis.errors import InvalidRequestError, NotFoundError, UnavailableError
@@ -59,6 +60,7 @@ class Parts:
     clock: Callable[[], int]
     timeline: Timeline
     outcomes: OutcomeTable
+    notices: NoticeBook
 
     def snapshot(self) -> Snapshot:
         """The newest snapshot. Raises `UnavailableError` before the first round of checks."""
@@ -97,12 +99,18 @@ class AlertBody(BaseModel):
     opened_at: int
     checked_at: int
     closed_at: int | None
+    runbook: str = Field(description="text or link for those who get the alert")
     acknowledged: Acknowledgement | None = Field(
         None, description="who said last that it is known, and when"
     )
+    deliveries: list[Delivery] = Field(
+        description="its notices where monitoring itself delivers alerts, oldest first"
+    )
 
     @classmethod
-    def of(cls, alert: Alert, acknowledged: Acknowledgement | None = None) -> "AlertBody":
+    def of(
+        cls, alert: Alert, acknowledged: Acknowledgement | None, deliveries: list[Delivery]
+    ) -> "AlertBody":
         state: Literal["open", "closed"] = "open" if alert.closed_at is None else "closed"
         return cls(
             alert_id=alert.alert_id,
@@ -115,7 +123,9 @@ class AlertBody(BaseModel):
             opened_at=alert.opened_at,
             checked_at=alert.checked_at,
             closed_at=alert.closed_at,
+            runbook=alert.runbook,
             acknowledged=acknowledged,
+            deliveries=deliveries,
         )
 
 
@@ -288,9 +298,13 @@ def alerts(
     opened = parts(request)
     page = opened.book.page(state, limit + 1, _position(cursor) if cursor else None)
     last = page[limit - 1] if len(page) > limit else None
-    known = opened.book.acknowledged([alert.alert_id for alert in page])
+    ids = [alert.alert_id for alert in page]
+    known, deliveries = opened.book.acknowledged(ids), opened.notices.deliveries(ids)
     return AlertPage(
-        items=[AlertBody.of(alert, known.get(alert.alert_id)) for alert in page[:limit]],
+        items=[
+            AlertBody.of(alert, known.get(alert.alert_id), deliveries.get(alert.alert_id, []))
+            for alert in page[:limit]
+        ],
         next_cursor=_cursor(last) if last else None,
     )
 
@@ -314,7 +328,65 @@ def acknowledge_alert(
         alert = opened.book.acknowledge(record, note)
     except LookupError as error:
         raise NotFoundError(str(error), code="no_alert") from error
-    return AlertBody.of(alert, Acknowledgement(at=record.at, by=record.principal, note=note))
+    known = Acknowledgement(at=record.at, by=record.principal, note=note)
+    return AlertBody.of(alert, known, opened.notices.deliveries([alert_id]).get(alert_id, []))
+
+
+class MetricReading(BaseModel):
+    """A metric's present value; of a share with its 95 % interval, and the slates behind it."""
+
+    of: str = Field(description="model version, placement or service; empty for all together")
+    value: float
+    low: float
+    high: float
+    samples: int
+
+
+class MetricBody(BaseModel):
+    """A metric that alert rules may compare, with its readings in the newest round of checks."""
+
+    metric: MetricName
+    unit: Unit
+    by: Literal["", "model version", "placement", "service"]
+    window_minutes: int | None = Field(description="null where a rule can't choose it")
+    actions: list[Action]
+    readings: list[MetricReading]
+
+
+class MetricsReport(BaseModel):
+    """All metrics of alert rules at `checked_at` (milliseconds)."""
+
+    checked_at: int
+    items: list[MetricBody]
+
+
+@router.get("/alert-metrics", summary="What alert rules may compare", responses=NOT_CHECKED_YET)
+@requires(Scope.READ)
+def alert_metrics(
+    request: Request,
+    window_minutes: Annotated[
+        int,
+        Query(ge=5, le=LONGEST_WINDOW_MINUTES, description="time of the metrics of slates"),
+    ] = WINDOW_MINUTES,
+) -> MetricsReport:
+    """Every metric with its present readings. Without any, rules give no verdict on it."""
+    snapshot = parts(request).snapshot()
+    return MetricsReport(
+        checked_at=snapshot.checked_at,
+        items=[
+            MetricBody(
+                metric=name,
+                unit=it.unit,
+                by=it.by,
+                window_minutes=window_minutes if it.windowed else None,
+                actions=["none", "retrain", "hold"] if it.of_models else ["none"],
+                readings=[
+                    MetricReading(**each._asdict()) for each in it.read(snapshot, window_minutes)
+                ],
+            )
+            for name, it in METRICS.items()
+        ],
+    )
 
 
 @router.get(

@@ -9,18 +9,20 @@ from typing import Final
 from fastapi import FastAPI
 
 from services.monitoring import api
-from services.monitoring.alert_repository import AlertBook
-from services.monitoring.alert_rules import rules
+from services.monitoring.alert_repository import AlertBook, NoticeBook
+from services.monitoring.alert_rules import BUILT_IN, Rule
 from services.monitoring.alertmanager import AlertmanagerClient
+from services.monitoring.channels import channels
 from services.monitoring.checkup import Checkup, SnapshotCollector
 from services.monitoring.consumer import GROUP, TOPICS, consumer_target
 from services.monitoring.control.access_repository import AccessKeyBook
 from services.monitoring.control.canaries import CanaryWatch
 from services.monitoring.control.experiments_repository import ExperimentTable
 from services.monitoring.control.http import access as access_routes
+from services.monitoring.control.http import alert_rules as alert_rule_routes
 from services.monitoring.control.http import experiments as experiment_routes
 from services.monitoring.control.http import placements as placement_routes
-from services.monitoring.control.named_records_repository import PlacementTable
+from services.monitoring.control.named_records_repository import AlertRuleTable, PlacementTable
 from services.monitoring.control.publication import StatePublisher, uses_target
 from services.monitoring.counting.counter import Counter
 from services.monitoring.counting.credit import Rules
@@ -29,6 +31,7 @@ from services.monitoring.drift_watch import DriftWatch
 from services.monitoring.item_attributes import ItemCatalogue, catalogue_target
 from services.monitoring.migrations import MIGRATIONS
 from services.monitoring.model_event_repository import ModelEventLog
+from services.monitoring.notifications import Notifier
 from services.monitoring.people import api as people_routes
 from services.monitoring.people.repository import ErasureLedger, RowDeletion
 from services.monitoring.probes import Probes
@@ -95,6 +98,7 @@ def create_app(settings: MonitoringSettings) -> FastAPI:
         people_routes.router,
         placement_routes.router,
         experiment_routes.router,
+        alert_rule_routes.router,
     ]
     app = create_service(
         "monitoring", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
@@ -119,7 +123,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(lease.take, database, partial(migrate, migrations=MIGRATIONS))
         stack.push_async_callback(asyncio.to_thread, lease.release)
         slates = SlateLog(database, settings.monitoring.attribution_window_s * 1000)
-        book = AlertBook(database)
+        told = channels(settings.monitoring.notify_urls.get_secret_value())
+        book, notices = AlertBook(database, told), NoticeBook(database)
         producer = await open_producer(settings.kafka, settings.namespace)
         stack.push_async_callback(asyncio.to_thread, producer.close)
         probes = _probes(settings)
@@ -135,7 +140,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
         alertmanagers = _alertmanagers(settings)
         stack.callback(alertmanagers.close)
-        judged = rules(settings.monitoring)
+        alert_rules = AlertRuleTable(database)
+        await asyncio.to_thread(alert_rules.ship, now_ms())
+
+        def judged() -> Sequence[Rule]:
+            return [*BUILT_IN, *alert_rules.rules()]
+
         placements, experiments = PlacementTable(database), ExperimentTable(database)
         own = settings.monitoring
         lengths = {own.drift_window_s * 1000, own.fault_window_s * 1000}
@@ -161,7 +171,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             experiments.returned,
             alertmanagers.post,
         )
-        SnapshotCollector(checkup, (rule.name for rule in judged), app.state.metrics.registry)
+        SnapshotCollector(checkup, app.state.metrics.registry)
         ledger = ErasureLedger(database, settings.monitoring.erasure_rewrite_max_mb * 2**20)
         committed = partial(committed_offsets, settings.kafka, settings.namespace, TOPICS, GROUP)
         deletion = RowDeletion(ledger, committed, now_ms, lease.renew)
@@ -183,7 +193,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             partial(runs_of, app.state.people.training),
         )
         app.state.parts = api.Parts(
-            slates, book, checkup, settings.monitoring, now_ms, timeline, outcomes
+            slates, book, checkup, settings.monitoring, now_ms, timeline, outcomes, notices
         )
         keys = AccessKeyBook(database)
         key_publisher = StatePublisher(ACCESS_KEYS, keys, publish)
@@ -200,6 +210,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         app.state.experiments = experiment_routes.ExperimentRoutes(
             "experiment", experiments, experiment_publisher.wake, now_ms
+        )
+        app.state.alert_rules = alert_rule_routes.AlertRuleRoutes(
+            "alert rule", alert_rules, lambda: None, now_ms
         )
         canaries = CanaryWatch(experiments, experiment_publisher.wake, lease.renew, now_ms)
         placement_follower, experiment_follower = (
@@ -238,6 +251,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             checked=False,
         )
         app.state.workers.start("checks", checkup.run)
+        if told:
+            notifier = Notifier(notices, told, settings.namespace, lease.renew, now_ms)
+            app.state.workers.start("notices", notifier.run, checked=False)
         app.state.workers.start("erasures", lambda stop: deletion.run(stop, own.erase_every_s))
         app.state.workers.start(
             "outcomes",

@@ -14,7 +14,16 @@ from prometheus_client.registry import Collector
 
 from services.monitoring import snapshot as state
 from services.monitoring.alert_repository import AlertBook
-from services.monitoring.alert_rules import Alert, Hysteresis, Rule, Streak, step
+from services.monitoring.alert_rules import (
+    Alert,
+    Hysteresis,
+    Rule,
+    Streak,
+    Transition,
+    step,
+    transition,
+)
+from services.monitoring.attribution import BUCKET_MS
 from services.monitoring.drift_watch import DriftWatch
 from services.monitoring.probes import Probes
 from services.monitoring.repository import SlateLog
@@ -38,14 +47,16 @@ LEAST_FRESH_S = 60.0
 class Checkup:
     """The worker that judges the platform every `check_interval_s`.
 
-    `latest` is the newest snapshot, None before the first; `open_alerts` belongs to it.
+    `latest` is the newest snapshot, None before the first; `open_alerts` and `rule_names` belong to
+    it.
 
     Args:
         slates: Repository of slates and counts.
         drift: Watch over drift and faults.
         book: Repository of alerts.
         probes: Questions to the other services.
-        rules: Rules that judge a snapshot.
+        rules: Returns the rules that judge a snapshot, as they are now. The alert of a rule that
+            is gone closes.
         settings: Intervals and thresholds.
         announce: Publishes alerts. When it raises `BrokerUnavailableError`, the next round
             publishes them again: an event may arrive twice (same `alert_id` and `state`) but is
@@ -61,7 +72,7 @@ class Checkup:
         drift: DriftWatch,
         book: AlertBook,
         probes: Probes,
-        rules: Sequence[Rule],
+        rules: Callable[[], Sequence[Rule]],
         settings: MonitoringSection,
         announce: Callable[[Sequence[AlertEvent]], None],
         clock: Callable[[], int],
@@ -77,6 +88,7 @@ class Checkup:
         self._began_at = clock()
         self.latest: Snapshot | None = None
         self.open_alerts: list[Alert] = []
+        self.rule_names: list[str] = []
 
     @property
     def fresh_for_s(self) -> float:
@@ -115,6 +127,7 @@ class Checkup:
         services, training, features = self._probes.ask()
         marks = self._slates.watermarks()
         shifts, faults, trend = self._drift.look(now_ms, marks)
+        longest = now_ms - state.LONGEST_WINDOW_MINUTES * 60_000 - BUCKET_MS
         return Snapshot(
             checked_at=now_ms,
             services=services,
@@ -125,32 +138,40 @@ class Checkup:
             trend=trend,
             versions=state.versions(self._slates, self._settings, now_ms),
             returned=state.returned_canaries(self._returned(now_ms - DAY_MS)),
+            answer_latency=state.answer_latency(
+                self._slates.latencies(now_ms - state.LATENCY_MS, state.MOST_LATENCIES)
+            ),
+            counts=self._slates.counts(longest, now_ms + 1) if self._drift.caught_up() else None,
         )
 
     def _judge(self, snapshot: Snapshot) -> list[Alert]:
         """Open, renew and close alerts; returns those that were closed."""
         streaks, opened = self._book.standing()
         changed: dict[str, Alert] = {}
-        for rule in self._rules:
+        rules = self._rules()
+        for rule in rules:
             if not rule.judgeable(snapshot):
                 continue
             streak, alert = streaks.get(rule.name, Streak()), opened.get(rule.name)
             streaks[rule.name], after = step(
-                rule.name,
-                rule.action,
+                rule,
                 streak,
                 alert,
                 rule.check(snapshot),
-                self._limits,
+                self._limits.for_rule(rule, self._settings.check_interval_s),
                 snapshot.checked_at,
             )
             if after is not None:
                 changed[rule.name] = after
-                if alert is None or after.closed_at is not None:
-                    log.warning(
-                        "alert", rule=rule.name, state=after.event().state, summary=after.summary
-                    )
-        self._book.save(streaks, list(changed.values()))
+        for name in opened.keys() - {rule.name for rule in rules}:
+            streaks[name], changed[name] = Streak(), opened[name].closed(snapshot.checked_at)
+        transitions: list[tuple[Alert, Transition]] = []
+        for name, after in changed.items():
+            if passed := transition(opened.get(name), after):
+                transitions.append((after, passed))
+                log.warning("alert", rule=name, state=passed, summary=after.summary)
+        self._book.save(streaks, list(changed.values()), transitions)
+        self.rule_names = [rule.name for rule in rules]
         self.open_alerts = [
             alert for alert in (opened | changed).values() if alert.closed_at is None
         ]
@@ -185,8 +206,8 @@ class Checkup:
 class SnapshotCollector(Collector):
     """A collector that exposes the time of the last check, and its figures while they are fresh."""
 
-    def __init__(self, checkup: Checkup, rules: Iterable[str], registry: CollectorRegistry) -> None:
-        self._checkup, self._rules = checkup, tuple(rules)
+    def __init__(self, checkup: Checkup, registry: CollectorRegistry) -> None:
+        self._checkup = checkup
         registry.register(self)
 
     def describe(self) -> Iterable[Metric]:
@@ -270,7 +291,7 @@ class SnapshotCollector(Collector):
             "slipstream_alerts_open", "Open alerts, by rule", labels=["rule", "severity"]
         )
         severity_of = {alert.rule: alert.severity for alert in self._checkup.open_alerts}
-        for rule in self._rules:
+        for rule in self._checkup.rule_names:
             for severity in ("warning", "critical"):
                 alerts.add_metric([rule, severity], float(severity_of.get(rule) == severity))
         yield alerts

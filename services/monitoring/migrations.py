@@ -11,6 +11,7 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    MetaData,
     String,
     Table,
     Text,
@@ -177,57 +178,33 @@ def _key_names(op: Operations) -> None:
     tables.create_all(op.get_bind())
 
 
+def _named_records(tables: MetaData, kind: str, content: str) -> None:
+    """Declare the table of a kind of records and that of their revisions."""
+    for name, is_newest in ((f"monitoring_{kind}s", True), (f"monitoring_{kind}_revisions", False)):
+        Table(
+            name,
+            tables,
+            Column("name", String(64), primary_key=True),
+            Column("revision", Integer, primary_key=not is_newest, nullable=False),
+            Column(content, Text, nullable=False),
+            Column("deleted", Boolean, nullable=False),
+            Column("changed_at", BigInteger, nullable=False),
+            Column("changed_by", String, nullable=False),
+            *([Column("published", Boolean, nullable=False, index=True)] if is_newest else []),
+        )
+
+
 def _placements(op: Operations) -> None:
     """Make the tables of placements and their revisions."""
     tables = new_metadata()
-    Table(
-        "monitoring_placements",
-        tables,
-        Column("name", String(64), primary_key=True),
-        Column("revision", Integer, nullable=False),
-        Column("policy", Text, nullable=False),
-        Column("deleted", Boolean, nullable=False),
-        Column("changed_at", BigInteger, nullable=False),
-        Column("changed_by", String, nullable=False),
-        Column("published", Boolean, nullable=False, index=True),
-    )
-    Table(
-        "monitoring_placement_revisions",
-        tables,
-        Column("name", String(64), primary_key=True),
-        Column("revision", Integer, primary_key=True),
-        Column("policy", Text, nullable=False),
-        Column("deleted", Boolean, nullable=False),
-        Column("changed_at", BigInteger, nullable=False),
-        Column("changed_by", String, nullable=False),
-    )
+    _named_records(tables, "placement", "policy")
     tables.create_all(op.get_bind())
 
 
 def _experiments(op: Operations) -> None:
     """Make the tables of experiments, and add the experiment to slates."""
     tables = new_metadata()
-    Table(
-        "monitoring_experiments",
-        tables,
-        Column("name", String(64), primary_key=True),
-        Column("revision", Integer, nullable=False),
-        Column("design", Text, nullable=False),
-        Column("deleted", Boolean, nullable=False),
-        Column("changed_at", BigInteger, nullable=False),
-        Column("changed_by", String, nullable=False),
-        Column("published", Boolean, nullable=False, index=True),
-    )
-    Table(
-        "monitoring_experiment_revisions",
-        tables,
-        Column("name", String(64), primary_key=True),
-        Column("revision", Integer, primary_key=True),
-        Column("design", Text, nullable=False),
-        Column("deleted", Boolean, nullable=False),
-        Column("changed_at", BigInteger, nullable=False),
-        Column("changed_by", String, nullable=False),
-    )
+    _named_records(tables, "experiment", "design")
     tables.create_all(op.get_bind())
     add_missing_columns(
         op,
@@ -452,6 +429,33 @@ def _outcomes(op: Operations) -> None:
     tables.create_all(op.get_bind())
 
 
+def _alert_rules(op: Operations) -> None:
+    """Make the tables of alert rules and their revisions; add the runbook to alerts."""
+    tables = new_metadata()
+    _named_records(tables, "alert_rule", "definition")
+    tables.create_all(op.get_bind())
+    add_missing_columns(
+        op, "monitoring_alerts", Column("runbook", Text, nullable=False, server_default="")
+    )
+
+
+def _notices(op: Operations) -> None:
+    """Make the table of notices of alerts."""
+    tables = new_metadata()
+    Table(
+        "monitoring_notices",
+        tables,
+        Column("alert_id", String, primary_key=True),
+        Column("transition", String(16), primary_key=True),
+        Column("channel", String, primary_key=True),
+        Column("queued_at", BigInteger, nullable=False),
+        Column("due_at", BigInteger, index=True),
+        Column("delivered_at", BigInteger),
+        Column("attempts", Text, nullable=False),
+    )
+    tables.create_all(op.get_bind())
+
+
 MIGRATIONS: Final = Migrations(
     "monitoring_schema_version",
     (
@@ -469,5 +473,7 @@ MIGRATIONS: Final = Migrations(
         _windows,
         _visitor_sums,
         _outcomes,
+        _alert_rules,
+        _notices,
     ),
 )

@@ -390,6 +390,14 @@ class SlateLog:
         with self._engine.connect() as db:
             return {Bucket(*row[:3]): Counts(*row[3:]) for row in db.execute(query)}
 
+    def latencies(self, since: int, most: int) -> list[float]:
+        """The latencies (ms) of the newest slates since a time, at most so many."""
+        s = slates.c
+        # Slates of earlier versions have none, or 0.
+        query = select(s.latency_ms).where(s.timestamp >= since, s.latency_ms > 0)
+        with self._engine.connect() as db:
+            return list(db.scalars(query.order_by(s.timestamp.desc()).limit(most)))
+
     def rows_of(self, visitor_ids: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         """All rows of these visitors, each with its kind: `slate`, `shadow`, `response`, `sample`,
         and `experiment` for the sums.

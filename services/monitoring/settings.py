@@ -1,14 +1,17 @@
 """The settings of monitoring."""
 
-from pydantic import Field, SecretStr, field_validator
+from typing import Self
 
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from services.monitoring.channels import channels
 from slipstream.chassis.settings import Section, ServiceSettings, listed
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.spellings import did_you_mean
 
 
 class MonitoringSection(Section):
-    """Periods, retention, and thresholds of alerts."""
+    """Periods, retention, and thresholds of built-in alerts."""
 
     attribution_window_s: int = Field(
         1_800,
@@ -94,6 +97,12 @@ class MonitoringSection(Section):
         description="addresses of Alertmanagers that open alerts are posted to, separated by "
         "commas, as http://user:password@host:9093",
     )
+    notify_urls: SecretStr = Field(
+        SecretStr(""),
+        description="addresses in apprise's form that alerts are sent to where there is no "
+        "Alertmanager, separated by spaces, as jsons://host/path, slack://TokenA/TokenB/TokenC or "
+        "mailtos://user:password@host?to=people@shop.example",
+    )
 
     drift_window_s: int = Field(
         21_600,
@@ -138,19 +147,7 @@ class MonitoringSection(Section):
         "of whole seasons before",
     )
     quality_min_slates: int = Field(
-        200, ge=1, description="least slates for a verdict on click-through or fallbacks"
-    )
-    fallback_share_warning: float = Field(
-        0.5, gt=0, le=1, description="share of slates not answered by the model"
-    )
-    features_lag_warning: int = Field(
-        10_000, ge=1, description="lag of features, in records, that raises a warning"
-    )
-    features_delay_warning_s: int = Field(
-        60,
-        ge=1,
-        description="time without an update from features, while interactions arrive, that raises "
-        "a warning",
+        200, ge=1, description="least slates for a verdict on click-through or the mix of steps"
     )
 
     @field_validator("may_sleep")
@@ -160,6 +157,21 @@ class MonitoringSection(Section):
             if name not in SERVICES:
                 raise ValueError(f"there is no service {name!r}: {did_you_mean(name, SERVICES)}")
         return names
+
+    @field_validator("notify_urls")
+    @classmethod
+    def _of_apprise(cls, urls: SecretStr) -> SecretStr:
+        channels(urls.get_secret_value())
+        return urls
+
+    @model_validator(mode="after")
+    def _by_one_way(self) -> Self:
+        if self.alertmanager_urls.get_secret_value() and self.notify_urls.get_secret_value():
+            raise ValueError(
+                "SLIPSTREAM_MONITORING__NOTIFY_URLS: leave it empty, since the Alertmanager of"
+                " SLIPSTREAM_MONITORING__ALERTMANAGER_URLS delivers the alerts"
+            )
+        return self
 
 
 class MonitoringSettings(ServiceSettings):

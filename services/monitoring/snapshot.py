@@ -5,12 +5,13 @@ Evidently and of credit scoring: a population stability index (PSI) of 0.1 is wo
 another population.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 from pydantic import BaseModel, Field
 
-from services.monitoring.attribution import Counts, Watermark
+from services.monitoring.attribution import Bucket, Counts, Watermark
 from services.monitoring.click_trend import ClickTrend
 from services.monitoring.drift_watch import FaultReport, Level, ShiftReport
 from services.monitoring.probes import FeaturesStatus, ServiceState, Training
@@ -20,6 +21,12 @@ from services.monitoring.settings import MonitoringSection
 from slipstream.contracts.experiments import Experiment
 from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS
 from slipstream.evaluation.drift import population_stability_index, shares
+
+# The longest time that a rule may take a metric of slates over: a day.
+LONGEST_WINDOW_MINUTES: Final = 1_440
+# Latencies are those of this time, at most so many of the newest.
+LATENCY_MS: Final = 300_000
+MOST_LATENCIES: Final = 10_000
 
 
 class Thresholds(BaseModel):
@@ -109,8 +116,18 @@ class ReturnedCanary(BaseModel):
     at: int
 
 
+class AnswerLatency(BaseModel):
+    """The time that serving took for a slate, in ms, over the newest slates of five minutes."""
+
+    p95_ms: float
+    slates: int
+
+
 class Snapshot(BaseModel):
-    """The state of the platform at `checked_at`."""
+    """The state of the platform at `checked_at`.
+
+    `counts` are those of the longest window of a rule; None while monitoring is behind the topics.
+    """
 
     checked_at: int
     services: list[ServiceState]
@@ -125,6 +142,16 @@ class Snapshot(BaseModel):
     returned: list[ReturnedCanary] = Field(
         default_factory=list, description="canaries that were stopped by their guards in a day"
     )
+    answer_latency: AnswerLatency | None = Field(None, description="null without a slate lately")
+    counts: dict[Bucket, Counts] | None = Field(None, exclude=True)
+
+
+def answer_latency(latencies_ms: Sequence[float]) -> AnswerLatency | None:
+    """The 95th percentile of latencies; None without any."""
+    if not latencies_ms:
+        return None
+    p95_ms = float(np.percentile(latencies_ms, 95))
+    return AnswerLatency(p95_ms=p95_ms, slates=len(latencies_ms))
 
 
 def returned_canaries(experiments: Iterable[Experiment]) -> list[ReturnedCanary]:

@@ -206,17 +206,20 @@ def _topics(
 
 
 def live_wins(table: str) -> bool:
-    """Whether a table's present rows are truer than a backup's: keys, placements,
-    experiments, audit records, erasures.
+    """Whether a table's present rows are truer than a backup's: keys, placements, experiments,
+    alert rules, notices, audit records, erasures.
 
-    A key that was revoked since must not count again, no revision of a placement or an experiment
-    may mean something else than it did, and no record of a deed may go. Those of erasures are
+    A key that was revoked since must not count again, no revision of a placement, an experiment or
+    a rule may mean something else than it did, no notice may go out again, and no record of a deed
+    may go. Those of erasures are
     `monitoring_erasures`, the ledger, and `monitoring_erasure_visitors`.
     """
     kept = (
         "monitoring_access",
         "monitoring_placement",
         "monitoring_experiment",
+        "monitoring_alert_rule",
+        "monitoring_notices",
         "monitoring_erasure",
     )
     return table.endswith("_audit") or table.startswith(kept)

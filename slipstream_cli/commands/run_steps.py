@@ -23,7 +23,11 @@ POLL_S: Final = 1.0
 # Seconds between looks at a promoted version.
 WATCH_S: Final = 10.0
 # Alerts of monitoring that are about the model in service.
-MODEL_ALERTS: Final = ("click_through_dropped", "fallback_share_high")
+MODEL_ALERTS: Final = (
+    "click_through_dropped",
+    "fallback_share_high",
+    "fallback_share_rose",
+)
 DAY_S: Final = 86_400.0
 # Longest time in which serving takes a promoted version: it hears of it at once, or after 30 s.
 SERVED_S: Final = 180.0

@@ -114,6 +114,27 @@ def peers() -> Iterator[Peers]:
 
 
 @pytest.fixture
+def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """The address of a webhook, and the messages that it gets."""
+    got: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Keep the test's output to itself."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"json://127.0.0.1:{server.server_port}/", got
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
 def settings(
     broker: KafkaSettings,
     database_settings: DatabaseSettings,
@@ -398,6 +419,51 @@ def test_overview_services_and_metrics_tell_what_the_checks_found(
             lambda: client.get("/health/ready").json()["checks"],
             lambda checks: checks == dict.fromkeys(names.split(), "ok"),
         )
+
+
+def test_a_rule_of_rest_judges_what_is_measured_and_its_alert_reaches_a_webhook(
+    settings: MonitoringSettings,
+    publish: Callable[[Sequence[tuple[Topic, str, Record]]], None],
+    webhook: tuple[str, list[dict[str, Any]]],
+) -> None:
+    url, got = webhook
+    section = settings.monitoring.model_copy(update={"notify_urls": SecretStr(url)})
+    publish([*(slate(number) for number in range(10)), *(click(number) for number in range(8))])
+    with running(settings.model_copy(update={"monitoring": section})) as client:
+        eventually(lambda: by_version(client), lambda counts: counts == {"4": (10, 8, 0)})
+
+        def readings() -> dict[str, Any]:
+            report = client.get("/v1/alert-metrics").json()
+            return {it["metric"]: it["readings"] for it in report.get("items", ())}
+
+        eventually(readings, lambda found: found.get("click_through"))
+        report = client.get("/v1/reports/quality", params={"hours": 1}).json()
+        expected = report["by_model"][0]["click_through"]
+        (measured,) = readings()["click_through"]
+        assert (measured["of"], measured["value"], measured["low"], measured["samples"]) == (
+            *("4", expected["value"], expected["low"]),
+            10,
+        )
+        rule = {"metric": "click_through", "comparison": "above", "threshold": 0.3}
+        rule |= {"least_samples": 10, "for_minutes": 0, "runbook": "Call the shop."}
+        assert client.put("/v1/alert-rules/many-clicks", json=rule).status_code == 201
+
+        def deliveries() -> list[tuple[str, str]]:
+            alerts = client.get("/v1/alerts").json()["items"]
+            told = [it for alert in alerts for it in alert["deliveries"]]
+            return [(it["transition"], each["outcome"]) for it in told for each in it["attempts"]]
+
+        eventually(deliveries, lambda told: told == [("opened", "delivered")])
+        assert client.delete("/v1/alert-rules/many-clicks").status_code == 200
+        eventually(deliveries, lambda told: len(told) == 2)
+    assert deliveries_of(got) == ["many-clicks opened (warning)", "many-clicks closed (warning)"]
+    assert "Call the shop." in got[0]["message"]
+    assert "80.0%, above 30.0%" in got[0]["message"]
+
+
+def deliveries_of(got: list[dict[str, Any]]) -> list[str]:
+    """The titles that a webhook got, without the stack's name."""
+    return [it["title"].partition(": ")[2] for it in got]
 
 
 def test_alerts_page_by_cursor_and_refuse_a_foreign_one(

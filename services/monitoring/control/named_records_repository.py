@@ -5,9 +5,11 @@ Placements are such records, and need no more.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Final, Generic, NamedTuple, Protocol, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final, Generic, NamedTuple, Protocol, TypeVar
 
-from pydantic import BaseModel
+import orjson
+from pydantic import BaseModel, Field
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -26,6 +28,7 @@ from sqlalchemy import (
 )
 
 from services.monitoring.slate_tables import AUDIT
+from services.monitoring.threshold_rules import AlertDefinition, ThresholdRule
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.placements import Placement, PlacementPolicy
 from slipstream.contracts.rest import AuditRecord
@@ -47,7 +50,10 @@ class Tables(NamedTuple):
 
 
 def record_tables(metadata: MetaData, kind: str, content: str) -> Tables:
-    """The tables of a kind of records, such as `placement`. Their column `content` is JSON."""
+    """The tables of a kind of records, such as `placement`. Their column `content` is JSON.
+
+    `published` stays false for a kind without a topic.
+    """
 
     def columns() -> list[Column[Any]]:
         return [
@@ -357,3 +363,53 @@ class PlacementTable(RecordTable[Placement, PlacementPolicy]):
     def detail(self, content: PlacementPolicy, /) -> dict[str, Any]:
         """The number of rules."""
         return {"rules": len(content.rules)}
+
+
+RuleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+# The rules that a database without them gets: those of the product, by name.
+_SHIPPED: Final = Path(__file__).parent.with_name("shipped_rules.json")
+
+
+class AlertRule(BaseModel):
+    """A revision of an alert rule; `changed_at` is in ms."""
+
+    name: RuleName
+    revision: Annotated[int, Field(ge=1)]
+    definition: AlertDefinition
+    deleted: bool = False
+    changed_at: int
+    changed_by: str = ""
+
+
+class AlertRuleTable(RecordTable[AlertRule, AlertDefinition]):
+    """The alert rules that are data."""
+
+    tables = record_tables(TABLES, "alert_rule", "definition")
+    field = "definition"
+    most = 200
+    turn = 0x51_1B_57_51  # an arbitrary number
+    record_type, content_type = AlertRule, AlertDefinition
+
+    def ship(self, now_ms: int) -> None:
+        """Add the product's rules that the tables never had. One that was deleted stays so."""
+        shipped: dict[str, Any] = orjson.loads(_SHIPPED.read_bytes())
+        with self._engine.connect() as db:
+            missing = [name for name in shipped if self._newest_revision(db, name) == 0]
+        for name in missing:
+            audit = AuditRecord(
+                at=now_ms, principal="monitoring", action="ship_alert_rule", subject=name
+            )
+            self.put(name, AlertDefinition.model_validate(shipped[name]), audit)
+
+    def rules(self) -> list[ThresholdRule]:
+        """The rules as they are judged now, by name."""
+        with self._engine.connect() as db:
+            found = self.all_of(db)
+        return [
+            ThresholdRule(it.name, it.revision, it.definition)
+            for it in sorted(found, key=lambda it: it.name)
+        ]
+
+    def detail(self, content: AlertDefinition, /) -> dict[str, Any]:
+        """The metric and the threshold."""
+        return content.model_dump(include={"metric", "of", "comparison", "threshold"})

@@ -1,5 +1,7 @@
 """When each rule has a finding, and when it holds its tongue."""
 
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -7,61 +9,42 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.monitoring.alert_rules import (
+    BUILT_IN,
     Alert,
     ClickThroughDropped,
     DataFault,
-    FallbackShareHigh,
     FeatureDrift,
-    FeaturesLagging,
     Finding,
     Hysteresis,
     NoChampion,
     Rule,
     ServiceDown,
     Streak,
-    rules,
     step,
+    transition,
 )
 from services.monitoring.drift_watch import Fault
 from services.monitoring.probes import FeaturesStatus, Training
-from services.monitoring.settings import MonitoringSection
-from services.monitoring.snapshot import MixDrift
+from services.monitoring.threshold_rules import AlertDefinition, ThresholdRule
 from slipstream.contracts.events import Severity
 from tests.unit.monitoring.builders import T0, clicks, feature, service, snapshot
 
 RUNBOOK = Path(__file__).parents[3] / "docs" / "runbook"
 
 
-def _mix(
-    recent_model: float, before_model: float, level: str = "stable", slates: int = 1_000
-) -> MixDrift:
-    recent, before = (
-        {"model": share, "trending": 1 - share} for share in (recent_model, before_model)
-    )
-    return MixDrift(
-        psi=0.0,
-        level=level,
-        before=before,
-        recent=recent,
-        before_slates=slates,
-        recent_slates=slates,
-    )  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("rule", rules(MonitoringSection()), ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", BUILT_IN, ids=lambda rule: rule.name)
 def test_every_rule_is_content_with_a_platform_in_good_order(rule: Rule) -> None:
     good = snapshot(
         features=FeaturesStatus(applied=10, lag=0, caught_up=True),
         delay_ms=0,
         drift=[feature("views", 0.01, "stable")],
-        mix=_mix(0.9, 0.9),
         trend=[clicks("home", 0.1, 0.1, fell=False)],
     )
     assert rule.judgeable(good)
     assert rule.check(good) is None
 
 
-@pytest.mark.parametrize("rule", rules(MonitoringSection()), ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", BUILT_IN, ids=lambda rule: rule.name)
 def test_every_rule_has_a_page_in_the_runbook(rule: Rule) -> None:
     assert (RUNBOOK / f"{rule.name}.md").read_text("utf-8").startswith(f"# {rule.name}\n")
     assert f"| [{rule.name}]({rule.name}.md) |" in (RUNBOOK / "README.md").read_text("utf-8")
@@ -126,10 +109,10 @@ def test_data_fault_holds_promotions_and_names_each_fault() -> None:
     assert found is not None
     assert found.severity is Severity.CRITICAL
     assert found.summary == "brands: missing; volume: 3 visitors"
-    _, opened = step("data_fault", DataFault.action, Streak(2), None, found, LIMITS, T0)
+    _, opened = step(DataFault(), Streak(2), None, found, LIMITS, T0)
     assert opened is not None
     assert (opened.event().hold, opened.event().action) == (True, "none")
-    _, closed = step("data_fault", DataFault.action, Streak(0, 1), opened, None, LIMITS, T0 + 1)
+    _, closed = step(DataFault(), Streak(0, 1), opened, None, LIMITS, T0 + 1)
     assert closed is not None
     assert (closed.event().state, closed.event().hold) == ("closed", False)
     assert not DataFault().judgeable(snapshot(judged=False))
@@ -153,41 +136,6 @@ def test_click_through_dropped_gives_no_verdict_on_few_slates_or_faulty_data() -
     assert not rule.judgeable(snapshot(trend=fell, faults=[Fault(measure="items", why="gone")]))
 
 
-def test_fallback_share_high_is_found_above_the_threshold_and_on_a_clear_rise() -> None:
-    rule = FallbackShareHigh(threshold=0.5, min_slates=200)
-    assert rule.check(snapshot(mix=_mix(0.4, 0.4))) is not None
-    assert rule.check(snapshot(mix=_mix(0.6, 0.9, "critical"))) is not None
-    assert rule.check(snapshot(mix=_mix(0.9, 0.6, "critical"))) is None
-
-
-def test_fallback_share_high_gives_no_verdict_without_a_model_or_on_few_slates() -> None:
-    rule = FallbackShareHigh(threshold=0.5, min_slates=200)
-    assert not rule.judgeable(snapshot(training=Training(reached=True), mix=_mix(0.0, 0.0)))
-    assert not rule.judgeable(snapshot(mix=_mix(0.0, 0.0, slates=199)))
-
-
-@pytest.mark.parametrize(
-    ("lag", "delay_ms", "found"),
-    [(100, 60_000, False), (101, 0, True), (1, 60_001, True), (0, 60_001, False)],
-)
-def test_features_lagging_by_records_or_by_silence(lag: int, delay_ms: int, found: bool) -> None:
-    rule = FeaturesLagging(max_lag=100, max_delay_ms=60_000)
-    status = FeaturesStatus(applied=1, lag=lag, caught_up=False)
-    assert (rule.check(snapshot(features=status, delay_ms=delay_ms)) is not None) is found
-
-
-@pytest.mark.parametrize("delay_ms", [None, 60_001])
-def test_features_that_sleeps_does_not_lag(delay_ms: int | None) -> None:
-    rule = FeaturesLagging(max_lag=100, max_delay_ms=60_000)
-    asleep = snapshot(services=[service("features", "asleep")], delay_ms=delay_ms)
-    assert rule.judgeable(asleep)
-    assert rule.check(asleep) is None
-
-
-def test_features_lagging_gives_no_verdict_when_nothing_is_known() -> None:
-    assert not FeaturesLagging(100, 60_000).judgeable(snapshot())
-
-
 LIMITS = Hysteresis(to_open=3, to_close=2)
 WARNING = Finding(Severity.WARNING, "bad", {"psi": 0.2})
 CRITICAL = Finding(Severity.CRITICAL, "worse", {"psi": 0.4})
@@ -198,9 +146,7 @@ def _run(findings: list[Finding | None]) -> list[Alert | None]:
     streak, alert = Streak(), None
     states: list[Alert | None] = []
     for number, finding in enumerate(findings):
-        streak, after = step(
-            "feature_drift", "retrain", streak, alert, finding, LIMITS, T0 + number
-        )
+        streak, after = step(FeatureDrift(), streak, alert, finding, LIMITS, T0 + number)
         alert = after if after is not None and after.closed_at is None else None
         states.append(after if after is not None else None)
     return states
@@ -238,10 +184,10 @@ def test_step_closes_after_so_many_good_checks_in_a_row() -> None:
 
 
 def test_step_raises_severity_and_announces_that_again_but_never_lowers_it() -> None:
-    streak, alert = step("r", "none", Streak(failing=2), None, WARNING, LIMITS, T0)
+    streak, alert = step(NoChampion(), Streak(failing=2), None, WARNING, LIMITS, T0)
     assert alert is not None
-    told = Alert(*[getattr(alert, name) for name in alert.__slots__[:-1]], announced=True)
-    _, worse = step("r", "none", streak, told, CRITICAL, LIMITS, T0 + 1)
+    told = replace(alert, announced=True)
+    _, worse = step(NoChampion(), streak, told, CRITICAL, LIMITS, T0 + 1)
     assert worse is not None
     assert (worse.severity, worse.announced, worse.alert_id) == (
         Severity.CRITICAL,
@@ -249,21 +195,44 @@ def test_step_raises_severity_and_announces_that_again_but_never_lowers_it() -> 
         alert.alert_id,
     )
     assert worse.event().timestamp == T0  # the same opening for training, which has had it
-    _, milder = step("r", "none", streak, worse, WARNING, LIMITS, T0 + 2)
+    _, milder = step(NoChampion(), streak, worse, WARNING, LIMITS, T0 + 2)
     assert milder is not None
     assert (milder.severity, milder.summary) == (Severity.CRITICAL, "bad")
 
 
 def test_step_of_an_open_alert_that_goes_on_is_not_announced_again() -> None:
-    streak, alert = step("r", "none", Streak(failing=2), None, WARNING, LIMITS, T0)
+    streak, alert = step(NoChampion(), Streak(failing=2), None, WARNING, LIMITS, T0)
     assert alert is not None
-    told = Alert(*[getattr(alert, name) for name in alert.__slots__[:-1]], announced=True)
-    _, on = step("r", "none", streak, told, WARNING, LIMITS, T0 + 1)
-    _, passing = step("r", "none", streak, told, None, LIMITS, T0 + 1)
+    told = replace(alert, announced=True)
+    _, on = step(NoChampion(), streak, told, WARNING, LIMITS, T0 + 1)
+    _, passing = step(NoChampion(), streak, told, None, LIMITS, T0 + 1)
     assert on is not None
     assert passing is not None
     assert on.announced
     assert passing.announced
+
+
+def test_transitions_are_openings_rises_and_closings() -> None:
+    _, opened = step(NoChampion(), Streak(2), None, WARNING, LIMITS, T0)
+    assert opened is not None
+    _, worse = step(NoChampion(), Streak(), opened, CRITICAL, LIMITS, T0 + 1)
+    assert worse is not None
+    _, on = step(NoChampion(), Streak(), worse, WARNING, LIMITS, T0 + 2)
+    assert on is not None
+    states = [None, opened, worse, on, on.closed(T0 + 3)]
+    passed = [transition(one, other) for one, other in pairwise(states) if other is not None]
+    assert passed == ["opened", "worsened", None, "closed"]
+
+
+def test_a_rule_with_a_time_of_its_own_fails_for_at_least_as_long() -> None:
+    def limits(for_minutes: float) -> int:
+        definition = AlertDefinition(
+            metric="features_lag", comparison="above", threshold=1, for_minutes=for_minutes
+        )
+        return LIMITS.for_rule(ThresholdRule("r", 1, definition), interval_s=15).to_open
+
+    assert [limits(minutes) for minutes in (0, 0.1, 1, 5)] == [1, 2, 5, 21]
+    assert LIMITS.for_rule(NoChampion(), 15) == LIMITS
 
 
 @settings(deadline=None)

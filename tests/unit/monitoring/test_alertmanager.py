@@ -23,6 +23,7 @@ OPEN = Alert(
     "retrain",
     T0,
     T0 + 15_000,
+    runbook="docs/runbook/feature_drift.md",
 )
 NOW = T0 + 30_000
 
@@ -65,6 +66,11 @@ def test_an_open_alert_lasts_until_after_the_next_rounds() -> None:
     assert (body["startsAt"], body["endsAt"]) == (at(T0), at(NOW + LASTS_MS))
     (body,) = posted(OPEN, lasts_ms=900_000)
     assert body["endsAt"] == at(NOW + 900_000)
+
+
+def test_a_runbook_that_is_text_is_no_link() -> None:
+    (body,) = posted(replace(OPEN, runbook="Call the shop."))
+    assert body["annotations"].keys() == {"summary", "evidence", "runbook"}
 
 
 def test_a_closed_alert_ends_when_it_was_closed_and_its_labels_stay() -> None:

@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.utils import floatToGoString
 from sqlalchemy import Engine
 
-from services.monitoring.alert_repository import AlertBook
-from services.monitoring.alert_rules import Alert, rules
+from services.monitoring.alert_repository import AlertBook, NoticeBook
+from services.monitoring.alert_rules import BUILT_IN, Alert, Rule
 from services.monitoring.attribution import Arrivals, Watermark
 from services.monitoring.checkup import Checkup, SnapshotCollector
 from services.monitoring.drift_watch import DriftWatch
@@ -20,12 +20,13 @@ from services.monitoring.probes import Champion, FeaturesStatus, ServiceState, T
 from services.monitoring.repository import SlateLog
 from services.monitoring.sampling import Sampler
 from services.monitoring.settings import MonitoringSection
+from services.monitoring.threshold_rules import METRICS, AlertDefinition, ThresholdRule
 from services.monitoring.window_repository import WindowLog
 from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.contracts.events import AlertEvent, Severity
+from slipstream.contracts.events import AlertEvent, CatalogRecord, Severity
 from slipstream.contracts.rest import ModelVersion
 from slipstream.contracts.times import DAY_MS, now_ms
-from slipstream.contracts.topics import RECOMMENDATIONS
+from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS, RECOMMENDATIONS
 from tests.unit.monitoring.builders import T0, WINDOW_MS, database, response, service, shown
 from tests.unit.monitoring.recorded_slates import history_of, made_of
 
@@ -61,7 +62,8 @@ class Bench:
         self.broker_away = False
         self.probes = FakeProbes()
         self.log = SlateLog(engine, WINDOW_MS)
-        self.book = AlertBook(engine)
+        self.book, self.notices = AlertBook(engine, ["json-1"]), NoticeBook(engine)
+        self.rules: list[Rule] = [*BUILT_IN]
         self.notified: list[list[tuple[str, bool]]] = []
         self.catalogue = ItemCatalogue()
         lengths = {settings.drift_window_s * 1000, settings.fault_window_s * 1000}
@@ -71,7 +73,7 @@ class Bench:
             DriftWatch(WindowLog(engine), settings, self.catalogue),
             self.book,
             self.probes,  # type: ignore[arg-type]
-            rules(SETTINGS),
+            lambda: self.rules,
             SETTINGS,
             self._announce,
             self._clock,
@@ -136,6 +138,49 @@ def test_run_once_opens_and_closes_an_alert_and_tells_both(make: Callable[[], Be
     # Each round tells of those that are open, and the last of the one that it closed.
     opened, closed = ("service_down", True), ("service_down", False)
     assert bench.notified == [[], [opened], [opened], [opened], [closed]]
+
+
+def test_run_once_queues_each_transition_once(make: Callable[[], Bench]) -> None:
+    bench = make()
+    bench.probes.services = [service("serving", "unready")]
+    bench.check(3)
+    bench.probes.services = [service("serving", "away")]
+    bench.check(2)
+    bench.probes.services = [service("serving")]
+    bench.check(3)
+    waiting = bench.notices.waiting()
+    assert [it.transition for it in waiting] == ["opened", "worsened", "closed"]
+    assert {(it.alert.rule, it.channel) for it in waiting} == {("service_down", "json-1")}
+    assert {it.alert.runbook for it in waiting} == {"docs/runbook/service_down.md"}
+
+
+def test_run_once_judges_the_rules_of_the_moment_and_closes_alerts_of_those_that_are_gone(
+    make: Callable[[], Bench],
+) -> None:
+    bench = make()
+    definition = AlertDefinition(
+        metric="features_lag", comparison="above", threshold=2, for_minutes=0.5, runbook="Wait."
+    )
+    bench.check(1)
+    bench.rules = [*BUILT_IN, ThresholdRule("behind", 1, definition)]
+    bench.check(2)
+    assert bench.checkup.open_alerts == []
+    bench.check(1)
+    (opened,) = bench.checkup.open_alerts
+    assert (opened.rule, opened.summary, opened.runbook) == (
+        "behind",
+        "features' lag is 3 records, above 2 records",
+        "Wait.",
+    )
+    assert "behind" in bench.checkup.rule_names
+    bench.rules = [*BUILT_IN]
+    bench.check(1)
+    assert bench.checkup.open_alerts == []
+    assert [(it.rule, it.state) for it in bench.told] == [
+        ("behind", "opened"),
+        ("behind", "closed"),
+    ]
+    assert bench.notified[-1] == [("behind", False)]
 
 
 def test_run_once_goes_on_with_streaks_and_alerts_after_a_restart(
@@ -206,9 +251,8 @@ def test_run_once_leaves_an_alert_alone_while_there_is_too_little_to_judge(
     assert [alert.rule for alert in bench.checkup.open_alerts] == ["data_fault"]
 
 
-def test_run_once_compares_days_that_had_their_attribution_window(tmp_path: Path) -> None:
-    settings = SETTINGS.model_copy(update={"drift_season_s": 7 * 86_400})
-    bench = Bench(database(tmp_path), settings)
+def days(bench: Bench) -> None:
+    """Let four days pass, in which a placement is clicked less than in the week before."""
     today = T0 - T0 % DAY_MS
     for days_ago in (9, 8, 2, 1):
         end = today - days_ago * DAY_MS + DAY_MS
@@ -221,6 +265,19 @@ def test_run_once_compares_days_that_had_their_attribution_window(tmp_path: Path
         bench.log.record(Arrivals(slates=slates, responses=named), end)
         bench.now = end + WINDOW_MS
         bench.check(1)
+
+
+@pytest.fixture
+def week(tmp_path: Path) -> Bench:
+    """A bench with windows of a week before, after such days."""
+    settings = SETTINGS.model_copy(update={"drift_season_s": 7 * 86_400})
+    bench = Bench(database(tmp_path), settings)
+    days(bench)
+    return bench
+
+
+def test_run_once_compares_days_that_had_their_attribution_window(week: Bench) -> None:
+    bench = week
     # Of a day that had not its attribution window yet: would make it look worse than it is.
     assert bench.checkup.latest is not None
     (home,) = bench.checkup.latest.trend.placements
@@ -228,6 +285,42 @@ def test_run_once_compares_days_that_had_their_attribution_window(tmp_path: Path
     assert home.fell
     bench.check(1)
     assert [event.rule for event in bench.told] == ["click_through_dropped"]
+
+
+def test_every_metric_of_rules_is_measured(week: Bench) -> None:
+    week.catalogue.take(
+        CatalogRecord(entity="item", entity_id=it, attributes={}, timestamp=1) for it in "abcdef"
+    )
+    week.catalogue.caught_up = True
+    week.window("abc")
+    week.now += 60_000
+    at = week.now - T0 - 1_000
+    slates = [
+        shown(f"now-{n}", user=f"n{n}", at=at, latency_ms=1.0 + n, items="abc" if n else "")
+        for n in range(20)
+    ]
+    slates.append(shown("other", user="o", at=at, answered_by="trending", model_version=""))
+    purchase = response("bought", user="n1", named="now-1", at=at, converted=True)
+    marks = {
+        topic.name: Watermark(week.now - 4_000, week.now - ago)
+        for topic, ago in ((INTERACTIONS, 4_000), (FEATURE_UPDATES, 9_000))
+    }
+    week.log.record(Arrivals(slates=slates, responses=[purchase], watermarks=marks), week.now)
+    week.now -= 15_000
+    week.check()
+    snapshot = week.checkup.latest
+    assert snapshot is not None
+    found = {name: [*it.read(snapshot, 10)] for name, it in METRICS.items()}
+    assert [name for name, readings in found.items() if not readings] == []
+    first = {name: readings[0].value for name, readings in found.items()}
+    assert first["conversion"] == 1 / 19
+    assert first["fallback_share"] == first["empty_share"] == 1 / 21
+    assert first["answer_latency_p95"] == pytest.approx(19.05)
+    assert (first["interactions_silence"], first["features_delay"]) == (4.0, 5.0)
+    assert (first["placement_click_through"], first["features_lag"]) == (0.1, 3)
+    assert first["list_coverage"] == 0.5
+    shown_now = week.log.counts(week.now - 600_000 - week.now % 300_000, week.now)
+    assert sum(each.slates for each in shown_now.values()) == 21
 
 
 def test_run_once_forgets_what_is_older_than_its_retention(
@@ -245,7 +338,7 @@ def test_collector_exposes_the_latest_round_and_nothing_before_it(
     make: Callable[[], Bench],
 ) -> None:
     bench, registry = make(), CollectorRegistry()
-    SnapshotCollector(bench.checkup, [rule.name for rule in rules(SETTINGS)], registry)
+    SnapshotCollector(bench.checkup, registry)
     before = generate_latest(registry).decode()
     assert f"slipstream_last_check_timestamp_seconds {exported(bench.now)}" in before
     assert "slipstream_service_up" not in before
@@ -281,7 +374,7 @@ def test_collector_tells_the_last_check_and_no_stale_figures_when_checks_stop(
     make: Callable[[], Bench],
 ) -> None:
     bench, registry = make(), CollectorRegistry()
-    SnapshotCollector(bench.checkup, [rule.name for rule in rules(SETTINGS)], registry)
+    SnapshotCollector(bench.checkup, registry)
     bench.check()
     checked_at = f"slipstream_last_check_timestamp_seconds {exported(bench.now)}"
     bench.now += 60_000

@@ -52,7 +52,7 @@ class RecordRoutes(Generic[RecordT, ContentT]):
     """The answers of the routes of a kind of records.
 
     Attributes:
-        kind: The kind in the singular, such as `placement`.
+        kind: The kind in the singular, such as `placement`; in codes with `_` for a space.
         table: The records.
         changed: Called after each change, to publish it.
         clock: The time, in ms.
@@ -93,7 +93,7 @@ class RecordRoutes(Generic[RecordT, ContentT]):
         except TooManyRecordsError as error:
             raise ConflictError(
                 f"there are {self.table.most} {self.kind}s, and more are not taken: delete one",
-                code=f"too_many_{self.kind}s",
+                code=f"too_many_{self._code}s",
             ) from error
         self.changed()
         if put.created:
@@ -124,11 +124,15 @@ class RecordRoutes(Generic[RecordT, ContentT]):
         return items, items[-1].revision if len(found) > limit else None
 
     def _audit(self, request: Request, deed: str, name: str) -> AuditRecord:
-        return audit_record(request, f"{deed}_{self.kind}", name, {}, self.clock())
+        return audit_record(request, f"{deed}_{self._code}", name, {}, self.clock())
 
     def unknown(self, name: str) -> NotFoundError:
         """The error of a name that no record has."""
-        return NotFoundError(f"there is no {self.kind} {name}", code=f"no_{self.kind}")
+        return NotFoundError(f"there is no {self.kind} {name}", code=f"no_{self._code}")
+
+    @property
+    def _code(self) -> str:
+        return self.kind.replace(" ", "_")
 
 
 def _revision(if_match: str | None) -> int | None:

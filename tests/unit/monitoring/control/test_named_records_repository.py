@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from services.monitoring.control.named_records_repository import (
+    AlertRuleTable,
     NoRecordError,
     PlacementTable,
     RevisionMismatchError,
@@ -172,3 +173,37 @@ def test_changes_at_the_same_moment_come_one_after_the_other(table: PlacementTab
         revisions = list(pool.map(change, (number / 8 for number in range(8))))
     assert sorted(map(str, revisions)) == ["2", *["None"] * 7]
     assert len(table.page(10)) == 9
+
+
+def test_shipped_rules_are_added_once_and_a_deleted_one_stays_so(db: Engine) -> None:
+    rules = AlertRuleTable(db)
+    rules.ship(1)
+    shipped = [it.name for it in rules.rules()]
+    assert shipped == [
+        *("fallback_share_high", "fallback_share_rose", "features_lagging", "features_silent"),
+    ]
+    change = AuditRecord(at=2, principal="ada", action="delete_alert_rule", subject="x")
+    rules.delete("features_silent", change)
+    own = rules.find("features_lagging").definition.model_copy(update={"threshold": 5.0})
+    rules.put("features_lagging", own, change)
+    rules.ship(3)
+    assert [it.name for it in rules.rules()] == shipped[:3]
+    assert rules.find("features_lagging").definition.threshold == 5.0
+    assert [it.changed_by for it in rules.revisions("features_lagging", 9)] == ["ada", "monitoring"]
+
+
+def test_a_rule_that_this_version_does_not_know_is_left_out(db: Engine) -> None:
+    rules = AlertRuleTable(db)
+    rules.ship(1)
+    with db.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE monitoring_alert_rules SET definition ="
+                " replace(definition, 'features_lag', 'of_tomorrow') WHERE name LIKE 'features%'"
+            )
+        )
+    assert [it.name for it in rules.rules()] == [
+        "fallback_share_high",
+        "fallback_share_rose",
+        "features_silent",
+    ]

@@ -1,0 +1,294 @@
+"""Notices of alerts, delivered to a real webhook and a real mail server on this machine."""
+
+import email
+import email.policy
+import json
+import socketserver
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from email.message import EmailMessage
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from services.monitoring import alert_repository
+from services.monitoring.alert_repository import AlertBook, NoticeBook
+from services.monitoring.alert_rules import Alert, Transition
+from services.monitoring.channels import Notice, Send, channels
+from services.monitoring.notifications import GIVEN_UP_AFTER_MS, Notifier
+from slipstream.contracts.events import Severity
+from tests.unit.monitoring.builders import T0, database
+
+OPEN = Alert(
+    "behind-1",
+    "behind",
+    Severity.CRITICAL,
+    "features' lag is 3 records",
+    {"threshold": 2},
+    "none",
+    T0,
+    T0,
+    runbook="Call the shop.",
+)
+
+
+class Hook(BaseHTTPRequestHandler):
+    """A webhook that keeps what it gets, and answers with `status`."""
+
+    status = 200
+    got: list[dict[str, Any]]
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.status == 200:
+            self.got.append(body)
+        self.send_response(self.status)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class Mailbox(socketserver.StreamRequestHandler):
+    """A mail server that keeps the letters it gets (RFC 5321)."""
+
+    got: list[EmailMessage]
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 here\r\n")
+        while line := self.rfile.readline():
+            command = line.strip().upper()
+            if command == b"DATA":
+                self.wfile.write(b"354 go on\r\n")
+                lines = list(iter(self.rfile.readline, b".\r\n"))
+                policy = email.policy.default
+                self.got.append(email.message_from_bytes(b"".join(lines), policy=policy))
+            self.wfile.write(b"221 bye\r\n" if command == b"QUIT" else b"250 ok\r\n")
+            if command == b"QUIT":
+                return
+
+
+@contextmanager
+def served(server: socketserver.TCPServer) -> Iterator[int]:
+    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield int(server.server_address[1])
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def hook() -> Iterator[tuple[str, type[Hook]]]:
+    handler = type("OwnHook", (Hook,), {"got": []})
+    with served(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as port:
+        yield f"json://127.0.0.1:{port}/hook", handler
+
+
+@pytest.fixture
+def mailbox() -> Iterator[tuple[str, list[EmailMessage]]]:
+    got: list[EmailMessage] = []
+    handler = type("OwnMailbox", (Mailbox,), {"got": got})
+    with served(socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler)) as port:
+        yield (
+            f"mailto://127.0.0.1:{port}?from=slipstream@shop.example&to=people@shop.example",
+            got,
+        )
+
+
+class Desk:
+    """A notifier on a database, with a clock and a lease that the test holds in its hands."""
+
+    def __init__(self, db: Engine, sends: dict[str, Send]) -> None:
+        self.now, self.lost = T0, False
+        self.book, self.notices = AlertBook(db, sends), NoticeBook(db)
+        self.notifier = Notifier(self.notices, sends, "shop", self._renew, lambda: self.now)
+
+    def _renew(self) -> None:
+        if self.lost:
+            raise RuntimeError("another instance acts")
+
+    def note(self, alert: Alert, transition: Transition) -> None:
+        self.book.save({}, [alert], [(alert, transition)])
+
+    def told(self, alert_id: str = OPEN.alert_id) -> list[tuple[str, list[str]]]:
+        """Transition and outcomes of each delivery."""
+        found = self.notices.deliveries([alert_id]).get(alert_id, [])
+        return [(it.transition, [each.outcome for each in it.attempts]) for it in found]
+
+
+class Receiver:
+    """A channel that fails as often as a test says, and keeps what it takes."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.got: list[str] = []
+
+    def __call__(self, notice: Notice) -> str:
+        if self.failures:
+            self.failures -= 1
+            return "no answer"
+        self.got.append(notice.body.rpartition("Alert ")[2])
+        return ""
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Callable[[dict[str, Send]], Desk]:
+    db = database(tmp_path)
+    return lambda sends: Desk(db, sends)
+
+
+def test_openings_and_closings_reach_a_webhook_and_a_mailbox(
+    desk: Callable[[dict[str, Send]], Desk],
+    hook: tuple[str, type[Hook]],
+    mailbox: tuple[str, list[EmailMessage]],
+) -> None:
+    own = desk(channels(f"{hook[0]} {mailbox[0]}"))
+    own.note(OPEN, "opened")
+    own.notifier.step()
+    own.now += 60_000
+    own.note(OPEN.closed(own.now), "closed")
+    own.notifier.step()
+    own.notifier.step()
+    opened, closed = hook[1].got
+    assert (opened["title"], opened["type"]) == ("shop: behind opened (critical)", "failure")
+    assert (closed["title"], closed["type"]) == ("shop: behind closed (critical)", "success")
+    for words in ("lag is 3 records", "Call the shop.", '"threshold": 2', "Alert behind-1, opened"):
+        assert words in opened["message"]
+    assert [letter["subject"] for letter in mailbox[1]] == [opened["title"], closed["title"]]
+    (letter, _) = mailbox[1]
+    assert letter["to"] == "people@shop.example"
+    body = letter.get_body(("html", "plain"))
+    assert body is not None
+    assert "Call the shop." in body.get_content()
+    assert own.told() == [("opened", ["delivered"])] * 2 + [("closed", ["delivered"])] * 2
+
+
+def test_what_a_webhook_refuses_is_tried_again_with_its_reason(
+    desk: Callable[[dict[str, Send]], Desk], hook: tuple[str, type[Hook]]
+) -> None:
+    own = desk(channels(hook[0]))
+    own.note(OPEN, "opened")
+    hook[1].status = 503
+    own.notifier.step()
+    own.notifier.step()  # not due
+    hook[1].status = 302  # leads elsewhere, which is not followed
+    own.now += 5_000
+    own.notifier.step()
+    hook[1].status = 200
+    own.now += 10_000
+    own.notifier.step()
+    ((_, outcomes),) = own.told()
+    assert ["503" in outcomes[0], "302" in outcomes[1], outcomes[2:]] == [True, True, ["delivered"]]
+    assert len(hook[1].got) == 1
+
+
+def test_after_a_restart_the_next_instance_delivers_what_waits_once(
+    desk: Callable[[dict[str, Send]], Desk],
+) -> None:
+    receiver = Receiver()
+    first = desk({"json-1": receiver})
+    first.note(OPEN, "opened")
+    receiver.failures = 1
+    first.notifier.step()
+    second = desk({"json-1": receiver})
+    second.now += 5_000
+    second.notifier.step()
+    first.now = second.now
+    first.notifier.step()
+    assert receiver.got == ["behind-1, opened"]
+
+
+def test_an_instance_without_the_lease_sends_nothing(
+    desk: Callable[[dict[str, Send]], Desk],
+) -> None:
+    receiver = Receiver()
+    own = desk({"json-1": receiver})
+    own.note(OPEN, "opened")
+    own.lost = True
+    with pytest.raises(RuntimeError, match="another instance acts"):
+        own.notifier.step()
+    assert (receiver.got, own.told()) == ([], [("opened", [])])
+
+
+def test_a_transition_that_is_kept_again_is_sent_once(
+    desk: Callable[[dict[str, Send]], Desk],
+) -> None:
+    receiver = Receiver()
+    own = desk({"json-1": receiver})
+    own.note(OPEN, "opened")
+    own.notifier.step()
+    own.note(OPEN, "opened")
+    own.notifier.step()
+    assert receiver.got == ["behind-1, opened"]
+
+
+def test_a_closing_waits_for_its_opening_and_another_channel_does_not(
+    desk: Callable[[dict[str, Send]], Desk],
+) -> None:
+    bad, good = Receiver(), Receiver()
+    own = desk({"json-1": bad, "json-2": good})
+    own.note(OPEN, "opened")
+    bad.failures = 2
+    own.notifier.step()
+    own.now += 1
+    own.note(OPEN.closed(own.now), "closed")
+    own.notifier.step()
+    assert (bad.got, good.got) == ([], ["behind-1, opened", "behind-1, closed"])
+    own.now += 5_000
+    own.notifier.step()
+    own.now += 10_000
+    own.notifier.step()
+    assert bad.got == ["behind-1, opened", "behind-1, closed"]
+
+
+def test_a_notice_that_is_never_taken_is_given_up_after_a_day(
+    desk: Callable[[dict[str, Send]], Desk],
+) -> None:
+    receiver = Receiver()
+    own = desk({"json-1": receiver})
+    own.note(OPEN, "opened")
+    receiver.failures = 1_000
+    for _ in range(200):
+        own.notifier.step()
+        own.now += 900_000
+    ((_, outcomes),) = own.told()
+    assert outcomes[-1] == "given up: no answer"
+    assert GIVEN_UP_AFTER_MS // 900_000 <= len(outcomes) <= GIVEN_UP_AFTER_MS // 900_000 + 10
+    assert own.notices.waiting() == []
+
+
+def test_notices_for_a_channel_that_is_gone_are_given_up(
+    desk: Callable[[dict[str, Send]], Desk],
+) -> None:
+    desk({"json-1": Receiver()}).note(OPEN, "opened")
+    own = desk({"slack-1": Receiver()})
+    own.notifier.step()
+    reason = "given up: this channel is no longer in the settings"
+    assert own.told() == [("opened", [reason])]
+
+
+def test_of_too_many_that_wait_the_newest_are_not_sent(
+    desk: Callable[[dict[str, Send]], Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alert_repository, "MOST_WAITING", 1)
+    receiver = Receiver()
+    own = desk({"json-1": receiver})
+    own.note(OPEN, "opened")
+    own.now += 1
+    own.note(OPEN.closed(own.now), "closed")
+    own.notifier.step()
+    assert receiver.got == ["behind-1, opened"]
+    assert own.told()[1] == ("closed", ["given up: 1 notices wait for this channel"])
+
+
+def test_a_notifier_that_stops_sends_no_more(desk: Callable[[dict[str, Send]], Desk]) -> None:
+    receiver, stop = Receiver(), Event()
+    own = desk({"json-1": receiver})
+    own.note(OPEN, "opened")
+    stop.set()
+    own.notifier.run(stop)
+    own.notifier.step(stop)
+    assert receiver.got == []
