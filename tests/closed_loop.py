@@ -359,14 +359,14 @@ def main() -> int:
     parser.add_argument("--shoppers", type=int, default=600)
     parser.add_argument("--items", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--window", type=int, default=20, help="length of a window (s)")
-    parser.add_argument("--first", type=float, default=60, help="second of the first run")
+    parser.add_argument("--window", type=int, default=30, help="length of a window (s)")
+    parser.add_argument("--first", type=float, default=40, help="second of the first run")
     parser.add_argument("--shift", type=float, default=190, help="second in which tastes change")
     parser.add_argument(
         "--break", dest="broken", choices=("catalogue", "feature"), default="catalogue"
     )
-    parser.add_argument("--break-after", type=float, default=390, help="second of the fault")
-    parser.add_argument("--seconds", type=float, default=520, help="last second, at most")
+    parser.add_argument("--break-after", type=float, default=395, help="second of the fault")
+    parser.add_argument("--seconds", type=float, default=515, help="last second, at most")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="closed-loop-") as place:
         folder = Path(place)
