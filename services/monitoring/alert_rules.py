@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel
 
+from services.monitoring.click_trend import LASTING
+from services.monitoring.drift_watch import SHIFT_WINDOWS
 from services.monitoring.snapshot import Snapshot
 from slipstream.contracts.events import AlertEvent, Severity
 
@@ -20,7 +22,10 @@ Transition = Literal["opened", "worsened", "closed"]
 
 
 class Finding(NamedTuple):
-    """A rule's finding against the present state: severity, a sentence, and its figures."""
+    """A rule's finding against the present state: severity, a sentence, and its figures.
+
+    Among the figures of one that asks for a run is its `onset`, see `AlertEvent`.
+    """
 
     severity: Severity
     summary: str
@@ -88,6 +93,7 @@ class Alert:
             evidence=dict(self.evidence),
             action="retrain" if self.action == "retrain" and not closed else "none",
             hold=self.action == "hold" and not closed,
+            onset=None if closed else self.evidence.get("onset"),
             timestamp=self.opened_at if self.closed_at is None else self.closed_at,
         )
 
@@ -278,22 +284,24 @@ class FeatureDrift(BuiltInRule):
         return known and not snapshot.drift.faults.faults
 
     def check(self, snapshot: Snapshot) -> Finding | None:
-        drifted = [each for each in snapshot.drift.shifts.features if each.lasting]
-        if not drifted:
+        shifts = snapshot.drift.shifts
+        drifted = [each for each in shifts.features if each.lasting]
+        if not drifted or shifts.start is None:
             return None
         critical = any(each.level == "critical" for each in drifted)
         worst = max(drifted, key=lambda each: each.psi or 0.0)
         return Finding(
             Severity.CRITICAL if critical else Severity.WARNING,
-            f"{len(drifted)} of {len(snapshot.drift.shifts.features)} measures of visitors have"
+            f"{len(drifted)} of {len(shifts.features)} measures of visitors have"
             f" shifted, {worst.feature} most (PSI {worst.psi:.2f})",
             {
-                "model_version": snapshot.drift.shifts.model_version,
+                "model_version": shifts.model_version,
                 "psi": {each.feature: round(each.psi or 0.0, 4) for each in drifted},
                 "p": {each.feature: each.p for each in drifted},
                 "visitors": worst.visitors,
-                "window_start": snapshot.drift.shifts.start,
-                "window_ms": snapshot.drift.shifts.window_ms,
+                "window_start": shifts.start,
+                "window_ms": shifts.window_ms,
+                "onset": shifts.start - (SHIFT_WINDOWS - 1) * shifts.window_ms,
             },
         )
 
@@ -349,6 +357,7 @@ class ClickThroughDropped(BuiltInRule):
                 "placements": {each.placement: each.model_dump() for each in fell},
                 "period_ms": snapshot.trend.period_ms,
                 "until": snapshot.trend.until,
+                "onset": snapshot.trend.until - LASTING * snapshot.trend.period_ms,
             },
         )
 

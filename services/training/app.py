@@ -149,6 +149,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             metrics=metrics,
             timeout_s=section.run_timeout_s,
             failed=publisher.note_failure,
+            onset=alerts.onset,
         )
         triggers = Triggers(runs, repository, alerts, lake, section)
         audit = AuditLog(engine, AUDIT)
@@ -223,4 +224,5 @@ def _job(
         champion_version=champion.version if champion else None,
         lake_version=run.lake_version,
         catalog_version=run.catalog_version,
+        onset=run.onset,
     )

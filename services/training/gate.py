@@ -13,6 +13,8 @@ Quality is NDCG@10, every difference paired on the same queries with a 95 % boot
 7. Otherwise it is refused, also where too few queries can be compared, or where the run compared
    with an earlier champion: the champion has earned its place.
 
+After a shift the rules are the same, and the queries are from after its onset.
+
 While monitoring finds a fault of the data, nothing is promoted (`held_back`).
 
 Margin and tolerance are shares of the champion's figure, since one catalogue's 0.02 is another's
@@ -25,6 +27,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from services.training.settings import GateSettings
+from slipstream.contracts.times import format_time
 from slipstream.evaluation.significance import Interval
 
 _MIB = 2**20
@@ -68,6 +71,7 @@ class Measurements:
         hit_rate: Share of the queries with the next item among the challenger's ten.
         coverage: Share of the catalogue in any of the challenger's lists of ten.
         champion_coverage: The same of the champion's lists; None where it was not asked.
+        onset: When the shift began that the queries are from after (ms); None without one.
     """
 
     popularity: Comparison
@@ -81,6 +85,7 @@ class Measurements:
     hit_rate: float = 0.0
     coverage: float = 0.0
     champion_coverage: float | None = None
+    onset: int | None = None
 
 
 @dataclass(frozen=True)
@@ -206,10 +211,11 @@ def _better(
             f"champion {champion.version} came into service during the run, "
             "which did not compare with it"
         )
-    compared = measured.champion
+    compared, onset = measured.champion, measured.onset
+    shift = f" since the shift of {format_time(onset)}" if onset is not None else ""
     if compared is None or compared.queries < settings.min_queries:
         return False, (
-            f"only {compared.queries if compared else 0} test questions are newer than what "
+            f"only {compared.queries if compared else 0} test questions{shift} are newer than what "
             f"champion {champion.version} was fitted on, {settings.min_queries} are needed to "
             "compare"
         )
@@ -219,17 +225,17 @@ def _better(
         settings.tolerance * compared.other,
     )
     if low > margin:
-        return True, f"surely better than champion {champion.version}: {_words(compared)}"
+        return True, f"surely better than champion {champion.version}{shift}: {_words(compared)}"
     old = champion.age_hours > settings.champion_max_age_hours
     if old and low > -tolerance:
         return True, (
             f"champion {champion.version} is {champion.age_hours:.0f} h old "
-            f"(limit {settings.champion_max_age_hours:.0f} h) and the challenger is not worse by "
-            f"more than {tolerance:.4f}: {_words(compared)}"
+            f"(limit {settings.champion_max_age_hours:.0f} h) and the challenger is not "
+            f"worse{shift} by more than {tolerance:.4f}: {_words(compared)}"
         )
     limit = f"{-tolerance:.4f}, as the champion is old" if old else f"{margin:.4f}"
     return False, (
-        f"not surely better than champion {champion.version}: {_words(compared)}, "
+        f"not surely better than champion {champion.version}{shift}: {_words(compared)}, "
         f"the lower end must be above {limit}"
     )
 

@@ -140,6 +140,12 @@ def _holds(op: Operations) -> None:
     add_missing_columns(op, "training_waiting_alert", Column("holds", Boolean))
 
 
+def _onsets(op: Operations) -> None:
+    """Keep the onset of what an alert found, and of what a run answers."""
+    for table in ("training_waiting_alert", "training_run"):
+        add_missing_columns(op, table, Column("onset", BigInteger))
+
+
 MIGRATIONS: Final = Migrations(
     "training_schema_version",
     (
@@ -150,5 +156,6 @@ MIGRATIONS: Final = Migrations(
         _keys,
         _steps,
         _holds,
+        _onsets,
     ),
 )

@@ -167,6 +167,8 @@ _run = Table(
     # What the run's process has reported about its steps, as JSON; empty before.
     Column("outputs", Text, nullable=False, server_default=""),
     Column("usage", Text, nullable=False, server_default=""),
+    # When the shift began that it answers (ms).
+    Column("onset", BigInteger),
     # Of requests with one key that come at the same moment, to whichever replica, one adds a run.
     Index("training_run_key", "key", "attempt", unique=True),
 )
@@ -192,6 +194,7 @@ _CARRIED: Final = (
     "profile",
     "request_id",
     "key",
+    "onset",
     "lake_version",
     "lake_rows",
     "catalog_version",
@@ -212,6 +215,7 @@ class Repository:
         profile: str,
         request_id: str = "",
         key: str | None = None,
+        onset: int | None = None,
     ) -> Run:
         """Queue a run, or return the one that another request with the key has queued just now."""
         row = {
@@ -223,6 +227,7 @@ class Repository:
             "request_id": request_id,
             "created_at": now_ms(),
             "key": key,
+            "onset": onset,
         }
         try:
             with self._engine.begin() as connection:

@@ -199,6 +199,7 @@ class Runs:
         metrics: Metrics of the service.
         timeout_s: Seconds after which a run is stopped.
         failed: Takes note of a run that has ended without a decision.
+        onset: Tells when the shift began that an alert is open on (ms); None without one.
     """
 
     def __init__(
@@ -213,13 +214,14 @@ class Runs:
         metrics: TrainingMetrics,
         timeout_s: float,
         failed: Callable[[Run], None] = lambda _: None,
+        onset: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._repository, self._artifacts, self._metrics = repository, artifacts, metrics
         self._checkpoints = Checkpoints(artifacts.root / "checkpoints")
         self._progress = ProgressRecorder(repository)
         self._prepare, self._launcher = prepare, launcher
         self._publish, self._resume = publish, resume
-        self._timeout_s, self._note_failure = timeout_s, failed
+        self._timeout_s, self._note_failure, self._onset = timeout_s, failed, onset
         self._asking = threading.Lock()
         self._queued = threading.Event()
         self._cancelling = threading.Lock()
@@ -466,6 +468,7 @@ class Runs:
             request.profile,
             request_id.get(),
             request.key,
+            self._onset(),
         )
 
     def _ended(self, run_id: str, state: str, **outcome: Any) -> Run:

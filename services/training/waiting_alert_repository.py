@@ -41,6 +41,8 @@ _waiting: Final = Table(
     Column("met", Boolean),
     # Whether it holds promotions for as long as it is not met, and asks for no run.
     Column("holds", Boolean),
+    # The beginning of what it found (ms), until it closes; null where the alert does not say.
+    Column("onset", BigInteger),
 )
 
 
@@ -90,13 +92,16 @@ class WaitingAlerts:
                 "after_run": after_run,
                 "met": False,
                 "holds": alert.hold,
+                "onset": alert.onset,
             }
             connection.execute(insert(_waiting).values(row))
 
     def close(self, rule: str) -> None:
         """Let the alert of a rule that has closed wait, or hold promotions, no longer."""
         with self._engine.begin() as connection:
-            connection.execute(update(_waiting).where(_waiting.c.rule == rule).values(met=True))
+            connection.execute(
+                update(_waiting).where(_waiting.c.rule == rule).values(met=True, onset=None)
+            )
 
     def met_by(self, run: int) -> None:
         """Let the alerts wait no longer that came before the run of this number was queued."""
@@ -118,6 +123,13 @@ class WaitingAlerts:
     def holding(self) -> list[WaitingAlert]:
         """The open alerts that hold promotions, oldest first."""
         return self._open(_waiting.c.holds.is_(True))
+
+    def onset(self) -> int | None:
+        """The newest onset of open alerts that requested a run, whether they had it or not (ms)."""
+        newest = select(func.max(_waiting.c.onset)).where(_waiting.c.holds.is_not(True))
+        with self._engine.connect() as connection:
+            found: int | None = connection.scalar(newest)
+        return found
 
     def _open(self, kind: ColumnElement[bool]) -> list[WaitingAlert]:
         with self._engine.connect() as connection:

@@ -329,7 +329,8 @@ class AlertEvent(Record):
     """`alerts.v1`, key `rule`: an alert that opened or closed, with evidence for a person to judge.
 
     `action` and `hold` are requests to training: to start a run, and to promote nothing while the
-    alert is open. `timestamp` is when the alert opened or closed.
+    alert is open. `timestamp` is when the alert opened or closed. `onset` is the beginning of the
+    first period that it was found in: models for what came after it are judged on that.
     """
 
     alert_id: str
@@ -340,4 +341,5 @@ class AlertEvent(Record):
     evidence: dict[str, Any] = Field(default_factory=dict)
     action: Literal["retrain", "none"] = "none"
     hold: bool = False
+    onset: Millis | None = None
     timestamp: Millis

@@ -186,6 +186,9 @@ class Run(BaseModel):
 
     A killed run has failed, and `resumed_by` is the run that continues its work. That run has
     `attempt` 2, and `resumes` names the first run of the work. Both have the `key` of the request.
+
+    `onset` is when the shift began that an alert was open on (ms): the models are then compared on
+    what came after it.
     """
 
     run_id: str
@@ -213,6 +216,7 @@ class Run(BaseModel):
     decision_reason: str = ""
     metrics: dict[str, float] = Field(default_factory=dict)
     key: str | None = None
+    onset: int | None = None
 
 
 class ModelVersion(BaseModel):

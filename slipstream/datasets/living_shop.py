@@ -72,8 +72,9 @@ class LivingShop:
     # `item_id` and attributes, as ingestion takes them.
     items: Sequence[Mapping[str, Any]]
     numbers: Mapping[str, int]
-    # How much an item appeals to everyone, from .4 to 1.
+    # How much an item appeals to everyone, from .4 to 1, before a shift and after it.
     appeal: Floats
+    appeal_after: Floats
     before: Floats
     after: Floats
     # How dear an item each shopper likes, in standard deviations of a category's prices.
@@ -89,10 +90,14 @@ class LivingShop:
     def tastes(self, *, shifted: bool) -> Floats:
         return self.after if shifted else self.before
 
+    def appeals(self, *, shifted: bool) -> Floats:
+        return self.appeal_after if shifted else self.appeal
+
     def attraction(self, shopper: int, items: Ints, *, shifted: bool) -> Floats:
         """The click probability of each item that the shopper looks at; 0 of unknown items."""
         liking = self.tastes(shifted=shifted)[shopper, self.catalogue.category[items]]
-        attraction: Floats = liking * self.appeal[items] * self.fit(shopper, items)
+        appeal = self.appeals(shifted=shifted)[items]
+        attraction: Floats = liking * appeal * self.fit(shopper, items)
         return np.where(items == UNKNOWN, 0.0, attraction)
 
     def fit(self, shopper: int, items: Ints) -> Floats:
@@ -111,8 +116,9 @@ def examination(habits: Habits, places: int) -> Floats:
 def make_shop(seed: int, shoppers: int, items: int, habits: Habits = Habits()) -> LivingShop:
     """Draw a shop. The same arguments give the same shop.
 
-    A shift gives every shopper other favourites, and turns around which categories are popular: so
-    both change, each visitor and what all of them do together.
+    A shift gives every shopper other favourites, turns around which categories are popular, and
+    draws again what appeals in each. New histories tell of the first; only a model that learns from
+    them knows the rest.
     """
     rng = np.random.default_rng((seed, _SHOP))
     catalogue = make_catalogue(rng, items, 1, 1.0, 1.0)
@@ -132,6 +138,8 @@ def make_shop(seed: int, shoppers: int, items: int, habits: Habits = Habits()) -
         purse=rng.normal(0, 1, shoppers),
         account=rng.random(shoppers) < habits.account,
         activity=activity / activity[-1],
+        # Drawn last: the shop before a shift is that of earlier versions.
+        appeal_after=rng.uniform(0.4, 1, items),
     )
 
 
@@ -264,7 +272,7 @@ def _found(shop: LivingShop, rng: Generator, shopper: int, *, shifted: bool) -> 
         len(tastes), rng.poisson(shop.habits.found), p=tastes / tastes.sum()
     ).tolist():
         offered = np.arange(catalogue.first_item[category], catalogue.first_item[category + 1])
-        liking = shop.appeal[offered] * shop.fit(shopper, offered)
+        liking = shop.appeals(shifted=shifted)[offered] * shop.fit(shopper, offered)
         found.append(int(rng.choice(offered, p=liking / liking.sum())))
     return found
 

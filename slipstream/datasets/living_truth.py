@@ -147,12 +147,14 @@ class Truth:
                     "item_id": item["item_id"],
                     "category": category,
                     "appeal": appeal,
+                    "appeal_after": appeal_after,
                     "dearness": dearness,
                 }
-                for item, category, appeal, dearness in zip(
+                for item, category, appeal, appeal_after, dearness in zip(
                     shop.items,
                     shop.catalogue.category.tolist(),
                     shop.appeal.tolist(),
+                    shop.appeal_after.tolist(),
                     shop.catalogue.dearness.tolist(),
                     strict=True,
                 )

@@ -91,6 +91,7 @@ class FitOptions:
         checkpoints: Directory in which an interrupted fit finds its network again.
         search_s: Seconds to search other parameters of the network for, each trained from the
             beginning; 0 is no search.
+        onset: When a shift began (ms), see `newest_events`; None without one.
     """
 
     version: str = ""
@@ -104,6 +105,7 @@ class FitOptions:
     served_on: TrainingData | None = None
     checkpoints: Path | None = None
     search_s: float = 0.0
+    onset: int | None = None
 
 
 def fit(
@@ -241,7 +243,7 @@ class _FitData:
 
 
 def _split(log: InteractionLog, options: FitOptions, effort: Profile) -> _FitData:
-    holdout = options.holdout or newest_events(log)
+    holdout = options.holdout or newest_events(log, options.onset, effort.tuning_queries)
     training, final = log.select(holdout.training), log.select(holdout.final)
     rows = sample(holdout.validation, effort.ranking_queries, options.seed)
     validation = encoding.queries(log, rows)

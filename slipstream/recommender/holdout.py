@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slipstream.evaluation.splits import history_starts, time_split
+from slipstream.evaluation.splits import history_starts, split_at, time_split
 from slipstream.models.base import InteractionLog
 from slipstream.recommender.encoding import Query
 
@@ -36,12 +36,23 @@ class Holdout:
         return Holdout(*(place[rows[kept[rows]]] for rows in parts))
 
 
-def newest_events(log: InteractionLog) -> Holdout:
+def newest_events(log: InteractionLog, onset: int | None = None, least: int = 1) -> Holdout:
     """The holdout of a fit for service: the last tenth of the events by time is validation.
 
     The final models are fitted on everything.
+
+    Args:
+        log: The events.
+        onset: When a shift began (ms); None without one. At most half of the events since then are
+            validation, so that the choice is between models that have seen the shift.
+        least: Fewest events that the half must have; with fewer, the tenth is validation.
     """
     split = time_split(log.user, log.timestamp, _VALIDATION_SHARE)
+    if onset is not None:
+        newer = np.sort(log.timestamp[log.timestamp >= onset])
+        half = len(newer) // 2
+        if half >= least and newer[half] > log.timestamp[split.training].max(initial=0):
+            split = split_at(log.user, log.timestamp, int(newer[half]))
     return Holdout(split.training, split.test, np.arange(len(log)))
 
 

@@ -35,6 +35,7 @@ class Job(BaseModel):
         lake_version: Version of the interactions that an earlier attempt has read; None reads the
             newest.
         catalog_version: Version of the catalogue, likewise.
+        onset: When the shift began after which models are compared (ms); None without one.
         pinned: Whether a start without checkpoints reads the versions that an earlier one has
             read, too; else it reads the newest.
     """
@@ -50,6 +51,7 @@ class Job(BaseModel):
     champion_version: str | None = None
     lake_version: int | None = None
     catalog_version: int | None = None
+    onset: int | None = None
     pinned: bool = False
 
 

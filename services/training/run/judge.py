@@ -136,8 +136,13 @@ class Judgement:
             bootstrap_difference(ours, theirs, self.seed),
         )
 
-    def measurements(self, bundle_bytes: int) -> Measurements:
-        """The measurements that the gate decides on; `bundle_bytes` is the challenger's size."""
+    def measurements(self, bundle_bytes: int, onset: int | None = None) -> Measurements:
+        """The measurements that the gate decides on.
+
+        Args:
+            bundle_bytes: Size of the challenger's bundle.
+            onset: When the shift began that the queries are from after (ms); None without one.
+        """
         champion = self.answers.get(CHAMPION)
         covered = {
             name: coverage(answers.shown[:, :K], self.past.n_items)
@@ -155,6 +160,7 @@ class Judgement:
             hit_rate=float(hit_rate(self.answers[CHALLENGER].ranks, K).mean()),
             coverage=covered[CHALLENGER],
             champion_coverage=covered.get(CHAMPION),
+            onset=onset,
         )
 
 

@@ -8,6 +8,10 @@ of visitors is evidence for people, with both models' lists: they are drawn by s
 cohort, and not chosen, and their ids are not kept. The commit and the versions of the environment
 reproduce the figures, its machine explains the times.
 
+While an alert on a shift is open, the questions are from after its onset: what was right before is
+not what visitors want now. Parameters, blend and ranker are chosen on such events, too
+(docs/adr/0102).
+
 Scripted visitors are left out of everything (`slipstream.recommender.scripted`).
 """
 
@@ -87,6 +91,7 @@ def hold_out(
     champion_until: int | None,
     settings: TrainingSection,
     validation_queries: int,
+    onset: int | None = None,
 ) -> EvaluationSplit:
     """Hold out the last share of the events by time, without the champion's where enough is left.
 
@@ -95,6 +100,9 @@ def hold_out(
     the cut moves between them: the challenger then learns from events that the champion has not
     seen. Where too little is newer, the cut stays, and the two can't be compared.
 
+    After a shift, only events since its onset count as newer, and they are halved wherever the gate
+    has enough to compare on: a challenger that has seen nothing of the shift can't answer it.
+
     Args:
         dataset: The history.
         signals: Mask of the events that models are fitted on.
@@ -102,19 +110,25 @@ def hold_out(
             champion.
         settings: Share and size of the test.
         validation_queries: Queries that the challenger's fit asks in validation.
+        onset: When the shift began (ms); None without one.
     """
     times = dataset.interactions["timestamp"].to_numpy()
     users = dataset.interactions["user_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     of_signals = times[signals]
     cut = int(of_signals[int(len(of_signals) * (1 - settings.test_share))])
     unseen = champion_until is None or champion_until < cut
-    if champion_until is not None:
-        newer = of_signals[of_signals > champion_until]
+    after, least = champion_until, max(settings.max_test_queries, validation_queries)
+    if onset is not None:
+        after, least = max(champion_until or 0, onset - 1), settings.gate.min_queries
+    if after is not None:
+        newer = of_signals[of_signals > after]
         half = len(newer) // 2
-        if half >= max(settings.max_test_queries, validation_queries) and newer[half] > newer[0]:
+        if half >= least and newer[half] > newer[0]:
             cut, unseen = max(cut, int(newer[half])), True
+        elif onset is not None:
+            unseen = False
         elif not unseen and len(newer) >= settings.gate.min_queries:
-            cut, unseen = champion_until + 1, True
+            cut, unseen = after + 1, True
     fit = signals & (times < cut)
     if not fit.any():
         raise TooLittleDataError(
@@ -219,11 +233,13 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
     signals = dataset.signals(weights)
     require(dataset, signals, settings.min_events, settings.min_visitors, settings.min_items)
     champion, champion_error = _champion(job.champion)
-    keeps = champion is not None and _may_keep(champion.manifest, dataset, lake)
+    onset = job.onset if champion else None
+    # Choices from before a shift are made again.
+    keeps = champion is not None and onset is None and _may_keep(champion.manifest, dataset, lake)
 
     champion_until = champion.manifest.data.until if champion else None
     held_out = hold_out(
-        dataset, signals, champion_until, settings, PROFILES[job.profile].ranking_queries
+        dataset, signals, champion_until, settings, PROFILES[job.profile].ranking_queries, onset
     )
     report.stage("fitting the challenger", 0.02, 0.85)
     known = _log(dataset, held_out.fit, weights)
@@ -309,7 +325,7 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
         metrics=metrics,
         figures=figures,
         parameters=dict(manifest.parameters),
-        measured=judgement.measurements(sum(file.bytes for file in saved.files.values())),
+        measured=judgement.measurements(sum(file.bytes for file in saved.files.values()), onset),
         samples=shown,
         scripted=dataset.scripted,
         champion_version=job.champion_version,
@@ -340,6 +356,7 @@ def _fit(
         keeps=keeps,
         served_on=served_on,
         checkpoints=job.checkpoints,
+        onset=job.onset if champion else None,
         search_s=60 * job.training.search_minutes if job.profile == "best" else 0.0,
     )
     return fit_log(log, item_ids, dataset.attributes, options, report.step)

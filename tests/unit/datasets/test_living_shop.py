@@ -5,6 +5,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from slipstream.datasets.living_shop import (
     Habits,
@@ -94,6 +95,22 @@ def test_a_shift_makes_the_best_lists_of_before_poor() -> None:
         for who in range(200)
     ]
     assert np.mean(stale) < 0.5 * after["best"]
+
+
+def test_after_a_shift_new_histories_alone_do_not_tell_what_appeals() -> None:
+    every = np.arange(len(SHOP.items))
+
+    def rate(shopper: int, appeal: NDArray[np.float64]) -> float:
+        """True click-through of the list by the new favourites and this appeal."""
+        liking = SHOP.after[shopper, SHOP.catalogue.category] * SHOP.fit(shopper, every) * appeal
+        shown = [f"sim-{item}" for item in np.argsort(-liking)[:10].tolist()]
+        return react(SHOP, visit(shopper=shopper), 0, shown, shifted=True).probability
+
+    old, new = (
+        np.mean([rate(who, appeal) for who in range(200)])
+        for appeal in (SHOP.appeals(shifted=False), SHOP.appeals(shifted=True))
+    )
+    assert old < 0.95 * new
 
 
 def test_purchases_follow_carts_and_carts_follow_clicks_or_views() -> None:

@@ -87,6 +87,7 @@ def test_feature_drift_is_as_severe_as_the_worst_feature() -> None:
     assert found.severity is Severity.CRITICAL
     assert found.evidence["psi"] == {"views": 0.3, "events_1d": 0.15}
     assert FeatureDrift().action == "retrain"
+    assert found.evidence["onset"] == T0 - 3_600_000  # the window before shows it, too
 
 
 def test_feature_drift_gives_no_verdict_without_enough_visitors() -> None:
@@ -126,6 +127,12 @@ def test_click_through_dropped_names_the_placements_that_fell() -> None:
     assert found is not None
     assert found.summary == "click-through fell: home: from 10.0% to 4.0%"
     assert list(found.evidence["placements"]) == ["home"]
+    _, opened = step(rule.name, rule.action, Streak(2), None, found, LIMITS, T0)
+    assert opened is not None
+    assert (opened.event().action, opened.event().onset) == ("retrain", T0 - 2 * 86_400_000)
+    _, closed = step(rule.name, rule.action, Streak(0, 1), opened, None, LIMITS, T0 + 1)
+    assert closed is not None
+    assert closed.event().onset is None
 
 
 def test_click_through_dropped_gives_no_verdict_on_few_slates_or_faulty_data() -> None:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from slipstream.recommender.holdout import QUESTIONS_A_VISITOR, over_visitors
+from slipstream.models.base import InteractionLog
+from slipstream.recommender.holdout import QUESTIONS_A_VISITOR, newest_events, over_visitors
 
 # Visitor 0 has 100 rows, visitors 1 to 50 two each, visitor 51 none.
 VISITORS = np.random.default_rng(0).permutation(
@@ -28,3 +29,26 @@ def test_a_visitors_questions_are_drawn_by_seed() -> None:
 
 def test_without_rows_there_are_no_questions() -> None:
     assert not len(over_visitors(ROWS[:0], VISITORS[:0], 10, 0))
+
+
+@pytest.mark.parametrize(
+    ("onset", "least", "since"),
+    [
+        pytest.param(None, 1, 900, id="the last tenth"),
+        pytest.param(0, 1, 900, id="an old shift"),
+        pytest.param(900, 50, 950, id="half of what came since the shift"),
+        pytest.param(900, 51, 900, id="too few since the shift"),
+        pytest.param(2_000, 1, 900, id="nothing since the shift"),
+    ],
+)
+def test_validation_leaves_half_of_the_events_since_a_shift_to_learn_from(
+    onset: int | None, least: int, since: int
+) -> None:
+    times, ones = np.arange(1_000), np.ones(1_000, np.float32)
+    user = np.repeat(np.arange(10), 100).astype(np.int32)
+    times = times.reshape(100, 10).T.ravel()
+    log = InteractionLog(user, (times % 7).astype(np.int32), times, ones, 7)
+    found = newest_events(log, onset, least)
+    assert times[found.training].max() == since - 1
+    assert times[found.validation].min() == since
+    assert len(found.training) + len(found.validation) == len(found.final) == 1_000

@@ -49,6 +49,7 @@ def measured(
     items: int = 201,
     hit_rate: float = 0.3,
     coverage: float = 0.4,
+    onset: int | None = None,
 ) -> Measurements:
     return Measurements(
         popularity,
@@ -62,6 +63,7 @@ def measured(
         hit_rate=hit_rate,
         coverage=coverage,
         champion_coverage=None if champion is None else 0.6,
+        onset=onset,
     )
 
 
@@ -304,3 +306,28 @@ def test_nothing_is_promoted_while_the_data_is_at_fault() -> None:
     assert held.reason.endswith(better.reason)
     refused = decide(measured(champion=WORSE), YOUNG, SETTINGS)
     assert held_back(refused, ["data_fault"]) is refused
+
+
+@pytest.mark.parametrize(
+    ("champion", "against_champion", "words"),
+    [
+        (
+            YOUNG,
+            BETTER,
+            "surely better than champion v1 since the shift of 2023-11-14 22:13:20 UTC:",
+        ),
+        (YOUNG, UNSURE, "not surely better than champion v1 since the shift of 2023-11-14 "),
+        (OLD, UNSURE, "the challenger is not worse since the shift of 2023-11-14 22:13:20 UTC by "),
+        (YOUNG, None, "only 0 test questions since the shift of 2023-11-14 22:13:20 UTC are newer"),
+    ],
+)
+def test_after_a_shift_the_rules_are_the_same_and_the_reason_names_it(
+    champion: StandingChampion, against_champion: Comparison | None, words: str
+) -> None:
+    usual = decide(measured(champion=against_champion), champion, SETTINGS)
+    shifted = decide(
+        measured(champion=against_champion, onset=1_700_000_000_000), champion, SETTINGS
+    )
+    assert shifted.outcome == usual.outcome
+    assert words in shifted.reason and "shift" not in usual.reason
+    assert shifted.numbers == usual.numbers

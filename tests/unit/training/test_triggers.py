@@ -118,6 +118,7 @@ def alert(
     timestamp: int = NOW,
     *,
     hold: bool = False,
+    onset: int | None = None,
 ) -> AlertEvent:
     return AlertEvent.model_validate(
         {
@@ -128,6 +129,7 @@ def alert(
             "summary": "views shifted",
             "action": action,
             "hold": hold,
+            "onset": onset,
             "timestamp": timestamp,
         }
     )
@@ -173,6 +175,7 @@ class Scene:
             resume=never,
             metrics=metrics,
             timeout_s=1,
+            onset=self.alerts.onset,
         )
         self.lake = Lake(LakeSettings(uri=str(artifacts.root / "lake")), "test")
         self.triggers = Triggers(runs, self.repository, self.alerts, self.lake, settings)
@@ -216,6 +219,25 @@ def test_on_alerts_queues_one_run_with_the_request_id_of_the_alert(
     scene.end_run()
     scene.hear(alert())  # read again, after the run
     assert scene.queued() == []
+
+
+def test_runs_have_the_newest_onset_of_the_open_alerts_whatever_their_trigger(
+    scene: Scene,
+) -> None:
+    scene.hear(alert(onset=NOW - 60), alert(rule="clicks", onset=NOW - 90))
+    scene.hear(alert("none", rule="fault", hold=True, onset=NOW))
+    (answering,) = scene.repository.in_state("queued")
+    assert (answering.trigger, answering.onset) == ("alert", NOW - 60)
+    scene.end_run()
+    for closed, onset in (("drift", NOW - 90), ("clicks", None)):
+        scene.hear(alert(state="closed", rule=closed))
+        assert scene.alerts.onset() == onset
+    run = scene.repository.add("r9", "schedule", "", "fast", onset=NOW - 90)
+    assert run.onset == NOW - 90
+    scene.repository.start("r9")
+    scene.repository.resume("r9", "r10", "killed")
+    (again,) = scene.repository.in_state("queued")
+    assert again.onset == NOW - 90
 
 
 @pytest.mark.parametrize("heard", [alert(action="none"), alert(state="closed")])

@@ -26,7 +26,7 @@ from slipstream.evaluation.figures import cohorts
 from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.models.base import EventWeights
 from slipstream.recommender.bundle import load_bundle
-from slipstream.recommender.fit import FitOptions
+from slipstream.recommender.fit import FitOptions, fit_log
 from slipstream.recommender.stages import Event, recommend
 from slipstream.stores.lake import Lake
 from tests.unit.recommender.floods import flood
@@ -334,6 +334,50 @@ def test_hold_out_moves_past_what_the_champion_was_fitted_on(
     times = dataset.interactions["timestamp"].to_numpy()
     assert times[held_out.fit].max() < cut <= times[held_out.test].min()
     assert not np.isin(np.flatnonzero(held_out.fit), held_out.test).any()
+
+
+@pytest.mark.parametrize(
+    ("champion_until", "onset", "cut", "unseen"),
+    [
+        pytest.param(99, 800, 900, True, id="half of what came since the shift"),
+        pytest.param(99, 900, 950, True, id="all of the usual tenth is since the shift"),
+        pytest.param(99, 500, 900, True, id="never more than the usual tenth"),
+        pytest.param(949, 900, 975, True, id="a champion that knows a part of the shift"),
+        pytest.param(99, 962, 900, False, id="too few since the shift"),
+        pytest.param(99, 5_000, 900, False, id="nothing since the shift"),
+        pytest.param(None, 900, 950, True, id="a champion that does not say what it knows"),
+    ],
+)
+def test_hold_out_after_a_shift_halves_what_came_since(
+    lake: Lake, champion_until: int | None, onset: int, cut: int, unseen: bool
+) -> None:
+    write(lake, events([(f"v{n % 5}", f"i{n % 7}", "view", n) for n in range(1_000)]))
+    dataset = read_dataset(lake)
+    signals = dataset.signals(EventWeights())
+    held_out = hold_out(dataset, signals, champion_until, TrainingSection(), 600, onset)
+    assert (held_out.cut, held_out.unseen_by_champion) == (cut, unseen)
+
+
+def test_after_a_shift_choices_are_made_again_and_the_measurements_name_it(
+    lake: Lake, job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(lake, chain())
+    train(job("v1"), quiet())
+    write(lake, chain())
+    asked: list[FitOptions] = []
+
+    def fit(*arguments: Any) -> Any:
+        asked.append(arguments[3])
+        return fit_log(*arguments)
+
+    monkeypatch.setattr("services.training.run.train.fit_log", fit)
+    champion = job("v1").output
+    shifted = {"onset": START_MS + 1}
+    trained = train(job("v2", champion=champion).model_copy(update=shifted), quiet())
+    assert {(each.keeps, each.onset) for each in asked} == {(False, START_MS + 1)}
+    assert trained.measured.onset == START_MS + 1
+    first = train(job("v3").model_copy(update=shifted), quiet())
+    assert first.measured.onset is None  # without a champion there is nothing to answer
 
 
 def test_hold_out_asks_at_most_a_few_questions_about_each_visitor_with_a_history(
