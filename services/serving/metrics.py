@@ -2,19 +2,29 @@
 
 from collections.abc import Callable, Iterable
 from time import monotonic, perf_counter
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from slipstream.chassis.logging import get_logger, recorded_span
+from slipstream.chassis.logging import TracedId, get_logger, request_id
 from slipstream.slates.slate_request import Step
+
+if TYPE_CHECKING:
+    from slipstream.chassis.tracing import RecordedSpan
 
 log = get_logger(__name__)
 
 STAGE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
 # A part that fails for each request is logged once in this time.
 LOG_EVERY_S = 30.0
+
+
+def _recorded_span() -> "RecordedSpan | None":
+    """The span of the request that is being handled; None where it is not traced."""
+    rid = request_id.get()
+    return rid.recorded if type(rid) is TracedId else None
 
 
 class ServingMetrics:
@@ -98,18 +108,18 @@ class ServingMetrics:
     def took(self, stage: str, began: float, seconds: float) -> None:
         """Count the time of a stage that began at `began`, by `time.perf_counter`."""
         self._children[stage].observe(seconds)
-        if (span := recorded_span()) is not None:
+        if (span := _recorded_span()) is not None:
             span.part(stage, began, seconds)
 
     def unread(self, began: float) -> None:
         """Count an answer without the visitor, as the store did not answer since `began`."""
         self.degraded.labels("online_store").inc()
-        if (span := recorded_span()) is not None:
+        if (span := _recorded_span()) is not None:
             span.part("features", began, perf_counter() - began, failed=True)
 
     def answered(self, step: str) -> None:
         self._answered[step].inc()
-        if (span := recorded_span()) is not None:
+        if (span := _recorded_span()) is not None:
             span.note("slipstream.step", step)
 
     def failed(self, part: str, error: Exception) -> None:

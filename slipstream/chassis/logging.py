@@ -52,12 +52,6 @@ class TracedId(str):
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
-def recorded_span() -> "RecordedSpan | None":
-    """The span of the request that is being handled; None where it is not traced."""
-    rid = request_id.get()
-    return rid.recorded if type(rid) is TracedId else None
-
-
 @contextmanager
 def carrying(rid: str) -> Iterator[None]:
     """Set the request id of log lines, calls to other services and events within the block.

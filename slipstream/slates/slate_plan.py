@@ -106,7 +106,8 @@ class SlatePlan:
         repeats = bool(request.repeats or (model is not None and model.bundle.repeats))
         condition = policy.condition(now_ms, context, known, model_repeats=repeats)
         both = [each for each in (request.condition, condition) if each is not None]
-        samples = request.purpose == SHOWN and is_sampled(seed, policy.policy.sampling)
+        share = policy.policy.sampling
+        samples = share > 0 and request.purpose == SHOWN and is_sampled(seed, share)
         return cls(
             request,
             model,

@@ -164,7 +164,7 @@ def test_manifest_takes_the_credentials_of_servers_from_the_secret(
     )
     assert settings.kafka.sasl_username == "slipstream"
     assert settings.kafka.sasl_password.get_secret_value() == "s3cret"
-    options = {"AWS_SECRET_ACCESS_KEY": "k3y"} if service in ("features", "training") else {}
+    options = {"AWS_SECRET_ACCESS_KEY": "k3y"} if "lake" in SERVICES[service].servers else {}
     assert settings.lake.storage_options == options
 
 

@@ -110,6 +110,8 @@ def test_keys_are_made_rotated_and_revoked_while_services_run_without_a_redis(st
         audit = monitoring.get("/v1/audit", params={"limit": 2}).json()
         older = monitoring.get("/v1/audit", params={"cursor": audit["next_cursor"]}).json()
         told = [*audit["items"], *older["items"]]
+        # Monitoring ships rules of alerts when it first starts.
+        told = [record for record in told if record["principal"] != "monitoring"]
         assert [(record["principal"], record["action"], record["subject"]) for record in told] == [
             ("api-token", action, "app")
             for action in ("revoke_key", "rotate_key", "rotate_key", "create_key")

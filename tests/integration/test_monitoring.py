@@ -12,7 +12,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
@@ -31,7 +30,6 @@ from slipstream.chassis.settings import (
     DatabaseSettings,
     HttpSettings,
     KafkaSettings,
-    LakeSettings,
     PeerSettings,
 )
 from slipstream.contracts.circumstances import RecordedHistory
@@ -45,7 +43,6 @@ from slipstream.contracts.events import (
     Slate,
     SlateItem,
 )
-from slipstream.contracts.positions import Source
 from slipstream.contracts.slates import read_slate
 from slipstream.contracts.topics import (
     ALERTS,
@@ -56,10 +53,6 @@ from slipstream.contracts.topics import (
     Topic,
 )
 from slipstream.evaluation.drift_findings import Window
-from slipstream.stores.lake import INTERACTIONS as INTERACTIONS_TABLE
-from slipstream.stores.lake import RECOMMENDATIONS as RECOMMENDATIONS_TABLE
-from slipstream.stores.lake import SCHEMAS, Lake
-from slipstream.stores.lake_reader import day_of
 from slipstream.stores.metadata import engine
 from tests.unit.monitoring.recorded_slates import history_of
 
@@ -138,7 +131,6 @@ def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 def settings(
     broker: KafkaSettings,
     database_settings: DatabaseSettings,
-    lake_settings: LakeSettings,
     namespace: str,
     peers: Peers,
 ) -> MonitoringSettings:
@@ -158,13 +150,11 @@ def settings(
         fault_window_s=WINDOW_S,
         drift_season_s=WINDOW_S,
         probe_timeout_s=30,  # a busy machine is no peer that is away
-        count_every_s=0.1,
     )
     return MonitoringSettings(
         namespace=namespace,
         kafka=broker,
         database=database_settings,
-        lake=lake_settings,
         peers=PeerSettings(**urls),
         monitoring=section,
     )
@@ -252,57 +242,6 @@ def by_version(client: TestClient) -> dict[str, tuple[int, int, int]]:
         )
         for row in report["by_model"]
     }
-
-
-def test_outcomes_are_counted_from_the_lake_once_across_a_restart(
-    settings: MonitoringSettings,
-) -> None:
-    lake, day = Lake(settings.lake, settings.namespace), day_of(now_ms())
-    began = now_ms() - 60_000
-
-    def append(first: int, last: int) -> None:
-        """Append a slate of a visitor of its own, and its purchase, for each number."""
-        source = Source("t", "t", 0)
-        common = {"topic_id": "t", "partition": 0, "received_date": day}
-        shown, bought = [], []
-        for number in range(first, last):
-            place = {**common, "offset": number, "user_id": f"user-{number}"}
-            items = [{"item_id": each, "source": "network"} for each in "ab"]
-            named = {"recommendation_id": f"slate-{number}", "timestamp": began, "items": items}
-            shown.append({**place, **named, "purpose": "shown", "placement": "home"})
-            event: dict[str, Any] = {"event_id": f"e{number}", "event_type": "purchase"}
-            event |= {
-                "item_id": "b",
-                "timestamp": began + 1,
-                "value": 2.5,
-                "properties": '{"currency": "EUR"}',
-            }
-            bought.append({**place, **event})
-        for name, rows in ((RECOMMENDATIONS_TABLE, shown), (INTERACTIONS_TABLE, bought)):
-            lake.append(name, pa.Table.from_pylist(rows, SCHEMAS[name]), {source: last - 1})
-
-    def outcomes(client: TestClient) -> Any:
-        asked: dict[str, Any] = {"hours": 1, "by": ["placement", "position"]}
-        return client.get("/v1/reports/outcomes", params=asked).json()
-
-    append(0, 9)
-    with running(settings) as client:
-        found = eventually(lambda: outcomes(client), lambda it: it["total"]["purchases"] == 9)
-        assert (found["groups"], found["hidden_groups"]) == ([], 2)
-    append(9, 12)
-    with running(settings) as client:
-        found = eventually(lambda: outcomes(client), lambda it: it["total"]["purchases"] == 12)
-        refused = client.get("/v1/reports/outcomes", params={"by": "positoin"})
-    assert (refused.status_code, "position" in refused.text) == (422, True)
-    assert found["total"]["answers"] == 24
-    assert [(group["by"], group["views"], group["money"]) for group in found["groups"]] == [
-        ({"placement": "home", "position": 0}, 12, []),
-        (
-            {"placement": "home", "position": 1},
-            12,
-            [{"currency": "EUR", "revenue": 30.0, "refunds": 0.0, "net": 30.0}],
-        ),
-    ]
 
 
 def test_report_after_a_restart_amid_a_stream_counts_everything_once(

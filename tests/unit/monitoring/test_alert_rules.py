@@ -127,10 +127,10 @@ def test_click_through_dropped_names_the_placements_that_fell() -> None:
     assert found is not None
     assert found.summary == "click-through fell: home: from 10.0% to 4.0%"
     assert list(found.evidence["placements"]) == ["home"]
-    _, opened = step(rule.name, rule.action, Streak(2), None, found, LIMITS, T0)
+    _, opened = step(rule, Streak(2), None, found, LIMITS, T0)
     assert opened is not None
     assert (opened.event().action, opened.event().onset) == ("retrain", T0 - 2 * 86_400_000)
-    _, closed = step(rule.name, rule.action, Streak(0, 1), opened, None, LIMITS, T0 + 1)
+    _, closed = step(rule, Streak(0, 1), opened, None, LIMITS, T0 + 1)
     assert closed is not None
     assert closed.event().onset is None
 
