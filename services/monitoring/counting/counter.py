@@ -12,6 +12,7 @@ from collections import Counter as Multiset
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+import duckdb
 import numpy as np
 import orjson
 import pyarrow as pa
@@ -32,7 +33,7 @@ from slipstream.chassis.logging import get_logger
 from slipstream.contracts.positions import source_name
 from slipstream.contracts.slates import given_at
 from slipstream.contracts.times import DAY_MS
-from slipstream.contracts.vocabulary import MERGED_INTO
+from slipstream.contracts.vocabulary import MERGED_INTO, PURCHASE, REMOVE
 from slipstream.stores.lake_reader import LakeReader, LakeUnavailableError, day_of
 from slipstream.stores.metadata import DatabaseUnavailableError
 from slipstream.stores.tables import CATALOG, INTERACTIONS, RECOMMENDATIONS, SCHEMAS
@@ -40,7 +41,7 @@ from slipstream.stores.tables import CATALOG, INTERACTIONS, RECOMMENDATIONS, SCH
 log = get_logger(__name__)
 
 # Rows that are counted at once, but for a bucket that has more.
-MOST_ROWS: Final = 100_000
+MOST_ROWS: Final = 50_000
 # Share of the time that counting rests.
 _REST: Final = 0.8
 _POSITION: Final = ("topic_id", "partition", "offset")
@@ -88,7 +89,8 @@ class Counter:
                 if began > expired + _EXPIRE_EVERY_S:
                     self._table.expire(self._clock(), self._rules.credit_ms, retention_ms)
                     expired = began
-            except (LakeUnavailableError, DatabaseUnavailableError) as error:
+            # DuckDB's: no memory, no disk.
+            except (LakeUnavailableError, DatabaseUnavailableError, duckdb.Error) as error:
                 log.warning("outcomes wait to be counted; it is tried again", reason=str(error))
             took = time.monotonic() - began
 
@@ -204,9 +206,8 @@ class Counter:
         """Count a period. Returns the buckets behind it that must be counted again."""
         rules = self._rules._replace(hash_key=self._key)
         times = period.since, period.until - 1
-        events = _table(
-            INTERACTIONS, EVENT_COLUMNS, self._scan(INTERACTIONS, EVENT_COLUMNS, times, reached)
-        )
+        scanned = self._scan(INTERACTIONS, EVENT_COLUMNS, times, reached)
+        events = _table(INTERACTIONS, EVENT_COLUMNS, map(_needed, scanned))
         ids = touched(events)
         became = self._table.persons(ids.items)
         visitors = pa.array({*ids.items, *became, *became.values()}, pa.string())
@@ -240,6 +241,15 @@ class Counter:
 def _table(name: str, columns: Sequence[str], batches: Iterable[pa.RecordBatch]) -> pa.Table:
     schema = pa.schema([SCHEMAS[name].field(column) for column in columns])
     return pa.Table.from_batches(batches, schema)
+
+
+def _needed(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The events with an item. Properties, which may be long, stay with what money is read from."""
+    batch = batch.filter(pc.is_valid(batch["item_id"]))
+    paid = pc.is_in(batch["event_type"], pa.array([PURCHASE, REMOVE]))
+    properties = pc.if_else(paid, batch["properties"], pa.scalar(None, pa.string()))
+    place = batch.schema.get_field_index("properties")
+    return batch.set_column(place, batch.schema.field(place), properties)
 
 
 def _after(

@@ -13,6 +13,7 @@ their order or repetition. Persons are visitors and the users that they became.
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, Final, NamedTuple
 
 import duckdb
@@ -31,7 +32,7 @@ NAMED_MS: Final = 72 * HOUR_MS
 SCRIPTED_S: Final = 100
 # Visitors below which a group is hidden.
 FEWEST_VISITORS: Final = 10
-_MEMORY: Final = "192MB"
+_MEMORY: Final = "128MB"
 _SQL: Final = Path(__file__).with_name("credit.sql").read_text("utf-8")
 
 # Columns of the lake that are read.
@@ -172,7 +173,13 @@ def counted(
         "most_value": MOST_VALUE,
         "apart": APART,
     }
-    with duckdb.connect(config={"threads": 1, "memory_limit": _MEMORY}) as db:
+    spill = str(Path(gettempdir()) / "slipstream-counting")
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "threads": 1,
+        "memory_limit": _MEMORY,
+        "temp_directory": spill,
+    }
+    with duckdb.connect(config=config) as db:
         for name, value in variables.items():
             db.execute(f"SET VARIABLE {name} = $value", {"value": value})
         db.register("slates", slates)
