@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, insert, select
 
 from bench.load import in_own_process
-from bench.measurements import Measurement
+from bench.measurements import BenchmarkError, Measurement
 from services.monitoring.counting import outcomes
 from services.monitoring.counting.counter import Counter
 from services.monitoring.counting.credit import (
@@ -65,9 +65,7 @@ def run(
     most = NAMED_MS // 1000 * RATE * 9 // 10
     for size in events:
         if size > most:
-            raise ValueError(
-                f"a log of {RATE} records/s that is still counted has at most {most:,}"
-            )
+            raise BenchmarkError(f"give at most {most:,} events: older ones are not counted")
         tell(f"counting {size:,} records")
         rows += in_own_process(_counted, folder / str(size), size, False)
     tell("counting a log with a shared id")

@@ -16,6 +16,7 @@ from services.monitoring.alert_rules import Acknowledgement, Action, Alert, Deli
 from services.monitoring.attribution import BUCKET_MS
 from services.monitoring.checkup import Checkup
 from services.monitoring.counting import outcomes
+from services.monitoring.counting.counter import LAKE_TABLES
 from services.monitoring.counting.outcomes_repository import OutcomeTable, kept_since
 from services.monitoring.probes import ServiceState
 from services.monitoring.repository import SlateLog
@@ -262,7 +263,7 @@ def outcomes_report(
         now_ms,
         by,
         opened.outcomes.counted_until(),
-        opened.outcomes.left_out(),
+        opened.outcomes.left_out(LAKE_TABLES),
     )
 
 

@@ -421,10 +421,7 @@ def _outcomes(op: Operations) -> None:
         "monitoring_counted",
         tables,
         Column("name", String, primary_key=True),
-        Column("version", BigInteger, nullable=False),
-        Column("offsets", Text, nullable=False),
-        Column("late", BigInteger, nullable=False),
-        Column("hash_key", String, nullable=False),
+        Column("body", Text, nullable=False),
     )
     tables.create_all(op.get_bind())
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter as Multiset
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 import duckdb
@@ -42,6 +43,10 @@ log = get_logger(__name__)
 
 # Rows that are counted at once, but for a bucket that has more.
 MOST_ROWS: Final = 50_000
+# Buckets that are counted at once: an hour.
+_MOST_BUCKETS: Final = 12
+# The tables of the lake that are counted.
+LAKE_TABLES: Final = (INTERACTIONS, RECOMMENDATIONS)
 # Share of the time that counting rests.
 _REST: Final = 0.8
 _POSITION: Final = ("topic_id", "partition", "offset")
@@ -92,6 +97,8 @@ class Counter:
             # DuckDB's: no memory, no disk.
             except (LakeUnavailableError, DatabaseUnavailableError, duckdb.Error) as error:
                 log.warning("outcomes wait to be counted; it is tried again", reason=str(error))
+            # Tables of a flooded bucket are large, and Arrow would keep their memory.
+            pa.default_memory_pool().release_unused()
             took = time.monotonic() - began
 
     def step(self) -> int:
@@ -100,21 +107,21 @@ class Counter:
         oldest -= oldest % BUCKET_MS
         self._key = self._key or self._table.hash_key()
         reached: dict[str, Progress] = {}
-        dirty = self._new_persons(reached)
-        for name in (INTERACTIONS, RECOMMENDATIONS):
+        self._keep_persons(reached)
+        dirty = self._table.owed()
+        for name in LAKE_TABLES:
             found = self._new_buckets(name, oldest, reached)
             if name == RECOMMENDATIONS and found:
                 dirty.update(range(min(found), self._clock(), BUCKET_MS))
             dirty.update(found)
-        dirty = {start for start in dirty if start >= oldest}
         done = 0
-        while dirty:
+        while dirty := {start for start in dirty if start >= oldest}:
             period = self._next(dirty, reached)
             self._renew()
-            dirty |= self._count(period, reached)
             dirty.difference_update(range(*period, BUCKET_MS))
+            dirty |= self._count(period, reached)
             done += (period.until - period.since) // BUCKET_MS
-        if reached:
+        if reached or done:
             self._table.advance(reached)
         return done
 
@@ -156,8 +163,8 @@ class Counter:
             reached[name] = reached[name]._replace(late=reached[name].late + left_out)
         return found
 
-    def _new_persons(self, reached: dict[str, Progress]) -> set[int]:
-        """Keep the visitors who became users. Returns the buckets that this changes."""
+    def _keep_persons(self, reached: dict[str, Progress]) -> None:
+        """Keep the visitors who became users."""
         became = list[tuple[str, str]]()
         columns = ("entity", "entity_id", "attributes", "deleted")
         for batch in self._new_rows(CATALOG, columns, None, reached):
@@ -166,14 +173,15 @@ class Counter:
                 person = orjson.loads(row["attributes"] or "{}").get(MERGED_INTO)
                 if isinstance(person, str) and not row["deleted"]:
                     became.append((row["entity_id"], person))
-        return self._table.merge(became) if became else set()
+        if became:
+            self._table.merge(became)
 
     def _next(self, dirty: Collection[int], reached: dict[str, Progress]) -> Period:
         """The oldest buckets that are next to one another and have few enough rows together."""
         first = min(dirty)
-        run = list(_beside(first, dirty))
+        run = list(islice(_beside(first, dirty), _MOST_BUCKETS))
         rows = Multiset[int]()
-        for name in (INTERACTIONS, RECOMMENDATIONS):
+        for name in LAKE_TABLES:
             for batch in self._scan(
                 name, ("timestamp",), (first, run[-1] + BUCKET_MS - 1), reached
             ):
@@ -203,7 +211,7 @@ class Counter:
         return self._lake.scan(name, version, columns, received_since=since, times=times)
 
     def _count(self, period: Period, reached: dict[str, Progress]) -> set[int]:
-        """Count a period. Returns the buckets behind it that must be counted again."""
+        """Count a period. Returns the buckets that are owed another count."""
         rules = self._rules._replace(hash_key=self._key)
         times = period.since, period.until - 1
         scanned = self._scan(INTERACTIONS, EVENT_COLUMNS, times, reached)

@@ -126,11 +126,10 @@ class Counted(NamedTuple):
 
 
 def touched(events: pa.Table) -> Touched:
-    """The ids in the events of a period, which have the columns `EVENT_COLUMNS`."""
-    of_items = events.filter(pc.is_valid(events["item_id"]))
+    """The ids in the events of a period, which have items and the columns `EVENT_COLUMNS`."""
     items: dict[str, set[str]] = {}
     for user_id, anonymous_id, item_id in zip(
-        *(of_items[name].to_pylist() for name in ("user_id", "anonymous_id", "item_id")),
+        *(events[name].to_pylist() for name in ("user_id", "anonymous_id", "item_id")),
         strict=True,
     ):
         items.setdefault(user_id, set()).add(item_id)
@@ -138,7 +137,7 @@ def touched(events: pa.Table) -> Touched:
             items.setdefault(anonymous_id, set()).add(item_id)
     for user_id in [each for each in items if each != page_visitor(each)]:
         items.setdefault(page_visitor(user_id), set()).update(items[user_id])
-    named = pc.unique(of_items["recommendation_id"]).to_pylist()
+    named = pc.unique(events["recommendation_id"]).to_pylist()
     return Touched(items, {*named} - {None, ""})
 
 
@@ -184,9 +183,9 @@ def counted(
             db.execute(f"SET VARIABLE {name} = $value", {"value": value})
         db.register("slates", slates)
         db.register("events", events)
-        db.register("past", past.filter(pc.less(past["at_ms"], period.until)))
-        db.register("identities", _table(_IDENTITIES, identities.items()))
-        db.register("designs", _table(_DESIGNS, designs))
+        db.register("past", past)
+        db.register("identities", table_of(_IDENTITIES, identities.items()))
+        db.register("designs", table_of(_DESIGNS, designs))
         db.register("no_credits", CREDITS.empty_table())
         db.execute("CREATE TABLE credits AS SELECT * FROM no_credits")
         db.execute(_SQL)
@@ -194,7 +193,8 @@ def counted(
         return Counted(credits.cast(CREDITS), db.sql("SELECT * FROM sums").to_arrow_table())
 
 
-def _table(schema: pa.Schema, rows: Iterable[Sequence[Any]]) -> pa.Table:
+def table_of(schema: pa.Schema, rows: Iterable[Sequence[Any]]) -> pa.Table:
+    """A table of rows, each in the order of the columns."""
     columns = list(zip(*rows, strict=True)) or [()] * len(schema)
     return pa.table(
         [pa.array(each, kind) for each, kind in zip(columns, schema.types, strict=True)],

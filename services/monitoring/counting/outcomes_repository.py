@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -39,6 +40,7 @@ from services.monitoring.counting.credit import (
     Counted,
     Period,
     Touched,
+    table_of,
 )
 from services.monitoring.slate_tables import TABLES
 from services.monitoring.visitor_sums_repository import all_starts, chunks
@@ -87,17 +89,16 @@ identities: Final = Table(
     Column("visitor", String, primary_key=True),
     Column("person", String, nullable=False, index=True),
 )
-# How far each table of the lake is counted: its version, the last offset of each source, and the
-# number of rows that came too late. `key` is that of the visitors' hashes.
+# JSON by name: how far each table of the lake is counted, the buckets that are owed another count,
+# and the key of the visitors' hashes.
 progress: Final = Table(
     "monitoring_counted",
     TABLES,
     Column("name", String, primary_key=True),
-    Column("version", BigInteger, nullable=False),
-    Column("offsets", Text, nullable=False),
-    Column("late", BigInteger, nullable=False),
-    Column("hash_key", String, nullable=False),
+    Column("body", Text, nullable=False),
 )
+_OWED, _HASH_KEY = "owed", "hash_key"
+_ROWS_AT_ONCE: Final = 5_000
 
 
 class Progress(NamedTuple):
@@ -139,31 +140,27 @@ class OutcomeTable:
     def progress(self, name: str) -> Progress:
         """How far a table of the lake is counted."""
         with self._engine.connect() as db:
-            row = db.execute(select(progress).where(progress.c.name == name)).first()
-        return Progress() if row is None else Progress(row[1], orjson.loads(row[2]), row[3])
+            found = _kept(db, name)
+        return Progress() if found is None else Progress(*found)
 
     def advance(self, reached: Mapping[str, Progress]) -> None:
-        """Keep how far tables are counted."""
-        rows = [
-            {
-                "name": name,
-                "version": each.version,
-                "offsets": orjson.dumps(each.offsets).decode(),
-                "late": each.late,
-                "hash_key": "",
-            }
-            for name, each in sorted(reached.items())
-        ]
+        """Keep how far tables are counted. Nothing is owed any more."""
         with self._engine.begin() as db:
-            upsert(db, progress, rows, replacing)
+            for name, each in sorted(reached.items()):
+                _keep(db, name, tuple(each))
+            _keep(db, _OWED, [])
+
+    def owed(self) -> set[int]:
+        """The buckets that must be counted again, since they depend on what has changed."""
+        with self._engine.connect() as db:
+            return set(_kept(db, _OWED) or ())
 
     def hash_key(self) -> str:
         """The key of the visitors' hashes, which is made when it is first needed."""
-        made = {"version": 0, "offsets": "{}", "late": 0, "hash_key": secrets.token_hex(16)}
+        made = orjson.dumps(secrets.token_hex(16)).decode()
         with self._engine.begin() as db:
-            insert_new(db, progress, [{"name": "key", **made}])
-            query = select(progress.c.hash_key).where(progress.c.name == "key")
-            return str(db.scalars(query).one())
+            insert_new(db, progress, [{"name": _HASH_KEY, "body": made}])
+            return str(_kept(db, _HASH_KEY))
 
     def designs(self) -> list[tuple[str, int, int]]:
         """Name of an experiment, time (ms) since when visitors are assigned so, and revision."""
@@ -177,26 +174,23 @@ class OutcomeTable:
             newest: int | None = db.scalar(query)
         return None if newest is None else newest + BUCKET_MS
 
-    def left_out(self) -> dict[str, int]:
+    def left_out(self, names: Iterable[str]) -> dict[str, int]:
         """The number of rows that came too late or with a future time, by table of the lake."""
-        c = progress.c
-        with self._engine.connect() as db:
-            rows = db.execute(select(c.name, c.late).where(c.late > 0).order_by(c.name)).all()
-        return {row.name: row.late for row in rows}
+        late = {name: self.progress(name).late for name in names}
+        return {name: count for name, count in late.items() if count}
 
-    def merge(self, became: Iterable[tuple[str, str]]) -> set[int]:
+    def merge(self, became: Iterable[tuple[str, str]]) -> None:
         """Keep the users that visitors became. The first word on a visitor counts.
 
-        Returns the buckets of the purchases and refunds of new persons, which must be counted
-        again.
+        The buckets with purchases and refunds of theirs are owed another count, also if they are
+        known: an earlier count may have ended before it.
         """
         wanted = self._not_erased(dict(reversed(list(became))))
+        rows = [{"visitor": visitor, "person": person} for visitor, person in wanted.items()]
         with self._engine.begin() as db:
-            known = _pairs(db, identities.c.visitor, wanted)
-            new = {visitor: person for visitor, person in wanted.items() if visitor not in known}
-            rows = [{"visitor": visitor, "person": person} for visitor, person in new.items()]
             insert_new(db, identities, rows)
-            return _paid_buckets(db, {*new, *new.values()})
+            paid = _paid_buckets(db, {*wanted, *wanted.values()})
+            _keep(db, _OWED, sorted(paid | set(_kept(db, _OWED) or ())))
 
     def _not_erased(self, became: Mapping[str, str]) -> dict[str, str]:
         ids = {*became, *became.values()}
@@ -232,60 +226,49 @@ class OutcomeTable:
         with self._engine.connect() as db:
             for of_pairs in _conditions(items):
                 found += db.execute(select(credits).where(of_pairs, *of_time)).all()
-        columns = list(zip(*found, strict=True)) or [()] * len(CREDITS)
-        return pa.table(
-            [pa.array(each, kind) for each, kind in zip(columns, CREDITS.types, strict=True)],
-            schema=CREDITS,
-        )
+        return table_of(CREDITS, found)
 
     def replace(self, period: Period, counted: Counted) -> set[int]:
         """Replace the sums and credits of a period.
 
-        Returns the buckets behind it that must be counted again, since they depend on a credit that
-        has changed.
+        Returns the buckets that are owed another count: those behind it with credits that depend on
+        one that has changed, and what was owed before. They are kept in the same transaction.
         """
         c, o = credits.c, outcomes.c
-        new = self._without_erased(counted.credits)
+        erased = self._erased(counted.credits)
         buckets = [
             (BUCKET_MS, *row[: len(DIMENSIONS) + 2 + len(SUMS)], _packed(row[-1]))
             for row in zip(*(column.to_pylist() for column in counted.sums.columns), strict=True)
         ]
         with self._engine.begin() as db:
             of_period = c.at_ms >= period.since, c.at_ms < period.until
-            old = {tuple(row) for row in db.execute(select(credits).where(*of_period))}
-            changed = old ^ set(new)
+            behind = select(c.event_id).where(c.at_ms >= period.until).limit(1)
+            # While a bucket is open nothing depends on it, and its credits need not be compared.
+            before = None
+            if db.scalar(behind) is not None:
+                before = {tuple(row) for row in db.execute(select(credits).where(*of_period))}
             db.execute(delete(credits).where(*of_period))
-            insert_rows(db, credits, new, new=True)
+            changed = before or set()
+            for rows in _portions(counted.credits, erased):
+                insert_rows(db, credits, rows, new=True)
+                if before is not None:
+                    changed ^= set(rows)
             mine = o.start >= period.since, o.start < period.until
             db.execute(delete(outcomes).where(o.length_ms == BUCKET_MS, *mine))
             insert_rows(db, outcomes, buckets)
             for length, part in ((HOUR_MS, BUCKET_MS), (DAY_MS, HOUR_MS)):
                 for start in range(period.since - period.since % length, period.until, length):
                     _sum_again(db, length, start, part)
-            if db.scalar(select(c.event_id).where(c.at_ms >= period.until).limit(1)) is None:
-                return set()
-            items: dict[str, set[str]] = {}
-            for row in changed:
-                items.setdefault(row[2], set()).add(row[3])
-            for visitor, same in _aliases(db, items).items():
-                items[visitor] = set().union(*(items.get(each, ()) for each in same))
-            return {
-                at - at % BUCKET_MS
-                for of_pairs in _conditions(items)
-                for at in db.scalars(select(c.at_ms).where(of_pairs, c.at_ms >= period.until))
-            }
+            owed = set(_kept(db, _OWED) or ()) - set(range(*period, BUCKET_MS))
+            owed |= _dependent(db, changed, period.until)
+            _keep(db, _OWED, sorted(owed))
+            return owed
 
-    def _without_erased(self, found: pa.Table) -> list[tuple[Any, ...]]:
-        rows = list(zip(*(column.to_pylist() for column in found.columns), strict=True))
-        digests = {user_id: visitor_digest(user_id) for user_id in {row[2] for row in rows}}
-        marks = self._marks_of(list(digests.values()))
-        if not marks:
-            return rows
-        return [
-            row
-            for row in rows
-            if (mark := marks.get(digests[row[2]])) is None or row[4] > mark.asked_at
-        ]
+    def _erased(self, found: pa.Table) -> dict[str, int]:
+        """The time (ms) up to which credits are left out, of the visitors who are marked."""
+        digests = {visitor_digest(each): each for each in pc.unique(found["user_id"]).to_pylist()}
+        marks = self._marks_of(digests.keys())
+        return {digests[digest]: mark.asked_at for digest, mark in marks.items()}
 
     def rows(self, since: int, until: int) -> Iterator[OutcomeRow]:
         """The sums of a period (ms), by the largest lengths that lie within it and are kept."""
@@ -372,6 +355,37 @@ def _sum_again(db: Connection, length: int, start: int, part: int) -> None:
     db.execute(delete(outcomes).where(o.length_ms == length, o.start == start))
     rows = [(length, start, *key, *each, _packed(visitors[key])) for key, each in sums.items()]
     insert_rows(db, outcomes, rows)
+
+
+def _kept(db: Connection, name: str) -> Any:
+    body = db.scalar(select(progress.c.body).where(progress.c.name == name))
+    return None if body is None else orjson.loads(body)
+
+
+def _keep(db: Connection, name: str, value: Any) -> None:
+    body = orjson.dumps(value).decode()
+    upsert(db, progress, [{"name": name, "body": body}], replacing)
+
+
+def _portions(found: pa.Table, erased: Mapping[str, int]) -> Iterator[list[tuple[Any, ...]]]:
+    """Rows of credits, some at a time, without those of the erased."""
+    for batch in found.to_batches(max_chunksize=_ROWS_AT_ONCE):
+        rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        yield [row for row in rows if row[4] > erased.get(row[2], -1)]
+
+
+def _dependent(db: Connection, changed: Iterable[tuple[Any, ...]], since: int) -> set[int]:
+    """The buckets from a time on with credits of the visitors and items of changed ones."""
+    c, items = credits.c, dict[str, set[str]]()
+    for row in changed:
+        items.setdefault(row[2], set()).add(row[3])
+    for visitor, same in _aliases(db, items).items():
+        items[visitor] = set().union(*(items.get(each, ()) for each in same))
+    return {
+        at - at % BUCKET_MS
+        for of_pairs in _conditions(items)
+        for at in db.scalars(select(c.at_ms).where(of_pairs, c.at_ms >= since))
+    }
 
 
 def _pairs(db: Connection, key: Column[str], ids: Collection[str]) -> dict[str, str]:

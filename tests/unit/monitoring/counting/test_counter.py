@@ -129,6 +129,35 @@ def test_a_late_click_changes_the_credit_of_a_later_purchase(
     assert credited(shop) == {"c": ("click", 1), "p": ("purchase", 1)}
 
 
+@pytest.mark.parametrize("interrupted", ["replace", "merge"])
+def test_what_is_owed_outlives_a_count_that_ended_half_way(
+    migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: str
+) -> None:
+    shop = Shop(migrated, tmp_path)
+    shown = slate("anonymous", 0, "ab")
+    bought = event("p", "purchase", "user", "b", 2 * HOUR_MS)
+    click = event("c", "click", "anonymous", "b", 60_000)
+    early, late = ([], [click]) if interrupted == "replace" else ([click], [])
+    links = [identity("anonymous", "user")]
+    shop.lake.append([shown], [bought, *early], *(links if interrupted == "replace" else []))
+    shop.counter.step()
+    assert credited(shop)["p"] == ("purchase", -1)
+    shop.lake.append((), late, *(links if interrupted == "merge" else []))
+
+    def ended(*given: Any) -> None:
+        whole(*given)
+        raise KeyboardInterrupt
+
+    whole = getattr(shop.table, interrupted)
+    with monkeypatch.context() as patched:
+        patched.setattr(shop.table, interrupted, ended)
+        with pytest.raises(KeyboardInterrupt):
+            shop.counter.step()
+    shop.counter.step()
+    assert credited(shop)["p"] == ("purchase", 1)
+    assert shop.table.owed() == set()
+
+
 def test_a_purchase_after_a_login_counts_for_the_visitor_who_clicked(
     migrated: Path, tmp_path: Path
 ) -> None:
