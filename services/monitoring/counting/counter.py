@@ -34,7 +34,7 @@ from slipstream.chassis.logging import get_logger
 from slipstream.contracts.positions import source_name
 from slipstream.contracts.slates import given_at
 from slipstream.contracts.times import DAY_MS
-from slipstream.contracts.vocabulary import MERGED_INTO, PURCHASE, REMOVE
+from slipstream.contracts.vocabulary import MERGED_INTO, PURCHASE, REMOVE, SHOWN
 from slipstream.stores.lake_reader import LakeReader, LakeUnavailableError, day_of
 from slipstream.stores.metadata import DatabaseUnavailableError
 from slipstream.stores.tables import CATALOG, INTERACTIONS, RECOMMENDATIONS, SCHEMAS
@@ -220,15 +220,13 @@ class Counter:
         became = self._table.persons(ids.items)
         visitors = pa.array({*ids.items, *became, *became.values()}, pa.string())
         begin = period.since - rules.window_ms
-        slates = [
-            batch.filter(
-                pc.or_(
-                    pc.greater_equal(batch["timestamp"], period.since),
-                    pc.is_in(batch["user_id"], visitors),
-                )
-            )
-            for batch in self._scan(RECOMMENDATIONS, SLATE_COLUMNS, (begin, times[1]), reached)
-        ]
+        slates = []
+        for batch in self._scan(RECOMMENDATIONS, SLATE_COLUMNS, (begin, times[1]), reached):
+            of_period = pc.greater_equal(batch["timestamp"], period.since)
+            of_visitor = pc.is_in(batch["user_id"], visitors)
+            # Lists made ahead of time may be many and long, and nobody has seen them.
+            shown = pc.equal(batch["purpose"], SHOWN)
+            slates.append(batch.filter(pc.and_(shown, pc.or_(of_period, of_visitor))))
         named = pa.array([each for each in ids.named if (given_at(each) or 0) < begin], pa.string())
         for older in _ranges(named.to_pylist(), period.since - NAMED_MS, begin):
             for batch in self._scan(RECOMMENDATIONS, SLATE_COLUMNS, older, reached):
