@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from slipstream.contracts.times import format_time
+from slipstream_cli.options import existing_file
 from slipstream_cli.output import show_json, show_table
-from slipstream_cli.peers import every_item, monitoring_peer, segment
+from slipstream_cli.peers import (
+    every_item,
+    json_flag,
+    monitoring_options,
+    monitoring_peer,
+    segment,
+)
 
 if TYPE_CHECKING:
     from slipstream.chassis.client import Peer
@@ -18,15 +25,32 @@ if TYPE_CHECKING:
 # The most that monitoring gives at once.
 _PAGE_LIMIT = 50
 name_argument = click.argument("name")
-older_revision = click.option(
-    "--revision", type=click.IntRange(min=1), help="An older revision. Default: the newest."
-)
-file_name = click.option("--name", help="Name to keep it under. Default: the file's.")
-if_revision = click.option(
+_if_revision = click.option(
     "--if-revision",
+    "revision",
     type=click.IntRange(min=1),
     help="Revision that it must have; refused where another was faster. Default: any.",
 )
+
+
+def show_options(command: Any) -> Any:
+    """Add the argument and the options of `RecordCommands.show`."""
+    older = click.option(
+        "--revision", type=click.IntRange(min=1), help="An older revision. Default: the newest."
+    )
+    return name_argument(older(json_flag(monitoring_options(command))))
+
+
+def set_options(command: Any) -> Any:
+    """Add the argument and the options of `RecordCommands.set`."""
+    file = click.argument("file", type=existing_file)
+    name = click.option("--name", help="Name to keep it under. Default: the file's.")
+    return file(name(_if_revision(json_flag(monitoring_options(command)))))
+
+
+def delete_options(command: Any) -> Any:
+    """Add the argument and the options of `RecordCommands.delete`."""
+    return name_argument(_if_revision(monitoring_options(command)))
 
 
 @dataclass(frozen=True)

@@ -244,7 +244,7 @@ class NoticeBook:
             rows = db.execute(query).all()
         return [
             WaitingNotice(
-                alert=_alert({it.name: row._mapping[it] for it in alerts.c}),
+                alert=_alert(row),
                 transition=row.transition,
                 channel=row.channel,
                 queued_at=row.queued_at,
@@ -322,8 +322,8 @@ def _queue(db: Connection, channel: str, transitions: Iterable[tuple[Alert, Tran
     insert_new(db, notices, rows)
 
 
-def _alert(row: Row[Any] | Mapping[str, Any]) -> Alert:
-    values = dict(row) if isinstance(row, Mapping) else dict(row._mapping)
+def _alert(row: Row[Any]) -> Alert:
+    values = {column.name: row._mapping[column] for column in alerts.c}
     return Alert(
         **values
         | {"evidence": orjson.loads(values["evidence"]), "severity": Severity(values["severity"])}

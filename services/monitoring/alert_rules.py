@@ -24,7 +24,7 @@ Transition = Literal["opened", "worsened", "closed"]
 class Finding(NamedTuple):
     """A rule's finding against the present state: severity, a sentence, and its figures.
 
-    Among the figures of one that asks for a run is its `onset`, see `AlertEvent`.
+    Among the figures of a built-in one that asks for a run is its `onset`, see `AlertEvent`.
     """
 
     severity: Severity

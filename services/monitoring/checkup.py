@@ -23,7 +23,6 @@ from services.monitoring.alert_rules import (
     step,
     transition,
 )
-from services.monitoring.attribution import BUCKET_MS
 from services.monitoring.drift_watch import DriftWatch
 from services.monitoring.probes import Probes
 from services.monitoring.repository import SlateLog
@@ -56,7 +55,7 @@ class Checkup:
         book: Repository of alerts.
         probes: Questions to the other services.
         rules: Returns the rules that judge a snapshot, as they are now. The alert of a rule that
-            is gone closes.
+            is gone closes, and its streak ends.
         settings: Intervals and thresholds.
         announce: Publishes alerts. When it raises `BrokerUnavailableError`, the next round
             publishes them again: an event may arrive twice (same `alert_id` and `state`) but is
@@ -127,21 +126,21 @@ class Checkup:
         services, training, features = self._probes.ask()
         marks = self._slates.watermarks()
         shifts, faults, trend = self._drift.look(now_ms, marks)
-        longest = now_ms - state.LONGEST_WINDOW_MINUTES * 60_000 - BUCKET_MS
+        counts = self._slates.counts(state.counted_since(self._settings, now_ms), now_ms + 1)
         return Snapshot(
             checked_at=now_ms,
             services=services,
             training=training,
             features=features,
             freshness=state.freshness(marks),
-            drift=state.drift_report(self._slates, (shifts, faults), self._settings, now_ms),
+            drift=state.drift_report(counts, (shifts, faults), self._settings, now_ms),
             trend=trend,
-            versions=state.versions(self._slates, self._settings, now_ms),
+            versions=state.versions(counts, self._settings, now_ms),
             returned=state.returned_canaries(self._returned(now_ms - DAY_MS)),
             answer_latency=state.answer_latency(
                 self._slates.latencies(now_ms - state.LATENCY_MS, state.MOST_LATENCIES)
             ),
-            counts=self._slates.counts(longest, now_ms + 1) if self._drift.caught_up() else None,
+            counts=counts if self._drift.caught_up() else None,
         )
 
     def _judge(self, snapshot: Snapshot) -> list[Alert]:
@@ -163,8 +162,9 @@ class Checkup:
             )
             if after is not None:
                 changed[rule.name] = after
-        for name in opened.keys() - {rule.name for rule in rules}:
-            streaks[name], changed[name] = Streak(), opened[name].closed(snapshot.checked_at)
+        gone = (streaks.keys() | opened.keys()) - {rule.name for rule in rules}
+        streaks |= dict.fromkeys(gone, Streak())
+        changed |= {name: opened[name].closed(snapshot.checked_at) for name in gone & opened.keys()}
         transitions: list[tuple[Alert, Transition]] = []
         for name, after in changed.items():
             if passed := transition(opened.get(name), after):

@@ -103,11 +103,11 @@ class Notifier:
 
     def _attempt(self, waiting: WaitingNotice) -> bool:
         """Try to deliver a notice; whether it waits no more."""
+        self._renew()
         send = self._channels.get(waiting.channel)
         if send is None:
             self._give_up(waiting, "this channel is no longer in the settings")
             return True
-        self._renew()
         reason = send(notice(waiting.alert, waiting.transition, self._stack))
         now_ms = self._clock()
         if not reason:

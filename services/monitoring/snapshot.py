@@ -11,12 +11,11 @@ from typing import Final
 import numpy as np
 from pydantic import BaseModel, Field
 
-from services.monitoring.attribution import Bucket, Counts, Watermark
+from services.monitoring.attribution import BUCKET_MS, Bucket, Counts, Watermark
 from services.monitoring.click_trend import ClickTrend
 from services.monitoring.drift_watch import FaultReport, Level, ShiftReport
 from services.monitoring.probes import FeaturesStatus, ServiceState, Training
 from services.monitoring.quality import QualityRow, grouped, row
-from services.monitoring.repository import SlateLog
 from services.monitoring.settings import MonitoringSection
 from slipstream.contracts.experiments import Experiment
 from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS
@@ -124,10 +123,7 @@ class AnswerLatency(BaseModel):
 
 
 class Snapshot(BaseModel):
-    """The state of the platform at `checked_at`.
-
-    `counts` are those of the longest window of a rule; None while monitoring is behind the topics.
-    """
+    """The state of the platform at `checked_at`."""
 
     checked_at: int
     services: list[ServiceState]
@@ -143,6 +139,8 @@ class Snapshot(BaseModel):
         default_factory=list, description="canaries that were stopped by their guards in a day"
     )
     answer_latency: AnswerLatency | None = Field(None, description="null without a slate lately")
+    # They reach back as far as the longest window of a rule; None while monitoring is behind the
+    # topics.
     counts: dict[Bucket, Counts] | None = Field(None, exclude=True)
 
 
@@ -180,8 +178,18 @@ def freshness(marks: Mapping[str, Watermark]) -> Freshness:
     )
 
 
+def counted_since(settings: MonitoringSection, now_ms: int) -> int:
+    """The start (ms) of the oldest counts that reports, or the longest window of a rule, take."""
+    reports_ms = (settings.drift_window_s + settings.quality_period_s) * 1000
+    return now_ms - max(reports_ms, LONGEST_WINDOW_MINUTES * 60_000 + BUCKET_MS)
+
+
+def _between(counts: Mapping[Bucket, Counts], since: int, until: int) -> dict[Bucket, Counts]:
+    return {bucket: each for bucket, each in counts.items() if since <= bucket.start < until}
+
+
 def drift_report(
-    log: SlateLog,
+    counts: Mapping[Bucket, Counts],
     found: tuple[ShiftReport, FaultReport],
     settings: MonitoringSection,
     now_ms: int,
@@ -189,7 +197,7 @@ def drift_report(
     """The report on drift, with the mix of steps in the recent window and in the period before.
 
     Args:
-        log: Repository of slates.
+        counts: Counts of slates, of both periods at least.
         found: Verdicts of the newest windows.
         settings: Windows and thresholds.
         now_ms: Time of the report.
@@ -201,13 +209,13 @@ def drift_report(
     )
     since = now_ms - settings.drift_window_s * 1000
     periods = (
-        log.counts(since - settings.quality_period_s * 1000, since),
-        log.counts(since, now_ms + 1),
+        _between(counts, since - settings.quality_period_s * 1000, since),
+        _between(counts, since, now_ms + 1),
     )
     before, recent = (
         {
-            step: counts.slates
-            for step, counts in grouped(period, lambda bucket: bucket.answered_by).items()
+            step: each.slates
+            for step, each in grouped(period, lambda bucket: bucket.answered_by).items()
         }
         for period in periods
     )
@@ -224,10 +232,10 @@ def drift_report(
     )
 
 
-def versions(log: SlateLog, settings: MonitoringSection, now_ms: int) -> list[QualityRow]:
+def versions(
+    counts: Mapping[Bucket, Counts], settings: MonitoringSection, now_ms: int
+) -> list[QualityRow]:
     """Counts and rates of each model version, in the last period up to now."""
-    counts: Mapping[str, Counts] = grouped(
-        log.counts(now_ms - settings.quality_period_s * 1000, now_ms + 1),
-        lambda bucket: bucket.model_version,
-    )
-    return [row(each, model_version=version) for version, each in sorted(counts.items()) if version]
+    period = _between(counts, now_ms - settings.quality_period_s * 1000, now_ms + 1)
+    found = grouped(period, lambda bucket: bucket.model_version)
+    return [row(each, model_version=version) for version, each in sorted(found.items()) if version]

@@ -217,7 +217,10 @@ def _by_version(outcome: str) -> Callable[[Snapshot, int], Iterable[Reading]]:
 def _fallback_share(snapshot: Snapshot, minutes: int) -> list[Reading]:
     if snapshot.training.champion is None:
         return []
-    counts = _slates(snapshot, minutes)
+    # A young shop had no model before: the window begins after the bucket in which one came.
+    models = (it.start for it in snapshot.counts or () if it.answered_by == "model")
+    first = min(models, default=0)
+    counts = {it: each for it, each in _slates(snapshot, minutes).items() if it.start > first}
     slates = total(counts).slates
     by_model = sum(each.slates for it, each in counts.items() if it.answered_by == "model")
     return _share("", wilson(slates - by_model, slates))

@@ -211,8 +211,8 @@ def live_wins(table: str) -> bool:
 
     A key that was revoked since must not count again, no revision of a placement, an experiment or
     a rule may mean something else than it did, no notice may go out again, and no record of a deed
-    may go. Those of erasures are
-    `monitoring_erasures`, the ledger, and `monitoring_erasure_visitors`.
+    may go. Those of erasures are `monitoring_erasures`, the ledger, and
+    `monitoring_erasure_visitors`.
     """
     kept = (
         "monitoring_access",

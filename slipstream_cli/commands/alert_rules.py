@@ -6,14 +6,7 @@ from typing import Any
 
 import click
 
-from slipstream_cli.named_records import (
-    RecordCommands,
-    file_name,
-    if_revision,
-    name_argument,
-    older_revision,
-)
-from slipstream_cli.options import existing_file
+from slipstream_cli.named_records import RecordCommands, delete_options, set_options, show_options
 from slipstream_cli.output import show_json, show_table
 from slipstream_cli.peers import json_flag, monitoring_options, monitoring_peer
 
@@ -76,36 +69,20 @@ def list_alert_rules(as_json: bool, url: str | None, data_dir: Path) -> None:
 
 
 @alert_rules.command("show", short_help="Show a rule's definition, as `set` takes it.")
-@name_argument
-@older_revision
-@json_flag
-@monitoring_options
-def show_alert_rule(
-    name: str, revision: int | None, as_json: bool, url: str | None, data_dir: Path
-) -> None:
+@show_options
+def show_alert_rule(**options: Any) -> None:
     """Show the definition of NAME as JSON, as `slipstream alert-rules set` takes it.
 
     \b
     Example:  slipstream alert-rules show features_lagging
               slipstream alert-rules show features_lagging --revision 1
     """
-    COMMANDS.show(name, revision, as_json, url, data_dir)
+    COMMANDS.show(**options)
 
 
 @alert_rules.command("set", short_help="Create a rule, or replace its definition.")
-@click.argument("file", type=existing_file)
-@file_name
-@if_revision
-@json_flag
-@monitoring_options
-def set_alert_rule(
-    file: Path,
-    name: str | None,
-    if_revision: int | None,
-    as_json: bool,
-    url: str | None,
-    data_dir: Path,
-) -> None:
+@set_options
+def set_alert_rule(**options: Any) -> None:
     """Create an alert rule, or replace its whole definition with that in FILE.
 
     The same definition again changes nothing. FILE is JSON, for example:
@@ -118,17 +95,15 @@ def set_alert_rule(
     Example:  slipstream alert-rules set home-clicks.json
               slipstream alert-rules set lag.json --name features_lagging --if-revision 1
     """
-    COMMANDS.set(file, name, if_revision, as_json, url, data_dir)
+    COMMANDS.set(**options)
 
 
 @alert_rules.command("delete", short_help="Delete an alert rule.")
-@name_argument
-@if_revision
-@monitoring_options
-def delete_alert_rule(name: str, if_revision: int | None, url: str | None, data_dir: Path) -> None:
+@delete_options
+def delete_alert_rule(**options: Any) -> None:
     """Delete NAME: its alert closes. Its revisions stay.
 
     \b
     Example:  slipstream alert-rules delete home-clicks
     """
-    COMMANDS.delete(name, if_revision, url, data_dir)
+    COMMANDS.delete(**options)

@@ -8,12 +8,11 @@ import click
 
 from slipstream_cli.named_records import (
     RecordCommands,
-    file_name,
-    if_revision,
+    delete_options,
     name_argument,
-    older_revision,
+    set_options,
+    show_options,
 )
-from slipstream_cli.options import existing_file
 from slipstream_cli.output import show_json, show_table
 from slipstream_cli.peers import json_flag, monitoring_options, monitoring_peer, segment
 
@@ -62,36 +61,20 @@ def list_experiments(as_json: bool, url: str | None, data_dir: Path) -> None:
 
 
 @experiments.command("show", short_help="Show an experiment's design, as `set` takes it.")
-@name_argument
-@older_revision
-@json_flag
-@monitoring_options
-def show_experiment(
-    name: str, revision: int | None, as_json: bool, url: str | None, data_dir: Path
-) -> None:
+@show_options
+def show_experiment(**options: Any) -> None:
     """Show the design of NAME as JSON, as `slipstream experiments set` takes it.
 
     \b
     Example:  slipstream experiments show calmer
               slipstream experiments show calmer --revision 3
     """
-    COMMANDS.show(name, revision, as_json, url, data_dir)
+    COMMANDS.show(**options)
 
 
 @experiments.command("set", short_help="Create an experiment, or replace its design.")
-@click.argument("file", type=existing_file)
-@file_name
-@if_revision
-@json_flag
-@monitoring_options
-def set_experiment(
-    file: Path,
-    name: str | None,
-    if_revision: int | None,
-    as_json: bool,
-    url: str | None,
-    data_dir: Path,
-) -> None:
+@set_options
+def set_experiment(**options: Any) -> None:
     """Create an experiment, or replace its whole design with that in FILE.
 
     The same design again changes nothing. FILE is JSON, for example:
@@ -104,20 +87,18 @@ def set_experiment(
     Example:  slipstream experiments set calmer.json
               slipstream experiments set stopped.json --name calmer --if-revision 3
     """
-    COMMANDS.set(file, name, if_revision, as_json, url, data_dir)
+    COMMANDS.set(**options)
 
 
 @experiments.command("delete", short_help="Delete an experiment.")
-@name_argument
-@if_revision
-@monitoring_options
-def delete_experiment(name: str, if_revision: int | None, url: str | None, data_dir: Path) -> None:
+@delete_options
+def delete_experiment(**options: Any) -> None:
     """Delete NAME: it assigns no more visitors. Its revisions stay.
 
     \b
     Example:  slipstream experiments delete calmer
     """
-    COMMANDS.delete(name, if_revision, url, data_dir)
+    COMMANDS.delete(**options)
 
 
 @experiments.command("results", short_help="Show the results of an experiment.")

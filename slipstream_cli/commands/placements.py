@@ -1,17 +1,11 @@
 """`slipstream placements`: list, show, set and delete placements, over monitoring's REST API."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from slipstream_cli.named_records import (
-    RecordCommands,
-    file_name,
-    if_revision,
-    name_argument,
-    older_revision,
-)
-from slipstream_cli.options import existing_file
+from slipstream_cli.named_records import RecordCommands, delete_options, set_options, show_options
 from slipstream_cli.peers import json_flag, monitoring_options
 
 COMMANDS = RecordCommands("/v1/placements", "policy")
@@ -45,36 +39,20 @@ def list_placements(as_json: bool, url: str | None, data_dir: Path) -> None:
 
 
 @placements.command("show", short_help="Show a placement's policy, as `set` takes it.")
-@name_argument
-@older_revision
-@json_flag
-@monitoring_options
-def show_placement(
-    name: str, revision: int | None, as_json: bool, url: str | None, data_dir: Path
-) -> None:
+@show_options
+def show_placement(**options: Any) -> None:
     """Show the policy of NAME as JSON, as `slipstream placements set` takes it.
 
     \b
     Example:  slipstream placements show home
               slipstream placements show home --revision 3
     """
-    COMMANDS.show(name, revision, as_json, url, data_dir)
+    COMMANDS.show(**options)
 
 
 @placements.command("set", short_help="Create a placement, or replace its policy.")
-@click.argument("file", type=existing_file)
-@file_name
-@if_revision
-@json_flag
-@monitoring_options
-def set_placement(
-    file: Path,
-    name: str | None,
-    if_revision: int | None,
-    as_json: bool,
-    url: str | None,
-    data_dir: Path,
-) -> None:
+@set_options
+def set_placement(**options: Any) -> None:
     """Create a placement, or replace its whole policy with that in FILE.
 
     The same policy again changes nothing. FILE is JSON, for example:
@@ -88,17 +66,15 @@ def set_placement(
     Example:  slipstream placements set home.json
               slipstream placements set sale.json --name home --if-revision 3
     """
-    COMMANDS.set(file, name, if_revision, as_json, url, data_dir)
+    COMMANDS.set(**options)
 
 
 @placements.command("delete", short_help="Delete a placement.")
-@name_argument
-@if_revision
-@monitoring_options
-def delete_placement(name: str, if_revision: int | None, url: str | None, data_dir: Path) -> None:
+@delete_options
+def delete_placement(**options: Any) -> None:
     """Delete NAME: its slates are made without rules. Its revisions stay.
 
     \b
     Example:  slipstream placements delete home
     """
-    COMMANDS.delete(name, if_revision, url, data_dir)
+    COMMANDS.delete(**options)

@@ -26,12 +26,7 @@ from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import OutgoingRecord, Producer
 from slipstream.broker.records import encode
 from slipstream.broker.topics import ensure_topics
-from slipstream.chassis.settings import (
-    DatabaseSettings,
-    HttpSettings,
-    KafkaSettings,
-    PeerSettings,
-)
+from slipstream.chassis.settings import DatabaseSettings, HttpSettings, KafkaSettings, PeerSettings
 from slipstream.contracts.circumstances import RecordedHistory
 from slipstream.contracts.events import (
     AlertEvent,
@@ -129,10 +124,7 @@ def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 @pytest.fixture
 def settings(
-    broker: KafkaSettings,
-    database_settings: DatabaseSettings,
-    namespace: str,
-    peers: Peers,
+    broker: KafkaSettings, database_settings: DatabaseSettings, namespace: str, peers: Peers
 ) -> MonitoringSettings:
     """Monitoring with quick checks. It asks the stand-in for its own state too, since a test client
     listens on no port.

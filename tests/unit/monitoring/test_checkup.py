@@ -183,6 +183,19 @@ def test_run_once_judges_the_rules_of_the_moment_and_closes_alerts_of_those_that
     assert bench.notified[-1] == [("behind", False)]
 
 
+def test_a_rule_that_comes_back_has_to_fail_from_the_beginning(make: Callable[[], Bench]) -> None:
+    bench = make()
+    definition = AlertDefinition(
+        metric="features_lag", comparison="above", threshold=2, for_minutes=0.5
+    )
+    behind = ThresholdRule("behind", 1, definition)
+    for bench.rules in ([behind], [], [behind]):
+        bench.check(2)
+    assert bench.checkup.open_alerts == []
+    bench.check(1)
+    assert [alert.rule for alert in bench.checkup.open_alerts] == ["behind"]
+
+
 def test_run_once_goes_on_with_streaks_and_alerts_after_a_restart(
     make: Callable[[], Bench],
 ) -> None:

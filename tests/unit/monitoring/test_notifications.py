@@ -201,12 +201,13 @@ def test_after_a_restart_the_next_instance_delivers_what_waits_once(
     assert receiver.got == ["behind-1, opened"]
 
 
-def test_an_instance_without_the_lease_sends_nothing(
-    desk: Callable[[dict[str, Send]], Desk],
+@pytest.mark.parametrize("channel", ["json-1", "of-older-settings"])
+def test_an_instance_without_the_lease_sends_nothing_and_gives_nothing_up(
+    desk: Callable[[dict[str, Send]], Desk], channel: str
 ) -> None:
     receiver = Receiver()
-    own = desk({"json-1": receiver})
-    own.note(OPEN, "opened")
+    own = desk({channel: receiver})
+    desk({"json-1": receiver}).note(OPEN, "opened")
     own.lost = True
     with pytest.raises(RuntimeError, match="another instance acts"):
         own.notifier.step()

@@ -78,6 +78,7 @@ def test_metrics_of_slates_are_those_of_the_window() -> None:
             (20, "4", "model"): Counts(slates=100, shown=100, clicked_slates=28),
             (20, "3", "model"): Counts(slates=50, shown=50, clicked_slates=5),
             (0, "", "trending"): Counts(slates=50, shown=50, clicked_slates=1),
+            (200, "3", "model"): Counts(slates=1),
         }
     )
     assert values("click_through", state) == {"3": 0.1, "4": 0.2}
@@ -109,6 +110,17 @@ def test_fallbacks_are_known_only_with_a_model() -> None:
     found = rule("fallback_share", "above", 0.5).check(counted(slates))
     assert found is not None
     assert found.summary == "the share of slates without the model is 100.0%, above 50.0%"
+
+
+def test_what_a_young_shop_showed_before_its_first_model_is_no_fallback() -> None:
+    before = {(ago, "", "trending"): Counts(slates=500, shown=500) for ago in (10, 5)}
+    came = before | {(5, "1", "model"): Counts(slates=100, shown=100)}
+    assert values("fallback_share", counted(came)) == {}
+    since = {
+        (0, "1", "model"): Counts(slates=300, shown=300),
+        (0, "", "trending"): Counts(slates=100, shown=100),
+    }
+    assert values("fallback_share", counted(came | since)) == {"": 0.25}
 
 
 def test_only_a_fall_of_the_model_is_a_fallback_shift() -> None:
