@@ -193,11 +193,14 @@ def step(
         )
     if finding is not None:
         worse = finding.severity is Severity.CRITICAL and alert.severity is not Severity.CRITICAL
+        evidence = dict(finding.evidence)
+        if "onset" in alert.evidence:  # the periods that are judged move on, the onset stays
+            evidence["onset"] = alert.evidence["onset"]
         return Streak(), replace(
             alert,
             severity=Severity.CRITICAL if worse else alert.severity,
             summary=finding.summary,
-            evidence=finding.evidence,
+            evidence=evidence,
             checked_at=now_ms,
             announced=alert.announced and not worse,
             runbook=rule.runbook,

@@ -210,7 +210,7 @@ class Line:
         read_s: float,
     ) -> VisitorReading:
         """The visitor of a request, as the store has them; `read_s` is the time of its answer."""
-        began = time.perf_counter()
+        began = time.perf_counter() - read_s
         try:
             if kept is not None:
                 known = kept.visitor
@@ -226,7 +226,6 @@ class Line:
         except Exception as error:  # they are recorded, and no answer needs them
             visitor.features = {}
             self._measured.failed("features", error)
-        began -= read_s
         self._measured.took("features", began, time.perf_counter() - began)
         return visitor
 

@@ -5,13 +5,14 @@ import pytest
 from slipstream.broker import loop as module
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.loop import consume, read_to_end
-from slipstream.broker.records import Batch, MalformedMessage, Message
+from slipstream.broker.records import Batch, MalformedMessage, Message, TracedRecords
 from slipstream.broker.watch import ConsumerWatch
-from slipstream.chassis.logging import carrying, request_id
+from slipstream.chassis.logging import TracedId, carrying, request_id
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.topics import INTERACTIONS
+from tests.spans import traces_of
 from tests.unit.broker.scripted import SOURCE, ScriptedConsumer
 
 
@@ -107,6 +108,26 @@ def test_consume_tells_once_that_what_the_topic_held_at_the_start_is_handled(
         each_turn=lambda: told.append("turn"),
     )  # type: ignore[arg-type]
     assert told == ["batch", "end", "turn", "batch", "turn", "turn"]
+
+
+def test_what_the_topic_held_at_the_start_is_not_traced_again(metrics: Metrics) -> None:
+    traces = traces_of(metrics)
+
+    def of_a_traced_request(offset: int) -> Batch:
+        rid = TracedId("r", f"00-{'a' * 32}-{'b' * 16}-01")
+        known = TracedRecords(rid, SOURCE, offset, 1)
+        return Batch([a_message(offset)], traced={rid.traceparent: known})
+
+    consumer = ScriptedConsumer(*map(of_a_traced_request, range(3)))
+    consumer.end = 2
+
+    def handle(batch: Batch) -> None:
+        consumer.position += len(batch.messages)
+
+    watch = ConsumerWatch(metrics)
+    consume(consumer, handle, consumer.stop, watch, at_end=lambda: None)  # type: ignore[arg-type]
+    offsets = [(span.attributes or {})["messaging.kafka.offset"] for span in traces.spans]
+    assert offsets == [2]
 
 
 def test_a_topic_is_read_up_to_its_end_and_a_silent_broker_is_given_up(

@@ -130,7 +130,13 @@ def test_click_through_dropped_names_the_placements_that_fell() -> None:
     _, opened = step(rule, Streak(2), None, found, LIMITS, T0)
     assert opened is not None
     assert (opened.event().action, opened.event().onset) == ("retrain", T0 - 2 * 86_400_000)
-    _, closed = step(rule, Streak(0, 1), opened, None, LIMITS, T0 + 1)
+    later = found._replace(
+        severity=Severity.CRITICAL, evidence={**found.evidence, "until": T0 + 1, "onset": T0}
+    )
+    _, worse = step(rule, Streak(), opened, later, LIMITS, T0 + 1)
+    assert worse is not None and worse.evidence["until"] == T0 + 1
+    assert worse.event().onset == opened.event().onset
+    _, closed = step(rule, Streak(0, 1), worse, None, LIMITS, T0 + 2)
     assert closed is not None
     assert closed.event().onset is None
 
