@@ -224,7 +224,7 @@ class Counter:
         for batch in self._scan(RECOMMENDATIONS, SLATE_COLUMNS, (begin, times[1]), reached):
             of_period = pc.greater_equal(batch["timestamp"], period.since)
             of_visitor = pc.is_in(batch["user_id"], visitors)
-            # Lists made ahead of time may be many and long, and nobody has seen them.
+            # Lists made ahead of time may be many and long, and no visitor has seen them.
             shown = pc.equal(batch["purpose"], SHOWN)
             slates.append(batch.filter(pc.and_(shown, pc.or_(of_period, of_visitor))))
         named = pa.array([each for each in ids.named if (given_at(each) or 0) < begin], pa.string())
