@@ -165,16 +165,15 @@ class Counter:
 
     def _keep_persons(self, reached: dict[str, Progress]) -> None:
         """Keep the visitors who became users."""
-        became = list[tuple[str, str]]()
         columns = ("entity", "entity_id", "attributes", "deleted")
         for batch in self._new_rows(CATALOG, columns, None, reached):
-            links = batch.filter(pc.equal(batch["entity"], "identity"))
-            for row in links.to_pylist():
+            became = list[tuple[str, str]]()
+            for row in batch.filter(pc.equal(batch["entity"], "identity")).to_pylist():
                 person = orjson.loads(row["attributes"] or "{}").get(MERGED_INTO)
                 if isinstance(person, str) and not row["deleted"]:
                     became.append((row["entity_id"], person))
-        if became:
-            self._table.merge(became)
+            if became:
+                self._table.merge(became)
 
     def _next(self, dirty: Collection[int], reached: dict[str, Progress]) -> Period:
         """The oldest buckets that are next to one another and have few enough rows together."""
@@ -217,8 +216,10 @@ class Counter:
         scanned = self._scan(INTERACTIONS, EVENT_COLUMNS, times, reached)
         events = _table(INTERACTIONS, EVENT_COLUMNS, map(_needed, scanned))
         ids = touched(events)
-        became = self._table.persons(ids.items)
-        visitors = pa.array({*ids.items, *became, *became.values()}, pa.string())
+        visitors = pc.unique(ids.pairs["visitor"])
+        became = self._table.persons(visitors)
+        others = pa.array({*became, *became.values()}, pa.string())
+        visitors = pa.concat_arrays([visitors, others])
         begin = period.since - rules.window_ms
         slates = []
         for batch in self._scan(RECOMMENDATIONS, SLATE_COLUMNS, (begin, times[1]), reached):

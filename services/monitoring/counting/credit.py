@@ -20,7 +20,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from slipstream.contracts.page_visitors import APART, page_visitor
+from slipstream.contracts.page_visitors import APART
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.contracts.vocabulary import MOST_VALUE
 
@@ -74,6 +74,7 @@ CREDITS: Final = pa.schema(
     ]
 )
 _IDENTITIES: Final = pa.schema([("visitor", pa.string()), ("person", pa.string())])
+_PAIRS: Final = pa.schema([("visitor", pa.string()), ("item_id", pa.string())])
 _DESIGNS: Final = pa.schema(
     [("experiment", pa.string()), ("since", pa.int64()), ("revision", pa.int64())]
 )
@@ -104,11 +105,12 @@ class Touched(NamedTuple):
     """The ids by which a period's identities, earlier credits and slates are looked up.
 
     Attributes:
-        items: Items of each visitor of responses and impressions, by every id that events have.
+        pairs: Each `visitor` of responses and impressions, by every id that events have, with each
+            `item_id`, once.
         named: Slates that they name.
     """
 
-    items: Mapping[str, set[str]]
+    pairs: pa.Table
     named: set[str]
 
 
@@ -127,18 +129,15 @@ class Counted(NamedTuple):
 
 def touched(events: pa.Table) -> Touched:
     """The ids in the events of a period, which have items and the columns `EVENT_COLUMNS`."""
-    items: dict[str, set[str]] = {}
-    for user_id, anonymous_id, item_id in zip(
-        *(events[name].to_pylist() for name in ("user_id", "anonymous_id", "item_id")),
-        strict=True,
-    ):
-        items.setdefault(user_id, set()).add(item_id)
-        if anonymous_id is not None:
-            items.setdefault(anonymous_id, set()).add(item_id)
-    for user_id in [each for each in items if each != page_visitor(each)]:
-        items.setdefault(page_visitor(user_id), set()).update(items[user_id])
+    user_ids, items = events["user_id"], events["item_id"]
+    pages = pc.replace_substring_regex(user_ids, f"{APART}$", "")
+    pairs = [pa.table([user_ids, items], _PAIRS)]
+    for ids in (pages, events["anonymous_id"]):  # mostly the same
+        others = pc.not_equal(ids, user_ids)
+        pairs.append(pa.table([ids, items], _PAIRS).filter(others))
+    both = pa.concat_tables(pairs)
     named = pc.unique(events["recommendation_id"]).to_pylist()
-    return Touched(items, {*named} - {None, ""})
+    return Touched(both.group_by(both.column_names).aggregate([]), {*named} - {None, ""})
 
 
 def counted(

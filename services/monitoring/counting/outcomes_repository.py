@@ -49,6 +49,7 @@ from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.stores.metadata import insert_new, insert_rows, replacing, upsert
 
 _PAIRS_AT_ONCE: Final = 1_000
+_IDS_AT_ONCE: Final = 10_000
 # Lengths of sums, each with the time that they are kept. A day is summed from its hours, and an
 # hour from its buckets, which events that are late by `NAMED_MS` may still change.
 _KEPT_MS: Final = {BUCKET_MS: NAMED_MS + 2 * DAY_MS, HOUR_MS: 31 * DAY_MS}
@@ -202,11 +203,14 @@ class OutcomeTable:
             if visitor not in erased and person not in erased
         }
 
-    def persons(self, visitors: Collection[str]) -> dict[str, str]:
+    def persons(self, visitors: pa.Array) -> dict[str, str]:
         """The user of each visitor who became one, of all who became one of these persons."""
+        i, found = identities.c, dict[str, str]()
         with self._engine.connect() as db:
-            became = _pairs(db, identities.c.visitor, visitors)
-            return became | _pairs(db, identities.c.person, {*visitors, *became.values()})
+            for begin in range(0, len(visitors), _IDS_AT_ONCE):
+                some = visitors[begin : begin + _IDS_AT_ONCE].to_pylist()
+                found |= _pairs(db, i.visitor, some) | _pairs(db, i.person, some)
+            return found | _pairs(db, i.person, found.values())
 
     def past(self, touched: Touched, became: Mapping[str, str], since: int, until: int) -> pa.Table:
         """The credits of a time (ms) of visitors' items, whoever they were or became.
@@ -217,15 +221,23 @@ class OutcomeTable:
             since: Begin of the time.
             until: Its end.
         """
-        items = dict(touched.items)
-        for visitor, person in became.items():
-            both = items.get(visitor, set()) | items.get(person, set())
-            items[visitor] = items[person] = both
-        of_time = credits.c.at_ms >= since, credits.c.at_ms < until
-        found = list[Any]()
+        c, found, pairs = credits.c, list[Any](), touched.pairs
+        ids = {*became, *became.values()}
+        of_several = pc.is_in(pairs["visitor"], pa.array(ids, pa.string()))
+        query = select(credits).where(c.at_ms >= since, c.at_ms < until)
         with self._engine.connect() as db:
-            for of_pairs in _conditions(items):
-                found += db.execute(select(credits).where(of_pairs, *of_time)).all()
+            for batch in pairs.filter(pc.invert(of_several)).to_batches(_PAIRS_AT_ONCE):
+                both = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+                found += db.execute(query.where(_of_pairs(both))).all()
+            # A person with many ids may have touched many items: not each id with each item.
+            items: dict[str, set[str]] = {}
+            for row in pairs.filter(of_several).to_pylist():
+                person = became.get(row["visitor"], row["visitor"])
+                items.setdefault(person, set()).add(row["item_id"])
+            for some in chunks(ids):
+                for row in db.execute(query.where(c.user_id.in_(some))):
+                    if row.item_id in items.get(became.get(row.user_id, row.user_id), ()):
+                        found.append(row)
         return table_of(CREDITS, found)
 
     def replace(self, period: Period, counted: Counted) -> set[int]:
@@ -381,10 +393,12 @@ def _dependent(db: Connection, changed: Iterable[tuple[Any, ...]], since: int) -
         items.setdefault(row[2], set()).add(row[3])
     for visitor, same in _aliases(db, items).items():
         items[visitor] = set().union(*(items.get(each, ()) for each in same))
+    pairs = sorted((visitor, item) for visitor, of in items.items() for item in of)
+    some = (pairs[begin : begin + _PAIRS_AT_ONCE] for begin in range(0, len(pairs), _PAIRS_AT_ONCE))
     return {
         at - at % BUCKET_MS
-        for of_pairs in _conditions(items)
-        for at in db.scalars(select(c.at_ms).where(of_pairs, c.at_ms >= since))
+        for each in some
+        for at in db.scalars(select(c.at_ms).where(_of_pairs(each), c.at_ms >= since))
     }
 
 
@@ -407,12 +421,9 @@ def _aliases(db: Connection, visitors: Collection[str]) -> dict[str, set[str]]:
     return {each: ids for ids in same.values() for each in ids}
 
 
-def _conditions(items: Mapping[str, Collection[str]]) -> Iterator[ColumnElement[bool]]:
-    """Conditions that together hold for the credits of these visitors' items."""
-    pairs = sorted((visitor, item) for visitor, of in items.items() for item in of)
-    pair = tuple_(credits.c.user_id, credits.c.item_id)
-    for begin in range(0, len(pairs), _PAIRS_AT_ONCE):
-        yield pair.in_(pairs[begin : begin + _PAIRS_AT_ONCE])
+def _of_pairs(pairs: Iterable[tuple[str, str]]) -> ColumnElement[bool]:
+    """The condition for the credits of visitors' items."""
+    return tuple_(credits.c.user_id, credits.c.item_id).in_(list(pairs))
 
 
 def _paid_buckets(db: Connection, visitors: Collection[str]) -> set[int]:

@@ -172,6 +172,20 @@ def test_a_purchase_after_a_login_counts_for_the_visitor_who_clicked(
     assert credited(shop)["p"] == ("purchase", 1)
 
 
+def test_a_purchase_counts_for_what_the_person_clicked_on_another_device(
+    migrated: Path, tmp_path: Path
+) -> None:
+    shop = Shop(migrated, tmp_path)
+    shop.lake.append((), (), identity("a-phone", "user"))
+    shop.lake.append((), (), identity("b-tablet", "user"))
+    shop.lake.append([slate("a-phone", 0, "ab")], [event("c", "click", "a-phone", "b", 60_000)])
+    shop.counter.step()
+    bought = event("p", "purchase", "b-tablet", "b", 2 * HOUR_MS)
+    shop.lake.append((), [event("e", "click", "a-phone", "a", 2 * HOUR_MS), bought])
+    shop.counter.step()
+    assert credited(shop)["p"] == ("purchase", 1)
+
+
 def test_what_is_later_than_three_days_is_left_out_and_counted(
     migrated: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,7 +57,7 @@ def test_erased_visitors_are_gone_and_others_are_exported(tmp_path: Path) -> Non
     )
     assert table.replace(Period(T0, T0 + BUCKET_MS), found) == set()
     table.merge([("v", "person"), ("v", "second word")])
-    assert table.persons(["person"]) == {"v": "person"}
+    assert table.persons(pa.array(["person"])) == {"v": "person"}
     assert [(kind, row.get("event_id")) for kind, row in table.rows_of(["u", "v"])] == [
         ("credit", "c"),
         ("credit", "d"),
@@ -82,7 +83,7 @@ def test_who_is_erased_is_not_kept_again_by_a_later_count(tmp_path: Path) -> Non
     table.replace(Period(T0, T0 + BUCKET_MS), found)
     table.merge([("u", "person"), ("w", "person")])
     assert [row.get("event_id") for _, row in table.rows_of(["u"])] == ["since"]
-    assert table.persons(["person"]) == {"w": "person"}
+    assert table.persons(pa.array(["person"])) == {"w": "person"}
 
 
 def test_what_is_past_its_retention_goes(tmp_path: Path) -> None:
