@@ -35,9 +35,8 @@ def make_settings(
     mlflow_template: Path,
     tmp_path: Path,
 ) -> Settings:
-    shutil.copy(
-        mlflow_template, tmp_path / "mlflow.db"
-    )  # where the service keeps it: next to the metadata
+    # Where the service keeps it: next to the metadata.
+    shutil.copy(mlflow_template, tmp_path / "mlflow.db")
 
     def make(**training: Any) -> TrainingSettings:
         return TrainingSettings(
