@@ -24,6 +24,7 @@ from services.serving.request.store_reads import KeyRates
 from services.serving.settings import ServingSettings
 from services.serving.state.catalog_feed import CatalogFeed
 from services.serving.state.catalog_journal import CatalogJournal
+from services.serving.state.item_search import ItemSearch
 from services.serving.state.model_cache import ModelCache
 from services.serving.state.model_holder import ModelHolder
 from services.serving.state.replica_folder import replica_folder
@@ -121,6 +122,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         feed = CatalogFeed(
             catalog, store.catalog_items, lambda: consumer([CATALOG]), journal, chassis, measured
         )
+        search = ItemSearch(catalog, cache_dir / f"search-{settings.namespace}{of_place}.db")
+        stack.callback(search.close)
         placements = app.state.placements = StateBook[Placement]()
         experiments = app.state.experiments = ExperimentBook()
         placement_feed, experiment_feed = (
@@ -215,6 +218,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             models,
             catalog,
             PageReads(app.state.keys, own),
+            search,
             KeyRates(own.lists_per_s),
             variant_models.report,
             placements_without,
@@ -252,6 +256,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             "access-keys": keys.run,
             "catalog-snapshot": feed.snapshot,
             "catalog": feed.follow,
+            "item-search": search.follow,
             "placements": placement_feed.run,
             "experiments": experiment_feed.run,
         }

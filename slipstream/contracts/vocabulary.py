@@ -28,6 +28,8 @@ RANKED: Final = "ranked"
 BATCH: Final = "batch"
 # The list of a shadow variant, made after the one that the visitor sees.
 SHADOW: Final = "shadow"
+# A list that somebody looks at in the visitor's place. It is recorded nowhere.
+PREVIEW: Final = "preview"
 
 # Aliases of the registry: the version in service, the newest other one, and one on trial.
 CHAMPION: Final = "champion"

@@ -171,7 +171,8 @@ def _fill_and_arrange(
             made.items = [*made.items, *found]
             made.tiers += [len(plan.steps)] * len(found)
             how = _arranged(made, visitor, catalog)
-    listed = made.items
+    made.pool = listed = made.items
+    made.arrangement = how
     made.items = (
         listed.taken(how.order)
         if isinstance(listed, RankedList)

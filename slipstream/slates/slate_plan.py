@@ -313,6 +313,8 @@ class MadeSlate:
         plan: The plan that it was made by.
         items: The items; while it is made, the candidates so far, perhaps the model's own list.
         tiers: The place of each candidate's step among the steps.
+        pool: The candidates that were arranged; empty for a slate that is their own order.
+        arrangement: Their arrangement.
         answered_by: The step that gave the first items.
         model_version: The version of the model that did.
         remarks: Why a step had no items, or not enough, and which later ones filled the slate.
@@ -337,6 +339,8 @@ class MadeSlate:
     plan: SlatePlan
     items: Sequence[Candidate] = ()
     tiers: list[int] = field(default_factory=list)
+    pool: Sequence[Candidate] = ()
+    arrangement: Arrangement | None = None
     answered_by: Step = Step.NONE
     model_version: str | None = None
     remarks: list[str] = field(default_factory=list)

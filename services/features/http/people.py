@@ -1,10 +1,11 @@
-"""REST routes about one person: what is kept of a user, and what was erased."""
+"""REST routes about people: who was active last, what is kept of a user, and what was erased."""
 
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
 
 from services.features.history.people import exported
 from services.features.history.receipts import Receipts
@@ -20,6 +21,44 @@ from slipstream.stores.online import StoreUnavailableError
 
 router = APIRouter(tags=["people"])
 NO_ERASURE: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "no_erasure"}}
+
+
+class ActiveVisitor(BaseModel):
+    """A user, or a visitor who is none, with the time of the newest event in ms."""
+
+    user_id: str
+    last_seen: int
+
+
+class ActiveVisitors(BaseModel):
+    """Visitors, the one who was active last first."""
+
+    items: list[ActiveVisitor]
+
+
+@router.get("/v1/visitors")
+@requires(Scope.READ)
+async def active_visitors(
+    request: Request, limit: Annotated[int, Query(ge=1, le=200)] = 50
+) -> ActiveVisitors:
+    """The visitors who were active last, each once.
+
+    Of `limit` visitors those who are one user by now are given as that user, so that there may be
+    fewer.
+    """
+    reader = parts(request).reader
+    try:
+        active = await reader.active_visitors(limit)
+        users = await reader.users([visitor_id for visitor_id, _ in active])
+    except StoreUnavailableError as error:
+        raise UnavailableError(str(error)) from error
+    latest: dict[str, int] = {}
+    for visitor_id, last_seen in active:
+        if visitor_id in users:
+            latest.setdefault(users[visitor_id][0], last_seen)
+    return ActiveVisitors(
+        items=[ActiveVisitor(user_id=name, last_seen=at) for name, at in latest.items()]
+    )
 
 
 @router.get("/v1/users/{user_id}/export", response_class=StreamingResponse)

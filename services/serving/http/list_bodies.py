@@ -57,6 +57,38 @@ class BatchResponse(BaseModel):
     lists: list[RecommendationResponse]
 
 
+class SearchQuery(BaseModel):
+    """The query of the search of items."""
+
+    q: str = Field(
+        min_length=1,
+        max_length=200,
+        description="words, or their beginnings, of title, brand and category; or an item's id",
+    )
+    limit: int = Field(20, ge=1, le=100, description="most items")
+
+
+class FoundItem(BaseModel):
+    """An item as people recognise it; null for an attribute that it does not have.
+
+    `available` says whether it may be shown now.
+    """
+
+    item_id: Id
+    title: str | None
+    category: str | None
+    brand: str | None
+    color: str | None
+    price: float | None
+    available: bool
+
+
+class FoundItems(BaseModel):
+    """The items with all words of a query, best first."""
+
+    items: list[FoundItem]
+
+
 # Most users of an answer, and most active visitors that are looked at for it.
 MOST_USERS = 1_000
 MOST_AMONG = 5_000

@@ -1,5 +1,6 @@
-"""The routes of a shop's lists, of lists for many visitors, and of an item's audience."""
+"""The routes of a shop's lists, of lists for many visitors, of items and of their audiences."""
 
+import asyncio
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
@@ -11,7 +12,9 @@ from services.serving.http.list_bodies import (
     BatchRequest,
     BatchResponse,
     CartRequest,
+    FoundItems,
     PopularQuery,
+    SearchQuery,
     audience_body,
 )
 from services.serving.http.responses import (
@@ -142,6 +145,25 @@ async def batch(request: Request, body: BatchRequest) -> Response:
         ]
     )
     return json_response({"lists": [slate_body(slate) for slate in slates]})
+
+
+_FOUND: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"model": FoundItems},
+    422: {"model": Problem},
+}
+
+
+@router.get("/items:search", responses=_FOUND)
+@requires(Scope.READ)
+async def search_items(request: Request, query: Annotated[SearchQuery, Query()]) -> Response:
+    """The items with all words of `q` in title, brand and category, for people who look one up.
+
+    Whole words come before beginnings of words. A change of the catalogue is found within a second.
+    """
+    opened = parts(request)
+    opened.rates.take(principal_of(request).name)
+    items = await asyncio.to_thread(opened.search.found, query.q, query.limit)
+    return json_response({"items": items})
 
 
 _ANSWER: Final[dict[int | str, dict[str, Any]]] = {

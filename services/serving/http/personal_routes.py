@@ -17,6 +17,7 @@ from services.serving.http.bodies import (
     SlateBody,
     items_before,
 )
+from services.serving.http.preview_bodies import PreviewBody, PreviewResponse
 from services.serving.http.responses import (
     ANSWER,
     NOT_FOUND,
@@ -26,6 +27,7 @@ from services.serving.http.responses import (
     answered,
     json_response,
     parts,
+    previewed,
     refuse_unknown_placement,
     require_item,
     slate_body,
@@ -35,7 +37,8 @@ from slipstream.chassis.access.guard import principal_of, requires
 from slipstream.chassis.errors import NotFoundError
 from slipstream.chassis.hot_routes import HotRoute
 from slipstream.contracts.access import Scope
-from slipstream.contracts.vocabulary import RANKED, SHOWN
+from slipstream.contracts.rest import Problem
+from slipstream.contracts.vocabulary import PREVIEW, RANKED, SHOWN
 from slipstream.features.visitor import SEQUENCE_LENGTH, SequenceEvent
 from slipstream.slates.catalogue.model import Model
 from slipstream.slates.slate_request import SlateRequest, Step
@@ -43,6 +46,11 @@ from slipstream.slates.slate_request import SlateRequest, Step
 # Directive of a request that wants its list made now, though it may have been kept (RFC 9111).
 _NO_CACHE: Final = b"no-cache"
 SERVED: dict[int | str, dict[str, Any]] = {200: {"model": ServedModel}}
+PREVIEWED: dict[int | str, dict[str, Any]] = {
+    200: {"model": PreviewResponse},
+    404: {"model": Problem, "description": "item_not_found"},
+    422: {"model": Problem},
+}
 router = APIRouter(
     prefix="/v1",
     tags=["recommendations"],
@@ -70,6 +78,23 @@ async def recommend_by_body(request: Request, body: SlateBody) -> Response:
     """The same, asked by a body, which may hold more: events, boosts, and a context for rules."""
     wanted = _personal(request, body, user_id=body.user_id, events=_sequence(body.events))
     return await answered(request, body, wanted)
+
+
+@router.post("/previews", responses=PREVIEWED)
+@requires(Scope.READ)
+async def preview(request: Request, body: PreviewBody) -> Response:
+    """A list as `POST /v1/recommendations` would answer it now, for whoever looks into it.
+
+    It has reasons, rules and the stages that it went through, and says of the item `about` where it
+    stands or why it fell. It is recorded nowhere: it counts as no impression, and is in no
+    experiment. It counts as 30 lists of the key.
+    """
+    history = None if body.history is None else _sequence(body.history)
+    wanted = _personal(
+        *(request, body), user_id=body.user_id or "", history=history, events=_sequence(body.events)
+    )
+    wanted = replace(wanted, explain=True, fresh=True, purpose=PREVIEW)
+    return await previewed(request, body, wanted)
 
 
 @router.get("/similar/{item_id:path}", responses=ANSWER | NOT_FOUND)

@@ -15,9 +15,11 @@ from pydantic import BaseModel
 
 from services.serving.http.bodies import ItemSlateQuery, SlateQuery, items_before, next_cursor
 from services.serving.http.page_requests import PageReads
+from services.serving.http.preview_bodies import PreviewBody, funnel_body
 from services.serving.request.explaining import LISTS
 from services.serving.request.line import Line
 from services.serving.request.store_reads import KeyRates
+from services.serving.state.item_search import ItemSearch
 from services.serving.state.model_holder import ModelHolder
 from slipstream.chassis.access.guard import principal_of
 from slipstream.chassis.errors import NotFoundError
@@ -187,6 +189,7 @@ class Parts:
     models: ModelHolder
     catalog: Catalog
     pages: PageReads
+    search: ItemSearch
     rates: KeyRates = field(default_factory=lambda: KeyRates(0))
     variant_models: Callable[[], list[dict[str, Any]]] = list
     placements_without: Callable[[str], Collection[str] | None] = lambda _name: None
@@ -237,13 +240,8 @@ async def answered(request: Request, query: SlateQuery, wanted: SlateRequest) ->
         opened.pages.check(request, principal, wanted)
         fields = opened.pages.fields(query)
     refuse_unknown_placement(request, query.placement)
-    if query.fields and not of_page and (known := opened.attributes()):
-        place = (_part_of(request), "fields")
-        refuse_unknown(
-            "no item has an attribute {name}",
-            [(place, name) for name in query.fields if name != ITEM_ID],
-            known,
-        )
+    if query.fields and not of_page:
+        _refuse_unknown_fields(request, query.fields)
     if not of_page:
         opened.rates.take(principal.name, LISTS if wanted.explain else 1)
     slate = await opened.line.answer(wanted)
@@ -253,12 +251,42 @@ async def answered(request: Request, query: SlateQuery, wanted: SlateRequest) ->
     texts: Sequence[str] = ()
     headers: dict[str, str] | None = None
     if wanted.explain:
-        language = accepted_language(request.headers.get("accept-language", ""))
-        texts = reason_texts(slate, language)
-        headers = {"Content-Language": language, "Vary": "Accept-Language"}
+        texts, headers = _texts(request, slate)
     if of_page:  # visitors need not know the shop's rules
         slate = replace(slate, rules=(), touched=(), reasons=None)
     return json_response(page_body(slate, attributes, texts), headers=headers)
+
+
+async def previewed(request: Request, body: PreviewBody, wanted: SlateRequest) -> Response:
+    """The response to a request for a preview, counted for its key as an explained list."""
+    opened = parts(request)
+    refuse_unknown_placement(request, body.placement)
+    _refuse_unknown_fields(request, body.fields)
+    if body.about is not None:
+        require_item(opened, body.about)
+    opened.rates.take(principal_of(request).name, LISTS)
+    slate, way = await opened.line.preview(wanted, body.about)
+    attributes = None
+    if body.attributes or body.fields:
+        attributes = ItemAttributes(opened.catalog, opened.models.current, body.fields or None)
+    texts, headers = _texts(request, slate)
+    answer = page_body(slate, attributes, texts) | funnel_body(way, body.about)
+    return json_response(answer, headers=headers)
+
+
+def _texts(request: Request, slate: MadeSlate) -> tuple[list[str], dict[str, str]]:
+    """The reasons of an explained slate in the request's language, and the answer's headers."""
+    language = accepted_language(request.headers.get("accept-language", ""))
+    headers = {"Content-Language": language, "Vary": "Accept-Language"}
+    return reason_texts(slate, language), headers
+
+
+def _refuse_unknown_fields(request: Request, fields: Sequence[str]) -> None:
+    """Raise `RequestValidationError` for an attribute that no item has."""
+    if fields and (known := parts(request).attributes()):
+        place = (_part_of(request), "fields")
+        named = [(place, name) for name in fields if name != ITEM_ID]
+        refuse_unknown("no item has an attribute {name}", named, known)
 
 
 def refuse_unknown_placement(request: Request, name: str) -> None:

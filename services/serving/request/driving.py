@@ -36,6 +36,7 @@ from slipstream.recommender.stages import ListQuestion, RankedList
 from slipstream.slates import given_items, making
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
+from slipstream.slates.funnel import Observation
 from slipstream.slates.slate_plan import (
     Candidate,
     DemandAsked,
@@ -276,6 +277,7 @@ class Driver:
         budget: Budget,
         who: Who = b"",
         kept: KeptList | None = None,
+        observed: Observation | None = None,
     ) -> MadeSlate:
         """The slate of a plan.
 
@@ -285,6 +287,7 @@ class Driver:
             budget: The time that is left to wait for the online store.
             who: The revision of the visitor's state; empty where it says nothing of the events.
             kept: The list that `kept` gave for it.
+            observed: Takes notes of the making.
         """
         key = None
         if kept is None and self._kept.most and plan.model is not None:
@@ -297,7 +300,10 @@ class Driver:
             if (made := making.kept_slate(plan, kept.listed)) is not None:
                 return made
         listed = kept.listed if kept is not None else None
-        made = await self._driven(making.slate(plan, visitor, self.catalog, listed), budget)
+        steps = making.slate(plan, visitor, self.catalog, listed)
+        if observed is not None:
+            steps = observed.watching(steps)
+        made = await self._driven(steps, budget)
         if kept is None and key is not None and plan.model is not None and made.listed is not None:
             # A plain slate that no other step has filled is the list as it stands.
             whole = plan.is_plain and len(made.items) == len(made.listed)

@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from services.serving.metrics import ServingMetrics
 from services.serving.request.store_reads import OverloadedError
@@ -26,6 +26,8 @@ from slipstream.slates.slate_request import VisitorReading, why_not_model
 LONGEST_S: Final = 0.06
 # Lists that an explanation is worth.
 LISTS: Final = 30
+
+T = TypeVar("T")
 
 
 class Explanations:
@@ -86,23 +88,32 @@ class Explanations:
                 else await self._masks.allowed(model, wanted),
                 repeats=plan.repeats if history is visitor.history else True,
             )
-            async with self._turn:
-                measure = partial(
-                    measured_reasons,
-                    model.bundle,
-                    history,
-                    question,
-                    [item.item_id for item in slate.items],
-                    now=now_ms(),
-                    pinned=pinned_items(slate),
-                    title_of=self._title,
-                    deadline=time.monotonic() + LONGEST_S,
-                )
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._thread, measure)
+            measure = partial(
+                measured_reasons,
+                model.bundle,
+                history,
+                question,
+                [item.item_id for item in slate.items],
+                now=now_ms(),
+                pinned=pinned_items(slate),
+                title_of=self._title,
+            )
+
+            def timed() -> SlateReasons:
+                began = time.perf_counter()
+                reasons = measure(deadline=time.monotonic() + LONGEST_S)
+                slate.took.append(("reasons", began, time.perf_counter() - began))
+                return reasons
+
+            return await self.in_turn(timed)
         except Exception as error:  # a slate without reasons is a slate
             self._measured.failed("reasons", error)
             return None
+
+    async def in_turn(self, work: Callable[[], T]) -> T:
+        """The result of a function that the thread of explanations runs, after those that wait."""
+        async with self._turn:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _title(self, item_id: str) -> str | None:
         return title(self._catalog.attributes(item_id))

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from services.serving.metrics import ServingMetrics
@@ -26,6 +27,7 @@ from slipstream.contracts.times import now_ms
 from slipstream.features.visitor import visitor_features
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
+from slipstream.slates.funnel import Funnel, Observation, funnel
 from slipstream.slates.participation import NONE, PlacementPolicies, one_list, participation
 from slipstream.slates.slate_plan import MadeSlate, SlatePlan
 from slipstream.slates.slate_request import (
@@ -137,8 +139,32 @@ class Line:
         with self._load.taken(LISTS), self._explanations.asked_for():
             return await self._answer(request)
 
-    async def _answer(self, request: SlateRequest, turnstile: Turnstile | None = None) -> MadeSlate:
-        """The slate. `turnstile` is passed once the visitor is read."""
+    async def preview(self, request: SlateRequest, about: str | None) -> tuple[MadeSlate, Funnel]:
+        """The slate of a request as `answer` makes it, with its funnel, and recorded nowhere.
+
+        Args:
+            request: A request for an explained slate, of purpose `PREVIEW`.
+            about: An item, of which the way through the funnel is told; None for none.
+
+        Raises:
+            OverloadedError: See `answer`.
+        """
+        observed = Observation()
+        with self._load.taken(LISTS), self._explanations.asked_for():
+            slate = await self._answer(request, observed=observed)
+            work = partial(funnel, slate, observed, self._shop.catalog, about)
+            return slate, await self._explanations.in_turn(work)
+
+    async def _answer(
+        self,
+        request: SlateRequest,
+        turnstile: Turnstile | None = None,
+        observed: Observation | None = None,
+    ) -> MadeSlate:
+        """The slate. `turnstile` is passed once the visitor is read.
+
+        A slate that is `observed` is not recorded.
+        """
         started = time.perf_counter()
         # Read once: a model that is swapped in during a wait must not mix with this one.
         model, catalog = self._shop.current_model(), self._shop.catalog
@@ -182,7 +208,8 @@ class Line:
             return slate
         if part is NONE:
             moment = self._recorder.moment(part.makers, [plan])
-            slates = [slate := await self._driver.slate(plan, visitor, budget, who, kept)]
+            slate = await self._driver.slate(plan, visitor, budget, who, kept, observed)
+            slates = [slate]
         else:
             policies = [self._policies.of(request, maker) for maker in part.makers]
             plans = [plan.by(model, policy, catalog.columns) for policy in policies]
@@ -196,6 +223,10 @@ class Line:
         slate.remarks = [visitor.problem if visitor.history else "", late, *slate.remarks]
         if request.explain and slate.answered_by is Step.MODEL:
             slate.reasons = await self._explanations.of(slate, visitor)
+        if observed is not None:
+            observed.visitor, observed.read_s = visitor, read_s
+            slate.history_length = len(visitor.history)
+            return slate
         circumstances = self._recorder.of(moment, plan, visitor, slates)
         self._publish(slate, visitor, circumstances, started)
         for shadow in part.shadows:

@@ -65,6 +65,9 @@ class Arrangement(NamedTuple):
         traces: An account of each rule that counted.
         needs: Pins without a candidate.
         frame: The candidates of a sampled order; None where it is not.
+        ranking: The candidates by boosted scores and fatigue; empty unless rules give an account.
+        closed: The cap that kept each candidate out, by its place in the pool, "" for its group;
+            likewise.
     """
 
     order: list[int]
@@ -74,6 +77,8 @@ class Arrangement(NamedTuple):
     traces: list[RuleTrace]
     needs: list[Need]
     frame: Frame | None
+    ranking: list[int]
+    closed: dict[int, str]
 
 
 def arrange(
@@ -133,6 +138,8 @@ def arrange(
     else:
         filled = _filled(pool, ranked, limits, placed, wanted, visitor, seed)
 
+    closed = _closed(filled, placed, ranking) if traced else {}
+    caps = {limit: matches[number].compiled.rule.name for number, limit in limits.of_caps.items()}
     outcome = Outcome(
         ranking[filled.rows].tolist(),
         np.lexsort((-pool.scores, tiers))[:n].tolist() if traced and _buries(matches) else [],
@@ -140,7 +147,10 @@ def arrange(
             number: (ranking[row].item() if row >= 0 else -1, reason)
             for number, (row, reason) in placed.chosen.items()
         },
-        _kept_out(limits, filled, placed, ranking) if traced else {},
+        {
+            number: [place for place, by in closed.items() if by == limit]
+            for number, limit in limits.of_caps.items()
+        },
     )
     touched = touched_by(matches, outcome)
     traces = traces_of(in_force, matches, pool.item_id, outcome) if traced else []
@@ -155,6 +165,8 @@ def arrange(
             for compiled, _ in (matches[number] for number in placed.missing)
         ],
         frame,
+        ranking.tolist() if traced else [],
+        {place: caps.get(by, "") for place, by in closed.items()},
     )
 
 
@@ -257,20 +269,13 @@ def _filled(
     return _Filled(chosen[:length], propensities[:length], explored[:length], closed_by)
 
 
-def _kept_out(
-    limits: Limits, filled: _Filled, placed: Pinned, ranking: NDArray[np.int64]
-) -> dict[int, list[int]]:
-    """The candidates that each cap keeps out and that rank before the slate's last, by its match.
+def _closed(filled: _Filled, placed: Pinned, ranking: NDArray[np.int64]) -> dict[int, int]:
+    """The limit that keeps each candidate out that ranks before the slate's last, best first.
 
-    Of a slate that is too short, all that it keeps out.
+    Of a slate that is too short, that of all that are kept out. Candidates are places in the pool.
     """
     full = len(filled.rows) == len(placed.places)
     chosen = set(filled.rows.tolist())
     end = max(chosen.difference(placed.places.tolist()), default=0) if full else len(ranking)
-    of_limits: dict[int, list[int]] = {limit: [] for limit in limits.of_caps.values()}
-    closed = np.flatnonzero(filled.closed_by[:end] >= 0)
-    pairs = zip(closed.tolist(), filled.closed_by[closed].tolist(), strict=True)
-    for row, limit in pairs:
-        if limit in of_limits and row not in chosen:
-            of_limits[limit].append(ranking[row].item())
-    return {number: of_limits[limit] for number, limit in limits.of_caps.items()}
+    rows = np.flatnonzero(filled.closed_by[:end] >= 0).tolist()
+    return {ranking[row].item(): filled.closed_by[row].item() for row in rows if row not in chosen}

@@ -10,6 +10,7 @@ from services.serving.app import create_app
 from services.serving.http.page_requests import PageReads
 from services.serving.http.responses import Parts
 from services.serving.settings import ServingSection, ServingSettings
+from services.serving.state.item_search import ItemSearch
 from services.serving.state.model_holder import ModelHolder
 from slipstream.chassis.settings import HttpSettings
 from slipstream.slates.catalogue.model import Model
@@ -43,6 +44,7 @@ def make_app(setting: Setting, serving: ServingSection = ServingSection(), **htt
         placements_without=setting.placements_without,
         attributes=lambda: setting.catalog.columns.names or (),
         pages=PageReads(app.state.keys, serving),
+        search=ItemSearch(setting.catalog),
     )
     return app
 

@@ -1,4 +1,4 @@
-"""The catalogue of items, the positions that it has applied, and patches that wait."""
+"""The catalogue of items, and the positions that it has applied."""
 
 import time
 import tracemalloc
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from slipstream.contracts.positions import source_name
 from slipstream.recommender.bundle import Bundle
-from slipstream.slates.catalogue import catalog, columns
-from slipstream.slates.catalogue.catalog import AppliedPositions, Catalog, EarlyPatches
+from slipstream.slates.catalogue import columns
+from slipstream.slates.catalogue.catalog import AppliedPositions, Catalog
 from tests.unit.serving.fakes import ITEMS, item_record, model
 
 
@@ -37,6 +37,8 @@ def test_mask_follows_the_catalogue_after_it_was_made(bundle: Bundle) -> None:
     catalog.apply(item_record("not-in-the-model", available=False))
     assert mask[bundle.index["item-01"]]
     assert not mask[bundle.index["item-02"]]
+    hidden = ("item-01", "item-02", "not-in-the-model", "unheard-of")
+    assert list(map(catalog.why_hidden, hidden)) == ["", "deleted", "unavailable", ""]
 
 
 def test_item_is_hidden_from_the_moment_that_it_expires(bundle: Bundle, clock: list[float]) -> None:
@@ -52,6 +54,7 @@ def test_item_is_hidden_from_the_moment_that_it_expires(bundle: Bundle, clock: l
     assert catalog.shown("item-03")
     clock[0] = soon
     assert not catalog.shown("item-01")
+    assert catalog.why_hidden("item-01") == "expired"
     assert not catalog.mask(present)[bundle.index["item-01"]]
 
 
@@ -282,19 +285,3 @@ def test_ends_are_behind_the_last_record_of_each_partition(
     assert applied.by_topic() is ends, "a record without a source has no position"
     applied.note("a:0", 10)
     assert applied.by_topic()["a"][0] == 11
-
-
-def test_patches_wait_for_their_item_in_order_until_nobody_needs_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(catalog, "MOST_ITEMS", 2)
-    early = EarlyPatches()
-    patches = [item_record(name, at, entity="item_patch") for at, name in enumerate("aabbc")]
-    for patch in patches:
-        early.keep(patch)
-    assert early.take("a") == [], "the first of too many"
-    assert early.take("b") == patches[2:4]
-    assert early.take("b") == []
-    early.close()
-    early.keep(patches[0])
-    assert early.take("a") == early.take("c") == []
