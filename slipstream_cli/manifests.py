@@ -10,6 +10,8 @@ from pathlib import Path
 from textwrap import indent
 from typing import Final
 
+from services.monitoring.console.flow import GROUPS as GROUPS_LOOKED_AT
+from services.monitoring.console.passing_records import WATCHED
 from slipstream.broker.topics import physical, topic_configuration
 from slipstream.contracts.services import SERVICES, Service
 from slipstream.contracts.topics import TOPICS, Topic
@@ -213,15 +215,19 @@ def _user(service: str) -> str:
         *_acl("topic", f"{NAMESPACE}.", "prefix", "Describe, DescribeConfigs"),
     ]
     for topic in TOPICS:
+        readers = {*topic.consumers, *(["monitoring"] if topic.name in WATCHED else [])}
         rights = [
             right
-            for right, services in (("Read", topic.consumers), ("Write", topic.producers))
+            for right, services in (("Read", readers), ("Write", topic.producers))
             if service in services
         ]
         if rights:
             lines += _acl("topic", physical(NAMESPACE, topic), "literal", ", ".join(rights))
     if service in GROUPS:
         lines += _acl("group", f"{NAMESPACE}.{service}", "literal", "Read")
+    if service == "monitoring":
+        for group in sorted({*GROUPS_LOOKED_AT.values()} - {service}):
+            lines += _acl("group", f"{NAMESPACE}.{group}", "literal", "Describe")
     return "\n".join(lines) + "\n"
 
 

@@ -5,15 +5,16 @@ Owns: click-through and conversion by model version, drift and faults of models'
 Consumes: interactions.v1, recommendations.v1, feature-updates.v1, model-events.v1, people.v1 (for
     erasures) and erased-visitors.v1; group "monitoring"; access-keys.v1, access-key-uses.v1,
     placements.v1 and experiments.v1 (to publish all after one was recreated), and catalog.v1,
-    without a group.
+    without a group; while somebody watches, all topics but those of keys, from their ends.
 Produces: alerts.v1; an alert with the action "retrain" asks training for a run, one with `hold` to
     promote nothing. access-keys.v1, placements.v1, experiments.v1.
 Calls: every service's /health/ready; features' status and erasures; training's champion, runs and
-    models; Alertmanagers, or webhooks and mail servers, where settings name some.
+    models; features, serving and training for pages of the console; Alertmanagers, or webhooks and
+    mail servers, where settings name some.
 Stores: slates, the interactions that follow, counts, windows, experiments' sums by visitor, alerts
     and their notices, access keys, placements, experiments and alert rules with all their
     revisions, erasures (without names once
-    they are done), audit records and the lease, in SQL tables `monitoring_*`.
+    they are done), sessions, audit records and the lease, in SQL tables `monitoring_*`.
 
 One instance a namespace acts, by a lease in SQL; others stand by.
 """

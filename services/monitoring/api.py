@@ -1,4 +1,4 @@
-"""REST routes: the page, reports, alerts, the state of the services."""
+"""REST routes: reports, alerts, the state of the services."""
 
 import base64
 from collections.abc import Callable
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
 from services.monitoring import quality
@@ -24,22 +23,14 @@ from services.monitoring.settings import MonitoringSection
 from services.monitoring.snapshot import LONGEST_WINDOW_MINUTES, DriftReport, Snapshot
 from services.monitoring.threshold_rules import METRICS, WINDOW_MINUTES, MetricName, Unit
 from services.monitoring.timeline import Cursor, Position, Timeline, TimelinePage
-from slipstream.chassis.access.guard import audit_record, open_to_all, requires
+from slipstream.chassis.access.guard import audit_record, requires
 from slipstream.chassis.errors import InvalidRequestError, NotFoundError, UnavailableError
-from slipstream.chassis.request_names import taking_any_name
 from slipstream.contracts.access import Scope
 from slipstream.contracts.events import ModelEvent, Severity
 from slipstream.contracts.rest import Problem
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 
 PAGE = Path(__file__).with_name("page.html")
-# The page loads nothing from elsewhere, and no page may frame it.
-PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
-    "script-src 'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-cache",
-}
 STEPS_MS = {"5m": BUCKET_MS, "hour": HOUR_MS, "day": DAY_MS}
 # Longest period of a report on quality, in hours.
 MAX_HOURS = 24 * 90
@@ -158,18 +149,7 @@ class Overview(BaseModel):
     model_events: list[ModelEvent] = Field(description="newest first")
 
 
-pages = APIRouter(tags=["page"], route_class=taking_any_name("a link to a page may carry anything"))
 router = APIRouter(prefix="/v1", tags=["monitoring"])
-
-
-@pages.get("/", response_class=HTMLResponse, summary="The first page")
-@open_to_all
-def page() -> HTMLResponse:
-    """The first page, for people.
-
-    It holds no data and needs no token. It asks for the API token where one is set.
-    """
-    return HTMLResponse(PAGE.read_text("utf-8"), headers=PAGE_HEADERS)
 
 
 @router.get("/overview", summary="The newest round of checks, whole", responses=NOT_CHECKED_YET)

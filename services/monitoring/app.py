@@ -14,6 +14,15 @@ from services.monitoring.alert_rules import BUILT_IN, Rule
 from services.monitoring.alertmanager import AlertmanagerClient
 from services.monitoring.channels import channels
 from services.monitoring.checkup import Checkup, SnapshotCollector
+from services.monitoring.console.http import flow as flow_routes
+from services.monitoring.console.http import pages as page_routes
+from services.monitoring.console.http import peers as peer_routes
+from services.monitoring.console.http import session as session_routes
+from services.monitoring.console.peers import PeerClient
+from services.monitoring.console.session_repository import SessionBook
+from services.monitoring.console.streams import Streams
+from services.monitoring.console.visitor_slates_repository import slates_of
+from services.monitoring.console.watching import FlowWatch, gauge_of, records_target
 from services.monitoring.consumer import GROUP, TOPICS, consumer_target
 from services.monitoring.control.access_repository import AccessKeyBook
 from services.monitoring.control.canaries import CanaryWatch
@@ -46,6 +55,7 @@ from slipstream.broker.follower import DELAY_MS, AccessKeyFeed, Follower
 from slipstream.broker.log_ends import committed_offsets
 from slipstream.broker.producer import OutgoingRecord, open_producer
 from slipstream.broker.watch import ConsumerWatch
+from slipstream.chassis.access.sessions import Sessions
 from slipstream.chassis.access.tokens import service_credential
 from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
@@ -92,7 +102,11 @@ def create_app(settings: MonitoringSettings) -> FastAPI:
     It opens when the database and a broker answer and it holds the lease.
     """
     routers = [
-        api.pages,
+        page_routes.pages,
+        page_routes.router,
+        session_routes.router,
+        flow_routes.router,
+        peer_routes.router,
         api.router,
         access_routes.router,
         people_routes.router,
@@ -100,9 +114,16 @@ def create_app(settings: MonitoringSettings) -> FastAPI:
         experiment_routes.router,
         alert_rule_routes.router,
     ]
+    sessions = Sessions()
     app = create_service(
-        "monitoring", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
+        "monitoring",
+        settings,
+        description=DESCRIPTION,
+        lifespan=_lifespan,
+        routers=routers,
+        sessions=sessions,
     )
+    app.state.sessions = sessions
     app.state.collect_after = COLLECT_AFTER
     app.state.lease = Lease(
         "monitoring",
@@ -222,6 +243,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
                 (EXPERIMENTS, experiment_publisher),
             )
         )
+        book_of_sessions = SessionBook(database)
+        app.state.sessions.restore(await asyncio.to_thread(book_of_sessions.all))
+        app.state.session_parts = session_routes.SessionParts(book_of_sessions, app.state.sessions)
+        app.state.peers = _peers(settings)
+        stack.push_async_callback(app.state.peers.aclose)
+        streams = Streams(flow_routes.written, now_ms)
+        app.state.on_stop.append(streams.end)
+        flow_watch = _flow_watch(settings, streams, checkup)
+        app.state.flow_parts = flow_routes.FlowParts(
+            flow_watch, streams, partial(slates_of, database)
+        )
         app.state.health.add("kafka", producer.check)
         app.state.health.add("stream", watch.check)
         app.state.health.add("database", lambda: asyncio.to_thread(slates.ping))
@@ -260,6 +292,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             lambda stop: counter.run(stop, own.count_every_s, own.report_retention_d * DAY_MS),
             checked=False,
         )
+        app.state.workers.start("flow", flow_watch.run, checked=False)
+        app.state.workers.start(
+            "records", records_target(settings.kafka, settings.namespace, streams), checked=False
+        )
         app.state.workers.start("canaries", lambda stop: canaries.run(stop, own.guard_every_s))
         yield
 
@@ -275,6 +311,21 @@ def _renewals(
         lambda _: None,
         metrics,
         renewed=publisher.renew,
+    )
+
+
+def _peers(settings: MonitoringSettings) -> PeerClient:
+    urls = {name: getattr(settings.peers, f"{name}_url") for name in SERVICES}
+    return PeerClient(urls, service_credential(settings, "monitoring"))
+
+
+def _flow_watch(settings: MonitoringSettings, streams: Streams, checkup: Checkup) -> FlowWatch:
+    return FlowWatch(
+        gauge_of(settings.kafka, settings.namespace),
+        streams,
+        lambda: snapshot.services if (snapshot := checkup.fresh()) is not None else (),
+        lambda: len(checkup.open_alerts),
+        now_ms,
     )
 
 

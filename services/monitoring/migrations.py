@@ -453,6 +453,22 @@ def _notices(op: Operations) -> None:
     tables.create_all(op.get_bind())
 
 
+def _sessions(op: Operations) -> None:
+    """Make the table of sessions."""
+    tables = new_metadata()
+    Table(
+        "monitoring_sessions",
+        tables,
+        Column("digest", String(64), primary_key=True),
+        Column("mark", String(80), nullable=False),
+        Column("principal", String, nullable=False),
+        Column("scopes", Text, nullable=False),
+        Column("created_at", BigInteger, nullable=False),
+        Column("ends_at", BigInteger, nullable=False),
+    )
+    tables.create_all(op.get_bind())
+
+
 MIGRATIONS: Final = Migrations(
     "monitoring_schema_version",
     (
@@ -472,5 +488,6 @@ MIGRATIONS: Final = Migrations(
         _outcomes,
         _alert_rules,
         _notices,
+        _sessions,
     ),
 )

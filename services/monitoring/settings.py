@@ -150,6 +150,21 @@ class MonitoringSection(Section):
         200, ge=1, description="least slates for a verdict on click-through or the mix of steps"
     )
 
+    shop: bool = Field(
+        False,
+        description="serve a shop to try recommendations in at `/shop`, which sends events as any "
+        "shop does",
+    )
+    shop_ingestion_url: str = Field(
+        "",
+        pattern=r"^(https?://[A-Za-z0-9.:\[\]-]+)?$",
+        description="where browsers reach ingestion, for the events of that shop; empty: where "
+        "this service does (SLIPSTREAM_PEERS__INGESTION_URL)",
+    )
+    shop_key: str = Field(
+        "", description="browser key of the events of that shop, which its page shows to everyone"
+    )
+
     @field_validator("may_sleep")
     @classmethod
     def _of_services(cls, names: str) -> str:

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from slipstream.chassis import health, metrics
 from slipstream.chassis.access.guard import Demands, Guard, KnownHosts, open_to_all, routes_of
 from slipstream.chassis.access.keys import KeyRing, KnownKey
+from slipstream.chassis.access.sessions import Sessions
 from slipstream.chassis.access.verifier import Verifier, api_token_key, refuse_exposure
 from slipstream.chassis.connections import RequestLog
 from slipstream.chassis.ending import Ending
@@ -99,12 +100,16 @@ class RequestMiddleware:
         rid = self._log.id_of(scope)
         token = request_id.set(rid)
         status = 0
+        seconds: float | None = None
         started = time.perf_counter()
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, seconds
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if _is_event_stream(message):
+                    # It lasts for as long as somebody watches, which is not its time to answer.
+                    seconds = time.perf_counter() - started
                 message["headers"] = [
                     *message.get("headers", ()),
                     (b"x-request-id", rid.encode("latin-1")),
@@ -122,8 +127,17 @@ class RequestMiddleware:
                 raise
             await unexpected(error)(scope, receive, send_with_id)
         finally:
-            self._log.ended(scope, status or 500, time.perf_counter() - started)
+            if seconds is None:
+                seconds = time.perf_counter() - started
+            self._log.ended(scope, status or 500, seconds)
             request_id.reset(token)
+
+
+def _is_event_stream(message: Message) -> bool:
+    return any(
+        name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in message.get("headers", ())
+    )
 
 
 def operation_id(route: APIRoute) -> str:
@@ -167,13 +181,14 @@ def create_service(
     routers: Sequence[APIRouter],
     guarded: bool = True,
     keys: Mapping[str, KnownKey] = MappingProxyType({}),
+    sessions: Sessions | None = None,
 ) -> FastAPI:
     """Build the app of a service.
 
-    `app.state` holds `settings`, `metrics`, `health`, `workers`, `ending`, `keys`, `verifier`,
-    `place`, `siblings` and `hot_routes` before `lifespan` is entered. The lifespan opens
-    connections, puts them on `app.state`, adds readiness checks to `app.state.health`, starts
-    workers by `app.state.workers`, and closes all of it on stop.
+    `app.state` holds `settings`, `metrics`, `health`, `workers`, `ending`, `on_stop`, `keys`,
+    `verifier`, `guard`, `place`, `siblings` and `hot_routes` before `lifespan` is entered. The
+    lifespan opens connections, puts them on `app.state`, adds readiness checks to
+    `app.state.health`, starts workers by `app.state.workers`, and closes all of it on stop.
 
     Where a server is down, the lifespan raises `DependencyUnavailableError` and is entered again
     later. So it closes what it has opened by then, and registers metrics only when every server
@@ -188,6 +203,8 @@ def create_service(
         guarded: Whether the chassis asks for credentials, and limits bodies to
             `http.max_body_bytes`. A service without does both itself.
         keys: Configured keys by digest, besides the API token.
+        sessions: Sessions that the service takes in the place of credentials. Its origin then has
+            no page of the API: that runs scripts in the page, which a session must not meet.
 
     Raises:
         ExposedError: The service would listen beyond this machine without asking for credentials.
@@ -215,6 +232,8 @@ def create_service(
         app.state.metrics.tracing = Tracing(settings, name, app.state.metrics.registry)
     app.state.health = health.Health()
     app.state.ending = Ending()
+    # Called in the event loop as soon as a stop begins, so that answers without an end find one.
+    app.state.on_stop = []
     # Changed where several processes serve: see `processes`.
     app.state.place, app.state.siblings = 0, ()
     app.state.workers = Workers(
@@ -223,7 +242,8 @@ def create_service(
     install_error_handlers(app)
     app.include_router(health.router)
     app.include_router(metrics.router)
-    app.include_router(page_router)
+    if sessions is None:
+        app.include_router(page_router)
     for router in routers:
         app.include_router(router)
     demands = Demands(routes_of(app))
@@ -231,6 +251,7 @@ def create_service(
     app.state.keys = KeyRing({**api_token_key(settings), **keys})
     app.state.verifier = Verifier(app.state.keys, settings)
     app.state.standby = Standby()
+    app.state.on_stop.append(app.state.standby.end_streams)
     guard = None
     if guarded:
         judged: dict[str, Any] = {
@@ -238,9 +259,11 @@ def create_service(
             "demands": demands,
             "hosts": KnownHosts(_names_of(settings, name)),
             "max_body_bytes": settings.http.max_body_bytes,
+            "sessions": sessions,
         }
         guard = Guard(app, **judged)
         app.add_middleware(Guard, **judged)
+    app.state.guard = guard
     if settings.http.advertised_host:
         app.add_middleware(HandingOn, standby=app.state.standby)
     app.add_middleware(RequestMiddleware, log=log)

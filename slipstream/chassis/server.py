@@ -4,6 +4,7 @@ import asyncio
 import gc
 import socket
 import sys
+from collections.abc import Callable, Collection
 from typing import Final
 
 import uvicorn
@@ -35,17 +36,22 @@ class DrainingServer(uvicorn.Server):
     Args:
         config: uvicorn's configuration.
         drain_s: Seconds; 0 for no such time.
+        on_stop: Called first, in the event loop, to end answers that have no end of their own.
     """
 
-    def __init__(self, config: uvicorn.Config, drain_s: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, drain_s: float, on_stop: Collection[Callable[[], None]] = ()
+    ) -> None:
         super().__init__(config)
-        self._drain_s = drain_s
+        self._drain_s, self._on_stop = drain_s, on_stop
 
     async def main_loop(self) -> None:
         """Serve until the stop, and drain."""
         await super().main_loop()
         state, loop = self.server_state, asyncio.get_running_loop()
         state.default_headers = [*state.default_headers, (b"connection", b"close")]
+        for end in self._on_stop:
+            end()
         deadline = loop.time() + self._drain_s
         # uvicorn tells nobody of a connection's end.
         while state.connections and loop.time() < deadline and not self.force_exit:  # noqa: ASYNC110
@@ -93,7 +99,11 @@ def serve(
     gc.freeze()
     gc.set_threshold(getattr(app.state, "collect_after", 10_000), 20, 50)
     sys.setswitchinterval(_SWITCH_S)
-    server = DrainingServer(server_config(app, settings, name), settings.http.drain_s)
+    server = DrainingServer(
+        server_config(app, settings, name),
+        settings.http.drain_s,
+        getattr(app.state, "on_stop", ()),
+    )
     ending: Ending = getattr(app.state, "ending", None) or Ending()
     ending.calls(lambda: setattr(server, "should_exit", True))
     server.run(sockets)

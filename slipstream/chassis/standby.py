@@ -4,6 +4,7 @@ A load balancer may so count it as ready and send it requests, before it has any
 with. Credentials are judged by the instance that acts: this one knows no keys yet.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -46,14 +47,42 @@ class Standby:
     def __init__(self) -> None:
         self.address = ""
         self._client: httpx.AsyncClient | None = None
+        self._stopping = asyncio.Event()
 
     @property
     def client(self) -> httpx.AsyncClient:
         """The client of requests that are handed on."""
         if self._client is None:
             timeout = httpx.Timeout(_SILENCE_S, connect=_CONNECT_S)
-            self._client = httpx.AsyncClient(timeout=timeout, trust_env=False)
+            # The server bounds its connections, and so these: with fewer, a hundred streams of
+            # events would keep every other request waiting.
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+            self._client = httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False)
         return self._client
+
+    def end_streams(self) -> None:
+        """End the streams of events that are handed on; their clients connect again."""
+        self._stopping.set()
+
+    async def pass_stream(self, answer: httpx.Response, receive: Receive, send: Send) -> None:
+        """Pass a stream of events on until its end, or until its client has left, this instance
+        stops, or the acting one has gone.
+
+        Nothing else tells that the client has left: the acting instance would send on.
+        """
+        passing = asyncio.create_task(_pass_on(answer, send))
+        ends = (_left(receive), self._stopping.wait())
+        tasks = [passing, *map(asyncio.ensure_future, ends)]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if not passing.cancelled() and (error := passing.exception()) is not None:
+            if not isinstance(error, httpx.TransportError):
+                raise error
+            log.info("a stream ends with the acting instance", reason=repr(error))
 
     async def aclose(self) -> None:
         """Close the client."""
@@ -102,11 +131,23 @@ class HandingOn:
             await send(
                 {"type": "http.response.start", "status": answer.status_code, "headers": headers}
             )
-            async for part in answer.aiter_raw():
-                await send({"type": "http.response.body", "body": part, "more_body": True})
+            if answer.headers.get("content-type", "").startswith("text/event-stream"):
+                await self._standby.pass_stream(answer, receive, send)
+            else:
+                await _pass_on(answer, send)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             await answer.aclose()
+
+
+async def _pass_on(answer: httpx.Response, send: Send) -> None:
+    async for part in answer.aiter_raw():
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def own_address(settings: HttpSettings, port: int) -> str:

@@ -4,6 +4,9 @@ Each topic has one producing service, with three exceptions: features, too, writ
 and it publishes rows that are pushed to it (`POST /push`) on the topics of ingestion. So pushed
 rows go the way of every other event, and count once. Every service tells which keys it took.
 
+Monitoring's console shows the records of every topic but those of keys while somebody watches;
+`consumers` leaves that out.
+
 `docs/topics.md` is generated from this table. A test compares `consumers` with the subscriptions of
 features and monitoring.
 """

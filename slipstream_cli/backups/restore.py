@@ -275,8 +275,10 @@ def _refuse_unfit(here: sql_rows.Contents, manifest: BackupManifest, overwrite: 
 
 
 def _is_data(table: str) -> bool:
-    """Whether a table's rows are restored: not the lease, nor the revision of the schema."""
-    return not table.endswith("_lease") and not sql_rows.is_revision(table)
+    """Whether a table's rows are restored: not the lease, nor the revision of the schema, nor
+    sessions, of which some have ended since.
+    """
+    return not table.endswith(("_lease", "_sessions")) and not sql_rows.is_revision(table)
 
 
 def _moved(before: Path, after: Path) -> Callable[[dict[str, Any]], dict[str, Any]]:

@@ -30,6 +30,7 @@ UNTYPED = {
     "features push",
     "features write_to_online_store",
     "monitoring export_visitors",
+    "monitoring sign_out",
     "training get_file",
 }
 

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
+from services.monitoring.console.peers import ROUTES as PEER_ROUTES
 from slipstream.chassis.access.guard import routes_of
 from slipstream.chassis.request_names import any_name_because
 from slipstream.contracts.services import SERVICES
@@ -23,7 +24,13 @@ from slipstream_cli.commands.reference_pages import app_of
 
 # Routes that take any parameter, by the reason that their class gives.
 ANY_PARAMETER = {
-    "a link to a page may carry anything": {"/docs", "/docs/{name}", "/"},
+    "a link to a page may carry anything": {
+        *("/docs", "/docs/{name}", "/", "/flow", "/live", "/visitors", "/visitors/{visitor_id}"),
+        *("/items", "/items/{item_id}", "/shop", "/assets/{name}"),
+    },
+    "the service that is asked refuses names that it does not have": {
+        f"/v1/peers/{service}{re.sub(':[a-z]+', '', path)}" for service, _, path, _ in PEER_ROUTES
+    },
     "scrapers add parameters of their own": {"/metrics"},
     "a probe that is refused would end a sound process": {"/health/live", "/health/ready"},
     "Segment's clients decide what they send, and no event is lost for it": {

@@ -15,6 +15,7 @@ from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, func, i
 from services.monitoring import alert_repository as monitoring_alerts
 from services.monitoring import migrations as monitoring_migrations
 from services.monitoring import slate_tables as monitoring_slates
+from services.monitoring.console import session_repository as monitoring_sessions
 from services.monitoring.control import access_repository as monitoring_keys
 from services.monitoring.control import experiments_repository as monitoring_experiments
 from services.monitoring.control import named_records_repository as monitoring_placements
@@ -57,6 +58,7 @@ MONITORING = Service(
         monitoring_slates.TABLES,
         monitoring_alerts.TABLES,
         monitoring_keys.TABLES,
+        monitoring_sessions.TABLES,
         monitoring_erasures.TABLES,
         monitoring_placements.TABLES,
         monitoring_experiments.TABLES,

@@ -144,7 +144,7 @@ class Line:
 
         Args:
             request: A request for an explained slate, of purpose `PREVIEW`.
-            about: An item, of which the way through the funnel is told; None for none.
+            about: An item to follow through the funnel; None for none.
 
         Raises:
             OverloadedError: See `answer`.

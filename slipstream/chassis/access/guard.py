@@ -20,6 +20,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
 
+from slipstream.chassis.access.sessions import Sessions
 from slipstream.chassis.access.verifier import ANYBODY, Verifier
 from slipstream.chassis.errors import (
     ForbiddenError,
@@ -218,6 +219,9 @@ class Guard:
     What a route needs is in `demands`. Requests that change something, and those without a key to
     a service that asks for none, must name it as one of `hosts`, and come from no page of another
     origin. Plain ASGI, since FastAPI reads the whole body before it asks a dependency.
+
+    Where there are `sessions`, the cookie of one counts for a request without `Authorization` from
+    a page of exactly this origin.
     """
 
     def __init__(
@@ -227,8 +231,10 @@ class Guard:
         demands: Demands,
         hosts: KnownHosts,
         max_body_bytes: int,
+        sessions: Sessions | None = None,
     ) -> None:
         self.app = app
+        self._sessions = sessions
         self._verifier, self._demands, self._hosts = verifier, demands, hosts
         self._most = max_body_bytes
         self._too_large = (
@@ -283,7 +289,13 @@ class Guard:
             self._verifier.find(given.decode("latin-1")) if scheme.lower() == b"bearer" else None
         )
         open_to_anybody = not self._verifier.required and known is None
-        if scope["method"] not in SAFE_METHODS or open_to_anybody:
+        by_session = None
+        if self._sessions is not None and not scheme and self._verifier.required:
+            by_session = self._sessions.of(scope, self._verifier)
+            if isinstance(by_session, ServiceError):
+                return by_session
+            known = by_session[1] if by_session is not None else None
+        if scope["method"] not in SAFE_METHODS or open_to_anybody or by_session is not None:
             foreign = self._hosts.check(_header(scope, b"host"), _header(scope, b"origin"))
             if foreign is not None:
                 return foreign

@@ -53,14 +53,15 @@ class KeyRing:
 
     def find(self, key: str) -> KnownKey | None:
         """The key if it counts now."""
-        return self._look_up(digest_of(key))
+        return self.by_digest(digest_of(key))
 
     def page_key(self, key_id: str) -> KnownKey | None:
         """The key that verifies tokens which name it by the beginning of its digest."""
         digest = self._page_keys.get(key_id)
-        return self._look_up(digest) if digest else None
+        return self.by_digest(digest) if digest else None
 
-    def _look_up(self, digest: str) -> KnownKey | None:
+    def by_digest(self, digest: str) -> KnownKey | None:
+        """The key with this digest, if it counts now."""
         known = self._configured.get(digest)
         if known is not None:
             return known

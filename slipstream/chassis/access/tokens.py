@@ -4,6 +4,7 @@ A token is verified once; the service remembers its holder until it ends, or unt
 public keys changes.
 """
 
+import hmac
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,11 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_public_key,
+)
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from slipstream.chassis.access.keys import KnownKey, digest_of
@@ -96,6 +101,35 @@ class TokenVerifier:
                     self._remembered.clear()
                 self._remembered[digest] = found
         return found if found is not None and (found.ends_at or 0) > now else None
+
+    def mark_of(self, token: str) -> str:
+        """A mark of the key that signs a token, of its issuer and audience; "" for an unknown key.
+
+        It is an HMAC, from which no secret follows.
+        """
+        try:
+            key = self._key_of(jwt.get_unverified_header(token))
+        except jwt.PyJWTError:
+            return ""
+        return self._mark(key) if key is not None else ""
+
+    def takes(self, mark: str) -> bool:
+        """Whether tokens of this mark are still taken: their key is among the present ones."""
+        if self._path is not None and time.monotonic() >= self._looked_at + _LOOK_S:
+            self._read_where_changed(self._path)
+        keys = [*self._keys.values()]
+        if self._secret:
+            keys.append(VerifyingKey(self._secret, _SHARED))
+        return any(hmac.compare_digest(self._mark(key), mark) for key in keys)
+
+    def _mark(self, key: VerifyingKey) -> str:
+        said = "\n".join((self._settings.token_issuer, self._settings.token_audience))
+        raw = (
+            key.key.encode()
+            if isinstance(key.key, str)
+            else key.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        )
+        return hmac.new(raw, said.encode(), "sha256").hexdigest()
 
     def _verified(self, token: str) -> KnownKey | None:
         try:

@@ -70,6 +70,8 @@ ANYBODY: Final = Principal("anybody", SERVICE_SCOPES, browser=False)
 # Characters of an API token that other machines may try.
 LEAST_TOKEN: Final = 32
 _API_TOKEN: Final = "api-token"  # noqa: S105
+# What a session's mark is of.
+_KEY, _TOKEN = "key:", "token:"
 
 
 class ExposedError(ValueError):
@@ -99,15 +101,37 @@ class Verifier:
             known = self._tokens.find(credential)
         return known
 
+    def mark_of(self, credential: str) -> str:
+        """What a session keeps of a credential that was found, so that it ends with it: the digest
+        of a key, or the mark of what a token is verified by.
+        """
+        digest = digest_of(credential)
+        if self._ring.by_digest(digest) is not None or self._tokens is None:
+            return f"{_KEY}{digest}"
+        return f"{_TOKEN}{self._tokens.mark_of(credential)}"
+
+    def holder(self, mark: str, kept: KnownKey) -> KnownKey | None:
+        """The holder of a session with this mark: its key as it is now, or `kept`, which is that of
+        a token; None once the key counts no more, or verifies no tokens.
+        """
+        if mark.startswith(_KEY):
+            return self._ring.by_digest(mark.removeprefix(_KEY))
+        of_token = mark.removeprefix(_TOKEN)
+        return kept if self._tokens is not None and self._tokens.takes(of_token) else None
+
     def refusal(self, address: str, otherwise: UnauthorizedError) -> ServiceError:
         """The error for a credential from this address that was not found.
 
         It is `otherwise`, or 429 after many wrong ones; or 503 while keys are being read. Clients
         drop what a 401 answers, and send again what a 503 does.
         """
-        if self._ring.loading:
-            return UnavailableError("The access keys are still being read", code="keys_loading")
-        return self._wrong.refusal(address, otherwise)
+        return self.not_yet() or self._wrong.refusal(address, otherwise)
+
+    def not_yet(self) -> UnavailableError | None:
+        """The error of a credential that is not found while keys are being read; else None."""
+        if not self._ring.loading:
+            return None
+        return UnavailableError("The access keys are still being read", code="keys_loading")
 
 
 def api_token_key(settings: ServiceSettings) -> dict[str, KnownKey]:

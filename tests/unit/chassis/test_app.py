@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 import pytest
 import structlog
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from starlette.types import Message
@@ -309,3 +310,30 @@ def test_every_file_of_the_page_comes_from_the_service() -> None:
 def test_nothing_else_of_the_package_is_served(path: str) -> None:
     with TestClient(an_app()) as client:
         assert client.get(path).status_code == 404
+
+
+def test_a_stream_of_events_is_no_slow_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("slipstream.chassis.app.time.perf_counter", lambda: now[0])
+    router = APIRouter()
+
+    async def lines() -> AsyncIterator[bytes]:
+        now[0] += 3600
+        yield b"data: 1\n\n"
+
+    @router.get("/{kind}")
+    @requires(Scope.READ)
+    async def streamed(kind: str) -> StreamingResponse:
+        now[0] += 0.004
+        return StreamingResponse(lines(), media_type=f"text/{kind}")
+
+    app = create_service(
+        "probe", ServiceSettings(), description="", lifespan=_nothing_to_open, routers=[router]
+    )
+    with TestClient(app) as client, structlog.testing.capture_logs() as logs:
+        assert client.get("/event-stream").text == "data: 1\n\n"
+        client.get("/plain")
+        told = [entry["log_level"] for entry in logs if entry["event"] == "request"]
+    assert told == ["debug", "warning"]
+    seconds = app.state.metrics.http_seconds.labels("/{kind}", "GET", "200")._sum.get()
+    assert seconds == pytest.approx(3600.008)

@@ -3,7 +3,7 @@
 import http.client
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from fastapi import FastAPI
@@ -18,7 +18,9 @@ LONG_S = 120.0
 
 
 @contextmanager
-def served(drain_s: float) -> Iterator[tuple[int, DrainingServer, threading.Thread]]:
+def served(
+    drain_s: float, on_stop: Collection[Callable[[], None]] = ()
+) -> Iterator[tuple[int, DrainingServer, threading.Thread]]:
     app, port = FastAPI(), free_port()
 
     @app.get("/")
@@ -26,7 +28,7 @@ def served(drain_s: float) -> Iterator[tuple[int, DrainingServer, threading.Thre
         return "there"
 
     settings = ServiceSettings(http={"port": port, "shutdown_grace_s": 1})  # type: ignore[arg-type]
-    server = DrainingServer(server_config(app, settings, "ingestion"), drain_s)
+    server = DrainingServer(server_config(app, settings, "ingestion"), drain_s, on_stop)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -79,3 +81,15 @@ def test_without_such_a_time_idle_connections_end_at_once() -> None:
         server.should_exit = True
         thread.join(30)
         assert idle.sock.recv(1) == b""
+
+
+def test_answers_without_an_end_are_told_of_the_stop_before_the_server_drains() -> None:
+    told = threading.Event()
+    with served(LONG_S, [told.set]) as (port, server, thread):
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        assert asked(client) == (200, None)
+        assert not told.is_set()
+        server.should_exit = True
+        assert told.wait(30)
+        assert thread.is_alive()
+        assert asked(client) == (200, "close")

@@ -1,5 +1,6 @@
 """Requests that an instance hands on while it stands by."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from slipstream.chassis.access.guard import open_to_all
 from slipstream.chassis.app import create_service
 from slipstream.chassis.dependencies import StandbyError
 from slipstream.chassis.settings import HttpSettings, ServiceSettings, TracingSettings
-from slipstream.chassis.standby import own_address
+from slipstream.chassis.standby import Standby, own_address
 from tests.spans import NOWHERE
 
 
@@ -133,6 +134,100 @@ async def test_one_that_acts_and_does_not_answer_is_told() -> None:
     assert (answer.status_code, answer.json()["code"]) == (503, "standby")
     assert answer.headers["retry-after"] == "5"
     assert "10.0.0.1:8005 does not answer" in answer.json()["detail"]
+
+
+class EndlessStream(httpx.AsyncByteStream):
+    """Events without an end, or up to a failure."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.closed, self._failure = asyncio.Event(), failure
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"data: 1\n\n"
+        if self._failure is not None:
+            raise self._failure
+        await asyncio.Event().wait()
+
+    async def aclose(self) -> None:
+        self.closed.set()
+
+
+class Passing:
+    """A stream that a standby passes on to a client, who may leave."""
+
+    def __init__(self, stream: EndlessStream) -> None:
+        self.standby, self.sent = Standby(), list[dict[str, Any]]()
+        self._left = asyncio.Event()
+        self._answer = httpx.Response(200, stream=stream)
+        self.first = asyncio.Event()
+
+    async def run(self) -> None:
+        await self.standby.pass_stream(self._answer, self._receive, self._send)
+
+    def leave(self) -> None:
+        self._left.set()
+
+    async def _receive(self) -> dict[str, Any]:
+        await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Any) -> None:
+        self.sent.append(message)
+        self.first.set()
+
+
+async def test_a_stream_is_passed_on_until_its_client_leaves_or_the_standby_stops() -> None:
+    for end in (Passing.leave, lambda it: it.standby.end_streams()):
+        passing = Passing(EndlessStream())
+        task = asyncio.create_task(passing.run())
+        await passing.first.wait()
+        assert not task.done()
+        end(passing)
+        await asyncio.wait_for(task, 30)
+        assert [message["body"] for message in passing.sent] == [b"data: 1\n\n"]
+
+
+async def test_a_stream_ends_with_the_instance_that_acts_and_its_client_comes_again() -> None:
+    broken = Passing(EndlessStream(httpx.ReadError("it was killed")))
+    await asyncio.wait_for(broken.run(), 30)
+    failed = Passing(EndlessStream(ZeroDivisionError("a fault of ours")))
+    with pytest.raises(ZeroDivisionError):
+        await failed.run()
+
+
+async def test_the_acting_instance_hears_that_the_client_of_a_stream_has_left() -> None:
+    stream, left = EndlessStream(), asyncio.Event()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, stream=stream)
+
+    async with standing_by(httpx.MockTransport(answer)) as client:
+        app = client._transport.app  # type: ignore[attr-defined]
+        sent = list[dict[str, Any]]()
+        asked = [{"type": "http.request", "body": b"", "more_body": False}]
+
+        async def receive() -> dict[str, Any]:
+            if asked:
+                return asked.pop()
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+            left.set()
+
+        scope = {
+            "type": "http", "method": "GET", "path": "/v1/stream", "query_string": b"",
+            "http_version": "1.1", "root_path": "", "scheme": "http", "headers": [],
+        }  # fmt: skip
+        await asyncio.wait_for(app(scope, receive, send), 30)
+    assert stream.closed.is_set()
+    assert sent[0]["status"] == 200
+
+
+def test_streams_leave_connections_to_the_acting_instance_for_other_requests() -> None:
+    pool = Standby().client._transport._pool  # type: ignore[attr-defined]
+    assert pool._max_connections > HttpSettings().max_connections
 
 
 def test_own_address_has_the_services_port_and_is_empty_where_none_is_advertised() -> None:

@@ -32,10 +32,18 @@ OPEN = {
     "/health/ready": "probes",
     "/metrics": "Prometheus",
     "/health": "Feast's probes",
-    "/": "a page without data, which asks for the token",
+    **dict.fromkeys(
+        (
+            "/", "/flow", "/live", "/visitors", "/visitors/{visitor_id:path}", "/items",
+            "/items/{item_id:path}", "/shop", "/assets/{name:path}",
+        ),
+        "pages without data and their files, which ask people to sign in",
+    ),
+    "/v1/console": "what those pages show before anyone has signed in",
+    "/v1/session": "the sign-in itself, which judges what it is sent",
     "/v1/slipstream.js": "the script in every page",
     "/v1/m": "counts of Segment's browser library, which come without a key and are not kept",
-}
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

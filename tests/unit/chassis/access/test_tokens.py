@@ -301,3 +301,40 @@ def test_any_json_in_a_claim_is_refused_or_right(changed: dict[str, Any]) -> Non
     if found is not None:
         assert all(RIGHT[claim](value) for claim, value in changed.items()), changed
         assert found.principal.name == (claims() | changed)["sub"]
+
+
+def test_the_mark_of_a_token_is_of_its_key_issuer_and_audience(tmp_path: Path) -> None:
+    token, verifier = shared(), TokenVerifier(SHARED)
+    mark = verifier.mark_of(token)
+    assert SECRET not in mark and mark == verifier.mark_of(shared(sub="another"))
+    assert verifier.takes(mark)
+    for changed in (
+        {"token_secret": SECRET[::-1]},
+        {"token_issuer": "x"},
+        {"token_audience": "x"},
+    ):
+        other = TokenVerifier(AccessSettings(**{"token_secret": SECRET} | changed))  # type: ignore[arg-type]
+        assert not other.takes(mark)
+    for wrong in ("", "a.b.c", token.partition(".")[0]):
+        assert verifier.mark_of(wrong) == ""
+    assert not verifier.takes("")
+
+
+def test_the_mark_of_a_public_keys_token_counts_while_the_file_has_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, another = (ed25519.Ed25519PrivateKey.generate() for _ in range(2))
+    file = tmp_path / "keys.pem"
+
+    def write(key: ed25519.Ed25519PrivateKey) -> None:
+        pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        file.write_bytes(pem)
+
+    write(one)
+    verifier = TokenVerifier(AccessSettings(token_keys=str(file)))
+    mark = verifier.mark_of(jwt.encode(claims(), one, "EdDSA"))
+    assert mark and verifier.takes(mark)
+    write(another)
+    os.utime(file, (1, 1))
+    monkeypatch.setattr("slipstream.chassis.access.tokens._LOOK_S", 0.0)
+    assert not verifier.takes(mark)

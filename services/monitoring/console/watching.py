@@ -1,0 +1,166 @@
+"""The threads behind flow and streams. They reach the broker only while somebody watches."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+from services.monitoring.console import flow
+from services.monitoring.console.flow import Flow, Moment
+from services.monitoring.console.passing_records import WATCHED, passing
+from services.monitoring.console.streams import MOST_PER_S, Streams
+from services.monitoring.probes import ServiceState
+from slipstream.broker.gauge import LogGauge
+from slipstream.broker.kafka import BrokerUnavailableError
+from slipstream.broker.tail import Tail
+from slipstream.chassis.logging import get_logger
+from slipstream.chassis.settings import KafkaSettings
+from slipstream.contracts.topics import TOPICS
+
+log = get_logger(__name__)
+
+# Seconds between two looks at whether somebody watches.
+_IDLE_S: Final = 0.25
+# Seconds for which a look at the flow keeps offsets being read: pages look again.
+KEPT_S: Final = 15.0
+# Moments that are remembered: a minute.
+_MOMENTS: Final = 60
+# Seconds between two readings of records. Each wakes every stream.
+_PAUSE_S: Final = 0.05
+_POLL_S: Final = 0.2
+# Milliseconds for which a broker may hold an empty fetch.
+_FETCH_WAIT_MS: Final = 100
+# Longest wait of a look at the flow for two moments, between which there are rates.
+_PATIENCE_S: Final = 4.0
+
+
+class FlowWatch:
+    """Reads offsets each second while somebody watches; `run` is a worker's target.
+
+    Args:
+        gauge: Connects to the broker.
+        streams: Streams, which get figures each second.
+        services: Returns the answers of the newest round of checks.
+        alerts: Returns the number of open alerts.
+        clock: Returns the time in ms.
+    """
+
+    def __init__(
+        self,
+        gauge: Callable[[], LogGauge],
+        streams: Streams,
+        services: Callable[[], Iterable[ServiceState]],
+        alerts: Callable[[], int],
+        clock: Callable[[], int],
+    ) -> None:
+        self._connect, self._streams = gauge, streams
+        self._services, self._alerts, self._clock = services, alerts, clock
+        self._wanted_until = 0.0
+        self._moments = deque[Moment](maxlen=_MOMENTS)
+        self._answers: bool | None = None
+        self._read = threading.Condition()
+
+    def run(self, stop: threading.Event) -> None:
+        """Read until `stop` is set."""
+        while not stop.is_set():
+            if not self._wanted():
+                stop.wait(_IDLE_S)
+                continue
+            gauge: LogGauge | None = None
+            try:
+                gauge = self._connect()
+                while self._wanted() and not stop.is_set():
+                    began = time.monotonic()
+                    gauged = gauge.read()
+                    self._note(Moment(time.monotonic(), gauged))
+                    stop.wait(max(0.0, began + 1 - time.monotonic()))
+            except BrokerUnavailableError as error:
+                if self._answers is not False:
+                    log.warning("the flow has no figures", reason=str(error))
+                self._note(None)
+                stop.wait(1.0)
+            finally:
+                if gauge is not None:
+                    gauge.close()
+        self._streams.end()
+
+    def report(self) -> Flow:
+        """The flow now. It waits for figures, a few seconds at most."""
+        self._wanted_until = time.monotonic() + KEPT_S
+        with self._read:
+            self._read.wait_for(
+                lambda: self._answers is False or len(self._moments) > 1, _PATIENCE_S
+            )
+            moments, answers = list(self._moments), self._answers
+        return Flow(
+            at=self._clock(),
+            nodes=flow.nodes(self._services(), answers),
+            edges=flow.edges(moments),
+        )
+
+    def _wanted(self) -> bool:
+        wanted = self._streams.watched or time.monotonic() < self._wanted_until
+        if not wanted:
+            with self._read:
+                self._moments.clear()
+                self._answers = None
+        return wanted
+
+    def _note(self, moment: Moment | None) -> None:
+        """Take the offsets of a moment; None where the broker does not answer."""
+        with self._read:
+            if moment is None:
+                self._moments.clear()
+            else:
+                self._moments.append(moment)
+            self._answers = moment is not None
+            moments = list(self._moments)
+            self._read.notify_all()
+        self._streams.tick(
+            {
+                "at": self._clock(),
+                "events_per_s": flow.events_per_s(moments),
+                "answers_per_s": flow.answers_per_s(moments),
+                "features_delay_ms": flow.features_delay_ms(moments),
+                "alerts": self._alerts(),
+                "edges": flow.measured(flow.edges(moments)) if self._streams.watched else [],
+            }
+        )
+
+
+def gauge_of(kafka: KafkaSettings, namespace: str) -> Callable[[], LogGauge]:
+    """Connects to read the offsets of all topics and groups."""
+    return partial(LogGauge, kafka, namespace, TOPICS, tuple(flow.GROUPS.values()))
+
+
+def records_target(
+    kafka: KafkaSettings, namespace: str, streams: Streams
+) -> Callable[[threading.Event], None]:
+    """A worker target that reads records while somebody wants them, of the topics that they want.
+
+    It raises `BrokerUnavailableError`.
+    """
+    unhurried = kafka.model_copy(update={"fetch_max_wait_ms": _FETCH_WAIT_MS})
+
+    def run(stop: threading.Event) -> None:
+        while not stop.is_set():
+            wanted = streams.topics()
+            if not wanted:
+                stop.wait(_IDLE_S)
+                continue
+            names = WATCHED if None in wanted else [name for name in wanted if name is not None]
+            tail = Tail(unhurried, namespace, [WATCHED[name] for name in names], MOST_PER_S)
+            try:
+                while streams.topics() == wanted and not stop.is_set():
+                    records, passed = tail.read(_POLL_S)
+                    if records or passed:
+                        streams.show([passing(record) for record in records], passed)
+                    stop.wait(_PAUSE_S)
+            finally:
+                with suppress(BrokerUnavailableError):
+                    tail.close()
+
+    return run
