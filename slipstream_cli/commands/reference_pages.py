@@ -262,13 +262,13 @@ _PARAGRAPHS: Final = (
     " fewer than 32 characters; `SLIPSTREAM_ACCESS__TOKEN_SECRET` has 32 or more everywhere.",
     "Commands and services write files for their own user alone (0600, folders 0700): lake,"
     " databases, models and logs tell of visitors.",
-    "People sign in to monitoring's console (`POST /v1/session`) with the API token, a key or a JWT."
-    " The cookie stands for it for twelve hours at most, until sign-out, and while the credential"
-    " counts. A request by session must come from a page of exactly this origin (`Origin`,"
-    " `Sec-Fetch-Site`, else `Referer`), or gets 403 with the code `foreign_origin`; so a proxy must"
-    " pass `Host` on. A session that has ended gets 401 with `session_ended`. Without"
-    " credentials there is no sign-in. What the console asks of other services goes through monitoring"
-    " (`/v1/peers/…`), with the scope that they demand.",
+    "People sign in to monitoring's console (`POST /v1/session`) with the API token, a key or a"
+    " JWT. The cookie stands for it for twelve hours at most, until sign-out, and while the"
+    " credential counts. A request by session must come from a page of exactly this origin"
+    " (`Origin`, `Sec-Fetch-Site`, else `Referer`), or gets 403 with the code `foreign_origin`;"
+    " so a proxy must pass `Host` on. A session that has ended gets 401 with `session_ended`."
+    " Without credentials there is no sign-in. What the console asks of other services goes"
+    " through monitoring (`/v1/peers/…`), with the scope that they demand.",
     "Requests that change something, and those without a key to a service that asks for none,"
     " are refused (403) if a page of another origin sent them (`Origin`), or if they name the"
     " service by a name with dots that `SLIPSTREAM_HTTP__HOSTS` does not list (`Host`): pages"

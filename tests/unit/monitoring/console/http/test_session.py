@@ -52,7 +52,13 @@ def console(db: Engine) -> Console:
 
 
 def test_a_session_stands_for_its_credential(console: Console) -> None:
-    signed_out = {"needed": True, "signed_in": False, "name": None, "scopes": [], "expires_at": None}
+    signed_out = {
+        "needed": True,
+        "signed_in": False,
+        "name": None,
+        "scopes": [],
+        "expires_at": None,
+    }
     assert console.client.get("/v1/session").json() == signed_out
     signed_in = console.sign_in()
     body = signed_in.json()
