@@ -12,7 +12,7 @@ from slipstream.stores.lake import Lake
 from tests.integration.running_materializer import running
 from tests.integration.test_erased_bytes import USER, erase, event, person
 
-ALIASES = 2_500
+ALIASES = 1_000
 
 
 @pytest.mark.servers("real")
