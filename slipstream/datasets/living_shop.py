@@ -7,9 +7,11 @@ hypothesis, N. Craswell et al., "An experimental comparison of click position-bi
 for whoever judges an estimate of it.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -58,6 +60,15 @@ class Habits:
     new_device: float = 0.1
 
 
+class Shelves(NamedTuple):
+    """Items by category, in arrays as of `Catalogue`."""
+
+    category: Ints
+    first_item: Ints
+    price: Floats
+    dearness: Floats
+
+
 @dataclass(frozen=True)
 class LivingShop:
     """The catalogue and the shoppers' tastes, before a shift and after it.
@@ -68,7 +79,7 @@ class LivingShop:
 
     seed: int
     habits: Habits
-    catalogue: Catalogue
+    catalogue: Catalogue | Shelves
     # `item_id` and attributes, as ingestion takes them.
     items: Sequence[Mapping[str, Any]]
     numbers: Mapping[str, int]
@@ -122,24 +133,67 @@ def make_shop(seed: int, shoppers: int, items: int, habits: Habits = Habits()) -
     """
     rng = np.random.default_rng((seed, _SHOP))
     catalogue = make_catalogue(rng, items, 1, 1.0, 1.0)
-    popularity: Floats = np.arange(2, len(catalogue.department) + 2, dtype=np.float64) ** -0.7
     item_ids = [f"sim-{number}" for number in range(items)]
     rows = item_table(catalogue, pa.array(item_ids)).to_pylist()
+    priced = [row | {"currency": CURRENCY} for row in rows]
+    return _visited_by(rng, seed, shoppers, catalogue, priced, habits)
+
+
+def shop_of(
+    items: Sequence[Mapping[str, Any]], seed: int, shoppers: int, habits: Habits = Habits()
+) -> LivingShop:
+    """A shop with these items. The same arguments give the same shop.
+
+    An item's category is the last of its `categories`; larger ones are liked by more shoppers. Of
+    an item without a `price` the price is 0, and neither dear nor cheap.
+
+    Args:
+        items: `item_id` and attributes of each, as ingestion takes them.
+        seed: Seed of the shoppers and of what appeals.
+        shoppers: Number of shoppers.
+        habits: The rates of their behaviour.
+    """
+    kinds = [(row.get("categories") or [""])[-1] for row in items]
+    sizes = Counter(kinds)
+    order = sorted(range(len(items)), key=lambda row: (-sizes[kinds[row]], kinds[row]))
+    numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds[k] for k in order))}
+    category = np.array([numbers[kinds[row]] for row in order])
+    first_item = np.searchsorted(category, np.arange(len(numbers) + 1))
+    rows = [{k: v for k, v in items[row].items() if v is not None} for row in order]
+    price = np.array([float(row.get("price", 0.0)) for row in rows])
+    dearness = np.zeros(len(rows))
+    for begin, end in pairwise(first_item.tolist()):
+        logs = np.log(np.maximum(price[begin:end], 0.01))
+        dearness[begin:end] = (logs - logs.mean()) / (logs.std() or 1.0)
+    shelves = Shelves(category, first_item, price, dearness)
+    return _visited_by(np.random.default_rng((seed, _SHOP)), seed, shoppers, shelves, rows, habits)
+
+
+def _visited_by(
+    rng: Generator,
+    seed: int,
+    shoppers: int,
+    catalogue: Catalogue | Shelves,
+    items: Sequence[Mapping[str, Any]],
+    habits: Habits,
+) -> LivingShop:
+    """A shop with a catalogue, and shoppers who are drawn for it."""
+    popularity: Floats = np.arange(2, len(catalogue.first_item) + 1, dtype=np.float64) ** -0.7
     activity = np.cumsum(np.exp(rng.normal(0, 1, shoppers)))
     return LivingShop(
         seed=seed,
         habits=habits,
         catalogue=catalogue,
-        items=[row | {"currency": CURRENCY} for row in rows],
-        numbers={item_id: number for number, item_id in enumerate(item_ids)},
-        appeal=rng.uniform(0.4, 1, items),
+        items=items,
+        numbers={str(item["item_id"]): number for number, item in enumerate(items)},
+        appeal=rng.uniform(0.4, 1, len(items)),
         before=_tastes(rng, shoppers, popularity, habits),
         after=_tastes(rng, shoppers, popularity[::-1], habits),
         purse=rng.normal(0, 1, shoppers),
         account=rng.random(shoppers) < habits.account,
         activity=activity / activity[-1],
         # Drawn last: the shop before a shift is that of earlier versions.
-        appeal_after=rng.uniform(0.4, 1, items),
+        appeal_after=rng.uniform(0.4, 1, len(items)),
     )
 
 
@@ -284,7 +338,7 @@ def _deed(
     carted = cart < shop.habits.cart * fit
     price = float(shop.catalogue.price[item])
     bought = carted and buy < shop.habits.checkout
-    return Deed(f"sim-{item}", price, position, carted, bought)
+    return Deed(str(shop.items[item]["item_id"]), price, position, carted, bought)
 
 
 def true_click_through(shop: LivingShop, places: int, *, shifted: bool) -> dict[str, float]:

@@ -96,6 +96,21 @@ _KINDS = (
 )
 
 
+# The same of the garments.
+_WEARERS = ("women", "men", "children", "sport", "outdoor")
+_GARMENTS = (
+    *("shirt", "dress", "jeans", "coat", "jacket", "skirt", "pullover", "cardigan"),
+    *("blouse", "trousers", "shorts", "hoodie", "vest", "polo", "jumpsuit", "leggings"),
+    *("suit", "blazer", "parka", "tunic", "pyjamas", "robe", "scarf", "hat"),
+)
+_COLORS = (
+    *("black", "white", "navy", "red", "green", "beige"),
+    *("grey", "blue", "pink", "yellow", "brown", "purple"),
+)
+_MATERIALS = ("cotton", "linen", "wool", "denim", "silk", "fleece", "viscose", "leather")
+_SIZES = ("S", "M", "L")
+
+
 @dataclass(frozen=True)
 class Catalogue:
     """The items by number, in the order of department, category and appearance.
@@ -236,21 +251,8 @@ def make_catalogue(
 
 def item_table(catalogue: Catalogue, item_ids: pa.Array) -> pa.Table:
     """The item file: `item_id`, `title`, `categories` (department, category), `brand`, `price`."""
-    departments = _numbered(_DEPARTMENTS, len(catalogue.first_category) - 1)
-    categories = _numbered(_KINDS, len(catalogue.department))
-    path = np.column_stack(
-        (catalogue.department[catalogue.category], len(departments) + catalogue.category)
-    )
-    paths = pa.array(departments + categories).take(pa.array(path.ravel()))
-
-    brands = int(catalogue.brand.max()) + 1
-    brand = pa.array([_word(number) for number in range(brands)]).take(
-        pa.array(catalogue.brand[catalogue.collection])
-    )
-    collection = pa.array([_word(brands + number) for number in range(len(catalogue.brand))]).take(
-        pa.array(catalogue.collection)
-    )
-    kind = pa.array(categories).take(pa.array(catalogue.category))
+    kind, categories = _categories(catalogue, _DEPARTMENTS, _KINDS)
+    brand, collection = _makers(catalogue)
     number = pa.array(np.arange(len(item_ids)) - catalogue.first_item[catalogue.category] + 1).cast(
         pa.string()
     )
@@ -258,13 +260,69 @@ def item_table(catalogue: Catalogue, item_ids: pa.Array) -> pa.Table:
         {
             "item_id": item_ids,
             "title": pc.binary_join_element_wise(brand, collection, kind, number, " "),
-            "categories": pa.ListArray.from_arrays(
-                pa.array(np.arange(0, path.size + 1, 2), pa.int32()), paths
-            ),
+            "categories": categories,
             "brand": brand,
             "price": pa.array(catalogue.price),
         }
     )
+
+
+def garment_table(catalogue: Catalogue, item_ids: pa.Array) -> pa.Table:
+    """The item file of a shop of garments: `item_table`'s columns, `color`, `size`, `material`.
+
+    A collection is one design of one material. Its items are the design's colours, each in up to
+    three sizes, which share an `item_group_id`.
+    """
+    kind, categories = _categories(catalogue, _WEARERS, _GARMENTS)
+    brand, collection = _makers(catalogue)
+    design = catalogue.collection
+    place = np.arange(len(design)) - np.searchsorted(design, design)
+    tint, size = np.divmod(place, len(_SIZES))
+    color, material = (
+        pa.array(names).take(pa.array(numbers % len(names)))
+        for names, numbers in ((_COLORS, design * 5 + tint), (_MATERIALS, design))
+    )
+    return pa.table(
+        {
+            "item_id": item_ids,
+            "title": pc.binary_join_element_wise(brand, collection, color, material, kind, " "),
+            "categories": categories,
+            "brand": brand,
+            "color": color,
+            "size": pa.array(_SIZES).take(pa.array(size)),
+            "material": material,
+            "item_group_id": pc.binary_join_element_wise(
+                *(pa.array(numbers).cast(pa.string()) for numbers in (design, tint)), "-"
+            ),
+            "price": pa.array(catalogue.price),
+        }
+    )
+
+
+def _categories(
+    catalogue: Catalogue, departments: tuple[str, ...], kinds: tuple[str, ...]
+) -> tuple[pa.Array, pa.Array]:
+    """The name of each item's category, and the names of department and category."""
+    wide = _numbered(departments, len(catalogue.first_category) - 1)
+    narrow = _numbered(kinds, len(catalogue.department))
+    path = np.column_stack(
+        (catalogue.department[catalogue.category], len(wide) + catalogue.category)
+    )
+    paths = pa.array(wide + narrow).take(pa.array(path.ravel()))
+    ends = pa.array(np.arange(0, path.size + 1, 2), pa.int32())
+    return pa.array(narrow).take(pa.array(catalogue.category)), pa.ListArray.from_arrays(
+        ends, paths
+    )
+
+
+def _makers(catalogue: Catalogue) -> tuple[pa.Array, pa.Array]:
+    """The names of each item's brand and collection."""
+    brands = int(catalogue.brand.max()) + 1
+    brand = pa.array([_word(number) for number in range(brands)]).take(
+        pa.array(catalogue.brand[catalogue.collection])
+    )
+    collection = pa.array([_word(brands + number) for number in range(len(catalogue.brand))])
+    return brand, collection.take(pa.array(catalogue.collection))
 
 
 def _numbered(names: tuple[str, ...], count: int) -> list[str]:

@@ -29,6 +29,7 @@ from slipstream.datasets.simulated_catalogue import (
     Flags,
     Floats,
     Ints,
+    garment_table,
     item_table,
     make_catalogue,
 )
@@ -245,6 +246,8 @@ class Simulation:
     stocked: float = 0.7
     # Whether the lists behind some views are written, too, on top of the events.
     impressions: bool = False
+    # Whether the items are garments, with colours, sizes and materials.
+    garments: bool = False
     behaviour: Behaviour = field(default_factory=Behaviour)
 
     def __post_init__(self) -> None:
@@ -303,7 +306,8 @@ def simulate(
         _whole(files.interactions, files.items) as (interactions, items),
         pq.ParquetWriter(interactions, schema) as writer,
     ):
-        pq.write_table(item_table(catalogue, item_ids), items)
+        table_of = garment_table if simulation.garments else item_table
+        pq.write_table(table_of(catalogue, item_ids), items)
         for number, portion in enumerate(_portions(counts)):
             rng = np.random.default_rng((simulation.seed, 1, number))
             came, moments = visits(

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,9 +13,7 @@ from slipstream_cli.options import data_dir, json_out
 from slipstream_cli.peers import environment_settings, target_options, target_url
 
 if TYPE_CHECKING:
-    from slipstream.datasets.live_visits import LiveError, LiveVisits
-    from slipstream.datasets.living_shop import LivingShop
-    from slipstream.datasets.living_truth import Plan
+    from slipstream.datasets.live_visits import LiveVisits
 
 _count = click.IntRange(min=1)
 _REQUIRED = "required for files"
@@ -229,6 +226,8 @@ def _live(
     from slipstream.datasets.live_visits import SilentServiceError
     from slipstream.datasets.living_shop import make_shop
     from slipstream.datasets.living_truth import Plan
+    from slipstream_cli.local.terminal import Terminal
+    from slipstream_cli.shoppers import visit
 
     if items > _MOST_ITEMS:
         raise click.UsageError(f"--items is at most {_MOST_ITEMS:,} with --live")
@@ -236,8 +235,11 @@ def _live(
     serving, _ = target_url("serving", serving_url, data_dir, otherwise="--serving-url")
     plan = Plan(rate, seconds, shift, broken, break_after, placement=placement, concurrency=at_once)
     shop = make_shop(seed, shoppers, items)
+    token = environment_settings().http.api_token.get_secret_value()
+    key = write_key or running.get("write_key", "dev")
+    tell = Terminal().line
     visiting, failure = asyncio.run(
-        _visited(shop, plan, ingestion, write_key or running.get("write_key", "dev"), serving)
+        visit(shop, plan, ingestion, key, serving, token, tell, _stop_by_signals)
     )
     truth, total = visiting.truth, visiting.truth.total()
     if json_path:
@@ -268,33 +270,6 @@ def _live(
         raise click.ClickException(str(failure))
 
 
-async def _visited(
-    shop: "LivingShop", plan: "Plan", ingestion: str, write_key: str, serving: str
-) -> "tuple[LiveVisits, LiveError | None]":
-    """Visit until the plan's end, Ctrl-C or a failure, which is returned."""
-    import httpx
-
-    from slipstream.chassis.client import Bearer
-    from slipstream.datasets.live_visits import LiveError, LiveVisits
-    from slipstream_cli.local.terminal import Terminal
-
-    token = environment_settings().http.api_token.get_secret_value()
-    limits = httpx.Limits(max_connections=plan.concurrency)
-    async with (
-        httpx.AsyncClient(
-            base_url=ingestion, auth=(write_key, ""), timeout=10, limits=limits
-        ) as to_ingestion,
-        httpx.AsyncClient(
-            base_url=serving, auth=Bearer(token), timeout=10, limits=limits
-        ) as to_serving,
-    ):
-        # Ingestion knows the ids of the last day's messages, and a seed may be used again.
-        prefix = f"sim-{time.time_ns():x}"
-        visiting = LiveVisits(shop, plan, to_ingestion, to_serving, prefix, Terminal().line)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, visiting.stop)
-        try:
-            await visiting.run()
-        except LiveError as error:
-            return visiting, error
-    return visiting, None
+def _stop_by_signals(visiting: "LiveVisits") -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, visiting.stop)

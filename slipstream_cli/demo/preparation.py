@@ -6,8 +6,9 @@ All over REST, as any client could.
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import pyarrow.parquet as pq
 
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.contracts.rest import Run
+from slipstream.contracts.times import DAY_MS, now_ms
 from slipstream.datasets.movielens import DatasetError, EventFiles, fetch
 from slipstream.datasets.replay import replay
+from slipstream.datasets.simulator import Simulation, simulate
 from slipstream.datasets.upload import ReplayError
 from slipstream_cli.local.plan import Plan
 from slipstream_cli.local.terminal import Terminal
@@ -105,12 +108,15 @@ class Preparation:
         """Replay the events that are missing, and return whether there were any."""
         interactions = pq.read_table(files.interactions)
         busiest, most = Counter(interactions["user_id"].to_pylist()).most_common(1)[0]
+        # Shoppers, and whoever clicked in an earlier demo, have sent events, too.
+        types = interactions["event_type"].unique().to_pylist()
+        stored_of = partial(self._stored_of, types)
         stored = self._caught_up()["lake"]["interactions"]
-        if stored >= interactions.num_rows and self._ratings_of(busiest) >= most:
+        if stored >= interactions.num_rows and stored_of(busiest) >= most:
             self._terminal.line(f"{'events':<12} {interactions.num_rows:,} are stored already")
             return False
         with self._step("replay"), tempfile.TemporaryDirectory() as directory:
-            missing = missing_events(interactions, self._ratings_of) if stored else interactions
+            missing = missing_events(interactions, stored_of) if stored else interactions
             pq.write_table(missing, f"{directory}/missing.parquet")
             report = replay(
                 f"{directory}/missing.parquet",
@@ -128,17 +134,15 @@ class Preparation:
             self._caught_up()
         return bool(missing.num_rows)
 
-    def _ratings_of(self, user_id: str) -> int:
+    def _stored_of(self, types: Sequence[str], user_id: str) -> int:
+        """The number of a visitor's events of these types that are stored."""
         try:
-            return int(
-                self.peers["features"]
-                .get(f"/v1/features/visitor/{user_id}")["counts"]
-                .get("rate", 0)
-            )
+            counts = self.peers["features"].get(f"/v1/features/visitor/{user_id}")["counts"]
         except PeerError as error:
             if error.status == 404:
                 return 0
             raise
+        return sum(int(counts.get(name, 0)) for name in types)
 
     def _caught_up(self) -> dict[str, Any]:
         def caught_up() -> dict[str, Any] | None:
@@ -249,3 +253,26 @@ def movielens_files(plan: Plan, terminal: Terminal, folder: Path | None = None) 
     """
     home = plan.environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return fetch(Path(home) / "slipstream" / "ml-100k", folder, terminal.progress)
+
+
+# Size of the shop of garments: enough for a model, and for two minutes.
+_VISITORS, _GARMENTS, _EVENTS, _DAYS = 800, 576, 40_000, 60
+
+
+def garment_files(plan: Plan, terminal: Terminal) -> EventFiles:
+    """Simulate a shop of garments up to the day before the first demo; later ones find its files.
+
+    Raises:
+        ValueError: One of the files is missing.
+    """
+    folder = plan.directory / "garments"
+    files = EventFiles(folder / "interactions.parquet", folder / "items.parquet")
+    if not (files.interactions.exists() and files.items.exists()):
+        today = now_ms() // DAY_MS * DAY_MS
+        start = today - (_DAYS + 1) * DAY_MS
+        shop = Simulation(_VISITORS, _GARMENTS, _EVENTS, days=_DAYS, start=start, garments=True)
+        try:
+            simulate(folder, shop, terminal.bar())
+        except FileExistsError as error:
+            raise ValueError(str(error)) from error
+    return files

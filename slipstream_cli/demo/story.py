@@ -1,14 +1,15 @@
 """The demo's steps, in order, all over REST, as any client could.
 
 Its visitors are some of plainly different taste, chosen by the films that they watched. It shows
-lists of films with genres, and the changes by a click.
+lists of films with genres, and the changes by a click. Garments take the place of films in a
+simulated shop.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from slipstream.datasets.movielens import EventFiles
 from slipstream_cli.demo.preparation import DemoError as DemoError
-from slipstream_cli.demo.preparation import Preparation, movielens_files
+from slipstream_cli.demo.preparation import Preparation, garment_files, movielens_files
 from slipstream_cli.local.plan import Plan
 from slipstream_cli.local.terminal import Terminal
 
@@ -122,18 +123,32 @@ LATELY = 5
 _TITLE = 46
 
 
-def visitor_text(shown: DemoVisitor, watched: list[Film], slate: list[Film]) -> str:
+class Wording(NamedTuple):
+    """Words for what visitors do with items, and for what they did lately."""
+
+    does: str
+    lately: str
+
+
+FILMS: Final = Wording("watches", "recently watched")
+GARMENTS: Final = Wording("looks at", "recently viewed")
+
+
+def visitor_text(
+    shown: DemoVisitor, watched: list[Film], slate: list[Film], words: Wording = FILMS
+) -> str:
     """Format a visitor's taste, latest films and recommendations.
 
     Args:
         shown: The visitor.
         watched: Attributes of the films watched, newest first.
         slate: The recommendations as served.
+        words: Words for the items.
     """
     lines = [
         "",
-        f"Visitor {shown.user_id} watches more than others: {', '.join(shown.likes)}",
-        "  recently watched",
+        f"Visitor {shown.user_id} {words.does} more than others: {', '.join(shown.likes)}",
+        f"  {words.lately}",
     ]
     lines += [f"     {_film(film)}" for film in watched[:LATELY]]
     lines += [
@@ -184,7 +199,7 @@ def _moved(before: list[Film], after: list[Film]) -> Iterator[str]:
         yield f"  {place + 1:>2} {_film(item['attributes'])}  {mark}".rstrip()
 
 
-def where_to_look(plan: Plan, user_id: str) -> str:
+def where_to_look(plan: Plan, user_id: str, item_id: str) -> str:
     """Format the URLs, two commands to try, and the next steps with other data."""
     urls = plan.urls
     lines = ["", *(f"{name:<11} {url}/docs   {url}/metrics" for name, url in urls.items())]
@@ -193,7 +208,8 @@ def where_to_look(plan: Plan, user_id: str) -> str:
     lines.append(
         f"  curl -u {plan.write_key}: {urls['ingestion']}/v1/track"
         " -H 'content-type: application/json' "
-        f"""-d '{{"userId": "{user_id}", "event": "click", "properties": {{"item_id": "50"}}}}'"""
+        f"""-d '{{"userId": "{user_id}", "event": "click", """
+        f""""properties": {{"item_id": "{item_id}"}}}}'"""
     )
     lines += ["", f"With your own data, which is kept apart (the demo's is in {plan.directory}):"]
     lines += [
@@ -232,15 +248,33 @@ class Click(NamedTuple):
 class Demo:
     """The demo on a local stack.
 
-    `movielens` is a folder with the data, for machines that can't fetch it. `clicks` are those that
-    ingestion has accepted, in their order.
+    Args:
+        plan: The stack.
+        terminal: Where it tells of itself.
+        movielens: A folder with MovieLens-100K, for machines that can't fetch it.
+        garments: Whether a simulated shop of garments takes its place.
+
+    Attributes:
+        clicks: The clicks that ingestion has accepted, in their order.
     """
 
-    def __init__(self, plan: Plan, terminal: Terminal, movielens: Path | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        terminal: Terminal,
+        movielens: Path | None = None,
+        *,
+        garments: bool = False,
+    ) -> None:
         self._plan, self._terminal = plan, terminal
-        self._preparation = Preparation(
-            plan, terminal, lambda: movielens_files(plan, terminal, movielens)
-        )
+        self._words = GARMENTS if garments else FILMS
+
+        def files() -> EventFiles:
+            if garments:
+                return garment_files(plan, terminal)
+            return movielens_files(plan, terminal, movielens)
+
+        self._preparation = Preparation(plan, terminal, files)
         self._peers = self._preparation.peers
         self.clicks: list[Click] = []
 
@@ -257,7 +291,8 @@ class Demo:
         with self._preparation.explained():
             self._show(visitors, items)
         self._terminal.line(f"\nTime so far: {time.perf_counter() - began:.0f} s")
-        self._terminal.show(where_to_look(self._plan, visitors[0].user_id))
+        other = visitors[-1].watched[0]
+        self._terminal.show(where_to_look(self._plan, visitors[0].user_id, other))
         return files
 
     def _show(self, visitors: list[DemoVisitor], items: pa.Table) -> None:
@@ -266,7 +301,10 @@ class Demo:
         for visitor, slate in zip(visitors, slates, strict=True):
             self._terminal.show(
                 visitor_text(
-                    visitor, [films[item] for item in self._sequence(visitor.user_id)], slate
+                    visitor,
+                    [films[item] for item in self._sequence(visitor.user_id)],
+                    slate,
+                    self._words,
                 )
             )
         self._click(visitors[0], slates[0], slates[1:])

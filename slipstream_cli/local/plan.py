@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import TYPE_CHECKING
 
 from slipstream.contracts.services import SERVICES
@@ -55,6 +56,12 @@ class Plan:
     def write_key(self) -> str:
         """The first of the write keys that ingestion accepts."""
         first = self.environment["SLIPSTREAM_INGESTION__WRITE_KEYS"].split(",")[0]
+        return first.partition(":")[2].strip()
+
+    @property
+    def browser_key(self) -> str:
+        """The first of the keys that ingestion takes from web pages."""
+        first = self.environment["SLIPSTREAM_INGESTION__BROWSER_KEYS"].split(",")[0]
         return first.partition(":")[2].strip()
 
     @property
@@ -154,6 +161,8 @@ def make_plan(
         "SLIPSTREAM_ARTIFACTS__DIRECTORY": str(directory / "models"),
         "SLIPSTREAM_SERVING__CACHE_DIR": str(directory / "serving"),
         "SLIPSTREAM_INGESTION__WRITE_KEYS": f"dev:{DEVELOPMENT_KEY}",
+        # Another one at each start: pages of other origins can't know it.
+        "SLIPSTREAM_INGESTION__BROWSER_KEYS": f"page:{token_urlsafe(16)}",
     }
     if "broker" in chosen:
         # The embedded broker holds a group's first join for half of the session timeout, and looks

@@ -14,6 +14,7 @@ from slipstream.datasets.living_shop import (
     examination,
     make_shop,
     react,
+    shop_of,
     true_click_through,
     visits,
 )
@@ -148,3 +149,36 @@ def test_a_shop_of_one_item_and_one_shopper_has_visits_too() -> None:
     first = next(visits(tiny))
     assert react(tiny, first, 0, ["sim-0"], shifted=True).probability > 0
     assert set(true_click_through(tiny, 10, shifted=False)) == {"best", "random", "popular"}
+
+
+FILMS = [
+    {"item_id": "heat", "title": "Heat", "categories": ["Drama", "Crime"]},
+    {"item_id": "babe", "title": "Babe", "categories": ["Comedy"]},
+    {"item_id": "ronin", "title": "Ronin", "categories": ["Crime"], "brand": None},
+    {"item_id": "odd", "title": "Odd", "categories": None},
+]
+CUPS = [
+    {"item_id": f"cup-{price}", "categories": ["cups"], "price": price} for price in (1.0, 10.0)
+]
+
+
+def test_shoppers_of_given_items_like_their_categories_and_prices() -> None:
+    films = shop_of(FILMS, 0, 40, Habits(found=3.0))
+    ids = [item["item_id"] for item in films.items]
+    assert ids[:2] == ["heat", "ronin"] and set(ids) == {film["item_id"] for film in FILMS}
+    assert films.catalogue.category.tolist()[:2] == [0, 0], "the largest one comes first"
+    assert films.catalogue.first_item.tolist()[:2] == [0, 2]
+    assert "brand" not in films.items[1]
+    deeds = [
+        deed
+        for number in range(300)
+        for deed in react(films, visit(number), 0, ["heat", "unheard-of"], shifted=False).deeds
+    ]
+    assert {deed.item_id for deed in deeds} > {"heat"} and "unheard-of" not in ids
+    assert all(deed.price == 0 for deed in deeds)
+    assert set(films.catalogue.dearness.tolist()) == {0.0}
+    cups = shop_of(CUPS, 0, 40)
+    assert cups.catalogue.dearness.tolist() == [-1.0, 1.0]
+    frugal = int(np.argmin(cups.purse))
+    assert (np.diff(cups.fit(frugal, np.array([0, 1]))) < 0).all()
+    assert shop_of(CUPS, 0, 40).activity.tolist() == cups.activity.tolist()

@@ -70,7 +70,13 @@ def services(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Services:
     fake = Services()
     users = [user for user, count in RATINGS.items() for _ in range(count)]
     pq.write_table(
-        pa.table({"user_id": users, "timestamp": list(range(len(users)))}),
+        pa.table(
+            {
+                "user_id": users,
+                "event_type": ["rate"] * len(users),
+                "timestamp": list(range(len(users))),
+            }
+        ),
         tmp_path / "interactions.parquet",
     )
     files = EventFiles(tmp_path / "interactions.parquet", tmp_path / "items.parquet")

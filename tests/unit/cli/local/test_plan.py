@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from services.ingestion.settings import configured_keys
 from slipstream.contracts.services import SERVICES
 from slipstream_cli.local.plan import DEFAULT_PORTS, make_plan
 from slipstream_cli.local.processes import StartError, free_port
@@ -41,6 +42,22 @@ def test_plan_passes_on_what_is_set(tmp_path: Path) -> None:
     plan = make_plan(tmp_path, given, any_ports=True)
     assert given.items() <= plan.environment.items()
     assert plan.write_key == "a:b"
+
+
+def test_a_plan_has_a_key_for_pages_of_its_own(tmp_path: Path) -> None:
+    plans = [make_plan(tmp_path, {}, any_ports=True) for _ in range(2)]
+    keys = {plan.browser_key for plan in plans}
+    assert len(keys) == 2 and min(map(len, keys)) > 20
+    for plan in plans:
+        environment = plan.environment
+        known = configured_keys(
+            environment["SLIPSTREAM_INGESTION__WRITE_KEYS"],
+            environment["SLIPSTREAM_INGESTION__BROWSER_KEYS"],
+            "*",
+        )
+        assert sorted(key.principal.browser for key in known.values()) == [False, True]
+    given = {"SLIPSTREAM_INGESTION__BROWSER_KEYS": "shop:mine, other:theirs"}
+    assert make_plan(tmp_path, given, any_ports=True).browser_key == "mine"
 
 
 def test_plan_moves_a_default_port_that_is_taken(
