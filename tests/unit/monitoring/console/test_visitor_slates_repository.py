@@ -26,4 +26,4 @@ def test_the_newest_slates_come_first_with_what_was_clicked(db: Engine) -> None:
     assert (found[0].at, found[0].placement, found[0].variant) == (
         slates[2].timestamp, "home", slates[2].variant,
     )  # fmt: skip
-    assert slates_of(db, "nobody", 10) == []
+    assert slates_of(db, "carol", 10) == []
