@@ -11,7 +11,7 @@ from typing import Final
 from services.monitoring.console import flow
 from services.monitoring.console.flow import Flow, Moment
 from services.monitoring.console.passing_records import WATCHED, passing
-from services.monitoring.console.streams import MOST_PER_S, Streams
+from services.monitoring.console.streams import MOST_PER_S, QUEUE, Streams
 from services.monitoring.probes import ServiceState
 from slipstream.broker.gauge import LogGauge
 from slipstream.broker.kafka import BrokerUnavailableError
@@ -24,15 +24,22 @@ log = get_logger(__name__)
 
 # Seconds between two looks at whether somebody watches.
 _IDLE_S: Final = 0.25
+# Seconds between two readings of offsets. The second one follows soon, since it gives rates.
+_EVERY_S: Final = 1.0
+_FIRST_PAUSE_S: Final = 0.3
 # Seconds for which a look at the flow keeps offsets being read: pages look again.
 KEPT_S: Final = 15.0
 # Moments that are remembered: a minute.
 _MOMENTS: Final = 60
 # Seconds between two readings of records. Each wakes every stream.
-_PAUSE_S: Final = 0.05
+_PAUSE_S: Final = 0.03
+# Records that are shown at once, and the pause before more: a client that reads at once must not
+# lose any to its queue.
+_PORTION: Final = QUEUE // 2
+_PORTION_S: Final = 0.01
 _POLL_S: Final = 0.2
 # Milliseconds for which a broker may hold an empty fetch.
-_FETCH_WAIT_MS: Final = 100
+_FETCH_WAIT_MS: Final = 50
 # Longest wait of a look at the flow for two moments, between which there are rates.
 _PATIENCE_S: Final = 4.0
 
@@ -76,12 +83,13 @@ class FlowWatch:
                     began = time.monotonic()
                     gauged = gauge.read()
                     self._note(Moment(time.monotonic(), gauged))
-                    stop.wait(max(0.0, began + 1 - time.monotonic()))
+                    pause = _FIRST_PAUSE_S if len(self._moments) == 1 else _EVERY_S
+                    stop.wait(max(0.0, began + pause - time.monotonic()))
             except BrokerUnavailableError as error:
                 if self._answers is not False:
                     log.warning("the flow has no figures", reason=str(error))
                 self._note(None)
-                stop.wait(1.0)
+                stop.wait(_EVERY_S)
             finally:
                 if gauge is not None:
                     gauge.close()
@@ -157,7 +165,11 @@ def records_target(
                 while streams.topics() == wanted and not stop.is_set():
                     records, passed = tail.read(_POLL_S)
                     if records or passed:
-                        streams.show([passing(record) for record in records], passed)
+                        streams.show([passing(each) for each in records[:_PORTION]], passed)
+                    for begin in range(_PORTION, len(records), _PORTION):
+                        stop.wait(_PORTION_S)
+                        portion = records[begin : begin + _PORTION]
+                        streams.show([passing(each) for each in portion], 0)
                     stop.wait(_PAUSE_S)
             finally:
                 with suppress(BrokerUnavailableError):

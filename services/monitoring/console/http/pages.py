@@ -48,12 +48,12 @@ class StaticFile(NamedTuple):
 
 def policy(ingestion: str = "") -> str:
     """The content security policy of a page; `ingestion` is the origin that the shop's tracker
-    sends events to.
+    comes from and sends events to.
     """
-    connect = f"'self' {ingestion}".strip()
+    own = f"'self' {ingestion}".strip()
     return (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-        f"connect-src {connect}; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+        f"default-src 'none'; script-src {own}; style-src 'self'; img-src 'self' data:; "
+        f"connect-src {own}; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     )
 
 
