@@ -76,7 +76,8 @@ def at_work(
 ) -> "Iterator[Callable[[], LiveVisits | None]]":
     """Within the block, all shoppers of a shop visit a local stack, in a thread.
 
-    Gives what returns the visits; None before they begin. A failure ends the visits, and is told.
+    Gives what returns the visits; None before they begin. A failure ends the visits, and the
+    terminal shows it.
     """
     from slipstream.datasets.living_truth import Plan
 
