@@ -262,8 +262,11 @@ def _excluded(
     if about in history and (not plan.may_repeat or (wanted is not None and not holds(wanted))):
         which = Own.BOUGHT if about in own[Own.BOUGHT] else Own.SEEN
         return Fall("rules", which, _MET[which])
-    if wanted is not None and not holds(wanted):  # all that is left are groups
-        return Fall("rules", Own.SEEN, _MET[Own.SEEN])
+    if wanted is not None and not holds(wanted):  # groups are all that is left
+        rules = plan.policy.policy
+        of_bought = rules.bought == "hide" and rules.seen != "hide"
+        which = Own.BOUGHT if of_bought else Own.SEEN
+        return Fall("rules", which, _MET[which])
     return None
 
 

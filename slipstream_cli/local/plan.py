@@ -49,20 +49,18 @@ class Plan:
 
     @property
     def page(self) -> str:
-        """The URL of monitoring's page, in words for the terminal."""
-        return f"Monitoring's page: {self.urls['monitoring']}/"
+        """The URL of monitoring's console, in words for the terminal."""
+        return f"Console: {self.urls['monitoring']}/"
 
     @property
     def write_key(self) -> str:
         """The first of the write keys that ingestion accepts."""
-        first = self.environment["SLIPSTREAM_INGESTION__WRITE_KEYS"].split(",")[0]
-        return first.partition(":")[2].strip()
+        return _first_key(self.environment["SLIPSTREAM_INGESTION__WRITE_KEYS"])
 
     @property
     def browser_key(self) -> str:
         """The first of the keys that ingestion takes from web pages."""
-        first = self.environment["SLIPSTREAM_INGESTION__BROWSER_KEYS"].split(",")[0]
-        return first.partition(":")[2].strip()
+        return _first_key(self.environment["SLIPSTREAM_INGESTION__BROWSER_KEYS"])
 
     @property
     def servers(self) -> dict[str, str]:
@@ -178,11 +176,18 @@ def make_plan(
         f"SLIPSTREAM_PEERS__{name.upper()}_URL": f"http://127.0.0.1:{chosen[name]}"
         for name in SERVICES
     }
-    return Plan(
-        directory,
-        chosen,
-        {**settings, **{k: v for k, v in given.items() if v or k not in settings}, **peers},
+    settings |= {k: v for k, v in given.items() if v or k not in settings} | peers
+    # The shop of the console sends its events with this key.
+    page_key = _first_key(settings["SLIPSTREAM_INGESTION__BROWSER_KEYS"])
+    settings["SLIPSTREAM_MONITORING__SHOP_KEY"] = given.get(
+        "SLIPSTREAM_MONITORING__SHOP_KEY", page_key
     )
+    return Plan(directory, chosen, settings)
+
+
+def _first_key(entries: str) -> str:
+    """The first key of a list of `name:key`."""
+    return entries.split(",")[0].partition(":")[2].strip()
 
 
 def _without_password(url: str) -> str:

@@ -163,7 +163,7 @@ def _text(attributes: Mapping[str, Any], *names: str) -> str:
 
 def _categories(attributes: Mapping[str, Any]) -> list[str]:
     """The categories of an item, from the widest to the narrowest."""
-    for name in ("categories", "category", "product_type"):
+    for name in ("categories", "category"):
         value = attributes.get(name)
         values = value if isinstance(value, list) else [value]
         if texts := [each[:_LONGEST_TEXT] for each in values[:20] if isinstance(each, str)]:

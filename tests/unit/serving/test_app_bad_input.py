@@ -19,6 +19,7 @@ from services.serving.app import create_app
 from services.serving.http.page_requests import PageReads
 from services.serving.http.responses import Parts
 from services.serving.settings import ServingSection, ServingSettings
+from services.serving.state.item_search import ItemSearch
 from services.serving.state.model_holder import ModelHolder
 from slipstream.broker.records import decode, encode
 from slipstream.contracts.topics import RECOMMENDATIONS
@@ -72,6 +73,7 @@ class Session:
             cast(ModelHolder, holder),
             self.setting.catalog,
             PageReads(app.state.keys, ServingSection()),
+            ItemSearch(self.setting.catalog),
         )
         self.past = PastShop(self.setting.online, model(bundle), folder)
         asyncio.run(self.past.ask(user_id="ada"))
