@@ -1,9 +1,10 @@
 import { expect, test } from 'vitest';
-import { labelOf, levelOf, places, shown, speaks, widthOf, type Flow } from '../src/lib/flow';
+import { labelOf, levelOf, places, shown, speaks, widthOf } from '../src/lib/flow';
 import { ago, duration, moment, ordinal, percent, rate } from '../src/lib/format';
-import type { EdgeFigures, StreamRecord } from '../src/lib/stream.svelte';
+import type { StreamRecord } from '../src/lib/stream.svelte';
 import { contrasting, type Taste } from '../src/lib/tastes';
 import { categoriesOf, priceOf, tileOf, titleOf } from '../src/lib/tile';
+import type { Flow, FlowEdge } from '../src/lib/types';
 import { wayOf } from '../src/lib/way';
 
 test('a tile follows from category, brand and colour, and never changes', () => {
@@ -54,7 +55,7 @@ test('the way of an event goes to the next update and the list after it, of this
   expect(wayOf(click, others.slice(0, 4)).waitsFor).toBe('the visitor’s next list');
 });
 
-const edge = (more: Partial<EdgeFigures>): EdgeFigures => ({ source: 'ingestion', target: 'interactions.v1', rate: null, lag: null, delay_ms: null, drops: null, ...more });
+const edge = (more: Partial<FlowEdge>): FlowEdge => ({ source: 'ingestion', target: 'interactions.v1', rate: null, lag: null, delay_ms: null, drops: null, ...more });
 
 test('edges are as thick as their rate, and coloured by lag, delay and drops', () => {
   expect([0, 10, 1000, 1e9].map((each) => widthOf(edge({ rate: each })))).toEqual([1.2, 3.5, 7.8, 11]);

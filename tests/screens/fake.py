@@ -32,9 +32,7 @@ from slipstream.features.views import REGISTRY
 from tests.screens.fake_shop import ITEMS, VISITORS, slate, visitor_items
 from tests.unit.monitoring.builders import feature, service, snapshot
 
-SERVICES_FOLDER = Path(__file__).parents[2] / "services"
-STATIC = SERVICES_FOLDER / "monitoring" / "static"
-TRACKER = SERVICES_FOLDER / "ingestion" / "slipstream.js"
+STATIC = Path(__file__).parents[2] / "services" / "monitoring" / "static"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -686,9 +684,6 @@ def app(fake: Fake) -> Starlette:
         }
         return JSONResponse(answers[path]()) if path in answers else problem(404, "not_found", path)
 
-    async def tracker(request: Request) -> Response:
-        return Response(TRACKER.read_bytes(), media_type="text/javascript")
-
     async def batch(request: Request) -> Response:
         for event in (await request.json())["batch"]:
             fake.events.append(event)
@@ -698,7 +693,6 @@ def app(fake: Fake) -> Starlette:
     return Starlette(
         routes=[
             Route("/v1/session", session, methods=["GET", "POST", "DELETE"]),
-            Route("/v1/slipstream.js", tracker),
             Route("/v1/batch", batch, methods=["POST"]),
             Route("/v1/{path:path}", api, methods=["GET", "POST"]),
             Route("/assets/{name}", asset),

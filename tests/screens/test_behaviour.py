@@ -1,4 +1,4 @@
-"""What screens do: judge the whole, break and come back, go by keyboard, sign in, change by clicks."""
+"""What screens do: judge the whole, break, come back, go by keyboard, sign in, change by clicks."""
 
 import re
 

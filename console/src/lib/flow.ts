@@ -1,10 +1,8 @@
 /** The places of services, topics and stores in the picture of the flow, and how its edges look. */
 
 import { duration, number, rate } from './format';
-import type { EdgeFigures } from './stream.svelte';
+import type { Flow, FlowEdge } from './types';
 
-export type FlowNode = { name: string; kind: 'service' | 'topic' | 'store'; title: string; state: 'up' | 'unavailable' | 'asleep' | null };
-export type Flow = { at: number; nodes: FlowNode[]; edges: EdgeFigures[] };
 export type Level = 'quiet' | 'good' | 'warn' | 'bad';
 
 /** Topics that carry settings and keys to all services: their edges would cover the way of the data. */
@@ -55,26 +53,26 @@ export function places(flow: Flow): Map<string, { x: number; y: number }> {
   return found;
 }
 
-export function levelOf(edge: EdgeFigures): Level {
+export function levelOf(edge: FlowEdge): Level {
   if ((edge.drops ?? 0) > 0 || (edge.lag ?? 0) >= TOO_LATE.lag || (edge.delay_ms ?? 0) >= TOO_LATE.delay) return 'bad';
   if ((edge.lag ?? 0) >= LATE.lag || (edge.delay_ms ?? 0) >= LATE.delay) return 'warn';
   return (edge.rate ?? 0) > 0 ? 'good' : 'quiet';
 }
 
 /** The width of an edge in pixels: thrice as many for each thousandfold of its rate. */
-export function widthOf(edge: EdgeFigures): number {
+export function widthOf(edge: FlowEdge): number {
   return Math.round(10 * Math.min(11, 1.2 + 2.2 * Math.log10(1 + (edge.rate ?? 0)))) / 10;
 }
 
 /** Whether the picture says what an edge says: small ones would cover it with words. */
-export function speaks(edge: EdgeFigures): boolean {
+export function speaks(edge: FlowEdge): boolean {
   const level = levelOf(edge);
   return level === 'warn' || level === 'bad' || (edge.rate ?? 0) >= WORDLESS;
 }
 
 /** What an edge says: its rate, and lag, delay and drops where there are some. */
-export function labelOf(edge: EdgeFigures): string {
-  const parts = edge.rate === null ? [] : [`${rate(edge.rate)}/s`];
+export function labelOf(edge: FlowEdge): string {
+  const parts = edge.rate == null ? [] : [`${rate(edge.rate)}/s`];
   if (levelOf(edge) !== 'good' && edge.lag) parts.push(`${number(edge.lag)} wait`);
   if (levelOf(edge) !== 'good' && edge.delay_ms && edge.delay_ms >= LATE.delay) parts.push(duration(edge.delay_ms));
   if (edge.drops) parts.push(`${rate(edge.drops)}/s lost`);

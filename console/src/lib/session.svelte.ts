@@ -1,21 +1,7 @@
 /** The session of the browser, and what pages may know of this installation. */
 
 import { get, onSignInNeeded, post, remove } from './api';
-
-export type Session = {
-  needed: boolean;
-  signed_in: boolean;
-  name: string | null;
-  scopes: string[];
-  expires_at: number | null;
-};
-export type Installation = {
-  shop: boolean;
-  ingestion_url: string | null;
-  browser_key: string | null;
-  sign_in: boolean;
-  version: string;
-};
+import type { Installation, Session } from './types';
 
 export const session = $state<{ now: Session | null; ask: boolean; installation: Installation | null }>({
   now: null,

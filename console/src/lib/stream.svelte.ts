@@ -1,22 +1,15 @@
 /** The stream of figures and records, which says when it is broken, and comes back. */
 
 import { query } from './api';
+import type { FlowEdge } from './types';
 
-export type EdgeFigures = {
-  source: string;
-  target: string;
-  rate: number | null;
-  lag: number | null;
-  delay_ms: number | null;
-  drops: number | null;
-};
 export type Figures = {
   at: number;
   events_per_s: number | null;
   answers_per_s: number | null;
   features_delay_ms: number | null;
   alerts: number;
-  edges: EdgeFigures[];
+  edges: FlowEdge[];
 };
 export type StreamRecord = {
   topic: string;

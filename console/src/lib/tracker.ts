@@ -1,4 +1,9 @@
-/** The tracker of ingestion, loaded as any shop's page loads it (docs/tracker.md). */
+/**
+ * The tracker, which sends to ingestion as any shop's page does (docs/tracker.md). It is a part of
+ * the console's build, so that the policy of the shop allows scripts of its own origin alone.
+ */
+
+import script from '../../../services/ingestion/slipstream.js?url';
 
 export type Tracker = {
   anonymousId: () => string | null;
@@ -14,17 +19,17 @@ declare global {
   }
 }
 
-/** The tracker, once it is there. Rejects where ingestion can't be reached. */
+/** The tracker, once it is there. */
 export function loadTracker(ingestion: string, key: string): Promise<Tracker> {
   window.slipstream ??= [
     ['load', { writeKey: key, host: ingestion, honourPrivacySignals: false }],
     ['page', 'Shop'],
   ];
   return new Promise((resolve, reject) => {
-    const script = document.createElement('script');
-    script.src = `${ingestion}/v1/slipstream.js`;
-    script.onload = () => resolve(window.slipstream as Tracker);
-    script.onerror = () => reject(new Error(`The tracker can’t be loaded from ${ingestion}: nothing that you do here counts`));
-    document.head.append(script);
+    const element = document.createElement('script');
+    element.src = script;
+    element.onload = () => resolve(window.slipstream as Tracker);
+    element.onerror = () => reject(new Error('The tracker can’t be loaded: nothing that you do here counts'));
+    document.head.append(element);
   });
 }

@@ -18,6 +18,12 @@ export type DriftReport = M['DriftReport'];
 export type DriftFigures = M['FeatureDriftFigures'];
 export type TimelinePage = M['TimelinePage'];
 export type TimelineEntry = M['TimelineEntry'];
+export type Session = M['SessionBody'];
+export type Installation = M['ConsoleBody'];
+export type Flow = M['Flow'];
+export type FlowNode = M['FlowNode'];
+export type FlowEdge = M['FlowEdge'];
+export type SeenSlate = M['SeenSlate'];
 
 type F = Features['schemas'];
 export type EntityFeatures = F['EntityFeatures'];
@@ -25,38 +31,17 @@ export type DeclaredViewPage = F['DeclaredViewPage'];
 export type DeclaredView = F['DeclaredView'];
 export type CatalogItem = F['CatalogItem'];
 export type ItemPage = F['ItemPage'];
+export type ActiveVisitors = F['ActiveVisitors'];
 
 type S = Serving['schemas'];
 export type Answer = S['RecommendationResponse'];
 export type AnsweredItem = S['AnsweredItem'];
 export type ItemReason = S['ItemReason'];
 export type AudienceResponse = S['AudienceResponse'];
+export type RuleTrace = S['RuleTrace'];
+export type Preview = S['PreviewResponse'];
+export type PreviewBody = S['PreviewBody'];
+export type Stage = S['PreviewStage'];
+export type FoundItem = S['FoundItem'];
 
 export type Attributes = Record<string, unknown>;
-export type RuleTrace = S['RuleTrace'];
-export type Stage = { name: string; in: number | null; out: number | null; ms: number };
-export type Fall = { stage: string; reason: string; detail: string };
-export type Preview = Answer & {
-  stages: Stage[];
-  about?: { item_id: string; position: number | null; fell: Fall | null } | null;
-};
-export type VisitorPage = { items: { user_id: string; last_seen: number }[] };
-export type SeenItem = { item_id: string; source: string | null; position: number | null; clicked_at: number | null };
-export type SeenSlate = {
-  recommendation_id: string;
-  at: number;
-  placement: string;
-  model_version: string | null;
-  experiment: string;
-  variant: string;
-  items: SeenItem[];
-};
-export type FoundItem = {
-  item_id: string;
-  title: string | null;
-  category: string | null;
-  brand: string | null;
-  color: string | null;
-  price: number | null;
-  available: boolean;
-};
