@@ -95,7 +95,7 @@ def test_hostile_ids_and_titles_are_text(pages: Pages, kind: str, light: str) ->
 
 def test_an_unknown_visitor_and_item_say_so(pages: Pages) -> None:
     pages.expected = ["404"]
-    page = pages.open("/visitors/nobody-ever")
+    page = pages.open("/visitors/never-seen")
     page.get_by_text("Nothing is known of this visitor").wait_for()
     page = pages.open("/items/nothing-ever")
     page.get_by_text("not in the catalogue").wait_for()
