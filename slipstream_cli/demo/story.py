@@ -202,8 +202,16 @@ def _moved(before: list[Film], after: list[Film]) -> Iterator[str]:
 def where_to_look(plan: Plan, user_id: str, item_id: str) -> str:
     """Format the URLs, two commands to try, and the next steps with other data."""
     urls = plan.urls
-    lines = ["", *(f"{name:<11} {url}/docs   {url}/metrics" for name, url in urls.items())]
-    lines += ["", f"{plan.page}   (clicks and conversions by model)", "", "Try it:"]
+    lines = [""]
+    for name, url in urls.items():
+        docs = f"{url}/docs" if name != "monitoring" else f"{url}/openapi.json"
+        lines.append(f"{name:<11} {docs}   {url}/metrics")
+    lines += ["", f"{plan.page}   (what happens, what a visitor sees and why)"]
+    lines += [
+        f"Shop:    {urls['monitoring']}/shop   (click, and see the row change)",
+        "",
+        "Try it:",
+    ]
     lines.append(f"  curl '{urls['serving']}/v1/recommendations/{user_id}?n=5&attributes=true'")
     lines.append(
         f"  curl -u {plan.write_key}: {urls['ingestion']}/v1/track"

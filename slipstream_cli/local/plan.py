@@ -49,8 +49,8 @@ class Plan:
 
     @property
     def page(self) -> str:
-        """The URL of monitoring's page, in words for the terminal."""
-        return f"Monitoring's page: {self.urls['monitoring']}/"
+        """The URL of monitoring's console, in words for the terminal."""
+        return f"Console: {self.urls['monitoring']}/"
 
     @property
     def write_key(self) -> str:
@@ -109,7 +109,11 @@ class Plan:
 
     def service_environment(self, name: str) -> dict[str, str]:
         """Return the environment of one service's process."""
-        return {**self.environment, "SLIPSTREAM_HTTP__PORT": str(self.ports[name])}
+        return {
+            "SLIPSTREAM_MONITORING__SHOP_KEY": self.browser_key,
+            **self.environment,
+            "SLIPSTREAM_HTTP__PORT": str(self.ports[name]),
+        }
 
     def credential(self, name: str) -> Callable[[], str]:
         """Return what makes the token that `name` shows to the stack's services; '' for none."""

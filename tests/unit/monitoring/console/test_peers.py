@@ -206,5 +206,5 @@ def test_the_routes_need_their_scope_and_fail_alone() -> None:
     for path in ("/v1/peers/features/v1/users/x/export", "/v1/peers/features/v1/slates"):
         assert asked.get(path).status_code == 404
     large = b'"' + b"x" * MOST_BYTES + b'"'
-    refused = asked.post("/v1/peers/serving/v1/previews", content=large)
+    refused = asked.post("/v1/peers/serving/v1/recommendations", content=large)
     assert (refused.status_code, refused.json()["code"]) == (413, "too_large")
