@@ -18,7 +18,7 @@ IMAGES := ingestion features training serving monitoring
 include .ci/places.mk
 export KAFKA_HOME CLUSTER_PROGRAM
 
-.PHONY: help install lock demo up test test-servers test-pythons servers clients gpu-check price-check pipeline-local fuzz faults hostile restarts erasure-check statistics outages drift-check closed-loop first-day env cluster-demo pipeline-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
+.PHONY: help install lock demo up test test-servers test-pythons servers clients console browser screens gpu-check price-check pipeline-local fuzz faults hostile restarts erasure-check statistics outages drift-check closed-loop first-day env cluster-demo pipeline-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -236,6 +236,45 @@ manifests: needs-kubectl $(STAMP) $(if $(VALIDATOR),$(MANIFESTS)/.installed) ## 
 	@PATH="$(abspath $(MANIFESTS))/bin:$$PATH" $(VENV)/bin/python -m tests.manifests $(VALIDATOR:%=--validator %) $(MANIFESTS_ARGS)
 	@$(VENV)/bin/python -m pytest -q -n 0 tests/manifests $(TEST_ARGS)
 
+# The console's pages. Their build is committed and is package data, so that nothing but this needs node.
+CONSOLE := console/node_modules/.package-lock.json
+STATIC := services/monitoring/static
+$(CONSOLE): console/package.json console/package-lock.json
+	@echo "installing the console's packages into console/node_modules"
+	@npm ci --silent --no-audit --no-fund --prefix console
+	@touch $@
+
+# Types of the bodies that monitoring, features and serving answer with, from their own OpenAPI documents.
+console/src/api: $(STAMP) $(CONSOLE) $(wildcard services/*/*.py services/*/*/*.py services/*/*/*/*.py slipstream/contracts/*.py)
+	@$(VENV)/bin/slipstream docs --openapi build/openapi
+	@for service in monitoring features serving; do \
+	  console/node_modules/.bin/openapi-typescript build/openapi/$$service.json -o $@/$$service.d.ts >/dev/null || exit 1; \
+	done
+	@touch $@
+
+console: needs-npm console/src/api ## Check, test and build the console's pages into services/monitoring/static (needs npm)
+	@npm run --silent check --prefix console
+	@npm test --silent --prefix console
+	@npm run --silent build --prefix console
+
+# Installs what Debian has of it, as root; what is absent then, the tests say with the way to get it.
+browser:
+	@command -v apt-get >/dev/null && test "$$(id -u)" = 0 || exit 0; \
+	missing="$$(command -v chromium >/dev/null || echo chromium fonts-noto-core) $$(command -v npm >/dev/null || echo npm)"; \
+	test -n "$$(echo $$missing)" || exit 0; \
+	echo "installing $$(echo $$missing)"; \
+	apt-get update -qq; \
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null
+
+# A build of the same sources has the same bytes, wherever it is made.
+screens: $(STAMP) browser ## Build the console again, compare it with the committed pages, and try every screen in Chromium (SCREENS_ARGS="-k word")
+	@$(MAKE) --no-print-directory needs-npm console/src/api
+	@npm run --silent check --prefix console
+	@npm test --silent --prefix console
+	@npm run --silent build --prefix console -- --outDir ../build/static --logLevel warn
+	@diff -r build/static $(STATIC) || { echo "$(STATIC) is not what console/ builds: make console" >&2; exit 1; }
+	@SCREENS=1 $(VENV)/bin/python -m pytest -q -n 2 tests/screens $(SCREENS_ARGS)
+
 lint: $(STAMP) ## Check style, types and the rules of who may import what
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -253,4 +292,4 @@ docs: $(STAMP) ## Write the pages of docs, and .env.example, that are made from 
 	@$(VENV)/bin/slipstream docs
 
 clean: ## Remove .venv, caches, and what the embedded servers and the demo kept
-	rm -rf $(VENV) .pythons .node-sdk .spark $(CLIENTS) $(MANIFESTS) .slipstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) .pythons .node-sdk console/node_modules console/src/api .spark $(CLIENTS) $(MANIFESTS) .slipstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info

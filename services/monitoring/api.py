@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -30,7 +29,6 @@ from slipstream.contracts.events import ModelEvent, Severity
 from slipstream.contracts.rest import Problem
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 
-PAGE = Path(__file__).with_name("page.html")
 STEPS_MS = {"5m": BUCKET_MS, "hour": HOUR_MS, "day": DAY_MS}
 # Longest period of a report on quality, in hours.
 MAX_HOURS = 24 * 90

@@ -72,8 +72,8 @@ def demo(
         data_dir = data_dir.with_name(f"{data_dir.name}-garments")
     terminal = Terminal()
     # The demo starts its training run itself, once all events are in the lake.
-    settings = {"SLIPSTREAM_TRAINING__NEW_EVENTS": "0", "SLIPSTREAM_MONITORING__SHOP": "true"}
-    plan = plan_of(data_dir, ports, any_ports, settings)
+    own = {"SLIPSTREAM_TRAINING__NEW_EVENTS": "0", "SLIPSTREAM_MONITORING__SHOP": "true"}
+    plan = plan_of(data_dir, ports, any_ports, own)
     with ForegroundStack(plan, terminal) as stack:
         try:
             files = Demo(plan, terminal, movielens, garments=garments).run(stack.start)

@@ -18,7 +18,13 @@ import click
     show_default="the current one",
     help="Folder of the repository.",
 )
-def docs(check: bool, directory: Path) -> None:
+@click.option(
+    "--openapi",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write the services' OpenAPI documents into this folder instead, for generators of"
+    " clients. Default: the pages.",
+)
+def docs(check: bool, directory: Path, openapi: Path | None) -> None:
     """Generate .env.example, docs/{configuration,features,security,topics}.md and manifests.
 
     The manifests are those of NetworkPolicies, Kafka's topics and users, Prometheus' rules, and
@@ -27,8 +33,13 @@ def docs(check: bool, directory: Path) -> None:
     \b
     Example:  slipstream docs --check
     """
-    from slipstream_cli.commands.reference_pages import pages
+    from slipstream_cli.commands.reference_pages import openapi_documents, pages
 
+    if openapi is not None:
+        openapi.mkdir(parents=True, exist_ok=True)
+        for service, text in openapi_documents().items():
+            (openapi / f"{service}.json").write_text(text, encoding="utf-8")
+        return
     stale = []
     try:
         generated = pages(directory)

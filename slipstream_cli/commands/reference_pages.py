@@ -3,6 +3,7 @@ Kubernetes manifests, and pipelines.
 """
 
 import importlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -309,6 +310,11 @@ def app_of(service: str, http: HttpSettings | None = None) -> Any:
     own = {"ingestion": {"write_keys": SecretStr("shop:key")}} if service == "ingestion" else {}
     created = importlib.import_module(f"services.{service}.app").create_app
     return created(settings(http=http or HttpSettings(), **own))
+
+
+def openapi_documents() -> dict[str, str]:
+    """Generate the OpenAPI document of each service, as JSON, by the service's name."""
+    return {name: json.dumps(app_of(name).openapi()) for name in SERVICES}
 
 
 def _rows(service: str) -> Iterator[str]:

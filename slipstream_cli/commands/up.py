@@ -29,7 +29,7 @@ def up(data_dir: Path, ports: tuple[str, ...], any_ports: bool) -> None:
     with ForegroundStack(plan, terminal, endless=True) as stack:
         stack.start()
         for name, url in plan.urls.items():
-            terminal.show(f"{name:<11} {url}/docs")
+            terminal.show(f"{name:<11} {url}/{'docs' if name != 'monitoring' else ''}")
         for name, address in plan.servers.items():
             terminal.show(f"{name:<11} {address}")
         terminal.show(f"\n{plan.page}   (services, alerts, clicks, training runs)")

@@ -202,7 +202,10 @@ def _moved(before: list[Film], after: list[Film]) -> Iterator[str]:
 def where_to_look(plan: Plan, user_id: str, item_id: str) -> str:
     """Format the URLs, two commands to try, and the next steps with other data."""
     urls = plan.urls
-    lines = ["", *(f"{name:<11} {url}/docs   {url}/metrics" for name, url in urls.items())]
+    lines = [""]
+    for name, url in urls.items():
+        docs = f"{url}/docs" if name != "monitoring" else f"{url}/openapi.json"
+        lines.append(f"{name:<11} {docs}   {url}/metrics")
     lines += ["", "Try it:"]
     lines.append(f"  curl '{urls['serving']}/v1/recommendations/{user_id}?n=5&attributes=true'")
     lines.append(

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from services.features.app import create_app as create_features
 from services.features.settings import FeaturesSection, FeaturesSettings
 from slipstream.chassis.settings import HttpSettings, KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.services import SERVICES
-from slipstream_cli.commands.reference_pages import app_of
+from slipstream_cli.commands.docs import docs
 from tests.integration import test_protocol_clients
 from tests.integration.client_environments import FOLDER, needs_environment, python_of
 from tests.integration.ingestion_process import KEY, ingestion_process
@@ -71,11 +72,8 @@ def shop(
 @pytest.fixture
 def documents(tmp_path: Path) -> list[Path]:
     """A file `<service>.json` of each service's OpenAPI document."""
-    made = []
-    for service in SERVICES:
-        made.append(tmp_path / f"{service}.json")
-        made[-1].write_text(json.dumps(app_of(service).openapi()))
-    return made
+    CliRunner().invoke(docs, ["--openapi", str(tmp_path)], catch_exceptions=False)
+    return [tmp_path / f"{service}.json" for service in SERVICES]
 
 
 @needs_environment("openapi")

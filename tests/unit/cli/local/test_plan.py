@@ -58,7 +58,9 @@ def test_a_plan_has_a_key_for_pages_of_its_own(tmp_path: Path) -> None:
         assert sorted(key.principal.browser for key in known.values()) == [False, True]
         assert environment["SLIPSTREAM_MONITORING__SHOP_KEY"] == plan.browser_key
     given = {"SLIPSTREAM_INGESTION__BROWSER_KEYS": "shop:mine, other:theirs"}
-    assert make_plan(tmp_path, given, any_ports=True).browser_key == "mine"
+    own = make_plan(tmp_path, given, any_ports=True)
+    assert own.browser_key == "mine"
+    assert own.service_environment("monitoring")["SLIPSTREAM_MONITORING__SHOP_KEY"] == "mine"
 
 
 def test_plan_moves_a_default_port_that_is_taken(

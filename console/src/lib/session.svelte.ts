@@ -1,0 +1,37 @@
+/** The session of the browser, and what pages may know of this installation. */
+
+import { get, onSignInNeeded, post, remove } from './api';
+import type { Installation, Session } from './types';
+
+export const session = $state<{ now: Session | null; ask: boolean; installation: Installation | null }>({
+  now: null,
+  ask: false,
+  installation: null,
+});
+
+onSignInNeeded(() => {
+  session.ask = true;
+});
+
+/** Ask monitoring whether this browser has to sign in. Throws a `Problem` where it can't be reached. */
+export async function begin(): Promise<void> {
+  session.now = await get<Session>('/v1/session');
+  session.ask = session.now.needed && !session.now.signed_in;
+  session.installation = await get<Installation>('/v1/console').catch(() => null);
+}
+
+export async function signIn(credential: string): Promise<void> {
+  session.now = await post<Session>('/v1/session', { credential });
+  session.ask = false;
+}
+
+export async function signOut(): Promise<void> {
+  await remove('/v1/session');
+  session.now = await get<Session>('/v1/session');
+  session.ask = session.now.needed;
+}
+
+/** Whether this browser may read records and lists of visitors. */
+export function mayOperate(): boolean {
+  return !session.now?.needed || session.now.scopes.includes('operate') || session.now.scopes.includes('admin');
+}
