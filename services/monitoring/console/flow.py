@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from services.monitoring.probes import ServiceState
 from slipstream.broker.gauge import Gauged, Offsets
 from slipstream.contracts.services import SERVICES
-from slipstream.contracts.topics import INTERACTIONS, RECOMMENDATIONS, TOPICS
+from slipstream.contracts.topics import INTERACTIONS, TOPICS, Topic
 
 # Groups that share topics, by service. The others follow topics without a group.
 GROUPS: Final = {"features": "features", "monitoring": "monitoring"}
@@ -101,7 +101,7 @@ def nodes(services: Iterable[ServiceState], broker_answers: bool | None) -> list
 
 def edges(moments: Sequence[Moment]) -> list[FlowEdge]:
     """All edges, with what the moments tell of them, oldest first; one alone tells no rate."""
-    found = [edge for topic in TOPICS for edge in _topic_edges(topic.name, moments)]
+    found = [edge for topic in TOPICS for edge in _topic_edges(topic, moments)]
     for store, (_, writers) in STORES.items():
         for service in _users(store):
             pair = (service, store) if service in writers else (store, service)
@@ -109,14 +109,9 @@ def edges(moments: Sequence[Moment]) -> list[FlowEdge]:
     return found
 
 
-def events_per_s(moments: Sequence[Moment]) -> float | None:
-    """Interactions per second that came onto their topic."""
-    return _rate([moment.gauged.ends for moment in moments], INTERACTIONS.name, moments)
-
-
-def answers_per_s(moments: Sequence[Moment]) -> float | None:
-    """Slates per second that came onto their topic."""
-    return _rate([moment.gauged.ends for moment in moments], RECOMMENDATIONS.name, moments)
+def records_per_s(moments: Sequence[Moment], topic: Topic) -> float | None:
+    """Records per second that came onto a topic; None where one moment alone is known."""
+    return _rate([moment.gauged.ends for moment in moments], topic.name, moments)
 
 
 def features_delay_ms(moments: Sequence[Moment]) -> int | None:
@@ -136,9 +131,8 @@ def _state(service: ServiceState | None) -> Literal["up", "unavailable", "asleep
     return "up" if service.state == "ready" else "unavailable"
 
 
-def _topic_edges(name: str, moments: Sequence[Moment]) -> Iterable[FlowEdge]:
-    topic = next(each for each in TOPICS if each.name == name)
-    through = _rate([moment.gauged.ends for moment in moments], name, moments)
+def _topic_edges(topic: Topic, moments: Sequence[Moment]) -> Iterable[FlowEdge]:
+    name, through = topic.name, records_per_s(moments, topic)
     for place, producer in enumerate(topic.producers):
         yield FlowEdge(source=producer, target=name, rate=None if place else through)
     for consumer in topic.consumers:

@@ -18,7 +18,7 @@ from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.tail import Tail
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import KafkaSettings
-from slipstream.contracts.topics import TOPICS
+from slipstream.contracts.topics import INTERACTIONS, RECOMMENDATIONS, TOPICS
 
 log = get_logger(__name__)
 
@@ -130,8 +130,8 @@ class FlowWatch:
         self._streams.tick(
             {
                 "at": self._clock(),
-                "events_per_s": flow.events_per_s(moments),
-                "answers_per_s": flow.answers_per_s(moments),
+                "events_per_s": flow.records_per_s(moments, INTERACTIONS),
+                "answers_per_s": flow.records_per_s(moments, RECOMMENDATIONS),
                 "features_delay_ms": flow.features_delay_ms(moments),
                 "alerts": self._alerts(),
                 "edges": flow.measured(flow.edges(moments)) if self._streams.watched else [],

@@ -75,8 +75,8 @@ def test_rates_are_of_the_last_seconds() -> None:
     moments = [moment(float(at), {0: 10 * at, 1: 5 * at}, {0: 10 * at, 1: 0}) for at in range(20)]
     assert edge(moments, "ingestion", TOPIC).rate == 15
     assert edge(moments, TOPIC, "features").rate == 10
-    assert flow.events_per_s(moments) == 15
-    assert flow.answers_per_s(moments) == 0
+    assert flow.records_per_s(moments, INTERACTIONS) == 15
+    assert flow.records_per_s(moments, RECOMMENDATIONS) == 0
     # A second producer of a topic, and a moment alone, have no rate.
     assert edge(moments, "features", DEAD_LETTERS.name).rate is None
     assert edge(moments, "ingestion", DEAD_LETTERS.name).rate == 0
