@@ -183,7 +183,9 @@ def _stages(
     for tier, step in enumerate(made.plan.steps):
         if step is Step.MODEL and retrieval is not None:
             stages += _of_model(made, observed, catalog, retrieval)
-            if any(each.source == CONTENT for each in made.pool):
+            # A retriever has the same name as the source of new items.
+            known = retrieval.bundle.index
+            if any(each.source == CONTENT and each.item_id not in known for each in made.pool):
                 listed = stages[-1].left
                 rest = took[step] - sum(stage.seconds for stage in stages[1:])
                 stages.append(Stage("new_items", listed, by_tier[tier], max(0.0, rest)))

@@ -48,6 +48,8 @@ OPERATIONS = [
     ("GET", "/v1/model"),
     ("POST", "/v1/sessions:recommend"),
     ("POST", "/v1/rank"),
+    ("POST", "/v1/previews"),
+    ("GET", "/v1/items:search"),
     ("GET", "/v1/users-for-item/{item_id}"),
     ("GET", "/v1/answers/{recommendation_id}"),
     ("POST", "/v1/answers/{recommendation_id}:what-if"),

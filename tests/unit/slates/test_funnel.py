@@ -9,7 +9,7 @@ from slipstream.contracts.times import now_ms
 from slipstream.features.visitor import Impression
 from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle
-from tests.unit.serving.fakes import item_record, visitor
+from tests.unit.serving.fakes import described_bundle, item_record, visitor
 from tests.unit.serving.request.test_line_rules import Shop, numbers
 
 
@@ -66,6 +66,18 @@ async def test_lists_that_fill_up_are_stages_too(shop: Shop) -> None:
     fell = (await preview(shop, user_id="nobody", about="brand-new"))["about"]["fell"]
     assert (fell["stage"], fell["reason"]) == ("trending", "not_listed")
     assert "the visitor is not known" in fell["detail"]
+
+
+async def test_new_items_are_a_stage_where_there_are_some() -> None:
+    shop = Shop(described_bundle())
+    names = [stage["name"] for stage in (await preview(shop))["stages"]]
+    assert "new_items" not in names
+    shop.setting.catalog.apply(item_record("brand-new", attributes={"shelf": "shelf 2"}))
+    shop.setting.catalog.compare_new_items(1.0)
+    answer = await preview(shop, about="brand-new")
+    passed = {stage["name"]: (stage["in"], stage["out"]) for stage in answer["stages"]}
+    came, left = passed["new_items"]
+    assert left == came + 1 == passed["arrangement"][0]
 
 
 async def test_a_shown_item_has_a_position(shop: Shop) -> None:
