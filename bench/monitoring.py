@@ -29,7 +29,7 @@ from services.monitoring.counting.credit import (
     Rules,
 )
 from services.monitoring.counting.outcomes_repository import OutcomeTable
-from services.monitoring.counting.outcomes_repository import outcomes as sums
+from services.monitoring.counting.tables import outcomes as sums
 from services.monitoring.migrations import MIGRATIONS
 from slipstream.chassis.settings import DatabaseSettings, LakeSettings
 from slipstream.contracts.positions import Source

@@ -20,15 +20,7 @@ from slipstream.contracts.events import (
 from slipstream.contracts.page_visitors import page_visitor
 from slipstream.contracts.slates import RecordedSlate
 from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS, RECOMMENDATIONS
-from slipstream.contracts.vocabulary import (
-    CONVERSIONS,
-    MOST_VALUE,
-    PURCHASE,
-    SHADOW,
-    SHOWN,
-    WITHOUT_SIGNAL,
-    currency_code,
-)
+from slipstream.contracts.vocabulary import CONVERSIONS, SHADOW, SHOWN, WITHOUT_SIGNAL
 
 BUCKET_MS = 300_000
 
@@ -36,9 +28,8 @@ BUCKET_MS = 300_000
 class ShownSlate(NamedTuple):
     """A slate, reduced to the needs of attribution. Times are ms of event time.
 
-    `variant` is empty outside an experiment. `teams` has the variant of each item of an interleaved
-    slate, and `substituted` says why the champion made it for a variant's model. Older slates lack
-    the fields of experiments and the latency.
+    `variant` is empty outside an experiment, and `substituted` says why the champion made it for a
+    variant's model. Older slates lack the fields of experiments and the latency.
     """
 
     recommendation_id: str
@@ -49,24 +40,21 @@ class ShownSlate(NamedTuple):
     items: frozenset[str]
     experiment: str = ""
     variant: str = ""
-    teams: tuple[tuple[str, str], ...] = ()
     substituted: str = ""
     latency_ms: float = 0.0
     placement: str = ""
 
     @classmethod
     def of(cls, slate: RecordedSlate) -> "ShownSlate":
-        items = [item.item_id for item in slate.items]
         return cls(
             slate.recommendation_id,
             slate.user_id,
             slate.timestamp,
             slate.answered_by,
             slate.model_version or "",
-            frozenset(items),
+            frozenset(item.item_id for item in slate.items),
             slate.experiment,
             slate.variant if slate.experiment else "",
-            tuple(zip(items, slate.teams, strict=False)) if slate.teams else (),
             slate.substituted,
             slate.latency_ms,
             slate.placement,
@@ -77,8 +65,7 @@ class ShownSlate(NamedTuple):
 class Response:
     """An interaction with an item, reduced to the needs of attribution: a conversion or a click.
 
-    `named` is the slate that the interaction names, if any. A purchase may have a value, in a
-    currency where the event says so (ISO 4217).
+    `named` is the slate that the interaction names, if any.
     """
 
     event_id: str
@@ -87,18 +74,12 @@ class Response:
     timestamp: int
     converted: bool
     named: str | None
-    purchased: bool = False
-    value: float | None = None
-    currency: str = ""
 
     @classmethod
     def of(cls, interaction: Interaction) -> "Response | None":
         """The response in an interaction; None without an item, or for a type without signal."""
         if interaction.item_id is None or interaction.event_type in WITHOUT_SIGNAL:
             return None
-        purchased = interaction.event_type == PURCHASE
-        value = interaction.value if purchased else None
-        is_counted = value is not None and 0 <= value <= MOST_VALUE
         return cls(
             interaction.event_id,
             # Slates are requested with the page's anonymous id.
@@ -107,9 +88,6 @@ class Response:
             interaction.timestamp,
             interaction.event_type in CONVERSIONS,
             interaction.recommendation_id,
-            purchased,
-            value if is_counted else None,
-            currency_code(interaction.properties) if is_counted else "",
         )
 
 

@@ -15,6 +15,10 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    column,
+    delete,
+    inspect,
+    table,
 )
 
 from slipstream.stores.lease import lease_tables
@@ -316,7 +320,7 @@ def _windows(op: Operations) -> None:
 
 
 def _visitor_sums(op: Operations) -> None:
-    """Make the tables of experiments' sums, and add to responses what was paid."""
+    """Make the tables of experiments' sums."""
     tables = new_metadata()
     Table(
         "monitoring_experiment_visitors",
@@ -337,7 +341,6 @@ def _visitor_sums(op: Operations) -> None:
         Column("revenue", BigInteger, nullable=False),
         Column("timed", BigInteger, nullable=False),
         Column("latency", BigInteger, nullable=False),
-        Column("before_slates", BigInteger, nullable=False),
         Column("before_clicked", BigInteger, nullable=False),
         Column("before_converted", BigInteger, nullable=False),
         Column("vote", BigInteger, nullable=False),
@@ -354,13 +357,6 @@ def _visitor_sums(op: Operations) -> None:
         Column("purchases", BigInteger, nullable=False),
     )
     tables.create_all(op.get_bind())
-    add_missing_columns(
-        op,
-        "monitoring_responses",
-        Column("purchased", Boolean),
-        Column("value", Float),
-        Column("currency", String),
-    )
 
 
 def _outcomes(op: Operations) -> None:
@@ -469,6 +465,39 @@ def _sessions(op: Operations) -> None:
     tables.create_all(op.get_bind())
 
 
+def _sums_from_the_lake(op: Operations) -> None:
+    """Make the table of how far experiments' slates are summed, and count the lake again."""
+    tables = new_metadata()
+    Table(
+        "monitoring_counted_slates",
+        tables,
+        Column("start", BigInteger, primary_key=True),
+        Column("topic_id", String, primary_key=True),
+        Column("partition", Integer, primary_key=True),
+        Column("last_offset", BigInteger, nullable=False),
+    )
+    tables.create_all(op.get_bind())
+    experiment = column("experiment", String)
+    op.create_index(
+        "monitoring_credits_of_slate",
+        "monitoring_credits",
+        ["recommendation_id"],
+        sqlite_where=experiment != "",
+        postgresql_where=experiment != "",
+        if_not_exists=True,
+    )
+    add_missing_columns(op, "monitoring_experiment_visitors", Column("linked", Boolean))
+    present = inspect(op.get_bind()).get_columns("monitoring_experiment_visitors")
+    if all(each["name"] != "before_slates" for each in present):
+        return
+    # Sums of a program that was never released: they were not counted from the lake.
+    op.drop_column("monitoring_experiment_visitors", "before_slates")
+    for name in ("monitoring_experiment_visitors", "monitoring_experiment_currencies"):
+        op.execute(delete(table(name)))
+    counted = table("monitoring_counted", column("name", String))
+    op.execute(delete(counted).where(counted.c.name != "hash_key"))
+
+
 MIGRATIONS: Final = Migrations(
     "monitoring_schema_version",
     (
@@ -489,5 +518,6 @@ MIGRATIONS: Final = Migrations(
         _alert_rules,
         _notices,
         _sessions,
+        _sums_from_the_lake,
     ),
 )

@@ -35,6 +35,7 @@ from services.monitoring.attribution import (
     join,
     outcome,
 )
+from services.monitoring.counting.visitor_sums_repository import chunks
 from services.monitoring.people.repository import keep_requests, keep_visitors
 from services.monitoring.slate_tables import (
     model_events,
@@ -45,12 +46,6 @@ from services.monitoring.slate_tables import (
     shadows,
     slates,
     watermarks,
-)
-from services.monitoring.visitor_sums_repository import (
-    VisitorSums,
-    chunks,
-    expire_sums,
-    rows_of_visitors,
 )
 from slipstream.contracts.events import ModelEvent
 from slipstream.stores.metadata import (
@@ -68,7 +63,6 @@ T = TypeVar("T")
 
 def attribute(
     db: Connection,
-    sums: VisitorSums,
     new_slates: Mapping[str, ShownSlate],
     new_responses: Mapping[str, Response],
     window_ms: int,
@@ -76,11 +70,10 @@ def attribute(
 ) -> None:
     """Attribute the new responses, and stored ones that a new slate may have led to.
 
-    The changes go on to the outcomes of slates, to the counts, and to experiments' sums.
+    The changes go on to the outcomes of slates, and to the counts.
 
     Args:
         db: The connection, in a transaction.
-        sums: The sums of experiments' visitors.
         new_slates: Slates that the tables don't have yet, by id.
         new_responses: Responses that the tables don't have yet, by event id.
         window_ms: Length of the attribution window.
@@ -101,7 +94,6 @@ def attribute(
         known[event_id][1] for event_id in moved
     ]
     touched = [candidates[slate_id] for slate_id in sorted({each for each in ends if each})]
-    following = sums.following(db, touched)
     _insert_responses(db, new_responses.values(), targets, now_ms)
     _move_responses(db, moved)
 
@@ -123,7 +115,6 @@ def attribute(
         [bucket._asdict() | asdict(counts) for bucket, counts in change.buckets.items()],
         adding,
     )
-    sums.record(db, new_slates.values(), touched, following)
 
 
 def unknown(db: Connection, key: Column[str], records: Mapping[str, T]) -> dict[str, T]:
@@ -154,11 +145,10 @@ def _stored_responses(
         for ids in chunks({s.user_id for s in new_slates})
     ]
     columns = select(
-        *(r.event_id, r.user_id, r.item_id, r.timestamp, r.converted, r.named),
-        *(r.purchased, r.value, r.currency, r.attributed),
+        *(r.event_id, r.user_id, r.item_id, r.timestamp, r.converted, r.named, r.attributed)
     )
     return {
-        row[0]: (Response(*row[:6], bool(row[6]), row[7], row[8] or ""), row[9])
+        row[0]: (Response(*row[:6]), row[6])
         for where in conditions
         for row in db.execute(columns.where(where))
     }
@@ -191,7 +181,7 @@ def _stored_slates(
         s["items"],
         s.clicked,
         s.converted,
-        *(s.experiment, s.variant, s.teams, s.substituted, s.latency_ms),
+        *(s.experiment, s.variant, s.substituted, s.latency_ms),
     )
     return {
         row[0]: (_slate(row), Outcome(*row[6:8]))
@@ -202,7 +192,7 @@ def _stored_slates(
 
 def _slate(row: Any) -> ShownSlate:
     slate_id, user_id, timestamp, answered_by, version, items = row[:6]
-    experiment, variant, teams, substituted, latency_ms = row[8:]
+    experiment, variant, substituted, latency_ms = row[8:]
     return ShownSlate(
         slate_id,
         user_id,
@@ -212,7 +202,6 @@ def _slate(row: Any) -> ShownSlate:
         frozenset(orjson.loads(items)),
         experiment or "",
         variant or "",
-        tuple(orjson.loads(teams).items()) if teams else (),
         substituted or "",
         latency_ms or 0.0,
     )
@@ -243,9 +232,6 @@ def _insert_responses(
             response.named,
             targets[response.event_id],
             now_ms,
-            response.purchased or None,
-            response.value,
-            response.currency or None,
         )
         for response in new
     ]
@@ -280,7 +266,7 @@ def _insert_slates(
             *outcomes.get(slate.recommendation_id, nothing),
             slate.experiment or None,
             slate.variant or None,
-            orjson.dumps(dict(slate.teams)).decode() if slate.teams else None,
+            None,  # teams
             slate.substituted or None,
             slate.latency_ms,
             slate.placement or None,
@@ -309,7 +295,6 @@ class SlateLog:
     def __init__(self, engine: Engine, window_ms: int) -> None:
         self._engine = engine
         self._window_ms = window_ms
-        self._sums = VisitorSums()
 
     def ping(self) -> None:
         """Check that the database answers; raises when it does not."""
@@ -337,7 +322,7 @@ class SlateLog:
                 db, responses.c.event_id, {r.event_id: r for r in arrivals.responses}
             )
             if new_slates or new_responses:
-                attribute(db, self._sums, new_slates, new_responses, self._window_ms, now_ms)
+                attribute(db, new_slates, new_responses, self._window_ms, now_ms)
             insert_new(db, samples, [sample._asdict() for sample in arrivals.samples])
             insert_new(db, shadows, [shadow_row(slate) for slate in arrivals.shadows])
             events = [
@@ -363,8 +348,7 @@ class SlateLog:
         Args:
             slates_before: Slates answered before this time go, with their responses.
             pending_before: Responses without a slate, stored before this time, go.
-            counts_before: Counts of periods before this time go, with the sums of experiments that
-                ended before it.
+            counts_before: Counts of periods before this time go.
         """
         old = select(slates.c.recommendation_id).where(slates.c.timestamp < slates_before)
         with self._engine.begin() as db:
@@ -382,7 +366,6 @@ class SlateLog:
                 )
             )
             db.execute(delete(quality).where(quality.c.start < counts_before))
-            expire_sums(db, counts_before)
 
     def counts(self, since: int, until: int) -> dict[Bucket, Counts]:
         """Counts of the buckets that start in `since <= start < until`."""
@@ -399,8 +382,7 @@ class SlateLog:
             return list(db.scalars(query.order_by(s.timestamp.desc()).limit(most)))
 
     def rows_of(self, visitor_ids: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """All rows of these visitors, each with its kind: `slate`, `shadow`, `response`, `sample`,
-        and `experiment` for the sums.
+        """All rows of these visitors, each with its kind: `slate`, `shadow`, `response`, `sample`.
 
         Each 1,000 are a transaction of their own, so that a slow reader holds no lock.
         """
@@ -423,9 +405,7 @@ class SlateLog:
             c = samples.c
             of_theirs = select(samples).where(c.user_id.in_(visitor_ids))
             kept = db.execute(of_theirs.order_by(c.user_id, c.length_ms, c.start)).all()
-            sums = list(rows_of_visitors(db, visitor_ids))
         yield from (("sample", dict(row._mapping)) for row in kept)
-        yield from (("experiment", row) for row in sums)
 
     def watermarks(self) -> dict[str, Watermark]:
         """The watermark of each topic that anything was read from."""

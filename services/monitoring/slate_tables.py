@@ -1,4 +1,4 @@
-"""The SQL tables of slates, responses, sums of experiments, counts, windows, watermarks, audit."""
+"""The SQL tables of slates, responses, counts, windows, watermarks, audit."""
 
 from dataclasses import fields
 from typing import Any, Final
@@ -34,11 +34,12 @@ slates = Table(
     Column("answered_by", String, nullable=False),
     Column("model_version", String, nullable=False),
     Column("items", Text, nullable=False),
-    # `{}` in new rows. It stays for an earlier version, which may act during or after an upgrade.
+    # `{}` in new rows, as `teams` is null. Both stay for an earlier version, which may act during
+    # an upgrade or after it.
     Column("features", Text, nullable=False),
     Column("clicked", Integer, nullable=False),
     Column("converted", Integer, nullable=False),
-    # Null outside an experiment; `teams` is the variant of each item of an interleaved slate.
+    # Null outside an experiment.
     Column("experiment", String),
     Column("variant", String),
     Column("teams", Text),
@@ -75,10 +76,6 @@ responses = Table(
     Column("named", String, index=True),
     Column("attributed", String, index=True),
     Column("stored_at", BigInteger, nullable=False, index=True),
-    # Of purchases; older rows have none.
-    Column("purchased", Boolean),
-    Column("value", Float),
-    Column("currency", String),
     Index("monitoring_responses_of_visitor", "user_id", "timestamp"),
 )
 quality = Table(
@@ -88,49 +85,6 @@ quality = Table(
     Column("model_version", String, primary_key=True),
     Column("answered_by", String, primary_key=True),
     *(Column(counter.name, BigInteger, nullable=False) for counter in fields(Counts)),
-)
-# The sums of an experiment's visitors, by the revision that its present assignment began with. They
-# outlive the slates. All are whole numbers, so that no order of adding changes them.
-visitor_sums = Table(
-    "monitoring_experiment_visitors",
-    TABLES,
-    Column("experiment", String(64), primary_key=True),
-    Column("revision", Integer, primary_key=True),
-    Column("user_id", String, primary_key=True),
-    Column("variant", String(64), primary_key=True),
-    # Times of the first and the last slate.
-    Column("first_at", BigInteger, nullable=False),
-    Column("last_at", BigInteger, nullable=False),
-    *(
-        Column(name, BigInteger, nullable=False)
-        for name in (
-            # Slates, those without items, and those that the champion made for a variant's model.
-            *("slates", "empty", "failed"),
-            *("clicked_slates", "clicked_items", "converted_slates"),
-            # Items that were bought, and their value in thousandths of the currency.
-            *("purchases", "revenue"),
-            # Slates with a latency, and its sum in tenths of a millisecond.
-            *("timed", "latency"),
-            # Slates outside the experiment that the visitor had before the first one in it.
-            *("before_slates", "before_clicked", "before_converted"),
-            # The sign of the first interleaved slate of which one variant had more clicked items;
-            # 0 without one.
-            "vote",
-        )
-    ),
-    # The id of that slate.
-    Column("voted_by", String, nullable=False),
-    Index("monitoring_experiment_visitors_of_visitor", "user_id"),
-    sqlite_with_rowid=False,
-)
-# Purchases with a value, by currency; empty where events name none.
-experiment_currencies = Table(
-    "monitoring_experiment_currencies",
-    TABLES,
-    Column("experiment", String(64), primary_key=True),
-    Column("revision", Integer, primary_key=True),
-    Column("currency", String(3), primary_key=True),
-    Column("purchases", BigInteger, nullable=False),
 )
 watermarks = Table(
     "monitoring_watermarks",

@@ -16,7 +16,13 @@ from services.serving.app import create_app as create_serving
 from services.serving.settings import ServingSection, ServingSettings
 from services.serving.state.topic_states import ExperimentBook, StateBook
 from slipstream.broker.topics import ensure_topics
-from slipstream.chassis.settings import DatabaseSettings, KafkaSettings, PeerSettings, RedisSettings
+from slipstream.chassis.settings import (
+    DatabaseSettings,
+    KafkaSettings,
+    LakeSettings,
+    PeerSettings,
+    RedisSettings,
+)
 from slipstream.contracts.placements import Placement
 from slipstream_cli.local.processes import Child
 from tests.conftest import OwnBroker, Renewal
@@ -79,11 +85,13 @@ class Stack:
     ) -> None:
         self.common: dict[str, Any] = {"kafka": kafka, "namespace": namespace}
         self.database, self.cache = database, cache
+        self.lake = LakeSettings(uri=str(cache / "lake"))
 
     @contextmanager
     def monitoring(self, **changes: Any) -> Iterator[TestClient]:
         section = MonitoringSection(**{"check_interval_s": 60} | changes)
-        settings = MonitoringSettings(**self.common, database=self.database, monitoring=section)
+        stores: dict[str, Any] = {"database": self.database, "lake": self.lake}
+        settings = MonitoringSettings(**self.common, **stores, monitoring=section)
         with TestClient(create_monitoring(settings)) as client:
             yield client
 

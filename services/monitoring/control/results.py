@@ -37,7 +37,7 @@ class Metric(NamedTuple):
 
     Attributes:
         numerator, denominator: Columns of the sums by visitor; no denominator for the visitors.
-        past, past_denominator: The same for the time before; empty for none.
+        past: Column of what visitors did before; empty for none.
         most: The greatest value.
         unit: What the numerator counts of one unit of the metric.
         is_share: Whether a guardrail's bound is points of a share, not relative.
@@ -46,19 +46,14 @@ class Metric(NamedTuple):
     numerator: str
     denominator: str = ""
     past: str = ""
-    past_denominator: str = ""
     most: float = inf
     unit: float = 1
     is_share: bool = False
 
 
 METRICS: Final[Mapping[str, Metric]] = {
-    "click_through": Metric(
-        "clicked_slates", "slates", "before_clicked", "before_slates", most=1.0
-    ),
-    "conversion": Metric(
-        "converted_slates", "slates", "before_converted", "before_slates", most=1.0
-    ),
+    "click_through": Metric("clicked_slates", "slates", "before_clicked", most=1.0),
+    "conversion": Metric("converted_slates", "slates", "before_converted", most=1.0),
     "clicks_per_visitor": Metric("clicked_items", past="before_clicked"),
     "purchases_per_visitor": Metric("purchases", past="before_converted"),
     "revenue_per_visitor": Metric("revenue", past="before_converted", unit=1_000),

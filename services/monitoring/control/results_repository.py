@@ -1,6 +1,7 @@
 """The SQL of an experiment's results: sums over its visitors, and the slates that are kept."""
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from math import isnan, nan
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from sqlalchemy import (
     Engine,
     Float,
     Select,
+    Subquery,
     Table,
     and_,
     case,
@@ -38,16 +40,10 @@ from services.monitoring.control.results import (
     variant_results,
 )
 from services.monitoring.control.verdicts import Period, compared, verdicts
-from services.monitoring.slate_tables import (
-    experiment_currencies,
-    responses,
-    shadows,
-    slates,
-    visitor_sums,
-    watermarks,
-)
-from services.monitoring.visitor_sums_repository import starts_of
-from slipstream.contracts.experiments import Experiment
+from services.monitoring.counting.tables import experiment_currencies, identities, visitor_sums
+from services.monitoring.counting.visitor_sums_repository import starts_of
+from services.monitoring.slate_tables import responses, shadows, slates, watermarks
+from slipstream.contracts.experiments import INTERLEAVED, Experiment
 from slipstream.contracts.topics import RECOMMENDATIONS
 from slipstream.evaluation.experiments.moments import Moments
 
@@ -56,6 +52,12 @@ _ROWS_AT_ONCE = 1_000
 NEWEST: Final = 10_000
 # A canary is returned for lost clicks where chance would do so once in a thousand canaries.
 _CLICKS_ALPHA: Final = 0.001
+
+_PAST: Final = ("before_clicked", "before_converted")
+_SUMS: Final = (
+    *("slates", "empty", "failed", "clicked_slates", "clicked_items", "converted_slates"),
+    *("purchases", "revenue", "timed", "latency"),
+)
 
 # A sum over visitors: of a column, of the product of two, or their number; or of those with a hit.
 Term = tuple[str, ...]
@@ -67,13 +69,13 @@ def experiment_results(engine: Engine, experiment: Experiment, now_ms: int) -> E
     with engine.connect() as db:
         starts = starts_of(db, name)
         revision = starts[-1].revision if starts else experiment.revision
-        division, period = _division(db, name, revision, experiment)
-        chosen = chosen_metrics(design)
-        sums = _sums(db, name, revision, chosen, excluding=division.excluded)
+        visitors, chosen = _visitors(name, revision), chosen_metrics(design)
+        division, period = _division(db, visitors, experiment)
+        sums = _sums(db, visitors, chosen, excluding=division.excluded)
         # The guard counts every visitor.
-        everyone = _sums(db, name, revision, chosen) if division.excluded else sums
+        everyone = _sums(db, visitors, chosen) if division.excluded else sums
         shares = share_check(design, division)
-        votes = _votes(db, name, revision) if design.kind == "interleave" else None
+        votes = _votes(db, visitors) if design.kind == "interleave" else None
         shadow_of = design.variants[1].name if design.kind == "shadow" else None
         return ExperimentResults(
             experiment=name,
@@ -91,7 +93,7 @@ def experiment_results(engine: Engine, experiment: Experiment, now_ms: int) -> E
             guard=_judged(db, experiment, _clicks_high(experiment, everyone), now_ms)
             if design.kind == "canary"
             else None,
-            earlier=[_earlier(db, name, start.revision) for start in starts[:-1]],
+            earlier=[_earlier(db, experiment, start.revision) for start in starts[:-1]],
         )
 
 
@@ -100,7 +102,9 @@ def clicks_high(engine: Engine, experiment: Experiment) -> float | None:
     with engine.connect() as db:
         starts = starts_of(db, experiment.name)
         revision = starts[-1].revision if starts else experiment.revision
-        return _clicks_high(experiment, _sums(db, experiment.name, revision, ["click_through"]))
+        return _clicks_high(
+            experiment, _sums(db, _visitors(experiment.name, revision), ["click_through"])
+        )
 
 
 def judgement(
@@ -111,34 +115,76 @@ def judgement(
         return _judged(db, experiment, clicks_high, now_ms)
 
 
-def _of(name: str, revision: int) -> ColumnElement[bool]:
-    return and_(visitor_sums.c.experiment == name, visitor_sums.c.revision == revision)
+def _visitors(name: str, revision: int) -> tuple[Subquery, Subquery]:
+    """The sums of a design by visitor and variant: of visitors with one id, and of users.
+
+    A login changes the id, and so the variant of later slates. They count for that of the first
+    id, by which the user was assigned. The past is that of the first id, too.
+    """
+    v = visitor_sums.c
+    own = v.experiment == name, v.revision == revision
+    columns = [v[it] for it in ("variant", "first_at", "last_at", "vote", *_SUMS, *_PAST)]
+    alone = select(v.user_id.label("visitor"), *columns).where(*own, v.linked.is_(None))
+    visitor = func.coalesce(identities.c.person, v.user_id)
+    order = v.first_at, v.user_id, v.variant
+    by_time: dict[str, Any] = {"partition_by": visitor, "order_by": order}
+    undecided = case((v.vote == 0, 1), else_=0)
+    by_vote: dict[str, Any] = {"partition_by": visitor, "order_by": (undecided, v.voted_by)}
+    each = (
+        select(
+            visitor_sums,
+            visitor.label("visitor"),
+            func.first_value(v.user_id).over(**by_time).label("first_id"),
+            func.first_value(v.variant).over(**by_time).label("first_variant"),
+            func.first_value(v.vote).over(**by_vote).label("first_vote"),
+        )
+        .outerjoin_from(visitor_sums, identities, identities.c.visitor == v.user_id)
+        .where(*own, v.linked.is_not(None))
+        .subquery()
+        .c
+    )
+    is_first = each.user_id == each.first_id
+    variant = case((is_first, each.variant), else_=each.first_variant)
+    users = select(
+        each.visitor,
+        variant.label("variant"),
+        func.min(each.first_at).label("first_at"),
+        func.max(each.last_at).label("last_at"),
+        func.min(each.first_vote).label("vote"),
+        *(func.sum(each[it]).label(it) for it in _SUMS),
+        *(func.sum(case((is_first, each[it]), else_=0)).label(it) for it in _PAST),
+    ).group_by(each.visitor, variant)
+    return alone.subquery(), users.subquery()
 
 
 def _division(
-    db: Connection, name: str, revision: int, experiment: Experiment
+    db: Connection, visitors: Sequence[Subquery], experiment: Experiment
 ) -> tuple[Division, Period]:
-    v = visitor_sums.c
-    query = select(v.variant, func.count(), func.min(v.first_at), func.max(v.last_at))
-    rows = db.execute(query.where(_of(name, revision)).group_by(v.variant)).all()
-    crossing = _crossing(name, revision).subquery()
-    in_two = db.scalar(select(func.count()).select_from(crossing)) or 0
+    counts, times, in_two = Counter[str](), list[int](), 0
+    for part in visitors:
+        c = part.c
+        query = select(c.variant, func.count(), func.min(c.first_at), func.max(c.last_at))
+        for variant, count, first_at, last_at in db.execute(query.group_by(c.variant)):
+            counts[variant] += count
+            times += first_at, last_at
+        in_two += db.scalar(select(func.count()).select_from(_crossing(part).subquery())) or 0
     shares = {round(share, 9) for share in expected_shares(experiment.design).values()}
-    period = Period(
-        min((row[2] for row in rows), default=None), max((row[3] for row in rows), default=None)
-    )
-    return Division(
-        {row[0]: row[1] for row in rows}, in_two, in_two > 0 and len(shares) == 1
-    ), period
+    division = Division(counts, in_two, in_two > 0 and len(shares) == 1)
+    return division, Period(min(times, default=None), max(times, default=None))
 
 
-def _crossing(name: str, revision: int) -> Select[Any]:
-    v = visitor_sums.c
-    return select(v.user_id).where(_of(name, revision)).group_by(v.user_id).having(func.count() > 1)
+def _crossing(visitors: Subquery) -> Select[Any]:
+    """Those in two variants."""
+    c = visitors.c
+    return select(c.visitor).group_by(c.visitor).having(func.count() > 1)
 
 
 def _sums(
-    db: Connection, name: str, revision: int, metrics: Collection[str], *, excluding: bool = False
+    db: Connection,
+    visitors: Sequence[Subquery],
+    metrics: Collection[str],
+    *,
+    excluding: bool = False,
 ) -> dict[str, VariantSums]:
     """The sums of each variant, with all moments that the metrics need.
 
@@ -146,14 +192,18 @@ def _sums(
     """
     needed = {metric: _terms(METRICS[metric]) for metric in metrics}
     terms = sorted({term for each in needed.values() for term in each.values()} | {(), ("slates",)})
-    where = _of(name, revision)
-    if excluding:
-        where = and_(where, visitor_sums.c.user_id.not_in(_crossing(name, revision)))
-    query = select(visitor_sums.c.variant, *map(_expression, terms)).where(where)
-    found = {}
-    for variant, *values in db.execute(query.group_by(visitor_sums.c.variant)):
-        total = {term: float(value) for term, value in zip(terms, values, strict=True)}
-        found[variant] = VariantSums(
+    totals: dict[str, dict[Term, float]] = {}
+    for part in visitors:
+        c = part.c
+        query = select(c.variant, *(_expression(c, term) for term in terms)).group_by(c.variant)
+        if excluding:
+            query = query.where(c.visitor.not_in(_crossing(part)))
+        for variant, *values in db.execute(query):
+            total = totals.setdefault(variant, dict.fromkeys(terms, 0.0))
+            for term, value in zip(terms, values, strict=True):
+                total[term] += float(value)
+    return {
+        variant: VariantSums(
             int(total[()]),
             int(total[("slates",)]),
             {
@@ -161,14 +211,15 @@ def _sums(
                 for metric, of_metric in needed.items()
             },
         )
-    return found
+        for variant, total in totals.items()
+    }
 
 
 def _terms(metric: Metric) -> dict[str, Term]:
     """The sum that each moment of a metric is; the denominator 1 is the number of visitors."""
     columns = {"a": metric.numerator, "b": metric.denominator}
     if metric.past:
-        columns |= {"c": metric.past, "d": metric.past_denominator}
+        columns |= {"c": metric.past, "d": ""}
     fields = {
         field: tuple(sorted(columns[part] for part in field if columns[part]))
         for field in Moments._fields[2:]
@@ -177,22 +228,24 @@ def _terms(metric: Metric) -> dict[str, Term]:
     return {"visitors": (), "hits": (">", metric.numerator), **fields}
 
 
-def _expression(term: Term) -> ColumnElement[Any]:
-    v = visitor_sums.c
+def _expression(columns: Any, term: Term) -> ColumnElement[Any]:
     if not term:
         return func.count()
     if term[0] == ">":
-        return func.sum(case((v[term[1]] > 0, 1), else_=0))
-    first = cast(v[term[0]], Float)
-    return func.sum(first * v[term[1]] if len(term) > 1 else first)
+        return func.sum(case((columns[term[1]] > 0, 1), else_=0))
+    first = cast(columns[term[0]], Float)
+    return func.sum(first * columns[term[1]] if len(term) > 1 else first)
 
 
-def _votes(db: Connection, name: str, revision: int) -> Votes:
-    v = visitor_sums.c
-    is_tie = and_(v.vote == 0, v.clicked_items > 0)
-    counts = [func.sum(case((it, 1), else_=0)) for it in (v.vote > 0, v.vote < 0, is_tie)]
-    row = db.execute(select(*counts).where(_of(name, revision))).one()
-    return Votes(wins=row[0] or 0, losses=row[1] or 0, ties=row[2] or 0)
+def _votes(db: Connection, visitors: Sequence[Subquery]) -> Votes:
+    found = [0, 0, 0]
+    for part in visitors:
+        c = part.c
+        is_tie = and_(c.vote == 0, c.clicked_items > 0)
+        counts = [func.sum(case((it, 1), else_=0)) for it in (c.vote > 0, c.vote < 0, is_tie)]
+        row = db.execute(select(*counts).where(c.variant == INTERLEAVED)).one()
+        found = [total + (count or 0) for total, count in zip(found, row, strict=True)]
+    return Votes(wins=found[0], losses=found[1], ties=found[2])
 
 
 def _currencies(db: Connection, name: str, revision: int) -> Mapping[str, int]:
@@ -201,11 +254,12 @@ def _currencies(db: Connection, name: str, revision: int) -> Mapping[str, int]:
     return {row.currency: row.purchases for row in db.execute(query)}
 
 
-def _earlier(db: Connection, name: str, revision: int) -> EarlierDesign:
-    v = visitor_sums.c
-    query = select(func.min(v.first_at), func.max(v.last_at), func.count())
-    since, until, visitors = db.execute(query.where(_of(name, revision))).one()
-    return EarlierDesign(revision=revision, from_=since, until=until, visitors=visitors)
+def _earlier(db: Connection, experiment: Experiment, revision: int) -> EarlierDesign:
+    division, period = _division(db, _visitors(experiment.name, revision), experiment)
+    visitors = sum(division.visitors.values())
+    return EarlierDesign(
+        revision=revision, from_=period.since, until=period.until, visitors=visitors
+    )
 
 
 def _makers(db: Connection, table: Table, experiment: str) -> dict[str, Makers]:

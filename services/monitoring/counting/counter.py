@@ -240,6 +240,7 @@ class Counter:
             past,
             became,
             self._table.designs(),
+            self._table.summed(period),
             rules,
         )
         return self._table.replace(period, found)

@@ -38,7 +38,8 @@ _SQL: Final = Path(__file__).with_name("credit.sql").read_text("utf-8")
 # Columns of the lake that are read.
 SLATE_COLUMNS: Final = (
     *("recommendation_id", "user_id", "timestamp", "items", "model_version", "placement"),
-    *("experiment", "variant", "teams", "features", "purpose"),
+    *("experiment", "variant", "teams", "features", "purpose", "substituted", "latency_ms"),
+    *("topic_id", "partition", "offset"),
 )
 EVENT_COLUMNS: Final = (
     *("event_id", "event_type", "user_id", "anonymous_id", "item_id", "timestamp", "value"),
@@ -53,6 +54,8 @@ DIMENSIONS: Final = (
 SUMS: Final = ("answers", "impressions", "clicks", "carts", "purchases", "revenue", "refunds")
 # The cohort of visitors who act as no person does; others are `new` or `returning`.
 SCRIPTED: Final = "scripted"
+# Time after a change of a design in which a process may still answer by the earlier one.
+SETTLING_MS: Final = 5_000
 
 CREDITS: Final = pa.schema(
     [
@@ -77,6 +80,13 @@ _IDENTITIES: Final = pa.schema([("visitor", pa.string()), ("person", pa.string()
 _PAIRS: Final = pa.schema([("visitor", pa.string()), ("item_id", pa.string())])
 _DESIGNS: Final = pa.schema(
     [("experiment", pa.string()), ("since", pa.int64()), ("revision", pa.int64())]
+)
+
+_SUMMED: Final = pa.schema(
+    [
+        *(("start", pa.int64()), ("topic_id", pa.string())),
+        *(("partition", pa.int32()), ("last_offset", pa.int64())),
+    ]
 )
 
 
@@ -121,10 +131,15 @@ class Counted(NamedTuple):
         credits: Rows of `CREDITS`: first clicks and carts of places, all purchases and refunds.
         sums: For each bucket, currency and combination of `DIMENSIONS` the `SUMS`, and `visitors`,
             the least `FEWEST_VISITORS` of their visitors' hashes, which are sums' sketch of them.
+        participants: Sums of slates by experiment, revision, visitor and variant, of those slates
+            that were not summed yet.
+        summed: Bucket, topic, partition and last offset of all slates that are summed now.
     """
 
     credits: pa.Table
     sums: pa.Table
+    participants: pa.Table
+    summed: pa.Table
 
 
 def touched(events: pa.Table) -> Touched:
@@ -147,6 +162,7 @@ def counted(
     past: pa.Table,
     identities: Mapping[str, str],
     designs: Iterable[tuple[str, int, int]],
+    summed: Iterable[tuple[int, str, int, int]],
     rules: Rules,
 ) -> Counted:
     """Count a period whole.
@@ -159,6 +175,7 @@ def counted(
         past: The earlier credits (`CREDITS`) of visitors and items that the events touch.
         identities: The user of each visitor that became one, of those that the events touch.
         designs: Name of an experiment, time (ms) since when its visitors are assigned so, revision.
+        summed: Bucket, topic, partition and last offset of slates that are in experiments' sums.
         rules: Limits of credit.
     """
     variables = {
@@ -170,6 +187,7 @@ def counted(
         "fewest_visitors": FEWEST_VISITORS,
         "most_value": MOST_VALUE,
         "apart": APART,
+        "settling_ms": SETTLING_MS,
     }
     spill = str(Path(gettempdir()) / "slipstream-counting")
     config: dict[str, str | bool | int | float | list[str]] = {
@@ -185,11 +203,13 @@ def counted(
         db.register("past", past)
         db.register("identities", table_of(_IDENTITIES, identities.items()))
         db.register("designs", table_of(_DESIGNS, designs))
+        db.register("summed", table_of(_SUMMED, summed))
         db.register("no_credits", CREDITS.empty_table())
         db.execute("CREATE TABLE credits AS SELECT * FROM no_credits")
         db.execute(_SQL)
         credits = db.sql("SELECT * FROM credits ORDER BY at_ms, event_id").to_arrow_table()
-        return Counted(credits.cast(CREDITS), db.sql("SELECT * FROM sums").to_arrow_table())
+        views = (db.view(name).to_arrow_table() for name in ("participants", "summed_now"))
+        return Counted(credits.cast(CREDITS), db.table("sums").to_arrow_table(), *views)
 
 
 def table_of(schema: pa.Schema, rows: Iterable[Sequence[Any]]) -> pa.Table:

@@ -33,11 +33,15 @@ SELECT recommendation_id, user_id, coalesce(person, user_id) AS person, "timesta
     coalesce(placement, '') AS placement, coalesce(model_version, '') AS model_version,
     coalesce(s.experiment, '') AS experiment,
     CASE WHEN coalesce(s.experiment, '') = '' THEN '' ELSE coalesce(variant, '') END AS variant,
-    coalesce(revision, 0) AS revision, teams,
+    -- While a change of the design settles, a slate counts for neither.
+    CASE WHEN designs.since > 0 AND s."timestamp" < designs.since + getvariable('settling_ms')
+        THEN 0 ELSE coalesce(revision, 0) END AS revision,
+    CASE WHEN coalesce(substituted, '') = '' THEN teams END AS teams, coalesce(substituted, '') <> '' AS failed,
+    least(greatest(coalesce(round(10 * latency_ms), 0), 0), 10000000)::BIGINT AS latency, topic_id, "partition", "offset",
     CASE WHEN coalesce((features ->> '$.history_length')::DOUBLE, 0) > 0 THEN 'returning' ELSE 'new' END AS cohort
 FROM (
     SELECT * FROM slates WHERE purpose = 'shown'
-    QUALIFY row_number() OVER (PARTITION BY recommendation_id ORDER BY "timestamp") = 1
+    QUALIFY row_number() OVER (PARTITION BY recommendation_id ORDER BY "timestamp", topic_id, "partition", "offset") = 1
 ) s
 LEFT JOIN identities ON visitor = user_id
 ASOF LEFT JOIN designs ON s.experiment = designs.experiment AND s."timestamp" >= designs.since;
@@ -152,3 +156,14 @@ FROM (
     FROM counted LEFT JOIN scripted ON visitor = user_id AND bucket = bucket_of(at_ms)
     GROUP BY ALL
 ) GROUP BY ALL ORDER BY ALL;
+
+-- Slates of experiments, in tenths of a millisecond, by visitor: those that were not summed yet, and how far this goes.
+CREATE VIEW participated AS SELECT *, bucket_of(at_ms) AS start FROM shown WHERE within(at_ms) AND revision > 0;
+CREATE VIEW participants AS
+SELECT experiment, revision, user_id, variant, min(at_ms) AS first_at, max(at_ms) AS last_at, count(*) AS slates,
+    count(*) FILTER (coalesce(len(items), 0) = 0) AS empty, count(*) FILTER (failed) AS failed,
+    count(*) FILTER (latency > 0) AS timed, sum(latency)::BIGINT AS latency
+FROM participated LEFT JOIN summed USING (start, topic_id, "partition") WHERE "offset" > coalesce(last_offset, -1)
+GROUP BY ALL ORDER BY ALL;
+CREATE VIEW summed_now AS
+SELECT start, topic_id, "partition", max("offset") AS last_offset FROM participated GROUP BY ALL ORDER BY ALL;

@@ -6,29 +6,14 @@ days are summed again from the lengths below them.
 
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    ColumnElement,
-    Connection,
-    Engine,
-    Index,
-    Integer,
-    LargeBinary,
-    String,
-    Table,
-    Text,
-    delete,
-    func,
-    select,
-    tuple_,
-)
+from sqlalchemy import Column, ColumnElement, Connection, Engine, delete, func, select, tuple_
 
 from services.monitoring.counting.credit import (
     BUCKET_MS,
@@ -42,8 +27,24 @@ from services.monitoring.counting.credit import (
     Touched,
     table_of,
 )
-from services.monitoring.slate_tables import TABLES
-from services.monitoring.visitor_sums_repository import all_starts, chunks
+from services.monitoring.counting.tables import (
+    credits,
+    identities,
+    outcomes,
+    progress,
+)
+from services.monitoring.counting.visitor_sums_repository import (
+    all_starts,
+    chunks,
+    credits_of,
+    expire_sums,
+    keep_summed,
+    mark_linked,
+    record_sums,
+    rows_of_visitors,
+    slates_of,
+    summed,
+)
 from slipstream.contracts.late_records import ErasureMark, visitor_digest
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.stores.metadata import insert_new, insert_rows, replacing, upsert
@@ -54,50 +55,6 @@ _IDS_AT_ONCE: Final = 10_000
 # hour from its buckets, which events that are late by `NAMED_MS` may still change.
 _KEPT_MS: Final = {BUCKET_MS: NAMED_MS + 2 * DAY_MS, HOUR_MS: 31 * DAY_MS}
 
-_KINDS_OF_DIMENSIONS: Final = {"revision": Integer, "position": Integer}
-outcomes: Final = Table(
-    "monitoring_outcomes",
-    TABLES,
-    Column("length_ms", BigInteger, primary_key=True),
-    Column("start", BigInteger, primary_key=True),
-    *(
-        Column(name, _KINDS_OF_DIMENSIONS.get(name, String), primary_key=True)
-        for name in (*DIMENSIONS, "currency")
-    ),
-    # Money is in thousandths of the currency.
-    *(Column(name, BigInteger, nullable=False) for name in SUMS),
-    # The least hashes of the visitors, 4 bytes each.
-    Column("visitors", LargeBinary, nullable=False),
-    sqlite_with_rowid=False,
-)
-credits: Final = Table(
-    "monitoring_credits",
-    TABLES,
-    Column("event_id", String, primary_key=True),
-    Column("kind", String, nullable=False),
-    Column("user_id", String, nullable=False),
-    Column("item_id", String, nullable=False),
-    Column("at_ms", BigInteger, nullable=False, index=True),
-    Column("recommendation_id", String, nullable=False),
-    *(Column(name, _KINDS_OF_DIMENSIONS.get(name, String), nullable=False) for name in DIMENSIONS),
-    Column("value", BigInteger),
-    Column("currency", String, nullable=False),
-    Index("monitoring_credits_of_visitor", "user_id", "item_id"),
-)
-identities: Final = Table(
-    "monitoring_identities",
-    TABLES,
-    Column("visitor", String, primary_key=True),
-    Column("person", String, nullable=False, index=True),
-)
-# JSON by name: how far each table of the lake is counted, the buckets that are owed another count,
-# and the key of the visitors' hashes.
-progress: Final = Table(
-    "monitoring_counted",
-    TABLES,
-    Column("name", String, primary_key=True),
-    Column("body", Text, nullable=False),
-)
 _OWED, _HASH_KEY = "owed", "hash_key"
 _ROWS_AT_ONCE: Final = 5_000
 
@@ -168,6 +125,11 @@ class OutcomeTable:
         with self._engine.connect() as db:
             return all_starts(db)
 
+    def summed(self, period: Period) -> list[tuple[int, str, int, int]]:
+        """Bucket, topic, partition and last offset of slates that are in experiments' sums."""
+        with self._engine.connect() as db:
+            return summed(db, period)
+
     def counted_until(self) -> int | None:
         """The end of the newest bucket with sums."""
         query = select(func.max(outcomes.c.start)).where(outcomes.c.length_ms == BUCKET_MS)
@@ -190,6 +152,7 @@ class OutcomeTable:
         rows = [{"visitor": visitor, "person": person} for visitor, person in wanted.items()]
         with self._engine.begin() as db:
             insert_new(db, identities, rows)
+            mark_linked(db, {*wanted, *wanted.values()})
             paid = _paid_buckets(db, {*wanted, *wanted.values()})
             _keep(db, _OWED, sorted(paid | set(_kept(db, _OWED) or ())))
 
@@ -241,13 +204,14 @@ class OutcomeTable:
         return table_of(CREDITS, found)
 
     def replace(self, period: Period, counted: Counted) -> set[int]:
-        """Replace the sums and credits of a period.
+        """Replace the sums and credits of a period, and correct those of experiments' visitors.
 
         Returns the buckets that are owed another count: those behind it with credits that depend on
         one that has changed, and what was owed before. They are kept in the same transaction.
         """
         c, o = credits.c, outcomes.c
-        erased = self._erased(counted.credits)
+        erased = self._erased(counted)
+        visitors = set(pc.unique(counted.credits["user_id"]).to_pylist())
         buckets = [
             (BUCKET_MS, *row[: len(DIMENSIONS) + 2 + len(SUMS)], _packed(row[-1]))
             for row in zip(*(column.to_pylist() for column in counted.sums.columns), strict=True)
@@ -259,12 +223,19 @@ class OutcomeTable:
             before = None
             if db.scalar(behind) is not None:
                 before = {tuple(row) for row in db.execute(select(credits).where(*of_period))}
+            visitors.update(db.scalars(select(c.user_id).where(*of_period).distinct()))
+            touched = slates_of(db, period) | _slates(counted.credits)
+            then = credits_of(db, touched)
             db.execute(delete(credits).where(*of_period))
             changed = before or set()
             for rows in _portions(counted.credits, erased):
                 insert_rows(db, credits, rows, new=True)
                 if before is not None:
                     changed ^= set(rows)
+            rows = counted.participants.to_pylist()
+            new = [row for row in rows if row["first_at"] > erased.get(row["user_id"], -1)]
+            record_sums(db, period, new, visitors, then, credits_of(db, touched))
+            keep_summed(db, period, counted.summed)
             mine = o.start >= period.since, o.start < period.until
             db.execute(delete(outcomes).where(o.length_ms == BUCKET_MS, *mine))
             insert_rows(db, outcomes, buckets)
@@ -276,9 +247,13 @@ class OutcomeTable:
             _keep(db, _OWED, sorted(owed))
             return owed
 
-    def _erased(self, found: pa.Table) -> dict[str, int]:
-        """The time (ms) up to which credits are left out, of the visitors who are marked."""
-        digests = {visitor_digest(each): each for each in pc.unique(found["user_id"]).to_pylist()}
+    def _erased(self, counted: Counted) -> dict[str, int]:
+        """The time (ms) up to which rows are left out, of the visitors who are marked."""
+        users = [
+            pc.unique(each["user_id"]).to_pylist()
+            for each in (counted.credits, counted.participants)
+        ]
+        digests = {visitor_digest(each): each for each in chain(*users)}
         marks = self._marks_of(digests.keys())
         return {digests[digest]: mark.asked_at for digest, mark in marks.items()}
 
@@ -292,7 +267,10 @@ class OutcomeTable:
             yield from map(_outcome_row, rows)
 
     def rows_of(self, visitor_ids: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """All rows of these visitors, each with its kind: `credit` or `identity`."""
+        """All rows of these visitors, each with its kind: `experiment`, `credit` or `identity`."""
+        with self._engine.connect() as db:
+            sums = list(rows_of_visitors(db, visitor_ids))
+        yield from (("experiment", row) for row in sums)
         i = identities.c
         for some in chunks(visitor_ids):
             for kind, query in (
@@ -315,6 +293,7 @@ class OutcomeTable:
             for length, kept_ms in {**_KEPT_MS, DAY_MS: retention_ms}.items():
                 old = o.length_ms == length, o.start < now_ms - kept_ms
                 db.execute(delete(outcomes).where(*old))
+            expire_sums(db, now_ms - retention_ms, now_ms - _KEPT_MS[BUCKET_MS])
 
 
 def tiles(
@@ -384,6 +363,12 @@ def _portions(found: pa.Table, erased: Mapping[str, int]) -> Iterator[list[tuple
     for batch in found.to_batches(max_chunksize=_ROWS_AT_ONCE):
         rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
         yield [row for row in rows if row[4] > erased.get(row[2], -1)]
+
+
+def _slates(found: pa.Table) -> set[str]:
+    """The slates of experiments in these credits."""
+    of_experiments = pc.not_equal(found["experiment"], "")
+    return set(pc.unique(found["recommendation_id"].filter(of_experiments)).to_pylist())
 
 
 def _dependent(db: Connection, changed: Iterable[tuple[Any, ...]], since: int) -> set[int]:

@@ -24,15 +24,8 @@ from sqlalchemy import (
     update,
 )
 
-from services.monitoring.counting.outcomes_repository import credits, identities
-from services.monitoring.slate_tables import (
-    AUDIT,
-    responses,
-    samples,
-    shadows,
-    slates,
-    visitor_sums,
-)
+from services.monitoring.counting.tables import credits, identities, visitor_sums
+from services.monitoring.slate_tables import AUDIT, responses, samples, shadows, slates
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import CatalogRecord, ErasedVisitors

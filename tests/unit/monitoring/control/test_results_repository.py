@@ -1,8 +1,10 @@
-"""Results from slates and responses in real SQLite, as the stream brings them."""
+"""Results from slates and responses in real SQLite, as the topics and the lake bring them."""
 
-from typing import Any
+from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
+import orjson
 import pytest
 from sqlalchemy import Engine, select
 
@@ -10,11 +12,15 @@ from services.monitoring.attribution import arrivals
 from services.monitoring.control.experiments_repository import ExperimentTable
 from services.monitoring.control.named_records_repository import NoRecordError
 from services.monitoring.control.results import VariantResult
+from services.monitoring.counting.counter import Counter
+from services.monitoring.counting.credit import Rules
+from services.monitoring.counting.outcomes_repository import OutcomeTable
+from services.monitoring.counting.tables import experiment_currencies, visitor_sums
 from services.monitoring.repository import SlateLog
-from services.monitoring.slate_tables import experiment_currencies, visitor_sums
 from slipstream.broker.records import Message
 from slipstream.contracts.events import Interaction, Slate, SlateItem
 from slipstream.evaluation.experiments.moments import difference
+from slipstream.stores.lake_reader import LakeReader
 from tests.unit.broker.scripted import SOURCE
 from tests.unit.evaluation.experiments.test_moments import moments
 from tests.unit.monitoring.builders import recorded
@@ -23,6 +29,7 @@ from tests.unit.monitoring.control.test_experiments_repository import (
     design,
     table_with_placements,
 )
+from tests.unit.monitoring.counting.shop_lake import MemoryLake
 
 NOW = 1_790_000_000_000
 
@@ -55,10 +62,22 @@ def event(event_id: str, user_id: str, item_id: str, named: str, kind: str) -> I
     )
 
 
+_lakes = WeakKeyDictionary[Engine, MemoryLake]()
+
+
 def take(db: Engine, *records: Slate | Interaction) -> None:
+    """Bring records as the topics and the lake do."""
     read = [recorded(each) if isinstance(each, Slate) else each for each in records]
     messages = [Message(SOURCE, at, "", record, "") for at, record in enumerate(read)]
     SlateLog(db, 60_000).record(arrivals(messages, 0), NOW + 10)
+    lake = _lakes.setdefault(db, MemoryLake())
+    rows = [each.model_dump() for each in records]
+    for row in rows:
+        row |= {name: orjson.dumps(it).decode() for name, it in row.items() if type(it) is dict}
+    slates = [row for row in rows if "purpose" in row]
+    lake.append(slates, [row for row in rows if "event_id" in row])
+    table = OutcomeTable(db, lambda _digests: {})
+    Counter(cast(LakeReader, lake), table, Rules(60_000), lambda: NOW + 10).step()
 
 
 def put(db: Engine, kind: str) -> ExperimentTable:
@@ -173,7 +192,6 @@ def test_the_database_sums_the_moments_of_visitors(db: Engine) -> None:
     columns = {
         "slates": length,
         "clicked_slates": random.binomial(length, taste),
-        "before_slates": before,
         "before_clicked": random.binomial(before, taste),
     }
     nothing = dict.fromkeys((it.name for it in visitor_sums.columns), 0)
@@ -181,7 +199,7 @@ def test_the_database_sums_the_moments_of_visitors(db: Engine) -> None:
         nothing
         | {"experiment": "calmer", "revision": 1, "user_id": f"u{at}", "variant": "ab"[at % 2]}
         | {name: int(values[at]) for name, values in columns.items()}
-        | {"voted_by": ""}
+        | {"voted_by": "", "linked": None}
         for at in range(n)
     ]
     with db.begin() as connection:
@@ -191,13 +209,14 @@ def test_the_database_sums_the_moments_of_visitors(db: Engine) -> None:
         moments(
             *(
                 columns[name][arm::2].astype(float)
-                for name in ("clicked_slates", "slates", "before_clicked", "before_slates")
-            )
+                for name in ("clicked_slates", "slates", "before_clicked")
+            ),
+            np.ones(n // 2),
         )
         for arm in (1, 0)
     ]
     gap = difference(arms[0], arms[1], 0.05, most=1.0)
-    assert found.relative is not None and found.explained is not None and found.explained > 0.05
+    assert found.relative is not None and found.explained is not None and found.explained > 0.01
     assert found.explained == pytest.approx(float(gap.explained))
     assert [found.relative.value, found.relative.low, found.relative.high] == pytest.approx(
         [float(each) for each in gap.relative]
@@ -224,17 +243,65 @@ def test_visitors_in_two_variants_are_left_out_where_shares_are_equal(
     assert [it.slates for it in results.variants] == ([1, 0, 0] if excluded else [2, 1, 0])
 
 
+def link(db: Engine, *visitors: str) -> None:
+    """Let these visitors become ada."""
+    OutcomeTable(db, lambda _digests: {}).merge([(each, "ada") for each in visitors])
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_user_counts_once_for_the_variant_of_the_first_id(db: Engine, early: bool) -> None:
+    table = put(db, "split")
+    if early:
+        link(db, "anonymous", "phone")
+    later = {"timestamp": NOW + 1_000}
+    take(
+        db,
+        slate("1", "anonymous", "a"),
+        slate("2", "ada", "b").model_copy(update=later),
+        slate("3", "phone", "b").model_copy(update=later),
+        slate("4", "bo", "b"),
+        event("e1", "anonymous", "x", "1", "view"),
+        event("e2", "ada", "y", "2", "view").model_copy(update=later),
+    )
+    if not early:
+        link(db, "anonymous", "phone")
+    results = table.results("calmer", NOW)
+    assert (results.shares.visitors["a"], results.shares.visitors["b"]) == (1, 1)
+    assert results.shares.in_two_variants == 0
+    assert [(it.visitors, it.slates) for it in results.variants[:2]] == [(1, 3), (1, 1)]
+    assert rates(results.variants[0]) == (1, 0)
+    assert results.variants[0].metrics["click_through"].value.value == pytest.approx(2 / 3)
+
+
+def test_a_user_votes_by_the_first_slate_of_any_id(db: Engine) -> None:
+    table = put(db, "interleave")
+    take(
+        db,
+        slate("1", "anonymous", "interleaved", teams="ab"),
+        slate("2", "ada", "interleaved", teams="ab"),
+        slate("3", "bo", "holdout"),
+        event("e1", "anonymous", "y", "1", "view"),
+        event("e2", "ada", "x", "2", "view"),
+        event("e3", "bo", "x", "3", "view"),
+    )
+    link(db, "anonymous")
+    found = table.results("calmer", NOW).interleaved
+    assert found is not None
+    assert (found.visitors.wins, found.visitors.losses, found.visitors.ties) == (1, 0, 0)
+
+
 def test_money_is_summed_and_the_past_of_visitors_counts(db: Engine) -> None:
     table = table_with_placements(db)
     table.put("calmer", design(metric="revenue_per_visitor"), CHANGE)
     outside = {"experiment": "", "variant": "champion", "timestamp": NOW - 1_000}
+    earlier = {"timestamp": NOW - 500}
     paid = {"value": 12.5, "properties": {"currency": "eur"}}
     take(
         db,
         slate("0", "ada", "a").model_copy(update=outside),
         slate("1", "ada", "a"),
         slate("2", "bo", "a"),
-        event("e0", "ada", "x", "0", "view"),
+        event("e0", "ada", "x", "0", "view").model_copy(update=earlier),
         event("e1", "ada", "x", "1", "purchase").model_copy(update=paid),
         event("e2", "ada", "y", "1", "purchase").model_copy(update={"value": 2.5}),
         event("e3", "bo", "y", "2", "cart").model_copy(update={"value": 99.0}),

@@ -1,16 +1,29 @@
 """A lake in memory, and rows of it with as little as a test has to say."""
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, cast
 
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import SecretStr
+from sqlalchemy import select
 
-from services.monitoring.counting.credit import BUCKET_MS, EVENT_COLUMNS, SLATE_COLUMNS
+from services.monitoring.counting.counter import Counter
+from services.monitoring.counting.credit import BUCKET_MS, EVENT_COLUMNS, SLATE_COLUMNS, Rules
+from services.monitoring.counting.outcomes_repository import OutcomeTable
+from services.monitoring.counting.tables import credits, outcomes, visitor_sums
+from services.monitoring.people.repository import ErasureLedger
+from slipstream.chassis.settings import DatabaseSettings
+from slipstream.contracts.times import HOUR_MS
+from slipstream.stores.lake_reader import LakeReader
+from slipstream.stores.metadata import engine
 from slipstream.stores.tables import CATALOG, INTERACTIONS, RECOMMENDATIONS, SCHEMAS
 
 T0: Final = 1_790_000_100_000 // BUCKET_MS * BUCKET_MS
+NOW: Final = T0 + 3 * HOUR_MS
 Row = dict[str, Any]
 
 
@@ -109,3 +122,30 @@ class MemoryLake:
     ) -> Iterator[pa.RecordBatch]:
         for rows in self._appends[name][before + 1 : version + 1]:
             yield from rows.select(columns).to_batches()
+
+
+class Shop:
+    """A lake that is counted."""
+
+    def __init__(self, migrated: Path, folder: Path) -> None:
+        shutil.copy(migrated, folder)
+        # As services open it, since one transaction must not wait for another of the same thread.
+        url = SecretStr(f"sqlite:///{folder / migrated.name}")
+        self.engine = engine(DatabaseSettings(url=url))
+        self.lake, self.now = MemoryLake(), NOW
+        self.table = OutcomeTable(self.engine, ErasureLedger(self.engine, 0).marks_of)
+        self.counter = Counter(cast(LakeReader, self.lake), self.table, Rules(), lambda: self.now)
+        self.counter._key = "k"
+
+    def rows(self) -> tuple[list[Any], list[Any]]:
+        with self.engine.connect() as db:
+            return (
+                sorted(map(tuple, db.execute(select(outcomes)))),
+                sorted(map(tuple, db.execute(select(credits)))),
+            )
+
+    def sums(self) -> dict[tuple[str, int, str, str], Row]:
+        """The sums of experiments' visitors by their keys."""
+        with self.engine.connect() as db:
+            rows = [dict(row._mapping) for row in db.execute(select(visitor_sums))]
+        return {(r["experiment"], r["revision"], r["user_id"], r["variant"]): r for r in rows}

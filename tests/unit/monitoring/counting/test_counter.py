@@ -1,59 +1,17 @@
 """The counter arrives at the same outcomes in whatever order, and in whatever pieces, rows come."""
 
 import random
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import SecretStr
-from sqlalchemy import select
 
-from services.monitoring.counting.counter import Counter
-from services.monitoring.counting.credit import BUCKET_MS, Rules
-from services.monitoring.counting.outcomes_repository import OutcomeTable, credits, outcomes
-from services.monitoring.people.repository import ErasureLedger
-from slipstream.chassis.settings import DatabaseSettings
+from services.monitoring.counting.credit import BUCKET_MS
 from slipstream.contracts.times import DAY_MS, HOUR_MS
-from slipstream.stores.lake_reader import LakeReader
-from slipstream.stores.metadata import engine
-from tests.unit.monitoring.builders import database
-from tests.unit.monitoring.counting.shop_lake import T0, MemoryLake, Row, event, identity, slate
-
-NOW = T0 + 3 * HOUR_MS
-
-
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with monitoring's tables, to be copied."""
-    made = database(tmp_path_factory.mktemp("migrated"))
-    made.dispose()
-    return Path(str(made.url.database))
-
-
-class Shop:
-    """A lake that is counted."""
-
-    def __init__(self, migrated: Path, folder: Path) -> None:
-        shutil.copy(migrated, folder)
-        # As services open it, since one transaction must not wait for another of the same thread.
-        url = SecretStr(f"sqlite:///{folder / migrated.name}")
-        self.engine = engine(DatabaseSettings(url=url))
-        self.lake, self.now = MemoryLake(), NOW
-        self.table = OutcomeTable(self.engine, ErasureLedger(self.engine, 0).marks_of)
-        self.counter = Counter(cast(LakeReader, self.lake), self.table, Rules(), lambda: self.now)
-        self.counter._key = "k"
-
-    def rows(self) -> tuple[list[Any], list[Any]]:
-        with self.engine.connect() as db:
-            return (
-                sorted(map(tuple, db.execute(select(outcomes)))),
-                sorted(map(tuple, db.execute(select(credits)))),
-            )
-
+from tests.unit.monitoring.counting.shop_lake import Row, Shop, event, identity, slate
 
 minutes = st.integers(0, 150)
 people = st.sampled_from("uvw")

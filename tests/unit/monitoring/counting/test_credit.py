@@ -9,6 +9,7 @@ from services.monitoring.counting.credit import (
     BUCKET_MS,
     CREDITS,
     DIMENSIONS,
+    SETTLING_MS,
     Counted,
     Period,
     Rules,
@@ -40,6 +41,7 @@ def count(
         CREDITS.empty_table() if past is None else past,
         became or {},
         designs,
+        (),
         Rules(),
     )
 
@@ -150,12 +152,15 @@ def test_a_place_counts_for_the_model_variant_and_revision_that_made_it() -> Non
         teams=["x", "y"],
     )
     mixed["items"][1]["source"] = "trending"
-    found = count([mixed], [], designs=[("e", 0, 1), ("e", T0, 4), ("e", T0 + 2_000, 5)])
+    designs = [("e", 0, 1), ("e", T0 - SETTLING_MS, 4), ("e", T0 + 2_000, 5)]
+    found = count([mixed], [], designs=designs)
     chosen = ("model_version", "variant", "revision", "source", "answers")
     assert [tuple(row[name] for name in chosen) for row in found.sums.to_pylist()] == [
         ("", "y", 4, "trending", 1),
         ("m1", "x", 4, "network", 1),
     ]
+    settling = count([mixed], [], designs=[("e", 0, 1), ("e", T0 + 999, 4)])
+    assert {row["revision"] for row in settling.sums.to_pylist()} == {0}
 
 
 def test_impressions_count_once_a_bucket_and_only_for_slates_of_that_visitor() -> None:

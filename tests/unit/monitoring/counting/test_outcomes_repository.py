@@ -12,11 +12,10 @@ from services.monitoring.counting.credit import BUCKET_MS, Period
 from services.monitoring.counting.outcomes_repository import (
     OutcomeTable,
     Progress,
-    credits,
     kept_since,
-    outcomes,
     tiles,
 )
+from services.monitoring.counting.tables import credits, outcomes
 from services.monitoring.people.repository import ErasureLedger
 from slipstream.contracts.late_records import ErasureMark, visitor_digest
 from slipstream.contracts.times import DAY_MS, HOUR_MS
