@@ -10,7 +10,7 @@ Produces: alerts.v1; an alert with the action "retrain" asks training for a run,
     promote nothing. access-keys.v1, placements.v1, experiments.v1.
 Calls: the lake, for interactions, slates and catalogue, from which it counts outcomes and the sums
     of experiments' visitors; every service's /health/ready; features' status and erasures;
-    training's champion, runs and models; features, serving and training for pages of the console;
+    training's champion, runs and models; features and serving for pages of the console;
     Alertmanagers, or webhooks and mail servers, where settings name some.
 Stores: outcomes with the credits behind them, experiments' sums by visitor, slates, the
     interactions that follow, counts, windows, alerts and their notices, access keys, placements,

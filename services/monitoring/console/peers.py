@@ -37,30 +37,19 @@ class PeerRoute(NamedTuple):
 
 
 ROUTES: Final = (
-    PeerRoute("features", "GET", "/v1/status"),
     PeerRoute("features", "GET", "/v1/feature-views"),
-    PeerRoute("features", "GET", "/v1/features/request"),
     PeerRoute("features", "GET", "/v1/features/{view}/{entity_id:path}"),
     PeerRoute("features", "GET", "/v1/visitors"),
     PeerRoute("features", "GET", "/v1/items"),
     PeerRoute("features", "GET", "/v1/items/{item_id:path}"),
     PeerRoute("serving", "POST", "/v1/previews"),
     PeerRoute("serving", "GET", "/v1/items:search"),
-    PeerRoute("serving", "GET", "/v1/model"),
     PeerRoute("serving", "GET", "/v1/recommendations/{user_id:path}"),
-    PeerRoute("serving", "POST", "/v1/recommendations"),
     PeerRoute("serving", "GET", "/v1/similar/{item_id:path}"),
     PeerRoute("serving", "GET", "/v1/bought-together/{item_id:path}"),
     PeerRoute("serving", "GET", "/v1/recently-viewed/{user_id:path}"),
     PeerRoute("serving", "GET", "/v1/users-for-item/{item_id:path}"),
     PeerRoute("serving", "GET", "/v1/trending"),
-    PeerRoute("serving", "GET", "/v1/popular"),
-    PeerRoute("serving", "GET", "/v1/new"),
-    PeerRoute("training", "GET", "/v1/runs"),
-    PeerRoute("training", "GET", "/v1/runs/{run_id}"),
-    PeerRoute("training", "GET", "/v1/runs/{run_id}/steps"),
-    PeerRoute("training", "GET", "/v1/models"),
-    PeerRoute("training", "GET", "/v1/models/{version}"),
 )
 
 

@@ -48,12 +48,12 @@ class StaticFile(NamedTuple):
 
 def policy(ingestion: str = "") -> str:
     """The content security policy of a page; `ingestion` is the origin that the shop's tracker
-    comes from and sends events to.
+    sends events to.
     """
-    own = f"'self' {ingestion}".strip()
+    connect = f"'self' {ingestion}".strip()
     return (
-        f"default-src 'none'; script-src {own}; style-src 'self'; img-src 'self' data:; "
-        f"connect-src {own}; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        f"connect-src {connect}; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     )
 
 

@@ -199,12 +199,12 @@ def test_the_routes_need_their_scope_and_fail_alone() -> None:
     assert found.json() == {"path": "/v1/items/a%2Fb?fields=x"}
     assert found.headers["cache-control"] == "no-store"
     assert found.headers["x-content-type-options"] == "nosniff"
-    away = asked.get("/v1/peers/serving/v1/popular")
+    away = asked.get("/v1/peers/serving/v1/trending")
     assert (away.status_code, away.json()["code"]) == (503, "peer_unavailable")
     assert away.json()["detail"] == "serving does not answer: ConnectError"
     assert away.headers["retry-after"]
     for path in ("/v1/peers/features/v1/users/x/export", "/v1/peers/features/v1/slates"):
         assert asked.get(path).status_code == 404
     large = b'"' + b"x" * MOST_BYTES + b'"'
-    refused = asked.post("/v1/peers/serving/v1/recommendations", content=large)
+    refused = asked.post("/v1/peers/serving/v1/previews", content=large)
     assert (refused.status_code, refused.json()["code"]) == (413, "too_large")
