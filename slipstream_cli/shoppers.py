@@ -71,13 +71,10 @@ async def visit(
 
 
 @contextmanager
-def at_work(
-    stack: "StackPlan", shop: "LivingShop", terminal: Terminal
-) -> "Iterator[Callable[[], LiveVisits | None]]":
+def at_work(stack: "StackPlan", shop: "LivingShop", terminal: Terminal) -> Iterator[None]:
     """Within the block, all shoppers of a shop visit a local stack, in a thread.
 
-    Yields a function that returns the visits, None before they begin. A failure ends the visits,
-    and the terminal shows it.
+    A failure ends the visits, and the terminal shows it.
     """
     from slipstream.datasets.living_truth import Plan
 
@@ -107,7 +104,7 @@ def at_work(
     thread = Thread(target=run, name="shoppers", daemon=True)
     thread.start()
     try:
-        yield lambda: begun[0][0] if begun else None
+        yield
     finally:
         stopped.set()
         for visiting, loop in begun:

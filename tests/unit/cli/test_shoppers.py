@@ -27,11 +27,11 @@ class Visiting:
         self.stop = self.ended.set
 
 
-def visit_of(asked: list[tuple[Any, ...]], failure: LiveError | None = None) -> Callable[..., Any]:
+def visit_of(begun: list[tuple[Any, ...]], failure: LiveError | None = None) -> Callable[..., Any]:
     async def visit(*arguments: Any) -> tuple[Any, LiveError | None]:
         visiting = Visiting()
-        asked.append(arguments)
         arguments[-1](visiting)
+        begun.append((visiting, *arguments))
         if failure is None:
             await visiting.ended.wait()
         return visiting, failure
@@ -42,15 +42,15 @@ def visit_of(asked: list[tuple[Any, ...]], failure: LiveError | None = None) -> 
 def test_shoppers_visit_for_as_long_as_the_block_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(shoppers, "visit", visit_of(asked))
+    begun: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(shoppers, "visit", visit_of(begun))
     stack, said = make_plan(tmp_path, {API_TOKEN: "secret"}, any_ports=True), io.StringIO()
-    with at_work(stack, SHOP, Terminal(said)) as visiting:
-        while visiting() is None:
+    with at_work(stack, SHOP, Terminal(said)):
+        while not begun:
             time.sleep(0.001)
-        begun = visiting()
-    assert isinstance(begun, Visiting) and begun.ended.is_set()
-    ((shop, plan, ingestion, key, serving, token, *_),) = asked
+        assert not begun[0][0].ended.is_set()
+    ((visiting, shop, plan, ingestion, key, serving, token, *_),) = begun
+    assert visiting.ended.is_set()
     assert (shop, key, token) == (SHOP, "dev", "secret")
     assert (ingestion, serving) == (stack.urls["ingestion"], stack.urls["serving"])
     assert (plan.rate, plan.concurrency, plan.seconds) == (50 * CALLS_PER_S, 50, None)
