@@ -145,7 +145,7 @@ def test_a_history_by_hand_sends_nothing(pages: Pages, fake: Fake) -> None:
     dialog.get_by_text("likes").first.wait_for()
     assert dialog.locator("button.choice").count() == 4
     page.get_by_label("Add an item").fill("alien")
-    page.get_by_role("button", name="Alien").click()
+    dialog.get_by_role("button", name="Alien").click()
     dialog.get_by_text("Remove").wait_for()
     page.keyboard.press("Escape")
     row = page.locator("section", has=page.get_by_role("heading", name="For you"))

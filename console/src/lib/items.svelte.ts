@@ -1,7 +1,7 @@
 /** Attributes of items by id, asked for once: every id on a screen has its title. */
 
 import { SvelteMap } from 'svelte/reactivity';
-import { get, part, peer } from './api';
+import { get, part, peer, Problem } from './api';
 import type { Attributes, CatalogItem } from './types';
 
 /** Ids whose attributes are kept. Beyond them the oldest are forgotten. */
@@ -42,7 +42,8 @@ function askNext(): void {
     get<CatalogItem>(peer('features', `/v1/items/${part(id)}`))
       .then(
         (item) => remember(id, item.attributes),
-        () => remember(id, {}),
+        // An item that is not there has no attributes. After another failure it is asked for again.
+        (error) => error instanceof Problem && error.status === 404 && remember(id, {}),
       )
       .finally(() => {
         asked.delete(id);

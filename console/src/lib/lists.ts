@@ -24,16 +24,28 @@ export async function preview(wanted: PreviewRequest, signal?: AbortSignal): Pro
   return remembered(await post<Preview>(peer('serving', '/v1/previews'), body, signal));
 }
 
-export async function similar(id: string, n: number, signal?: AbortSignal): Promise<Answer> {
-  return remembered(await get<Answer>(peer('serving', `/v1/similar/${part(id)}`) + query({ n, attributes: true }), signal));
+/** Lists of the shop, which its visitor sees: they count as shown. */
+type ForVisitor = { n: number; user_id: string };
+
+export async function similar(id: string, wanted: ForVisitor): Promise<Answer> {
+  return remembered(await get<Answer>(peer('serving', `/v1/similar/${part(id)}`) + query({ ...wanted, attributes: true })));
 }
 
-export async function boughtTogether(id: string, n: number, signal?: AbortSignal): Promise<Answer> {
-  return remembered(await get<Answer>(peer('serving', `/v1/bought-together/${part(id)}`) + query({ n, attributes: true }), signal));
+export async function boughtTogether(id: string, wanted: ForVisitor): Promise<Answer> {
+  return remembered(await get<Answer>(peer('serving', `/v1/bought-together/${part(id)}`) + query({ ...wanted, attributes: true })));
 }
 
-export async function trending(n: number, signal?: AbortSignal): Promise<Answer> {
-  return remembered(await get<Answer>(peer('serving', '/v1/trending') + query({ n, attributes: true }), signal));
+export async function trending(wanted: ForVisitor): Promise<Answer> {
+  return remembered(await get<Answer>(peer('serving', '/v1/trending') + query({ ...wanted, attributes: true })));
+}
+
+export async function recentlyViewed(id: string, n: number): Promise<Answer> {
+  return remembered(await get<Answer>(peer('serving', `/v1/recently-viewed/${part(id)}`) + query({ n, attributes: true })));
+}
+
+/** The list of a visitor. */
+export async function recommended(id: string, n: number): Promise<Answer> {
+  return remembered(await get<Answer>(peer('serving', `/v1/recommendations/${part(id)}`) + query({ n, attributes: true })));
 }
 
 /** Items by words of title, brand and category. */

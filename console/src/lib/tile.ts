@@ -42,21 +42,26 @@ export function priceOf(attributes: Attributes | null | undefined): string {
   return price.toFixed(2);
 }
 
+/** Categories of garments. A title is not looked at: a “polo bowl” is none. */
 const GARMENTS: [RegExp, Shape][] = [
-  [/t-?shirt|\btee|shirt|blouse|\btops?\b|polo/i, 'shirt'],
-  [/sweater|jumper|hoodie|knit|cardigan|jacket|coat|parka|blazer/i, 'jacket'],
-  [/trouser|jean|pants|chino|legging|shorts/i, 'trousers'],
-  [/dress|gown/i, 'dress'],
+  [/hoodie/i, 'hoodie'],
+  [/t-?shirts?\b|shirt|blouse|\btops?\b|polo|tunic|pyjama/i, 'shirt'],
+  [/\bvests?\b/i, 'vest'],
+  [/coat|parka|robe/i, 'coat'],
+  [/sweater|jumper\b|pullover|knit|cardigan|jacket|blazer|suits?\b/i, 'jacket'],
+  [/shorts/i, 'shorts'],
+  [/trouser|jean|pants|chino|legging|jumpsuit/i, 'trousers'],
+  [/dress\b|dresses|gown/i, 'dress'],
   [/skirt/i, 'skirt'],
-  [/shoe|sneaker|boot|sandal|trainer/i, 'shoe'],
-  [/\bbag|backpack|tote/i, 'bag'],
-  [/\bhat|\bcap\b|beanie/i, 'hat'],
-  [/sock|scarf|glove/i, 'sock'],
+  [/shoe|sneaker|boots?\b|sandal|trainer/i, 'shoe'],
+  [/\bbags?\b|backpack|tote/i, 'bag'],
+  [/\bhats?\b|\bcaps?\b|beanie/i, 'hat'],
+  [/sock|scarf|glove/i, 'scarf'],
 ];
 const PATTERNS = ['sun', 'stripes', 'rings', 'hills', 'arches', 'dots', 'petals', 'steps'] as const;
 export type Shape =
   | (typeof PATTERNS)[number]
-  | 'shirt' | 'jacket' | 'trousers' | 'dress' | 'skirt' | 'shoe' | 'bag' | 'hat' | 'sock'; // prettier-ignore
+  | 'shirt' | 'hoodie' | 'vest' | 'jacket' | 'coat' | 'trousers' | 'shorts' | 'dress' | 'skirt' | 'shoe' | 'bag' | 'hat' | 'scarf'; // prettier-ignore
 
 /** Colours by name, as hue, saturation and lightness: those that catalogues name most. */
 const COLOURS: Record<string, [number, number, number]> = {
@@ -86,8 +91,7 @@ export function tileOf(id: string, attributes: Attributes | null | undefined): T
   const categories = categoriesOf(attributes);
   const category = categories[0] ?? '';
   const brand = text(attributes?.brand);
-  const named = [...categories, titleOf(id, attributes)];
-  const garment = GARMENTS.find(([words]) => named.some((name) => words.test(name)))?.[1];
+  const garment = GARMENTS.find(([words]) => categories.some((name) => words.test(name)))?.[1];
   const hue = (hash(category || id) % 24) * 15;
   // Neighbouring and opposite hues: others quarrel.
   const second = brand ? hash(brand) % 360 : (hue + [320, 30, 45, 190, 160][hash(categories[1] ?? id) % 5]!) % 360;

@@ -1,9 +1,8 @@
 /** A visit to the shop: who visits, the rows they see, and what each click changes, in milliseconds. */
 
 import { tick } from 'svelte';
-import { get, part, peer, query, told } from './api';
-import { remember } from './items.svelte';
-import { boughtTogether, preview, similar, trending } from './lists';
+import { get, part, peer, told } from './api';
+import { boughtTogether, preview, recentlyViewed, recommended, similar, trending } from './lists';
 import { LiveStream, type StreamRecord } from './stream.svelte';
 import type { Contrasting } from './tastes';
 import type { Tracker } from './tracker';
@@ -53,7 +52,7 @@ export class Visit {
   /** Show all rows. */
   async begin(): Promise<void> {
     await Promise.all([
-      this.#part(async () => void (this.everyone = await trending(ROW))),
+      this.#part(async () => void (this.everyone = await trending(this.#shown))),
       this.#refresh(),
     ]);
   }
@@ -84,13 +83,15 @@ export class Visit {
     this.#clicked = item;
     this.way = null;
     this.looked = { id: item, similar: null, together: null };
-    void this.#part(async () => this.#look({ similar: await similar(item, ROW) }, item));
-    void this.#part(async () => this.#look({ together: await boughtTogether(item, ROW) }, item));
+    const sent = this.as.kind !== 'hand';
+    // These lists would count as shown.
+    if (sent) void this.#part(async () => this.#look({ similar: await similar(item, this.#shown) }, item));
+    if (sent) void this.#part(async () => this.#look({ together: await boughtTogether(item, this.#shown) }, item));
     const settle = (found: Partial<Click>) => {
       this.clicks = this.clicks.map((each) => (each.key === round ? { ...each, ...found } : each));
     };
     try {
-      const answer = this.as.kind === 'hand' ? await this.#byHand([...this.hand.filter((each) => each !== item), item]) : await this.#changed(round);
+      const answer = sent ? await this.#changed(round) : await this.#byHand([...this.hand.filter((each) => each !== item), item]);
       if (!answer || round !== this.#round) return settle({ failure: 'overtaken by the next click' });
       const moved = this.#show(answer);
       await tick();
@@ -152,9 +153,7 @@ export class Visit {
     if (this.as.kind === 'hand') return;
     await Promise.all([
       this.#part(async () => {
-        const recent = await get<Answer>(peer('serving', `/v1/recently-viewed/${part(this.device)}`) + query({ n: ROW, attributes: true }));
-        for (const item of recent.items) remember(item.item_id, item.attributes);
-        this.recent = recent;
+        this.recent = await recentlyViewed(this.device, ROW);
       }),
       this.explain(),
     ]);
@@ -166,10 +165,12 @@ export class Visit {
     await this.#part(async () => void (this.reasons = await preview({ user_id: this.device, n: ROW })));
   }
 
-  async #ask(): Promise<Answer> {
-    const answer = await get<Answer>(peer('serving', `/v1/recommendations/${part(this.device)}`) + query({ n: ROW, attributes: true }));
-    for (const item of answer.items) remember(item.item_id, item.attributes);
-    return answer;
+  #ask(): Promise<Answer> {
+    return recommended(this.device, ROW);
+  }
+
+  get #shown() {
+    return { n: ROW, user_id: this.device };
   }
 
   /** The row once it knows of one more event; null where a newer click came. */
