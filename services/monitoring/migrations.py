@@ -1,6 +1,6 @@
 """Migrations of monitoring's tables, oldest first."""
 
-from typing import Final
+from typing import Any, Final
 
 from alembic.operations import Operations
 from sqlalchemy import (
@@ -16,14 +16,17 @@ from sqlalchemy import (
     Table,
     Text,
     column,
-    delete,
     inspect,
-    table,
 )
 
 from slipstream.stores.lease import lease_tables
 from slipstream.stores.metadata import new_metadata
 from slipstream.stores.migrations import Migrations, add_missing_columns
+
+
+def _numbers(*names: str) -> list[Column[int]]:
+    """Columns of whole numbers that every row has."""
+    return [Column(name, BigInteger, nullable=False) for name in names]
 
 
 def _first_tables(op: Operations) -> None:
@@ -62,20 +65,14 @@ def _first_tables(op: Operations) -> None:
         Column("start", BigInteger, primary_key=True),
         Column("model_version", String, primary_key=True),
         Column("answered_by", String, primary_key=True),
-        Column("slates", BigInteger, nullable=False),
-        Column("shown", BigInteger, nullable=False),
-        Column("items", BigInteger, nullable=False),
-        Column("clicked_slates", BigInteger, nullable=False),
-        Column("clicked_items", BigInteger, nullable=False),
-        Column("converted_slates", BigInteger, nullable=False),
-        Column("converted_items", BigInteger, nullable=False),
+        *_numbers("slates", "shown", "items"),
+        *_numbers("clicked_slates", "clicked_items", "converted_slates", "converted_items"),
     )
     Table(
         "monitoring_watermarks",
         tables,
         Column("topic", String, primary_key=True),
-        Column("event_time", BigInteger, nullable=False),
-        Column("heard_at", BigInteger, nullable=False),
+        *_numbers("event_time", "heard_at"),
     )
     Table(
         "monitoring_model_events",
@@ -329,21 +326,11 @@ def _visitor_sums(op: Operations) -> None:
         Column("revision", Integer, primary_key=True),
         Column("user_id", String, primary_key=True),
         Column("variant", String(64), primary_key=True),
-        Column("first_at", BigInteger, nullable=False),
-        Column("last_at", BigInteger, nullable=False),
-        Column("slates", BigInteger, nullable=False),
-        Column("empty", BigInteger, nullable=False),
-        Column("failed", BigInteger, nullable=False),
-        Column("clicked_slates", BigInteger, nullable=False),
-        Column("clicked_items", BigInteger, nullable=False),
-        Column("converted_slates", BigInteger, nullable=False),
-        Column("purchases", BigInteger, nullable=False),
-        Column("revenue", BigInteger, nullable=False),
-        Column("timed", BigInteger, nullable=False),
-        Column("latency", BigInteger, nullable=False),
-        Column("before_clicked", BigInteger, nullable=False),
-        Column("before_converted", BigInteger, nullable=False),
-        Column("vote", BigInteger, nullable=False),
+        *_numbers("first_at", "last_at", "slates", "empty", "failed"),
+        *_numbers("clicked_slates", "clicked_items", "converted_slates"),
+        *_numbers(
+            "purchases", "revenue", "timed", "latency", "before_clicked", "before_converted", "vote"
+        ),
         Column("voted_by", String, nullable=False),
         Index("monitoring_experiment_visitors_of_visitor", "user_id"),
         sqlite_with_rowid=False,
@@ -376,13 +363,7 @@ def _outcomes(op: Operations) -> None:
         Column("source", String, primary_key=True),
         Column("cohort", String, primary_key=True),
         Column("currency", String, primary_key=True),
-        Column("answers", BigInteger, nullable=False),
-        Column("impressions", BigInteger, nullable=False),
-        Column("clicks", BigInteger, nullable=False),
-        Column("carts", BigInteger, nullable=False),
-        Column("purchases", BigInteger, nullable=False),
-        Column("revenue", BigInteger, nullable=False),
-        Column("refunds", BigInteger, nullable=False),
+        *_numbers("answers", "impressions", "clicks", "carts", "purchases", "revenue", "refunds"),
         Column("visitors", LargeBinary, nullable=False),
         sqlite_with_rowid=False,
     )
@@ -459,8 +440,7 @@ def _sessions(op: Operations) -> None:
         Column("mark", String(80), nullable=False),
         Column("principal", String, nullable=False),
         Column("scopes", Text, nullable=False),
-        Column("created_at", BigInteger, nullable=False),
-        Column("ends_at", BigInteger, nullable=False),
+        *_numbers("created_at", "ends_at"),
     )
     tables.create_all(op.get_bind())
 
@@ -477,25 +457,19 @@ def _sums_from_the_lake(op: Operations) -> None:
         Column("last_offset", BigInteger, nullable=False),
     )
     tables.create_all(op.get_bind())
-    experiment = column("experiment", String)
-    op.create_index(
-        "monitoring_credits_of_slate",
-        "monitoring_credits",
-        ["recommendation_id"],
-        sqlite_where=experiment != "",
-        postgresql_where=experiment != "",
-        if_not_exists=True,
-    )
+    of_experiments = column("experiment", String) != ""
+    only: dict[str, Any] = {"sqlite_where": of_experiments, "postgresql_where": of_experiments}
+    name = "monitoring_credits_of_slate"
+    op.create_index(name, "monitoring_credits", ["recommendation_id"], if_not_exists=True, **only)
     add_missing_columns(op, "monitoring_experiment_visitors", Column("linked", Boolean))
     present = inspect(op.get_bind()).get_columns("monitoring_experiment_visitors")
     if all(each["name"] != "before_slates" for each in present):
         return
     # Sums of a program that was never released: they were not counted from the lake.
     op.drop_column("monitoring_experiment_visitors", "before_slates")
-    for name in ("monitoring_experiment_visitors", "monitoring_experiment_currencies"):
-        op.execute(delete(table(name)))
-    counted = table("monitoring_counted", column("name", String))
-    op.execute(delete(counted).where(counted.c.name != "hash_key"))
+    op.execute("DELETE FROM monitoring_experiment_visitors")
+    op.execute("DELETE FROM monitoring_experiment_currencies")
+    op.execute("DELETE FROM monitoring_counted WHERE name <> 'hash_key'")
 
 
 MIGRATIONS: Final = Migrations(
