@@ -48,7 +48,7 @@ const GARMENTS: [RegExp, Shape][] = [
   [/t-?shirts?\b|shirt|blouse|\btops?\b|polo|tunic|pyjama/i, 'shirt'],
   [/\bvests?\b/i, 'vest'],
   [/coat|parka|robe/i, 'coat'],
-  [/sweater|jumper\b|pullover|knit|cardigan|jacket|blazer|suits?\b/i, 'jacket'],
+  [/sweater|jumper\b|pullover|knit|cardigan|jacket|blazer|\bsuits?\b/i, 'jacket'],
   [/shorts/i, 'shorts'],
   [/trouser|jean|pants|chino|legging|jumpsuit/i, 'trousers'],
   [/dress\b|dresses|gown/i, 'dress'],
