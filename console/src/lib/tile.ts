@@ -48,7 +48,7 @@ const GARMENTS: [RegExp, Shape][] = [
   [/t-?shirts?\b|shirt|blouse|\btops?\b|polo|tunic|pyjama/i, 'shirt'],
   [/\bvests?\b/i, 'vest'],
   [/coat|parka|robe/i, 'coat'],
-  [/sweater|jumper\b|pullover|knit|cardigan|jacket|blazer|suits?\b/i, 'jacket'],
+  [/sweater|jumper\b|pullover|knit|cardigan|jacket|blazer|\bsuits?\b/i, 'jacket'],
   [/shorts/i, 'shorts'],
   [/trouser|jean|pants|chino|legging|jumpsuit/i, 'trousers'],
   [/dress\b|dresses|gown/i, 'dress'],
@@ -113,7 +113,7 @@ export function tileOf(id: string, attributes: Attributes | null | undefined): T
   const [h, s, l] = colour ?? [(hue + (hash(`${id}.`) % 18) + 351) % 360, 38, lightness];
   return {
     ...common,
-    shape: PATTERNS[hash(categories.slice(0, 2).join() || id) % PATTERNS.length]!,
+    shape: PATTERNS[hash([...categories.slice(0, 2), brand].join() || id) % PATTERNS.length]!,
     garment: false,
     ground: hsl(h, s, l),
     deep: hsl(h, s, Math.max(12, l - 11)),

@@ -49,7 +49,8 @@ export function verdictOf(overview: Overview, open: Alert[]): Verdict {
   const model = snapshot.training.champion?.model.version;
   const parts = [`${ready} services answer`];
   if (model) parts.push(`version ${model} serves`);
-  if (snapshot.freshness.delay_ms !== null) parts.push(`features are ${duration(snapshot.freshness.delay_ms)} behind`);
+  const delay = snapshot.freshness.delay_ms;
+  if (delay !== null) parts.push(delay > 0 ? `features are ${duration(delay)} behind` : 'features keep up');
   const last = parts.pop()!;
   const sentence = parts.length ? `${parts.join(', ')} and ${last}` : last;
   return { level: 'good', text: `All is well: ${sentence}`, runbook: '', more: 0 };
