@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ CHROMIUM = shutil.which("chromium")
 # Events of headless browsers are taken for those of bots.
 AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0"
 ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-dev-shm-usage"]
+AXE = Path(__file__).parents[2] / "console" / "node_modules" / "axe-core" / "axe.min.js"
 # Keeps what the page violates of its policy, from before its first script.
 VIOLATIONS = """
 window.violations = [];
@@ -96,3 +98,17 @@ def pages(browser: Browser, server: Server, fake: Fake) -> Iterator[Pages]:
     opened = Pages(browser, server)
     yield opened
     assert opened.close() == []
+
+
+def serious(page: Page) -> list[str]:
+    """What axe-core finds serious or critical."""
+    page.evaluate(AXE.read_text())
+    found = page.evaluate(
+        "axe.run(document, {resultTypes: ['violations']}).then((done) => done.violations)"
+    )
+    return [
+        f"{each['id']}: {node['html'][:160]} {node['failureSummary'][:300]}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"][:3]
+    ]

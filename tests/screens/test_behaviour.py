@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import expect
 
-from tests.screens.conftest import Pages
+from tests.screens.conftest import Pages, serious
 from tests.screens.fake import Fake
 
 
@@ -54,6 +54,7 @@ def test_records_are_chosen_paused_and_opened_by_keyboard(pages: Pages) -> None:
     dialog = page.get_by_role("dialog")
     dialog.get_by_text("received by ingestion").wait_for()
     dialog.get_by_text("applied by features").wait_for()
+    assert serious(page) == []
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
     page.reload()
@@ -102,6 +103,7 @@ def test_sign_in_and_sign_out(pages: Pages, fake: Fake) -> None:
     page = pages.open("/visitors/405")
     field = page.get_by_label("API token, access key or JWT")
     expect(field).to_be_focused()
+    assert serious(page) == []
     field.fill("wrong")
     page.keyboard.press("Enter")
     page.get_by_text("unknown, expired or revoked").wait_for()
@@ -147,6 +149,7 @@ def test_a_history_by_hand_sends_nothing(pages: Pages, fake: Fake) -> None:
     page.get_by_label("Add an item").fill("alien")
     dialog.get_by_role("button", name="Alien").click()
     dialog.get_by_text("Remove").wait_for()
+    assert serious(page) == []
     page.keyboard.press("Escape")
     row = page.locator("section", has=page.get_by_role("heading", name="For you"))
     assert row.get_attribute("data-slipstream-list") is None

@@ -10,13 +10,11 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Page
 
-from tests.screens.conftest import Pages
+from tests.screens.conftest import Pages, serious
 from tests.screens.fake import STATIC, Fake
 from tests.screens.fake_shop import HOSTILE
 
-ROOT = Path(__file__).parents[2]
-AXE = ROOT / "console" / "node_modules" / "axe-core" / "axe.min.js"
-PICTURES = ROOT / "build" / "screens"
+PICTURES = Path(__file__).parents[2] / "build" / "screens"
 LIGHTS: dict[str, dict[str, Any]] = {
     "light": {"color_scheme": "light"},
     "dark": {"color_scheme": "dark"},
@@ -33,20 +31,6 @@ SCREENS = {
     "item": ("/items/57?visitor=405", "fell at"),
     "shop": ("/shop", "Trending"),
 }
-
-
-def serious(page: Page) -> list[str]:
-    """What axe-core finds serious or critical."""
-    page.evaluate(AXE.read_text())
-    found = page.evaluate(
-        "axe.run(document, {resultTypes: ['violations']}).then((done) => done.violations)"
-    )
-    return [
-        f"{each['id']}: {node['html'][:160]} {node['failureSummary'][:300]}"
-        for each in found
-        if each["impact"] in ("serious", "critical")
-        for node in each["nodes"][:3]
-    ]
 
 
 def fits(page: Page) -> bool:
