@@ -54,10 +54,6 @@ from tests.unit.monitoring.recorded_slates import history_of
 MODEL = {"version": "4", "aliases": ["champion"], "created_at": 1, "metrics": {"ndcg@10": 0.12}}
 
 
-# The length of windows of which the last one ended one to five minutes ago.
-WINDOW_S = next(each for each in range(600, 2_000) if 70 <= time.time() % each <= 300)
-
-
 class Peers:
     """The other four services in one HTTP server that answers what a test puts into `answers`."""
 
@@ -133,14 +129,16 @@ def settings(
         f"{name}_url": peers.url
         for name in ("ingestion", "features", "training", "serving", "monitoring")
     }
+    # The last window ended one to five minutes ago: sums of a newer one are not whole yet.
+    window_s = next(each for each in range(600, 2_000) if 70 <= time.time() % each <= 300)
     section = MonitoringSection(
         check_interval_s=0.1,
         failing_checks_to_open=2,
         passing_checks_to_close=2,
         drift_min_visitors=200,
-        drift_window_s=WINDOW_S,
-        fault_window_s=WINDOW_S,
-        drift_season_s=WINDOW_S,
+        drift_window_s=window_s,
+        fault_window_s=window_s,
+        drift_season_s=window_s,
         probe_timeout_s=30,  # a busy machine is no peer that is away
     )
     return MonitoringSettings(
@@ -264,7 +262,7 @@ def test_shifted_visitors_open_an_alert_on_the_topic_that_asks_for_a_run(
     settings: MonitoringSettings,
     publish: Callable[[Sequence[tuple[Topic, str, Record]]], None],
 ) -> None:
-    length = WINDOW_S * 1000
+    length = settings.monitoring.drift_window_s * 1000
     end = now_ms() - now_ms() % length
 
     def slates(history: str, start: int) -> list[tuple[Topic, str, Record]]:
