@@ -19,6 +19,8 @@ _S3_OPTIONS: Final = {
     "AWS_ENDPOINT_URL": "endpoint_override",
 }
 _TIMEOUT_S: Final = 30.0
+# Times that a file is read which is replaced meanwhile.
+_READS: Final = 5
 # Ending of a file in a folder that is being written.
 _PARTIAL: Final = ".partial"
 
@@ -75,14 +77,23 @@ class ObjectStore:
         return ObjectStore(f"{self.uri}/{name}", self._options)
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file; None where there is none."""
+        """The content of a file; None where there is none.
+
+        Of an object, Arrow reads as many bytes as it had when it was opened. Where a shorter one
+        has replaced it, other memory follows. So a file that has another size by then is read
+        again. It is not noticed where two have replaced it, and the second has the first size.
+        """
+        path = self._path(name)
         with self._translated(name):
             try:
-                with self._files.open_input_stream(self._path(name)) as stream:
-                    content: bytes = stream.read()
+                for _ in range(_READS):
+                    with self._files.open_input_file(path) as file:
+                        content: bytes = file.read()
+                    if self._files.get_file_info(path).size == len(content):
+                        return content
             except FileNotFoundError:
                 return None
-        return content
+        raise ObjectStoreUnavailableError(f"{self.uri}/{name} changes whenever it is read")
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file."""

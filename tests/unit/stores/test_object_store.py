@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,34 @@ def test_half_a_file_is_no_file(tmp_path: Path) -> None:
         stream.write(b"ha")
         raise RuntimeError
     assert (store.names(), store.read("a")) == (["a"], b"whole")
+
+
+class ReplacingFiles:
+    """Arrow's files, of which each look at a size finds the next content."""
+
+    def __init__(self, store: ObjectStore, contents: list[bytes]) -> None:
+        self._files, self._contents = store._files, contents
+
+    def open_input_file(self, path: str) -> Any:
+        return self._files.open_input_file(path)
+
+    def get_file_info(self, path: str) -> Any:
+        if self._contents:
+            Path(path).write_bytes(self._contents.pop(0))
+        return self._files.get_file_info(path)
+
+
+def test_file_that_is_replaced_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ObjectStore(str(tmp_path))
+    store.write("a", b"a longer one")
+    monkeypatch.setattr(store, "_files", ReplacingFiles(store, [b"shorter", b"last"]))
+    assert store.read("a") == b"last"
+    changes = [b"x" * size for size in range(9)]
+    monkeypatch.setattr(store, "_files", ReplacingFiles(store, changes))
+    with pytest.raises(ObjectStoreUnavailableError, match="changes whenever it is read"):
+        store.read("a")
 
 
 @pytest.mark.parametrize("uri", ["ftp://host/x", "s3://"])
