@@ -5,6 +5,8 @@ const small = new Intl.NumberFormat('en', { maximumSignificantDigits: 3 });
 
 export function number(value: number | null | undefined): string {
   if (value == null) return '–';
+  // Shares that have faded for years are tiny, and would fill a hundred places.
+  if (value !== 0 && Math.abs(value) < 1e-4) return value > 0 ? '<0.0001' : '>−0.0001';
   return Math.abs(value) >= 100 || Number.isInteger(value) ? whole.format(value) : small.format(value);
 }
 
