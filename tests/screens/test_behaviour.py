@@ -6,6 +6,7 @@ from playwright.sync_api import expect
 
 from tests.screens.conftest import Pages, serious
 from tests.screens.fake import Fake
+from tests.waiting import until
 
 
 def test_the_sentence_names_the_heaviest_and_its_runbook(pages: Pages, fake: Fake) -> None:
@@ -167,7 +168,13 @@ def test_another_visitors_tastes_come_as_views(pages: Pages, fake: Fake) -> None
     page.get_by_title("Who visits").click()
     page.locator("button.choice").nth(1).click()
     page.get_by_text("With the tastes of").wait_for()
+
+    def views() -> list[str]:
+        """The devices of the views that came."""
+        viewed = (event for event in fake.events if event.get("event") == "Product Viewed")
+        return [event["anonymousId"] for event in viewed]
+
+    until(lambda: len(views()) == 12, "the views did not come", 20)
     page.get_by_text("Sending the history").wait_for(state="detached")
-    views = [event for event in fake.events if event.get("event") == "Product Viewed"]
-    assert len(views) == 12
-    assert len({event["anonymousId"] for event in views}) == 1
+    assert len(views()) == 12
+    assert len(set(views())) == 1
