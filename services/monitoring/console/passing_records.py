@@ -136,10 +136,11 @@ def _about(topic: str, value: dict[str, Any]) -> dict[str, Any]:
         }
     if topic == RECOMMENDATIONS.name:
         purpose, items = value.get("purpose", SHOWN), value.get("items")
+        listed = items if isinstance(items, list) else []
         return {
             "kind": "slate" if purpose == SHOWN else f"{purpose}_slate",
             "visitor": value.get("user_id"),
-            "items": [it.get("item_id") for it in items or () if isinstance(it, dict)],
+            "items": [it.get("item_id") for it in listed if isinstance(it, dict)],
             "placement": value.get("placement") or None,
         }
     if topic in (CATALOG.name, PEOPLE.name):

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.monitoring.console.passing_records import (
@@ -132,6 +132,7 @@ anything = st.recursive(
 )
 
 
+@example("recommendations.v1", {"items": True})
 @given(st.sampled_from(list(WATCHED)), anything | st.binary(max_size=20))
 def test_whatever_stands_on_a_topic_can_be_shown(name: str, value: Any) -> None:
     shown = orjson.loads(passing(on(WATCHED[name], value)).to_json())
