@@ -6,8 +6,6 @@ import type { components as Serving } from '../api/serving';
 
 type M = Monitoring['schemas'];
 export type Overview = M['Overview'];
-export type ServiceState = M['ServiceState'];
-export type Run = M['Run'];
 export type ModelEvent = M['ModelEvent'];
 export type Alert = M['AlertBody'];
 export type AlertPage = M['AlertPage'];
@@ -35,12 +33,8 @@ export type ActiveVisitors = F['ActiveVisitors'];
 
 type S = Serving['schemas'];
 export type Answer = S['RecommendationResponse'];
-export type AnsweredItem = S['AnsweredItem'];
-export type ItemReason = S['ItemReason'];
 export type AudienceResponse = S['AudienceResponse'];
-export type RuleTrace = S['RuleTrace'];
 export type Preview = S['PreviewResponse'];
-export type PreviewBody = S['PreviewBody'];
 export type Stage = S['PreviewStage'];
 export type FoundItem = S['FoundItem'];
 
