@@ -35,7 +35,6 @@ from services.monitoring.attribution import (
     join,
     outcome,
 )
-from services.monitoring.counting.visitor_sums_repository import chunks
 from services.monitoring.people.repository import keep_requests, keep_visitors
 from services.monitoring.slate_tables import (
     model_events,
@@ -50,6 +49,7 @@ from services.monitoring.slate_tables import (
 from slipstream.contracts.events import ModelEvent
 from slipstream.stores.metadata import (
     adding,
+    chunks,
     database_time,
     insert_new,
     insert_rows,

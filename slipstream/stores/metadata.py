@@ -11,7 +11,7 @@ when the database can't be reached.
 
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,6 +56,7 @@ NAMING_CONVENTION: Final = {
 }
 BUSY_TIMEOUT_MS: Final = 10_000
 CONNECT_TIMEOUT_S: Final = 5
+_IDS_AT_ONCE: Final = 1_000
 # SQLite's codes for a file that others hold, or that can't be read, written or opened now. Its
 # other codes blame the statement.
 _SQLITE_UNAVAILABLE: Final = frozenset(
@@ -228,6 +229,12 @@ def keeping_greater(stored: Column[Any], given: ColumnElement[Any]) -> ColumnEle
 def replacing(_stored: Column[Any], given: ColumnElement[Any]) -> ColumnElement[Any]:
     """Merge by taking the new value."""
     return given
+
+
+def chunks(ids: Iterable[str]) -> Iterator[list[str]]:
+    """The ids in ascending lists that one statement can bind."""
+    ordered = sorted(ids)
+    return (ordered[begin : begin + _IDS_AT_ONCE] for begin in range(0, len(ordered), _IDS_AT_ONCE))
 
 
 def insert_rows(

@@ -6,10 +6,9 @@ from typing import Final
 import orjson
 from sqlalchemy import BigInteger, Column, Engine, String, Table, Text, delete, insert, select
 
-from services.monitoring.counting.visitor_sums_repository import chunks
 from slipstream.chassis.access.sessions import Session
 from slipstream.contracts.access import Principal, Scope
-from slipstream.stores.metadata import new_metadata
+from slipstream.stores.metadata import chunks, new_metadata
 
 TABLES: Final = new_metadata()
 

@@ -35,7 +35,6 @@ from services.monitoring.counting.tables import (
 )
 from services.monitoring.counting.visitor_sums_repository import (
     all_starts,
-    chunks,
     credits_of,
     expire_sums,
     keep_summed,
@@ -47,7 +46,7 @@ from services.monitoring.counting.visitor_sums_repository import (
 )
 from slipstream.contracts.late_records import ErasureMark, visitor_digest
 from slipstream.contracts.times import DAY_MS, HOUR_MS
-from slipstream.stores.metadata import insert_new, insert_rows, replacing, upsert
+from slipstream.stores.metadata import chunks, insert_new, insert_rows, replacing, upsert
 
 _PAIRS_AT_ONCE: Final = 1_000
 _IDS_AT_ONCE: Final = 10_000

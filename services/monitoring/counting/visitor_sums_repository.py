@@ -18,6 +18,7 @@ from sqlalchemy import (
     case,
     column,
     delete,
+    exists,
     or_,
     select,
     table,
@@ -46,9 +47,8 @@ from services.monitoring.counting.visitor_sums import (
 )
 from slipstream.contracts.experiments import INTERLEAVED, Experiment, ExperimentDesign
 from slipstream.contracts.slates import given_at
-from slipstream.stores.metadata import adding, insert_rows, keeping_greater, upsert
+from slipstream.stores.metadata import adding, chunks, insert_rows, keeping_greater, upsert
 
-_IDS_AT_ONCE: Final = 1_000
 _KEY: Final = tuple(visitor_sums.primary_key.columns.keys())
 _AT_KEY: Final = [visitor_sums.c[name] == bindparam(f"at_{name}") for name in _KEY]
 _BEFORE: Final = ("before_clicked", "before_converted")
@@ -69,12 +69,6 @@ _revisions = table(
 )
 
 Followed = Mapping[str, list[Response]]
-
-
-def chunks(ids: Iterable[str]) -> Iterator[list[str]]:
-    """The ids in lists that one statement can bind."""
-    ordered = sorted(ids)
-    return (ordered[begin : begin + _IDS_AT_ONCE] for begin in range(0, len(ordered), _IDS_AT_ONCE))
 
 
 def starts_of(db: Connection, experiment: str) -> list[DesignStart]:
@@ -168,7 +162,8 @@ def record_sums(
 def mark_linked(db: Connection, user_ids: Collection[str]) -> None:
     """Mark the sums of these ids that became a user or are one: such a user may have more ids."""
     v, i = visitor_sums.c, identities.c
-    is_linked = or_(v.user_id.in_(select(i.visitor)), v.user_id.in_(select(i.person)))
+    # By their indexes for each id, whatever the number of links.
+    is_linked = or_(*(exists().where(name == v.user_id) for name in (i.visitor, i.person)))
     for some in chunks(user_ids):
         of_some = v.user_id.in_(some), v.linked.is_(None), is_linked
         db.execute(update(visitor_sums).where(*of_some).values(linked=True))

@@ -1,7 +1,8 @@
 """The search of the catalogue's items by words of title, brand and category, for people.
 
-The index is SQLite's FTS5 in a file of this process, which is made with the catalogue and follows
-it. SQLite works without the GIL, and its pages are the operating system's to drop.
+The index is SQLite's FTS5 in a file of this process. It is made at the first search, so that a
+process without searches pays nothing, and follows the catalogue from then on. SQLite works without
+the GIL, and its pages are the operating system's to drop.
 """
 
 import sqlite3
@@ -25,6 +26,8 @@ _ORDERED: Final = 200
 _AT_ONCE: Final = 256
 # Time between two looks at the catalogue.
 _PAUSE_S: Final = 0.5
+# Longest wait of the first searches for the index.
+_PATIENCE_S: Final = 4.0
 
 
 class ItemSearch:
@@ -41,6 +44,7 @@ class ItemSearch:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
         self._lock = threading.Lock()
+        self._wanted, self._made = threading.Event(), threading.Event()
         self._seen = np.empty(0, np.int64)
         self._database = sqlite3.connect(path or ":memory:", check_same_thread=False)
         for setting in ("journal_mode=MEMORY", "synchronous=OFF", "cache_size=-4000"):
@@ -57,10 +61,10 @@ class ItemSearch:
             self._path.unlink(missing_ok=True)
 
     def follow(self, stop: threading.Event) -> None:
-        """Follow the catalogue until `stop` is set."""
+        """Follow the catalogue from the first search on, until `stop` is set."""
         changes = -1
         while not stop.wait(_PAUSE_S):
-            if changes != self._catalog.changes:
+            if self._wanted.is_set() and changes != self._catalog.changes:
                 changes = self._catalog.changes
                 self.catch_up(stop)
 
@@ -83,6 +87,7 @@ class ItemSearch:
                 insert = "INSERT INTO items (rowid, title, brand, category) VALUES (?, ?, ?, ?)"
                 self._database.executemany(insert, entries)
             self._seen[rows] = marks[rows]
+        self._made.set()
 
     def found(self, query: str, limit: int) -> list[dict[str, Any]]:
         """The items with all words of a query, best first; for a thread.
@@ -99,8 +104,15 @@ class ItemSearch:
             Items as `FoundItem` documents them.
 
         Raises:
-            UnavailableError: The index can't be read.
+            UnavailableError: The index is being made, or can't be read.
         """
+        self._wanted.set()
+        if not self._made.wait(_PATIENCE_S):
+            raise UnavailableError(
+                "The index of items is being made, since this process has had no search before:"
+                " ask again in some seconds",
+                code="no_index",
+            )
         words = [word.replace('"', '""') for word in query.replace("\0", " ").split()[:MOST_WORDS]]
         found = {query: self._described(query)} if query in self._catalog else {}
         for form in ('"{}"', '"{}"*') if words else ():

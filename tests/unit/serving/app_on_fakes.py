@@ -13,6 +13,7 @@ from services.serving.settings import ServingSection, ServingSettings
 from services.serving.state.item_search import ItemSearch
 from services.serving.state.model_holder import ModelHolder
 from slipstream.chassis.settings import HttpSettings
+from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
 from tests.unit.serving.fakes import Setting
 
@@ -44,9 +45,16 @@ def make_app(setting: Setting, serving: ServingSection = ServingSection(), **htt
         placements_without=setting.placements_without,
         attributes=lambda: setting.catalog.columns.names or (),
         pages=PageReads(app.state.keys, serving),
-        search=ItemSearch(setting.catalog),
+        search=made_search(setting.catalog),
     )
     return app
+
+
+def made_search(catalog: Catalog) -> ItemSearch:
+    """The search of a catalogue, with its index."""
+    search = ItemSearch(catalog)
+    search.catch_up()
+    return search
 
 
 def broken_parts() -> Parts:

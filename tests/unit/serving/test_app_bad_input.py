@@ -19,12 +19,12 @@ from services.serving.app import create_app
 from services.serving.http.page_requests import PageReads
 from services.serving.http.responses import Parts
 from services.serving.settings import ServingSection, ServingSettings
-from services.serving.state.item_search import ItemSearch
 from services.serving.state.model_holder import ModelHolder
 from slipstream.broker.records import decode, encode
 from slipstream.contracts.topics import RECOMMENDATIONS
 from slipstream.recommender.bundle import Bundle
 from tests import fuzzing
+from tests.unit.serving.app_on_fakes import made_search
 from tests.unit.serving.fakes import FakeOnline, Setting, item_record, model, visitor
 from tests.unit.serving.replay.past_services import PastShop
 
@@ -75,7 +75,7 @@ class Session:
             cast(ModelHolder, holder),
             self.setting.catalog,
             PageReads(app.state.keys, ServingSection()),
-            ItemSearch(self.setting.catalog),
+            made_search(self.setting.catalog),
         )
         self.past = PastShop(self.setting.online, model(bundle), folder)
         asyncio.run(self.past.ask(user_id="ada"))

@@ -1,11 +1,13 @@
 """The search of items: what is found, in which order, and that it follows the catalogue."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from services.serving.state import item_search as module
 from services.serving.state.item_search import ItemSearch
 from slipstream.chassis.errors import UnavailableError
 from slipstream.slates.catalogue.catalog import Catalog
@@ -88,6 +90,25 @@ def test_changes_are_followed(catalog: Catalog, tmp_path: Path) -> None:
     assert not (tmp_path / "search.db").exists()
     with pytest.raises(UnavailableError):
         search.found("wool", 1)
+
+
+def test_the_first_search_has_the_index_made(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, stop = ItemSearch(catalog), threading.Event()
+    monkeypatch.setattr(module, "_PAUSE_S", 0.01)
+    worker = threading.Thread(target=search.follow, args=(stop,))
+    worker.start()
+    try:
+        assert not search._made.wait(0.05), "made without a search"
+        assert ids(search, "linen") == ["a"]
+    finally:
+        stop.set()
+        worker.join()
+    waiting = ItemSearch(catalog)
+    monkeypatch.setattr(module, "_PATIENCE_S", 0.0)
+    with pytest.raises(UnavailableError, match="is being made"):
+        waiting.found("linen", 1)
 
 
 def test_a_restored_catalogue_is_indexed(catalog: Catalog, tmp_path: Path) -> None:
