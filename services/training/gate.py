@@ -13,7 +13,8 @@ Quality is NDCG@10, every difference paired on the same queries with a 95 % boot
 7. Otherwise it is refused, also where too few queries can be compared, or where the run compared
    with an earlier champion: the champion has earned its place.
 
-After a shift the rules are the same, and the queries are from after its onset.
+After a shift the rules are the same, and the queries are from after its onset. Where lists led to
+queries, the words say to how many: a champion is favoured by them.
 
 While monitoring finds a fault of the data, nothing is promoted (`held_back`).
 
@@ -72,6 +73,7 @@ class Measurements:
         coverage: Share of the catalogue in any of the challenger's lists of ten.
         champion_coverage: The same of the champion's lists; None where it was not asked.
         onset: When the shift began that the queries are from after (ms); None without one.
+        listed: Number of queries that lists led to, mostly the champion's.
     """
 
     popularity: Comparison
@@ -86,6 +88,7 @@ class Measurements:
     coverage: float = 0.0
     champion_coverage: float | None = None
     onset: int | None = None
+    listed: int = 0
 
 
 @dataclass(frozen=True)
@@ -219,23 +222,24 @@ def _better(
             f"champion {champion.version} was fitted on, {settings.min_queries} are needed to "
             "compare"
         )
+    found = _words(compared, measured.listed)
     low, margin, tolerance = (
         compared.difference.low,
         settings.margin * compared.other,
         settings.tolerance * compared.other,
     )
     if low > margin:
-        return True, f"surely better than champion {champion.version}{shift}: {_words(compared)}"
+        return True, f"surely better than champion {champion.version}{shift}: {found}"
     old = champion.age_hours > settings.champion_max_age_hours
     if old and low > -tolerance:
         return True, (
             f"champion {champion.version} is {champion.age_hours:.0f} h old "
             f"(limit {settings.champion_max_age_hours:.0f} h) and the challenger is not "
-            f"worse{shift} by more than {tolerance:.4f}: {_words(compared)}"
+            f"worse{shift} by more than {tolerance:.4f}: {found}"
         )
     limit = f"{-tolerance:.4f}, as the champion is old" if old else f"{margin:.4f}"
     return False, (
-        f"not surely better than champion {champion.version}{shift}: {_words(compared)}, "
+        f"not surely better than champion {champion.version}{shift}: {found}, "
         f"the lower end must be above {limit}"
     )
 
@@ -249,6 +253,7 @@ def _numbers(measured: Measurements, champion: StandingChampion | None) -> dict[
         "items": float(measured.items),
         "hit_rate": measured.hit_rate,
         "coverage": measured.coverage,
+        "listed": float(measured.listed),
     }
     compared = {"popularity": measured.popularity} | {
         f"popularity/{name}": comparison for name, comparison in measured.cohorts.items()
@@ -273,10 +278,11 @@ def _numbers(measured: Measurements, champion: StandingChampion | None) -> dict[
     return numbers
 
 
-def _words(comparison: Comparison) -> str:
+def _words(comparison: Comparison, listed: int = 0) -> str:
     difference = comparison.difference
+    by_lists = f", {listed} of which lists led to" if listed else ""
     return (
         f"NDCG@10 {comparison.challenger:.4f} against {comparison.other:.4f} "
-        f"on {comparison.queries} queries, difference {difference.value:+.4f} "
+        f"on {comparison.queries} queries{by_lists}, difference {difference.value:+.4f} "
         f"[{difference.low:+.4f}, {difference.high:+.4f}]"
     )

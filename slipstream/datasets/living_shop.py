@@ -83,7 +83,7 @@ class LivingShop:
     # `item_id` and attributes, as ingestion takes them.
     items: Sequence[Mapping[str, Any]]
     numbers: Mapping[str, int]
-    # How much an item appeals to everyone, from .4 to 1, before a shift and after it.
+    # How much an item appeals to everyone: from .4 to 1 before a shift, from .1 to 1.3 after it.
     appeal: Floats
     appeal_after: Floats
     before: Floats
@@ -128,8 +128,8 @@ def make_shop(seed: int, shoppers: int, items: int, habits: Habits = Habits()) -
     """Draw a shop. The same arguments give the same shop.
 
     A shift gives every shopper other favourites, turns around which categories are popular, and
-    draws again what appeals in each. New histories tell of the first; only a model that learns from
-    them knows the rest.
+    draws again what appeals in each, with greater differences. New histories tell of the first;
+    only a model that learns from them knows the rest.
     """
     rng = np.random.default_rng((seed, _SHOP))
     catalogue = make_catalogue(rng, items, 1, 1.0, 1.0)
@@ -193,7 +193,7 @@ def _visited_by(
         account=rng.random(shoppers) < habits.account,
         activity=activity / activity[-1],
         # Drawn last: the shop before a shift is that of earlier versions.
-        appeal_after=rng.uniform(0.4, 1, len(items)),
+        appeal_after=rng.uniform(0.1, 1.3, len(items)),
     )
 
 

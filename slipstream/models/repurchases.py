@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.contracts.vocabulary import PURCHASE
 from slipstream.features.request import GAP_MS
-from slipstream.models.base import NEVER, Arrays, InteractionLog, Mask, Parameters
+from slipstream.models.base import NEVER, Arrays, Indices, InteractionLog, Mask, Parameters
 
 # An item rests for good where its buyers buy less than this share of items again (docs/adr/0084).
 FEWEST_AGAIN: Final = 0.1
@@ -117,7 +117,7 @@ def fit_repurchases(log: InteractionLog, categories: Sequence[str]) -> Repurchas
         }
     }
     pause = np.array(pauses, np.int64)[code]
-    return Repurchases(pause, otherwise, _looks_rest(log), log.bought_by, learned)
+    return Repurchases(pause, otherwise, looks_rest(log), log.bought_by, learned)
 
 
 def _pause(share: float, gaps: NDArray[np.int64]) -> int:
@@ -129,9 +129,26 @@ def _figures(bought: int, share: float, pause: int) -> dict[str, Any]:
     return {"bought": int(bought), "share_again": round(float(share), 4), "pause_days": days}
 
 
-def _looks_rest(log: InteractionLog) -> bool:
+def looks_rest(log: InteractionLog) -> bool:
     """Whether too few looks are at the item that the same visit looked at just before."""
-    user, item, time = (column[log.looked] for column in (log.user, log.item, log.timestamp))
-    visit = (user[1:] == user[:-1]) & (np.diff(time) < GAP_MS)
-    same = visit & (item[1:] == item[:-1])
+    if log.looked is None:
+        return False
+    visit, same = _stays(log.user[log.looked], log.item[log.looked], log.timestamp[log.looked])
     return bool(same.sum() < FEWEST_LOOKS * visit.sum())
+
+
+def of_resting(log: InteractionLog) -> Mask:
+    """Whether each event is on an item that rested, since the visit's last event was on it.
+
+    Such are the view of a page that was clicked on, and the cart behind it.
+    """
+    of_item = np.zeros(len(log), np.bool_)
+    if looks_rest(log):
+        of_item[1:] = _stays(log.user, log.item, log.timestamp)[1]
+    return of_item
+
+
+def _stays(user: Indices, item: Indices, time: NDArray[np.int64]) -> tuple[Mask, Mask]:
+    """Whether each event but the first goes on with a visit, and with its item."""
+    visit = (user[1:] == user[:-1]) & (np.diff(time) < GAP_MS)
+    return visit, visit & (item[1:] == item[:-1])

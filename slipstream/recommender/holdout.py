@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from slipstream.evaluation.splits import history_starts, split_at, time_split
 from slipstream.models.base import InteractionLog
+from slipstream.models.repurchases import of_resting
 from slipstream.recommender.encoding import Query
 
 # Most questions of a test about one visitor, so that a few with many events don't choose a model.
@@ -39,7 +40,8 @@ class Holdout:
 def newest_events(log: InteractionLog, onset: int | None = None, least: int = 1) -> Holdout:
     """The holdout of a fit for service: the last tenth of the events by time is validation.
 
-    The final models are fitted on everything.
+    The final models are fitted on everything. Events on an item that rested are no questions:
+    serving hides it, so no list could have led to them.
 
     Args:
         log: The events.
@@ -53,7 +55,8 @@ def newest_events(log: InteractionLog, onset: int | None = None, least: int = 1)
         half = len(newer) // 2
         if half >= least and newer[half] > log.timestamp[split.training].max(initial=0):
             split = split_at(log.user, log.timestamp, int(newer[half]))
-    return Holdout(split.training, split.test, np.arange(len(log)))
+    asked = split.test[~of_resting(log)[split.test]]
+    return Holdout(split.training, asked, np.arange(len(log)))
 
 
 def sample(rows: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:

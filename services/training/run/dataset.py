@@ -124,12 +124,16 @@ class Dataset:
 
 
 class Moment(NamedTuple):
-    """An event, and its visitor's state before it, without events of the same millisecond."""
+    """An event, and its visitor's state before it, without events of the same millisecond.
+
+    `listed` says whether the event names the list that led to it.
+    """
 
     state: VisitorState
     item_id: str | None
     timestamp: int
     user_id: str
+    listed: bool = False
 
 
 def read_dataset(
@@ -329,7 +333,8 @@ def moments(interactions: pa.Table, rows: Rows) -> Iterator[Moment]:
     for _, theirs in groupby(_records(table), key=lambda record: record.interaction.user_id):
         for record, state in training_rows.moments(theirs, lambda record: record.offset in asked):
             event = record.interaction
-            yield Moment(state, event.item_id, event.timestamp, event.user_id)
+            listed = event.recommendation_id is not None
+            yield Moment(state, event.item_id, event.timestamp, event.user_id, listed)
 
 
 def _records(table: pa.Table) -> Iterator[StreamInteraction]:

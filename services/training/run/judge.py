@@ -136,12 +136,15 @@ class Judgement:
             bootstrap_difference(ours, theirs, self.seed),
         )
 
-    def measurements(self, bundle_bytes: int, onset: int | None = None) -> Measurements:
+    def measurements(
+        self, bundle_bytes: int, onset: int | None = None, listed: int = 0
+    ) -> Measurements:
         """The measurements that the gate decides on.
 
         Args:
             bundle_bytes: Size of the challenger's bundle.
             onset: When the shift began that the queries are from after (ms); None without one.
+            listed: Number of queries that lists led to.
         """
         champion = self.answers.get(CHAMPION)
         covered = {
@@ -161,6 +164,7 @@ class Judgement:
             coverage=covered[CHALLENGER],
             champion_coverage=covered.get(CHAMPION),
             onset=onset,
+            listed=listed,
         )
 
 

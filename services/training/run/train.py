@@ -8,6 +8,10 @@ of visitors is evidence for people, with both models' lists: they are drawn by s
 cohort, and not chosen, and their ids are not kept. The commit and the versions of the environment
 reproduce the figures, its machine explains the times.
 
+Questions are what a list could lead to, and what none led to: not the events on the item just
+looked at, which serving hides, and, where enough are left, none of those that name a list, which a
+champion knows from its own lists (docs/adr/0110).
+
 While an alert on a shift is open, the questions are from after its onset: what was right before is
 not what visitors want now. Parameters, blend and ranker are chosen on such events, too
 (docs/adr/0102).
@@ -56,6 +60,7 @@ from slipstream.evaluation.data_checks import CatalogueFigures, EventFigures
 from slipstream.evaluation.figures import ALL, K, Past
 from slipstream.features.views import RECOMMENDER, VISITOR
 from slipstream.models.base import NEVER, EventWeights, InteractionLog
+from slipstream.models.repurchases import of_resting
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle, BundleError, load_bundle, save_bundle
 from slipstream.recommender.fit import FitOptions, fit_log
@@ -88,6 +93,7 @@ class EvaluationSplit:
 def hold_out(
     dataset: Dataset,
     signals: NDArray[np.bool_],
+    rested: NDArray[np.bool_],
     champion_until: int | None,
     settings: TrainingSection,
     validation_queries: int,
@@ -103,9 +109,14 @@ def hold_out(
     After a shift, only events since its onset count as newer, and they are halved wherever the gate
     has enough to compare on: a challenger that has seen nothing of the shift can't answer it.
 
+    Events that name a list are left out of the test where as many others are left as a cohort
+    needs. The champion has put their items in its lists, mostly on top, so its answers to them are
+    right whatever visitors would have taken from another list.
+
     Args:
         dataset: The history.
         signals: Mask of the events that models are fitted on.
+        rested: Mask of the events that are not asked about: on items that rested.
         champion_until: Time of the last event that the champion was fitted on (ms); None without a
             champion.
         settings: Share and size of the test.
@@ -136,7 +147,10 @@ def hold_out(
         )
     met_at = np.full(int(users.max()) + 1, NEVER)
     np.minimum.at(met_at, users[signals], of_signals)
-    rows = np.flatnonzero(signals & (times >= cut) & (times > met_at[users]))
+    rows = np.flatnonzero(signals & ~rested & (times >= cut) & (times > met_at[users]))
+    unlisted = rows[dataset.interactions["recommendation_id"].is_null().to_numpy()[rows]]
+    if len(unlisted) >= settings.gate.cohort_min_queries:
+        rows = unlisted
     test = over_visitors(rows, users[rows], settings.max_test_queries, settings.seed)
     return EvaluationSplit(fit, test, cut, unseen)
 
@@ -239,7 +253,13 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
 
     champion_until = champion.manifest.data.until if champion else None
     held_out = hold_out(
-        dataset, signals, champion_until, settings, PROFILES[job.profile].ranking_queries, onset
+        dataset,
+        signals,
+        _rested(dataset, signals, weights),
+        champion_until,
+        settings,
+        PROFILES[job.profile].ranking_queries,
+        onset,
     )
     report.stage("fitting the challenger", 0.02, 0.85)
     known = _log(dataset, held_out.fit, weights)
@@ -325,7 +345,11 @@ def train(job: Job, report: ProgressReporter) -> TrainingResult:
         metrics=metrics,
         figures=figures,
         parameters=dict(manifest.parameters),
-        measured=judgement.measurements(sum(file.bytes for file in saved.files.values()), onset),
+        measured=judgement.measurements(
+            sum(file.bytes for file in saved.files.values()),
+            onset,
+            sum(query.listed for query in queries),
+        ),
         samples=shown,
         scripted=dataset.scripted,
         champion_version=job.champion_version,
@@ -371,6 +395,17 @@ def _log(dataset: Dataset, rows: NDArray[np.bool_], weights: EventWeights) -> In
     return encoding.encode(
         dataset.interactions.filter(pa.array(rows | shown)), dataset.item_ids, weights
     )
+
+
+def _rested(
+    dataset: Dataset, signals: NDArray[np.bool_], weights: EventWeights
+) -> NDArray[np.bool_]:
+    """Mask of the signals on an item that rested (`of_resting`)."""
+    table = dataset.interactions.filter(pa.array(signals))
+    rows = np.flatnonzero(signals)[encoding.log_rows(table, dataset.item_ids, weights)]
+    rested = np.zeros(len(signals), np.bool_)
+    rested[rows] = of_resting(encoding.encode(table, dataset.item_ids, weights))
+    return rested
 
 
 def event_weights(settings: TrainingSection) -> EventWeights:

@@ -8,7 +8,12 @@ import pytest
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.contracts.vocabulary import RATE
 from slipstream.models.base import NEVER, EventWeights, InteractionLog
-from slipstream.models.repurchases import Repurchases, fit_repurchases
+from slipstream.models.repurchases import (
+    Repurchases,
+    fit_repurchases,
+    looks_rest,
+    of_resting,
+)
 from slipstream.recommender import encoding
 from slipstream.recommender.refit import repurchases_of
 from tests.unit.recommender.three_shops import SHOPS, simulated
@@ -75,6 +80,17 @@ def test_an_item_just_looked_at_rests_where_few_look_at_it_again_at_once(
     once = tuple((item, minute * at, False) for at, item in enumerate((MILK, PAN) * 26))
     again = tuple((MILK, minute * at, False) for at in range(53, 54 + twice))
     assert learned(a_log((*once, *again))).looks_rest == rests
+
+
+def test_events_on_the_item_of_the_visits_last_event_are_of_a_resting_one() -> None:
+    minute = 60_000 / DAY_MS
+    visit = ((MILK, 0.0, False), (MILK, minute, True), (PAN, 2 * minute, False))
+    log = a_log((*visit, (PAN, 1.0, False), (PAN, 1.0 + minute, True)))
+    again = [False, True, False, False, True]
+    assert of_resting(log).tolist() == [*again * 20, False]
+    assert not of_resting(replace(log, looked=None)).any()
+    often = a_log((*visit, (PAN, 3 * minute, False)))
+    assert not looks_rest(often) and not of_resting(often).any()
 
 
 def test_three_shops_differ() -> None:

@@ -1,5 +1,7 @@
 """Questions are drawn over visitors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -52,3 +54,16 @@ def test_validation_leaves_half_of_the_events_since_a_shift_to_learn_from(
     assert times[found.training].max() == since - 1
     assert times[found.validation].min() == since
     assert len(found.training) + len(found.validation) == len(found.final) == 1_000
+
+
+def test_validation_asks_nothing_about_an_item_that_rests() -> None:
+    """Each look is followed by a cart, in the same visit: serving hides the item by then."""
+    times, ones = np.arange(1_000), np.ones(1_000, np.float32)
+    looked = times % 2 == 0
+    item = (times // 2 % 7).astype(np.int32)
+    log = InteractionLog(np.zeros(1_000, np.int32), item, times, ones, 7, looked=looked)
+    found = newest_events(log)
+    assert found.validation.tolist() == list(range(900, 1_000, 2))
+    assert len(found.training) == 900 and len(found.final) == 1_000
+    unknown = replace(log, looked=None)
+    assert newest_events(unknown).validation.tolist() == list(range(900, 1_000))

@@ -50,6 +50,7 @@ def measured(
     hit_rate: float = 0.3,
     coverage: float = 0.4,
     onset: int | None = None,
+    listed: int = 0,
 ) -> Measurements:
     return Measurements(
         popularity,
@@ -64,6 +65,7 @@ def measured(
         coverage=coverage,
         champion_coverage=None if champion is None else 0.6,
         onset=onset,
+        listed=listed,
     )
 
 
@@ -285,6 +287,14 @@ def test_decide_gives_every_number_it_used() -> None:
     ) == (2.0, 1.5, 1_000)
     names = ("visitors", "items", "hit_rate", "coverage", "champion/coverage")
     assert [numbers[name] for name in names] == [60, 201, 0.3, 0.4, 0.6]
+
+
+@pytest.mark.parametrize("champion", [BETTER, UNSURE])
+def test_decide_says_how_many_questions_the_champions_lists_led_to(champion: Comparison) -> None:
+    decision = decide(measured(champion=champion, listed=60), YOUNG, SETTINGS)
+    assert "on 100 queries, 60 of which lists led to, difference" in decision.reason
+    assert decision.numbers["listed"] == 60
+    assert "lists led to" not in decide(measured(champion=champion), YOUNG, SETTINGS).reason
 
 
 def test_decide_knows_nothing_about_a_champion_that_the_run_was_not_compared_with() -> None:

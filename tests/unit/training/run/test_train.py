@@ -327,9 +327,8 @@ def test_hold_out_moves_past_what_the_champion_was_fitted_on(
     write(lake, events([(f"v{n % 5}", f"i{n % 7}", "view", n) for n in range(1_000)]))
     dataset = read_dataset(lake)
     settings = TrainingSection(test_share=0.1, max_test_queries=20)
-    held_out = hold_out(
-        dataset, dataset.signals(EventWeights()), champion_until, settings, questions
-    )
+    signals = dataset.signals(EventWeights())
+    held_out = hold_out(dataset, signals, ~signals, champion_until, settings, questions)
     assert (held_out.cut, held_out.unseen_by_champion) == (cut, unseen)
     times = dataset.interactions["timestamp"].to_numpy()
     assert times[held_out.fit].max() < cut <= times[held_out.test].min()
@@ -354,7 +353,7 @@ def test_hold_out_after_a_shift_halves_what_came_since(
     write(lake, events([(f"v{n % 5}", f"i{n % 7}", "view", n) for n in range(1_000)]))
     dataset = read_dataset(lake)
     signals = dataset.signals(EventWeights())
-    held_out = hold_out(dataset, signals, champion_until, TrainingSection(), 600, onset)
+    held_out = hold_out(dataset, signals, ~signals, champion_until, TrainingSection(), 600, onset)
     assert (held_out.cut, held_out.unseen_by_champion) == (cut, unseen)
 
 
@@ -388,12 +387,45 @@ def test_hold_out_asks_at_most_a_few_questions_about_each_visitor_with_a_history
     write(lake, events([*rows, ("new", "i1", "view", 999)]))
     dataset = read_dataset(lake)
     signals = dataset.signals(EventWeights())
-    held_out = hold_out(dataset, signals, None, TrainingSection(test_share=0.2), 50)
+    held_out = hold_out(dataset, signals, ~signals, None, TrainingSection(test_share=0.2), 50)
     asked = dataset.interactions["user_id"].take(held_out.test).to_pylist()
     assert {user: asked.count(user) for user in asked} == {
         "busy": 3,
         **{f"v{n}": (3 if n < 40 else 2) for n in range(0, 80, 2)},
     }
+
+
+@pytest.mark.parametrize(
+    ("unlisted", "asks_about_listed"),
+    [
+        pytest.param(range(0, 2_000, 2), False, id="enough that no list led to"),
+        pytest.param(range(0, 2_000, 200), True, id="too few that no list led to"),
+    ],
+)
+def test_hold_out_asks_about_what_no_list_led_to(
+    lake: Lake, unlisted: range, asks_about_listed: bool
+) -> None:
+    table = events([(f"v{n % 100}", f"i{n % 7}", "view", n) for n in range(2_000)])
+    named = pa.array([None if n in unlisted else f"list-{n}" for n in range(2_000)])
+    place = table.schema.get_field_index("recommendation_id")
+    write(lake, table.set_column(place, "recommendation_id", named))
+    dataset = read_dataset(lake)
+    signals = dataset.signals(EventWeights())
+    held_out = hold_out(dataset, signals, ~signals, None, TrainingSection(test_share=0.2), 50)
+    asked = dataset.interactions["recommendation_id"].take(held_out.test)
+    assert len(asked) >= 100 and (asked.null_count < len(asked)) == asks_about_listed
+
+
+def test_a_run_does_not_ask_about_the_item_just_looked_at(lake: Lake, job: Make) -> None:
+    rows = [
+        (row["user_id"], row["item_id"], kind, row["timestamp"] + later)
+        for row in chain().to_pylist()
+        for kind, later in (("view", 0), ("cart", 1_000))
+    ]
+    write(lake, events(rows))
+    trained = train(job("v1"), quiet())
+    assert trained.samples and trained.measured.listed == 0
+    assert all(each.history[-1].item_id != each.next_item.item_id for each in trained.samples)
 
 
 def scripted(gaps: str) -> pa.Table:
