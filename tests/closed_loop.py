@@ -366,7 +366,7 @@ def main() -> int:
         "--break", dest="broken", choices=("catalogue", "feature"), default="catalogue"
     )
     parser.add_argument("--break-after", type=float, default=395, help="second of the fault")
-    parser.add_argument("--seconds", type=float, default=575, help="last second, at most")
+    parser.add_argument("--seconds", type=float, default=565, help="last second, at most")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="closed-loop-") as place:
         folder = Path(place)
