@@ -211,7 +211,7 @@ def test_a_stream_ends_with_a_killed_instance_and_comes_back_at_the_address_of_i
         until(lambda: bool(broken.ended_at), lambda: log_of(tmp_path))
         print(f"the stream ends {broken.ended_at - killed:.1f} s after the kill")
         assert broken.ended_at - killed < 5
-        assert broken.of("end") == [], "nobody was there to take leave"
+        assert broken.of("end") == [], "killed, so it could not take leave"
 
         until(serves_streams, lambda: log_of(tmp_path))
         print(f"a stream is answered {time.monotonic() - killed:.1f} s after the kill")
