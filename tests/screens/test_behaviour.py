@@ -2,9 +2,11 @@
 
 import re
 
+import pytest
 from playwright.sync_api import Browser, expect
 
 from bench import shop
+from bench.measurements import BenchmarkError
 from tests.screens.conftest import Pages, serious
 from tests.screens.fake import Fake, Server
 from tests.waiting import until
@@ -151,6 +153,10 @@ def test_the_benchmark_clicks_as_one_new_visitor_and_reads_the_times_that_the_pa
     clicked = [event for event in fake.events if event.get("event") == "Product Clicked"]
     assert len({event["anonymousId"] for event in clicked}) == 1
     assert [event["properties"]["position"] for event in clicked] == [0, 5, 10]
+    fake.needed, fake.signed_in = True, False
+    with pytest.raises(BenchmarkError, match="monitoring answered 401"):
+        shop.click_around(browser, server.url, "wrong", 1)
+    assert shop.click_around(browser, server.url, "right", 1)
 
 
 def test_a_history_by_hand_sends_nothing(pages: Pages, fake: Fake) -> None:
