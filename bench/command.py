@@ -32,6 +32,7 @@ _WITHOUT_SERVERS: Final = ("catalogue", "training", "monitoring")
             "features",
             "scaling",
             "freshness",
+            "shop",
             "serving",
             "replay",
             "catalogue",
@@ -145,6 +146,8 @@ def bench(
     scaling     one, two and four features processes: an event's processor time, part by part
     freshness   time from a click to a changed list, against one record through the broker
                 and one empty answer
+    shop        time from a click in the console's shop, in Chromium, to a changed row, among 50
+                simulated shoppers, against freshness among the same
     replay      a thousand answers made again across a swap of the model, a change of rules and
                 changes of the catalogue: how many lists are identical
     catalogue   the stages in one thread, in simulated catalogues of several sizes, with and
@@ -154,18 +157,19 @@ def bench(
     monitoring  records of a lake counted as outcomes, against a bare scan: memory, disk, a shared
                 id, a growing log, a month's report; without servers
 
-    A temporary stack is started and stopped for it. For serving, freshness and replay, it is filled
-    with MovieLens-100K and trains a model, for replay two. Feast is installed once into the data
-    folder, from a package index.
+    A temporary stack is started and stopped for it. For serving, freshness, shop and replay, it is
+    filled with MovieLens-100K and trains a model, for replay two. Feast is installed once into the
+    data folder, from a package index.
 
     \b
     Example:  slipstream bench freshness --json freshness.json
               slipstream bench ingestion --servers real
+              slipstream bench shop
               slipstream bench serving --profile best --workers 2 --rate 2000
               slipstream bench ingestion --traced
               slipstream bench training --profile best --events 1000000 --items 100000
     """
-    from bench import measurements, runner
+    from bench import chromium, measurements, runner
     from bench.otlp_receiver import receiving
     from bench.serving import ServingLoad
 
@@ -204,6 +208,9 @@ def bench(
     load = ServingLoad(rate, swaps, profile_time, rules)
     where = measurements.machine()
     try:
+        if name == "shop":
+            # A stack takes minutes to prepare.
+            chromium.executable()
         if name == "catalogue":
             versions, rows = "none", _measure_catalogues(data_dir, items)
         elif name == "training":
@@ -217,6 +224,8 @@ def bench(
         else:
             model = runner.ServedModel(data, profile or "fast", _versions_of(name, swaps))
             environment = {"SLIPSTREAM_TRAINING__NEW_EVENTS": "0", **os.environ}
+            if name == "shop":
+                environment["SLIPSTREAM_MONITORING__SHOP"] = "true"
             if workers:
                 environment["SLIPSTREAM_SERVING__WORKERS"] = str(workers)
             with receiving() if traced else nullcontext() as receiver:

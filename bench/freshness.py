@@ -16,8 +16,9 @@ import multiprocessing
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from queue import Empty, Queue
 from types import TracebackType
 from typing import Any
@@ -131,7 +132,7 @@ def run(
     items: Sequence[str] = (),
     token: str = "",
 ) -> list[Measurement]:
-    """Measure clicks of single visitors under a constant load.
+    """Measure clicks of single visitors under a constant load, or under that of others.
 
     Args:
         ingestion_url: Ingestion of the stack.
@@ -139,15 +140,15 @@ def run(
         write_key: A key that ingestion accepts.
         kafka: The stack's broker.
         namespace: The stack's namespace.
-        rate: Load in events/s.
+        rate: Load in events/s; 0 for none.
         probes: Number of clicks that are measured.
-        seconds: Duration of the load, over which the probes are spread.
+        seconds: Duration of the load, and time over which the probes are spread.
         items: Item ids to click on; by default the trending ones, else made-up ones.
         token: The API token of serving, where it wants one.
 
     Returns:
         The probes, with the floor's p95 as ceiling (a ratio near 1 is best), and the clicks of the
-        load.
+        load, if there is one.
     """
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     with (
@@ -161,21 +162,19 @@ def run(
         _give_history(ingestion, visitors, clicked)
         _await_history(serving, visitors[-1])
         load = _background(run_id, ingestion_url, write_key, clicked)
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            # A process takes a moment to start: the probes begin once it can send.
-            pool.submit(time.time).result()
-            under_load = pool.submit(open_loop, ingestion_url, load, rate=rate, seconds=seconds)
+        with _sending(ingestion_url, load, rate, seconds) as sent:
             took, least, changed = _probe(
                 ingestion, serving, visitors, clicked, seconds - 1.0, floor.measure
             )
-            background: Load = under_load.result()
-    if background.failed:
+    background = sent.result() if sent else None
+    if background and background.failed:
         raise BenchmarkError(
             f"{background.failed} of the background's clicks failed: {background.statuses}"
         )
     p50, p90, p95, p99 = (float(value) for value in np.percentile(took, (50, 90, 95, 99)))
     ceiling = float(np.percentile(least, 95))
-    return [
+    under = f" under {background.answered / seconds:.0f} events/s" if background else ""
+    rows = [
         Measurement(
             name="click to changed recommendation, p95",
             value=p95,
@@ -188,21 +187,40 @@ def run(
             p99_ms=p99,
             note="ceiling: a record through the same broker and one empty answer, p95, so lower is"
             f" better; the target of {TARGET_MS:g} ms is {'met' if p95 <= TARGET_MS else 'missed'};"
-            f" {len(took)} clicks under {background.answered / seconds:.0f} events/s, {changed} of"
-            " them changed the ten items themselves",
-        ),
-        Measurement(
-            name="click accepted, under that load",
-            value=background.percentile(50),
-            unit="ms",
-            p50_ms=background.percentile(50),
-            p90_ms=background.percentile(90),
-            p95_ms=background.percentile(95),
-            p99_ms=background.percentile(99),
-            note="POST /v1/track from the moment it was due to its answer 200, with the broker's"
-            " acknowledgement",
-        ),
+            f" {len(took)} clicks{under}, {changed} of them changed the ten items themselves",
+        )
     ]
+    if background:
+        rows.append(
+            Measurement(
+                name="click accepted, under that load",
+                value=background.percentile(50),
+                unit="ms",
+                p50_ms=background.percentile(50),
+                p90_ms=background.percentile(90),
+                p95_ms=background.percentile(95),
+                p99_ms=background.percentile(99),
+                note="POST /v1/track from the moment it was due to its answer 200, with the"
+                " broker's acknowledgement",
+            )
+        )
+    return rows
+
+
+@contextmanager
+def _sending(
+    url: str, load: Sequence[bytes], rate: float, seconds: float
+) -> Iterator[Future[Load] | None]:
+    """Send the load from another process, within the block and until its end; None where the rate
+    is 0.
+    """
+    if not rate:
+        yield None
+        return
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        # A process takes a moment to start: the probes begin once it can send.
+        pool.submit(time.time).result()
+        yield pool.submit(open_loop, url, load, rate=rate, seconds=seconds)
 
 
 def _known_items(serving: httpx.Client) -> list[str]:

@@ -109,6 +109,10 @@ def measure(name: str, target: Target, load: "ServingLoad | None" = None) -> lis
             items=target.items,
             token=target.token,
         )
+    if name == "shop":
+        from bench import shop
+
+        return shop.run(target)
     from bench import answer_replays, serving, serving_clicks
 
     visitors = serving.known_visitors(

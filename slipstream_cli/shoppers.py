@@ -70,15 +70,24 @@ async def visit(
     return visiting, None
 
 
+def course_of(shop: "LivingShop") -> "Plan":
+    """The course of all shoppers, until they are stopped. The services have the shop's items."""
+    from slipstream.datasets.living_truth import Plan
+
+    return Plan(
+        shop.shoppers * CALLS_PER_S,
+        concurrency=min(shop.shoppers, _MOST_AT_ONCE),
+        sends_items=False,
+    )
+
+
 @contextmanager
 def at_work(stack: "StackPlan", shop: "LivingShop", terminal: Terminal) -> Iterator[None]:
     """Within the block, all shoppers of a shop visit a local stack, in a thread.
 
     A failure ends the visits, and the terminal shows it.
     """
-    from slipstream.datasets.living_truth import Plan
-
-    plan = Plan(shop.shoppers * CALLS_PER_S, concurrency=min(shop.shoppers, _MOST_AT_ONCE))
+    plan = course_of(shop)
     begun: list[tuple[LiveVisits, asyncio.AbstractEventLoop]] = []
     stopped = Event()
 

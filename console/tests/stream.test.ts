@@ -77,3 +77,26 @@ test('an instance that ends is left at once, and an ended stream stays ended', (
   vi.advanceTimersByTime(60_000);
   expect(Source.all).toHaveLength(1);
 });
+
+test('a stream whose instance was killed is tried until another one answers, and tells one gap', () => {
+  const gaps: Gap[] = [];
+  const stream = new LiveStream({ records: true }, { gap: (gap) => gaps.push(gap) }, open);
+  const end = stream.run();
+  Source.all[0]!.tell('figures');
+  // The connection breaks without a word, and a standby refuses until it acts.
+  Source.all[0]!.tell('error');
+  for (const pause of [500, 1000, 2000, 4000]) {
+    vi.advanceTimersByTime(pause);
+    Source.all.at(-1)!.tell('error');
+    expect(stream.state).toBe('broken');
+  }
+  expect(stream.brokenAt).toBe(1_000_000);
+  vi.advanceTimersByTime(8000);
+  expect(Source.all).toHaveLength(6);
+  Source.all[5]!.tell('figures');
+  Source.all[5]!.tell('record');
+  expect(stream.state).toBe('open');
+  expect(gaps).toEqual([{ from: 1_000_000, until: 1_015_500 }]);
+  expect(Source.all.map((source) => source.closed)).toEqual([true, true, true, true, true, false]);
+  end();
+});

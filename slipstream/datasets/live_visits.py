@@ -164,7 +164,7 @@ class LiveVisits:
         self._stop.set()
 
     async def run(self) -> None:
-        """Send the catalogue, then visit until the plan's end or `stop`.
+        """Send the catalogue where the plan says so, then visit until the plan's end or `stop`.
 
         `truth` is complete in any case.
 
@@ -172,7 +172,8 @@ class LiveVisits:
             LiveError: A service refuses the simulator, or has not answered for `PATIENCE_S`.
         """
         await self._ask("serving", self._serving, "/health/live")
-        await self._send_items(self._shop.items)
+        if self._plan.sends_items:
+            await self._send_items(self._shop.items)
         self._began = self._next = time.monotonic()
         self.truth.started_at = now_ms()
         try:

@@ -32,6 +32,7 @@ class Plan:
         places: Length of a list.
         placement: Placement of the lists; "" for none.
         concurrency: Visits at a time.
+        sends_items: Whether ingestion gets the shop's items first.
     """
 
     rate: float
@@ -42,6 +43,7 @@ class Plan:
     places: int = 10
     placement: str = ""
     concurrency: int = 16
+    sends_items: bool = True
 
 
 @dataclass(slots=True)

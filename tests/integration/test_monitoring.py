@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -156,10 +157,14 @@ def publish(
 ) -> Iterator[Callable[[Sequence[tuple[Topic, str, Record]]], None]]:
     ensure_topics(settings.kafka, settings.namespace)
     producer = Producer(settings.kafka, settings.namespace)
-    yield lambda records: asyncio.run(
+    yield partial(publish_records, producer)
+    producer.close()
+
+
+def publish_records(producer: Producer, records: Sequence[tuple[Topic, str, Record]]) -> None:
+    asyncio.run(
         producer.publish([OutgoingRecord(topic, key, record) for topic, key, record in records])
     )
-    producer.close()
 
 
 @contextmanager

@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import httpx
+import orjson
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import func, select
@@ -19,14 +21,16 @@ from sqlalchemy.engine import make_url
 from bench import postgresql
 from services.monitoring.alert_repository import streaks_table
 from slipstream.broker.consumer import Consumer
+from slipstream.broker.producer import Producer
 from slipstream.chassis.settings import DatabaseSettings, KafkaSettings
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.topics import ALERTS
 from slipstream.stores.metadata import engine
 from slipstream_cli.local.processes import Child
 from tests.integration.launched_services import PATIENCE_S, Launch, answer, launch, lines, until
+from tests.integration.test_console_stream import Watching, until_told
 from tests.integration.test_lost_lease import Instance
-from tests.integration.test_monitoring import Peers, peers
+from tests.integration.test_monitoring import Peers, peers, publish_records
 from tests.unit.training.challengers import bundle, result_of
 
 __all__ = ["launch", "peers"]
@@ -172,6 +176,56 @@ def test_one_that_hands_requests_on_is_ready_while_it_stands_by_and_takes_over(
     print(f"{service}: acts {time.monotonic() - killed:.1f} s after the kill")
     assert time.monotonic() - killed < 30
     assert answer(second, path).json()["items"]
+
+
+def test_a_stream_ends_with_a_killed_instance_and_comes_back_at_the_address_of_its_standby(
+    launch: Launch,
+    broker: KafkaSettings,
+    namespace: str,
+    database_settings: DatabaseSettings,
+    tmp_path: Path,
+) -> None:
+    url = database_settings.url.get_secret_value()
+    more = {"http__advertised_host": "127.0.0.1", "database__lease_s": "8"}
+    shared = settings(broker, namespace, url, **more)
+    first = launch("monitoring", log="first", apart=True, **shared)
+    until(lambda: is_ready(first), lambda: log_of(tmp_path))
+    second = launch("monitoring", log="second", **shared)
+    until(lambda: is_ready(second), lambda: log_of(tmp_path))
+    assert answer(second, "/health/ready").json()["status"] == "standby"
+    base, query = f"http://{second.address}", "records=1"
+    refusals: list[str] = []
+
+    def serves_streams() -> bool:
+        with httpx.stream("GET", f"{base}/v1/stream?{query}", timeout=60) as tried:
+            if tried.status_code != 200:
+                refusals.append(orjson.loads(tried.read())["code"])
+            return tried.status_code == 200
+
+    producer = Producer(broker, namespace)
+    try:
+        broken = Watching(base, query)
+        assert until_told(partial(publish_records, producer), broken)["visitor"] == "ada"
+        first.kill()
+        killed = time.monotonic()
+        until(lambda: bool(broken.ended_at), lambda: log_of(tmp_path))
+        print(f"the stream ends {broken.ended_at - killed:.1f} s after the kill")
+        assert broken.ended_at - killed < 5
+        assert broken.of("end") == [], "killed, so it could not take leave"
+
+        until(serves_streams, lambda: log_of(tmp_path))
+        print(f"a stream is answered {time.monotonic() - killed:.1f} s after the kill")
+        assert time.monotonic() - killed < 30
+        assert set(refusals) <= {"standby", "starting"}
+        again = Watching(base, query)
+        assert until_told(partial(publish_records, producer), again)["visitor"] == "ada"
+        assert again.of("figures")
+        print(f"records pass {time.monotonic() - killed:.1f} s after the kill")
+        second.terminate()
+        until(lambda: bool(again.ended_at), lambda: log_of(tmp_path))
+        assert again.events[-1][0] == "end", "this one took leave"
+    finally:
+        producer.close()
 
 
 def test_a_stopped_monitoring_alerts_nothing_twice_and_ends_when_it_goes_on(

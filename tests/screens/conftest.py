@@ -1,21 +1,17 @@
 """Fixtures of the console's screens: a stand-in for monitoring, and pages in Debian's Chromium."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
+from bench.chromium import chromium, context_of
 from slipstream_cli.local.processes import free_port
 from tests.screens.fake import Fake, Server
 
-CHROMIUM = shutil.which("chromium")
-# Events of headless browsers are taken for those of bots.
-AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0"
-ARGUMENTS = ["--no-sandbox", "--disable-background-networking", "--disable-dev-shm-usage"]
 AXE = Path(__file__).parents[2] / "console" / "node_modules" / "axe-core" / "axe.min.js"
 # Keeps what the page violates of its policy, from before its first script.
 VIOLATIONS = """
@@ -30,11 +26,8 @@ collect_ignore_glob = [] if os.environ.get("SCREENS") else ["test_*.py"]
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    assert CHROMIUM, "no Chromium; Debian, Ubuntu: apt install chromium"
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(scope="session")
@@ -66,9 +59,7 @@ class Pages:
         self.expected: list[str] = []
 
     def open(self, path: str, *, width: int = 1280, height: int = 800, **context: Any) -> Page:
-        made = self._browser.new_context(
-            viewport={"width": width, "height": height}, user_agent=AGENT, **context
-        )
+        made = context_of(self._browser, viewport={"width": width, "height": height}, **context)
         made.add_init_script(VIOLATIONS)
         page = made.new_page()
         page.set_default_timeout(60_000)

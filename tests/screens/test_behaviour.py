@@ -2,10 +2,13 @@
 
 import re
 
-from playwright.sync_api import expect
+import pytest
+from playwright.sync_api import Browser, expect
 
+from bench import shop
+from bench.measurements import BenchmarkError
 from tests.screens.conftest import Pages, serious
-from tests.screens.fake import Fake
+from tests.screens.fake import Fake, Server
 from tests.waiting import until
 
 
@@ -138,6 +141,22 @@ def test_a_click_in_the_shop_changes_the_row_and_is_timed(pages: Pages, fake: Fa
     assert click["properties"]["position"] == 3
     assert click["properties"]["recommendation_id"].startswith("slate-")
     page.get_by_role("heading", name="Similar").wait_for()
+
+
+def test_the_benchmark_clicks_as_one_new_visitor_and_reads_the_times_that_the_page_shows(
+    browser: Browser, server: Server, fake: Fake
+) -> None:
+    timed = shop.click_around(browser, server.url, "", 3)
+    assert [click.moved for click in timed] == [True] * 3
+    # Both end with the same frame, and the page's figure begins with its own handling of the click.
+    assert all(0 < click.shown_ms < 10_000 and click.drawn_ms > 0 for click in timed)
+    clicked = [event for event in fake.events if event.get("event") == "Product Clicked"]
+    assert len({event["anonymousId"] for event in clicked}) == 1
+    assert [event["properties"]["position"] for event in clicked] == [0, 5, 10]
+    fake.needed, fake.signed_in = True, False
+    with pytest.raises(BenchmarkError, match="monitoring answered 401"):
+        shop.click_around(browser, server.url, "wrong", 1)
+    assert shop.click_around(browser, server.url, "right", 1)
 
 
 def test_a_history_by_hand_sends_nothing(pages: Pages, fake: Fake) -> None:

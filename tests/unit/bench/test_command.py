@@ -20,11 +20,21 @@ def test_bench_says_which_real_servers_are_absent_and_how_to_get_them(
     assert "PostgreSQL" not in answer.output, "no SQL takes part in it"
 
 
+def test_bench_says_that_chromium_is_absent_before_a_stack_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    answer = CliRunner().invoke(cli, ["bench", "shop"])
+    assert answer.exit_code == 1
+    assert "no Chromium; Debian, Ubuntu: apt install chromium" in answer.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["ingestion", "--rate", "300"], "are of the benchmark of serving"),
         (["freshness", "--swaps", "2"], "are of the benchmark of serving"),
+        (["shop", "--profile", "best"], "of the benchmarks of serving and training"),
         (["ingestion", "--data", "."], "are of the benchmarks of serving and replay"),
         (["features", "--traced"], "a temporary stack of ingestion or serving"),
         (["serving", "--running", "--traced"], "a temporary stack of ingestion or serving"),

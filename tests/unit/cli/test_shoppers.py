@@ -54,6 +54,7 @@ def test_shoppers_visit_for_as_long_as_the_block_runs(
     assert (shop, key, token) == (SHOP, "dev", "secret")
     assert (ingestion, serving) == (stack.urls["ingestion"], stack.urls["serving"])
     assert (plan.rate, plan.concurrency, plan.seconds) == (50 * CALLS_PER_S, 50, None)
+    assert not plan.sends_items, "the demo has sent them"
     assert said.getvalue() == ""
 
 

@@ -125,6 +125,12 @@ def test_a_broken_feature_renames_clicks_and_carts_and_nothing_else() -> None:
     assert [it["properties"] for it in sound] == [it["properties"] for it in broken]
 
 
+def test_shoppers_of_a_catalogue_that_the_services_have_send_no_items() -> None:
+    services = Services()
+    assert run(services, replace(QUICK, sends_items=False)).truth.lists
+    assert services.items == [] and services.calls
+
+
 def test_the_truth_has_what_was_sent_and_what_was_due() -> None:
     services = Services()
     truth = run(services).truth
