@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from services.monitoring.answers import Answer
 from services.monitoring.sampling import Sample
 from slipstream.broker.records import Message
 from slipstream.contracts.events import (
@@ -224,6 +225,7 @@ class Arrivals:
     """The content of one batch."""
 
     slates: list[ShownSlate] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
     shadows: list[RecordedSlate] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     responses: list[Response] = field(default_factory=list)
@@ -259,6 +261,7 @@ def arrivals(messages: Iterable[Message[Any]], oldest_ms: int) -> Arrivals:
         elif isinstance(record, RecordedSlate):
             if record.purpose == SHOWN and record.timestamp >= oldest_ms:
                 brought.slates.append(ShownSlate.of(record))
+                brought.answers.append(Answer.of(record, message.source.name, message.offset))
                 brought.mark(RECOMMENDATIONS.name, record.timestamp, record.timestamp)
             elif record.purpose == SHADOW and record.timestamp >= oldest_ms:
                 brought.shadows.append(record)

@@ -126,21 +126,23 @@ class Checkup:
         services, training, features = self._probes.ask()
         marks = self._slates.watermarks()
         shifts, faults, trend = self._drift.look(now_ms, marks)
-        counts = self._slates.counts(state.counted_since(self._settings, now_ms), now_ms + 1)
+        since, known = state.counted_since(self._settings, now_ms), self._drift.caught_up()
+        counts, answered = (
+            read(since, now_ms + 1) for read in (self._slates.counts, self._slates.answered)
+        )
         return Snapshot(
             checked_at=now_ms,
             services=services,
             training=training,
             features=features,
             freshness=state.freshness(marks),
-            drift=state.drift_report(counts, (shifts, faults), self._settings, now_ms),
+            drift=state.drift_report(answered, (shifts, faults), self._settings, now_ms),
             trend=trend,
             versions=state.versions(counts, self._settings, now_ms),
             returned=state.returned_canaries(self._returned(now_ms - DAY_MS)),
-            answer_latency=state.answer_latency(
-                self._slates.latencies(now_ms - state.LATENCY_MS, state.MOST_LATENCIES)
-            ),
-            counts=counts if self._drift.caught_up() else None,
+            answer_latency=state.answer_latency(self._slates.latencies(now_ms - state.LATENCY_MS)),
+            answered=answered if known else None,
+            counts=counts if known else None,
         )
 
     def _judge(self, snapshot: Snapshot) -> list[Alert]:
@@ -191,10 +193,12 @@ class Checkup:
     def _expire(self, now_ms: int) -> None:
         self._expired_at = now_ms
         now_ms = self._slates.agreed_time(now_ms)
+        slates_before = now_ms - self._settings.slate_retention_h * HOUR_MS
         self._slates.expire(
-            slates_before=now_ms - self._settings.slate_retention_h * HOUR_MS,
+            slates_before=slates_before,
             pending_before=now_ms - self._settings.pending_retention_s * 1000,
             counts_before=now_ms - self._settings.report_retention_d * DAY_MS,
+            answers_before=min(slates_before, state.counted_since(self._settings, now_ms)),
         )
         kept_ms = self._settings.slate_retention_h * HOUR_MS + self._drift.shift_ms
         self._drift.windows.expire(

@@ -472,6 +472,34 @@ def _sums_from_the_lake(op: Operations) -> None:
     op.execute("DELETE FROM monitoring_counted WHERE name <> 'hash_key'")
 
 
+def _answers(op: Operations) -> None:
+    """Make the tables of answers' sums, and of how far they go."""
+    tables = new_metadata()
+    Table(
+        "monitoring_answers",
+        tables,
+        Column("start", BigInteger, primary_key=True),
+        Column("model_version", String, primary_key=True),
+        Column("answered_by", String, primary_key=True),
+        Column("placement", String, primary_key=True),
+        Column("experiment", String, primary_key=True),
+        Column("variant", String, primary_key=True),
+        Column("substituted", String, primary_key=True),
+        *_numbers("slates", "shown", "items", "timed"),
+        Column("total_ms", Float, nullable=False),
+        Column("squares", Float, nullable=False),
+        Column("bins", LargeBinary, nullable=False),
+        sqlite_with_rowid=False,
+    )
+    Table(
+        "monitoring_added",
+        tables,
+        Column("source", String, primary_key=True),
+        *_numbers("last_offset"),
+    )
+    tables.create_all(op.get_bind())
+
+
 MIGRATIONS: Final = Migrations(
     "monitoring_schema_version",
     (
@@ -493,5 +521,6 @@ MIGRATIONS: Final = Migrations(
         _notices,
         _sessions,
         _sums_from_the_lake,
+        _answers,
     ),
 )

@@ -23,6 +23,8 @@ from sqlalchemy import (
     update,
 )
 
+from services.monitoring import answers_repository as answers
+from services.monitoring.answers import Latencies
 from services.monitoring.attribution import (
     Arrivals,
     Bucket,
@@ -323,6 +325,7 @@ class SlateLog:
             )
             if new_slates or new_responses:
                 attribute(db, new_slates, new_responses, self._window_ms, now_ms)
+            answers.add_answers(db, arrivals.answers)
             insert_new(db, samples, [sample._asdict() for sample in arrivals.samples])
             insert_new(db, shadows, [shadow_row(slate) for slate in arrivals.shadows])
             events = [
@@ -342,13 +345,16 @@ class SlateLog:
             keep_requests(db, arrivals.erasure_requests)
             keep_visitors(db, arrivals.erased_visitors, now_ms)
 
-    def expire(self, *, slates_before: int, pending_before: int, counts_before: int) -> None:
+    def expire(
+        self, *, slates_before: int, pending_before: int, counts_before: int, answers_before: int
+    ) -> None:
         """Delete what is past its retention. Counts of deleted slates stay.
 
         Args:
             slates_before: Slates answered before this time go, with their responses.
             pending_before: Responses without a slate, stored before this time, go.
             counts_before: Counts of periods before this time go.
+            answers_before: Sums of answers before this time go.
         """
         old = select(slates.c.recommendation_id).where(slates.c.timestamp < slates_before)
         with self._engine.begin() as db:
@@ -366,6 +372,7 @@ class SlateLog:
                 )
             )
             db.execute(delete(quality).where(quality.c.start < counts_before))
+            answers.expire_answers(db, answers_before)
 
     def counts(self, since: int, until: int) -> dict[Bucket, Counts]:
         """Counts of the buckets that start in `since <= start < until`."""
@@ -373,13 +380,13 @@ class SlateLog:
         with self._engine.connect() as db:
             return {Bucket(*row[:3]): Counts(*row[3:]) for row in db.execute(query)}
 
-    def latencies(self, since: int, most: int) -> list[float]:
-        """The latencies (ms) of the newest slates since a time, at most so many."""
-        s = slates.c
-        # Slates of earlier versions have none, or 0.
-        query = select(s.latency_ms).where(s.timestamp >= since, s.latency_ms > 0)
-        with self._engine.connect() as db:
-            return list(db.scalars(query.order_by(s.timestamp.desc()).limit(most)))
+    def answered(self, since: int, until: int) -> dict[Bucket, Counts]:
+        """The lists answered in `since <= start < until`, by bucket; without their clicks."""
+        return answers.answered(self._engine, since, until)
+
+    def latencies(self, since: int) -> Latencies:
+        """The latencies of the answers since a time (ms)."""
+        return answers.latencies(self._engine, since)
 
     def rows_of(self, visitor_ids: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         """All rows of these visitors, each with its kind: `slate`, `shadow`, `response`, `sample`.

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
+    LargeBinary,
     String,
     Table,
     Text,
@@ -85,6 +86,30 @@ quality = Table(
     Column("model_version", String, primary_key=True),
     Column("answered_by", String, primary_key=True),
     *(Column(counter.name, BigInteger, nullable=False) for counter in fields(Counts)),
+)
+# Lists by the beginning of their time, with a sketch of their latencies (`answers.py`).
+answers = Table(
+    "monitoring_answers",
+    TABLES,
+    Column("start", BigInteger, primary_key=True),
+    Column("model_version", String, primary_key=True),
+    Column("answered_by", String, primary_key=True),
+    Column("placement", String, primary_key=True),
+    Column("experiment", String, primary_key=True),
+    Column("variant", String, primary_key=True),
+    Column("substituted", String, primary_key=True),
+    *(Column(name, BigInteger, nullable=False) for name in ("slates", "shown", "items", "timed")),
+    Column("total_ms", Float, nullable=False),
+    Column("squares", Float, nullable=False),
+    Column("bins", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+# The offset up to which each source is in the answers.
+added = Table(
+    "monitoring_added",
+    TABLES,
+    Column("source", String, primary_key=True),
+    Column("last_offset", BigInteger, nullable=False),
 )
 watermarks = Table(
     "monitoring_watermarks",

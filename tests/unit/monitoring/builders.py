@@ -1,10 +1,13 @@
 """Records and snapshots of monitoring with everything but the interesting part filled in."""
 
+from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
 
+from services.monitoring.answers import MINUTE_MS, Answer, AnswerKey
 from services.monitoring.attribution import Response, ShownSlate
 from services.monitoring.click_trend import ClickTrend, PlacementTrend, VisitorRate
 from services.monitoring.drift_watch import (
@@ -44,6 +47,19 @@ def shown(
     """A slate `at` milliseconds after T0, with one item a letter."""
     values = {"answered_by": "model", "model_version": "1"} | more
     return ShownSlate(slate_id, user, T0 + at, items=frozenset(items), **values)
+
+
+_offsets = count()
+
+
+def answers(slates: Iterable[ShownSlate]) -> list[Answer]:
+    """These slates as answers, each with an offset of its own."""
+    made = []
+    for it in slates:
+        start = it.timestamp - it.timestamp % MINUTE_MS
+        key = AnswerKey(start, it.model_version, it.answered_by, it.placement, "", "", "")
+        made.append(Answer("t:0", next(_offsets), key, len(it.items), it.latency_ms))
+    return made
 
 
 def response(

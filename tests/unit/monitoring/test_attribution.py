@@ -203,6 +203,8 @@ def _slate(slate_id: str, at: int) -> Slate:
 def test_arrivals_leave_out_slates_that_may_be_forgotten_already() -> None:
     brought = arrivals(_messages(_slate("old", -1), _slate("new", 0)), T0)
     assert [slate.recommendation_id for slate in brought.slates] == ["new"]
+    (answer,) = brought.answers
+    assert (answer.source, answer.offset, answer.items) == ("id:0", 1, 1)
     assert brought.watermarks == {"recommendations.v1": Watermark(T0, T0)}
 
 

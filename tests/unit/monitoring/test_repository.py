@@ -112,7 +112,7 @@ def test_rows_of_visitors_come_whole_over_several_pages(
 def test_shadows_are_forgotten_with_slates(log: SlateLog) -> None:
     log.record(Arrivals(shadows=[a_shadow("ada")]), T0)
     for before, left in ((T0, 1), (T0 + 1, 0)):
-        log.expire(slates_before=before, pending_before=0, counts_before=0)
+        log.expire(slates_before=before, pending_before=0, counts_before=0, answers_before=0)
         assert len(list(log.rows_of(["ada"]))) == left
 
 
@@ -130,7 +130,7 @@ def test_expire_forgets_slates_but_not_what_was_counted(log: SlateLog) -> None:
         ),
         T0,
     )
-    log.expire(slates_before=T0 + 100, pending_before=0, counts_before=0)
+    log.expire(slates_before=T0 + 100, pending_before=0, counts_before=0, answers_before=0)
     log.record(
         Arrivals(responses=[response("e2", "b", named="s1"), response("e3", "b", named="s2")]), T0
     )
@@ -140,14 +140,14 @@ def test_expire_forgets_slates_but_not_what_was_counted(log: SlateLog) -> None:
 def test_expire_lets_a_response_wait_for_its_slate_only_so_long(log: SlateLog) -> None:
     log.record(Arrivals(responses=[response("early", named="s1")]), T0)
     log.record(Arrivals(responses=[response("later", "b", named="s1")]), T0 + 1_000)
-    log.expire(slates_before=0, pending_before=T0 + 1_000, counts_before=0)
+    log.expire(slates_before=0, pending_before=T0 + 1_000, counts_before=0, answers_before=0)
     log.record(Arrivals(slates=[shown("s1")]), T0 + 2_000)
     assert _only(log).clicked_items == 1
 
 
 def test_expire_drops_counts_of_old_periods(log: SlateLog) -> None:
     log.record(Arrivals(slates=[shown("s1"), shown("s2", at=86_400_000)]), T0)
-    log.expire(slates_before=0, pending_before=0, counts_before=T0 + 1)
+    log.expire(slates_before=0, pending_before=0, counts_before=T0 + 1, answers_before=0)
     assert _only(log).slates == 1
 
 

@@ -42,7 +42,7 @@ def counted(buckets: dict[tuple[int, str, str], Counts], **more: Any) -> Snapsho
         Bucket((NOW - ago * 60_000) // BUCKET_MS * BUCKET_MS, version, step): each
         for (ago, version, step), each in buckets.items()
     }
-    return snapshot(at=NOW, **more).model_copy(update={"counts": counts})
+    return snapshot(at=NOW, **more).model_copy(update={"counts": counts, "answered": counts})
 
 
 def values(metric: MetricName, state: Snapshot, minutes: int = 60) -> dict[str, float]:
