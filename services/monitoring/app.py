@@ -21,7 +21,7 @@ from services.monitoring.console.http import session as session_routes
 from services.monitoring.console.peers import PeerClient
 from services.monitoring.console.session_repository import SessionBook
 from services.monitoring.console.streams import Streams
-from services.monitoring.console.visitor_slates_repository import slates_of
+from services.monitoring.console.visitor_slates_repository import VisitorSlates
 from services.monitoring.console.watching import FlowWatch, gauge_of, records_target
 from services.monitoring.consumer import GROUP, TOPICS, consumer_target
 from services.monitoring.control.access_repository import AccessKeyBook
@@ -197,8 +197,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         committed = partial(committed_offsets, settings.kafka, settings.namespace, TOPICS, GROUP)
         deletion = RowDeletion(ledger, committed, now_ms, lease.renew)
         outcomes = OutcomeTable(database, ledger.marks_of)
+        lake = LakeReader(settings.lake, settings.namespace)
         counter = Counter(
-            LakeReader(settings.lake, settings.namespace),
+            lake,
             outcomes,
             Rules(own.attribution_window_s * 1000, own.credit_d * DAY_MS),
             now_ms,
@@ -252,7 +253,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.on_stop.append(streams.end)
         flow_watch = _flow_watch(settings, streams, checkup)
         app.state.flow_parts = flow_routes.FlowParts(
-            flow_watch, streams, partial(slates_of, database)
+            flow_watch, streams, VisitorSlates(lake, database, now_ms).newest
         )
         app.state.health.add("kafka", producer.check)
         app.state.health.add("stream", watch.check)
