@@ -189,8 +189,8 @@ def quality_report(
 ) -> quality.QualityReport:
     """Rates by model version, by answering step, and over time, with 95 % intervals.
 
-    An interaction counts for the slate that it names, else for the visitor's newest slate with the
-    item within the attribution window. Each item of a slate counts once.
+    Slates are counted from the lake, and responses are credited as in the report on outcomes. A
+    slate counts at the time of its answer, whenever it is clicked, and each of its items once.
     """
     _refuse_many_steps(hours, step)
     opened = parts(request)
@@ -199,7 +199,7 @@ def quality_report(
     since -= since % BUCKET_MS
     window_ms = opened.settings.attribution_window_s * 1000
     return quality.report(
-        opened.slates.counts(since, now_ms + 1), since, now_ms, STEPS_MS[step], window_ms
+        opened.outcomes.counts(since, now_ms + 1), since, now_ms, STEPS_MS[step], window_ms
     )
 
 

@@ -33,6 +33,7 @@ from services.monitoring.control.http import experiments as experiment_routes
 from services.monitoring.control.http import placements as placement_routes
 from services.monitoring.control.named_records_repository import AlertRuleTable, PlacementTable
 from services.monitoring.control.publication import StatePublisher, uses_target
+from services.monitoring.counting.click_sums import ClickPeriods
 from services.monitoring.counting.counter import Counter
 from services.monitoring.counting.credit import Rules
 from services.monitoring.counting.outcomes_repository import OutcomeTable
@@ -173,15 +174,19 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         catalogue = ItemCatalogue()
         sampler = Sampler(lengths, own.drift_max_samples, catalogue)
         watch, catalogue_watch = (ConsumerWatch(app.state.metrics) for _ in range(2))
+        windows = WindowLog(database)
         drift = DriftWatch(
-            WindowLog(database),
+            windows,
             own,
             catalogue,
             sampler.expect,
             lambda: watch.lag_is_known and watch.lag <= _CAUGHT_UP,
         )
+        ledger = ErasureLedger(database, settings.monitoring.erasure_rewrite_max_mb * 2**20)
+        outcomes = OutcomeTable(database, ledger.marks_of)
         checkup = Checkup(
             slates,
+            outcomes.counts,
             drift,
             book,
             probes,
@@ -193,17 +198,24 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             alertmanagers.post,
         )
         SnapshotCollector(checkup, app.state.metrics.registry)
-        ledger = ErasureLedger(database, settings.monitoring.erasure_rewrite_max_mb * 2**20)
         committed = partial(committed_offsets, settings.kafka, settings.namespace, TOPICS, GROUP)
         deletion = RowDeletion(ledger, committed, now_ms, lease.renew)
-        outcomes = OutcomeTable(database, ledger.marks_of)
         lake = LakeReader(settings.lake, settings.namespace)
+        periods = ClickPeriods(
+            lake,
+            outcomes,
+            windows,
+            own.quality_period_s * 1000,
+            own.attribution_window_s * 1000,
+            lease.renew,
+        )
         counter = Counter(
             lake,
             outcomes,
             Rules(own.attribution_window_s * 1000, own.credit_d * DAY_MS),
             now_ms,
             lease.renew,
+            periods.step,
         )
         app.state.people = _people(settings, slates, outcomes, ledger)
         for peer in (app.state.people.features, app.state.people.training):
@@ -211,7 +223,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         timeline = Timeline(
             book,
             ModelEventLog(database),
-            slates.counts,
+            outcomes.counts,
             partial(runs_of, app.state.people.training),
         )
         app.state.parts = api.Parts(

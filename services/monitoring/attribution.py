@@ -119,10 +119,10 @@ class Counts:
     converted_slates: int = 0
     converted_items: int = 0
 
-    def add(self, other: "Counts") -> None:
-        """Add other counts to these."""
+    def add(self, other: "Counts", sign: int = 1) -> None:
+        """Add other counts to these, or take them away with the sign -1."""
         for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+            setattr(self, name, getattr(self, name) + sign * getattr(other, name))
 
 
 def attribute(

@@ -23,6 +23,7 @@ from services.monitoring.alert_rules import (
     step,
     transition,
 )
+from services.monitoring.attribution import Bucket, Counts
 from services.monitoring.drift_watch import DriftWatch
 from services.monitoring.probes import Probes
 from services.monitoring.repository import SlateLog
@@ -50,7 +51,8 @@ class Checkup:
     it.
 
     Args:
-        slates: Repository of slates and counts.
+        slates: Repository of answers and watermarks.
+        counts: Returns lists and what followed from them, of the buckets between two times (ms).
         drift: Watch over drift and faults.
         book: Repository of alerts.
         probes: Questions to the other services.
@@ -68,6 +70,7 @@ class Checkup:
     def __init__(
         self,
         slates: SlateLog,
+        counts: Callable[[int, int], dict[Bucket, Counts]],
         drift: DriftWatch,
         book: AlertBook,
         probes: Probes,
@@ -78,7 +81,7 @@ class Checkup:
         returned: Callable[[int], Sequence[Experiment]] = lambda _since: (),
         notify: Callable[[Sequence[Alert], int], None] = lambda _alerts, _now_ms: None,
     ) -> None:
-        self._slates, self._drift, self._book = slates, drift, book
+        self._slates, self._counts, self._drift, self._book = slates, counts, drift, book
         self._probes, self._rules = probes, rules
         self._settings, self._announce, self._clock = settings, announce, clock
         self._limits = Hysteresis(settings.failing_checks_to_open, settings.passing_checks_to_close)
@@ -128,7 +131,7 @@ class Checkup:
         shifts, faults, trend = self._drift.look(now_ms, marks)
         since, known = state.counted_since(self._settings, now_ms), self._drift.caught_up()
         counts, answered = (
-            read(since, now_ms + 1) for read in (self._slates.counts, self._slates.answered)
+            read(since, now_ms + 1) for read in (self._counts, self._slates.answered)
         )
         return Snapshot(
             checked_at=now_ms,
@@ -142,7 +145,7 @@ class Checkup:
             returned=state.returned_canaries(self._returned(now_ms - DAY_MS)),
             answer_latency=state.answer_latency(self._slates.latencies(now_ms - state.LATENCY_MS)),
             answered=answered if known else None,
-            counts=counts if known else None,
+            counts=counts,
         )
 
     def _judge(self, snapshot: Snapshot) -> list[Alert]:

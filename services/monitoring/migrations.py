@@ -19,6 +19,7 @@ from sqlalchemy import (
     inspect,
 )
 
+from slipstream.contracts.times import DAY_MS, now_ms
 from slipstream.stores.lease import lease_tables
 from slipstream.stores.metadata import new_metadata
 from slipstream.stores.migrations import Migrations, add_missing_columns
@@ -500,6 +501,46 @@ def _answers(op: Operations) -> None:
     tables.create_all(op.get_bind())
 
 
+def _lists(op: Operations) -> None:
+    """Make the table of lists, and let credits tell of theirs; count the lake again for it."""
+    tables = new_metadata()
+    columns = (
+        *("start", "model_version", "answered_by", "slates", "shown", "items"),
+        *("clicked_slates", "clicked_items", "converted_slates", "converted_items"),
+    )
+    Table(
+        "monitoring_lists",
+        tables,
+        Column("start", BigInteger, primary_key=True),
+        Column("model_version", String, primary_key=True),
+        Column("answered_by", String, primary_key=True),
+        *_numbers(*columns[3:]),
+        sqlite_with_rowid=False,
+    )
+    tables.create_all(op.get_bind())
+    # One index of all credits comes in the place of that of experiments'.
+    op.drop_index("monitoring_credits_of_slate", "monitoring_credits", if_exists=True)
+    name = "monitoring_credits_of_list"
+    op.create_index(name, "monitoring_credits", ["recommendation_id"], if_not_exists=True)
+    present = inspect(op.get_bind()).get_columns("monitoring_credits")
+    if any(each["name"] == "listed_at" for each in present):
+        return
+    add_missing_columns(
+        op,
+        "monitoring_credits",
+        Column("listed_at", BigInteger),
+        Column("list_model", String),
+        Column("answered_by", String),
+    )
+    # The counter counts lists of the last three days.
+    names, before = ", ".join(columns), now_ms() - 3 * DAY_MS
+    op.execute(
+        f"INSERT INTO monitoring_lists ({names}) SELECT {names} FROM monitoring_quality "  # noqa: S608
+        f"WHERE start < {before - before % 300_000}"
+    )
+    op.execute("DELETE FROM monitoring_counted WHERE name <> 'hash_key'")
+
+
 MIGRATIONS: Final = Migrations(
     "monitoring_schema_version",
     (
@@ -522,5 +563,6 @@ MIGRATIONS: Final = Migrations(
         _sessions,
         _sums_from_the_lake,
         _answers,
+        _lists,
     ),
 )

@@ -48,7 +48,8 @@ class QualityRow(BaseModel):
 class QualityReport(BaseModel):
     """The report on slates answered in `from <= t < until`.
 
-    The newest `window_ms` of them may still be clicked, so their rates still rise.
+    They are counted from the lake. The newest `window_ms` of them may still be clicked, so their
+    rates still rise; and purchases count for the list that led to them, for a month.
     """
 
     from_: int = Field(serialization_alias="from")
@@ -78,6 +79,11 @@ def wilson(count: int, of: int, z: float = _Z95) -> RateInterval:
     return RateInterval(value=share, low=low, high=high, count=count, of=of)
 
 
+def rate(count: int, of: int) -> RateInterval:
+    """The share of slates or items with an outcome. An erasure may have left fewer of these."""
+    return wilson(min(count, of), of)
+
+
 def row(
     counts: Counts,
     *,
@@ -92,10 +98,10 @@ def row(
         slates=counts.slates,
         shown=counts.shown,
         items=counts.items,
-        click_through=wilson(counts.clicked_slates, counts.shown),
-        conversion=wilson(counts.converted_slates, counts.shown),
-        item_click_through=wilson(counts.clicked_items, counts.items),
-        item_conversion=wilson(counts.converted_items, counts.items),
+        click_through=rate(counts.clicked_slates, counts.shown),
+        conversion=rate(counts.converted_slates, counts.shown),
+        item_click_through=rate(counts.clicked_items, counts.items),
+        item_conversion=rate(counts.converted_items, counts.items),
     )
 
 

@@ -142,8 +142,8 @@ class Snapshot(BaseModel):
         default_factory=list, description="canaries that were stopped by their guards in a day"
     )
     answer_latency: AnswerLatency | None = Field(None, description="null without a slate lately")
-    # Lists as they are answered, and those with their clicks. They reach back as far as the longest
-    # window of a rule; None while monitoring is behind the topics.
+    # Lists as they are answered, None while monitoring is behind the topics; and those of the lake
+    # with their clicks. They reach back as far as the longest window of a rule.
     answered: dict[Bucket, Counts] | None = Field(None, exclude=True)
     counts: dict[Bucket, Counts] | None = Field(None, exclude=True)
 

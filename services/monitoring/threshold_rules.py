@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.monitoring.alert_rules import Action, Finding
 from services.monitoring.attribution import BUCKET_MS, Bucket, Counts
-from services.monitoring.quality import RateInterval, grouped, total, wilson
+from services.monitoring.quality import RateInterval, grouped, rate, total, wilson
 from services.monitoring.snapshot import LONGEST_WINDOW_MINUTES, Snapshot
 from slipstream.contracts.events import Severity
 
@@ -215,7 +215,7 @@ def _by_version(outcome: str) -> Callable[[Snapshot, int], Iterable[Reading]]:
             reading
             for version, counts in sorted(by_version.items())
             if version
-            for reading in _share(version, wilson(getattr(counts, outcome), counts.shown))
+            for reading in _share(version, rate(getattr(counts, outcome), counts.shown))
         ]
 
     return read

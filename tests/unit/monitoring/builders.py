@@ -1,6 +1,7 @@
 """Records and snapshots of monitoring with everything but the interesting part filled in."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ from typing import Any
 from sqlalchemy import Engine
 
 from services.monitoring.answers import MINUTE_MS, Answer, AnswerKey
-from services.monitoring.attribution import Response, ShownSlate
+from services.monitoring.attribution import BUCKET_MS, Bucket, Counts, Response, ShownSlate
 from services.monitoring.click_trend import ClickTrend, PlacementTrend, VisitorRate
+from services.monitoring.counting.tables import lists
 from services.monitoring.drift_watch import (
     Fault,
     FaultReport,
@@ -47,6 +49,13 @@ def shown(
     """A slate `at` milliseconds after T0, with one item a letter."""
     values = {"answered_by": "model", "model_version": "1"} | more
     return ShownSlate(slate_id, user, T0 + at, items=frozenset(items), **values)
+
+
+def count_lists(engine: Engine, at: int, counts: Counts, *, version: str = "1") -> None:
+    """Count lists that a model answered at a time (ms), and what followed, as of the lake."""
+    bucket = Bucket(at - at % BUCKET_MS, version, "model")
+    with engine.begin() as db:
+        db.execute(lists.insert().values(**bucket._asdict(), **asdict(counts)))
 
 
 _offsets = count()

@@ -12,8 +12,10 @@ from sqlalchemy import Engine
 
 from services.monitoring.alert_repository import AlertBook, NoticeBook
 from services.monitoring.alert_rules import BUILT_IN, Alert, Rule
-from services.monitoring.attribution import Arrivals, Watermark
+from services.monitoring.attribution import Arrivals, Counts, Watermark
 from services.monitoring.checkup import Checkup, SnapshotCollector
+from services.monitoring.click_trend import ClickSums
+from services.monitoring.counting.outcomes_repository import OutcomeTable
 from services.monitoring.drift_watch import DriftWatch
 from services.monitoring.item_attributes import ItemCatalogue
 from services.monitoring.probes import Champion, FeaturesStatus, ServiceState, Training
@@ -31,8 +33,8 @@ from tests.unit.monitoring.builders import (
     T0,
     WINDOW_MS,
     answers,
+    count_lists,
     database,
-    response,
     service,
     shown,
 )
@@ -69,7 +71,8 @@ class Bench:
         self.told: list[AlertEvent] = []
         self.broker_away = False
         self.probes = FakeProbes()
-        self.log = SlateLog(engine, WINDOW_MS)
+        self.engine, self.log = engine, SlateLog(engine, WINDOW_MS)
+        self.windows = WindowLog(engine)
         self.book, self.notices = AlertBook(engine, ["json-1"]), NoticeBook(engine)
         self.rules: list[Rule] = [*BUILT_IN]
         self.notified: list[list[tuple[str, bool]]] = []
@@ -78,7 +81,8 @@ class Bench:
         self.sampler = Sampler(lengths, 1_000, self.catalogue)
         self.checkup = Checkup(
             self.log,
-            DriftWatch(WindowLog(engine), settings, self.catalogue),
+            OutcomeTable(engine, lambda _digests: {}).counts,
+            DriftWatch(self.windows, settings, self.catalogue),
             self.book,
             self.probes,  # type: ignore[arg-type]
             lambda: self.rules,
@@ -281,10 +285,10 @@ def days(bench: Bench) -> None:
             shown(f"{days_ago}-{n}", user=f"v{n}", at=end - T0 - 600_000, placement="home")
             for n in range(300)
         ]
+        bench.log.record(Arrivals(answers=answers(slates)), end)
         clicked = 30 if days_ago < 7 else 150
-        named = [response(f"{days_ago}-e{n}", named=f"{days_ago}-{n}") for n in range(clicked)]
-        brought = Arrivals(slates=slates, answers=answers(slates), responses=named)
-        bench.log.record(brought, end)
+        sums = ClickSums(300, 300, clicked, 300, clicked, clicked)
+        bench.windows.add_clicks(DAY_MS, end - DAY_MS, {"home": sums})
         bench.now = end + WINDOW_MS
         bench.check(1)
 
@@ -322,15 +326,13 @@ def test_every_metric_of_rules_is_measured(week: Bench) -> None:
         for n in range(20)
     ]
     slates.append(shown("other", user="o", at=at, answered_by="trending", model_version=""))
-    purchase = response("bought", user="n1", named="now-1", at=at, converted=True)
+    bought = Counts(20, 19, 57, converted_slates=1, converted_items=1)
+    count_lists(week.engine, week.now - 1_000, bought)
     marks = {
         topic.name: Watermark(week.now - 4_000, week.now - ago)
         for topic, ago in ((INTERACTIONS, 4_000), (FEATURE_UPDATES, 9_000))
     }
-    brought = Arrivals(
-        slates=slates, answers=answers(slates), responses=[purchase], watermarks=marks
-    )
-    week.log.record(brought, week.now)
+    week.log.record(Arrivals(answers=answers(slates), watermarks=marks), week.now)
     week.now -= 15_000
     week.check()
     snapshot = week.checkup.latest
@@ -353,10 +355,10 @@ def test_run_once_forgets_what_is_older_than_its_retention(
 ) -> None:
     bench = make()
     monkeypatch.setattr("services.monitoring.repository.database_time", lambda _: bench.now)
-    bench.log.record(Arrivals(slates=[shown("s1")]), T0)
+    bench.log.record(Arrivals(answers=answers([shown("s1")])), T0)
     bench.now = T0 + 100 * DAY_MS
     bench.check(1)
-    assert bench.log.counts(0, 2**60) == {}
+    assert bench.log.answered(0, 2**60) == {}
 
 
 def test_collector_exposes_the_latest_round_and_nothing_before_it(
@@ -367,14 +369,11 @@ def test_collector_exposes_the_latest_round_and_nothing_before_it(
     before = generate_latest(registry).decode()
     assert f"slipstream_last_check_timestamp_seconds {exported(bench.now)}" in before
     assert "slipstream_service_up" not in before
-    slates = [shown(f"s{n}", user=f"u{n}", at=bench.now - T0) for n in range(16)]
-    clicked = response("e", user="u0", named="s0", at=bench.now - T0)
-    bench.log.record(Arrivals(slates=slates, responses=[clicked]), bench.now)
-    # Clicked, and no model's work.
+    count_lists(bench.engine, bench.now, Counts(16, 16, 48, clicked_slates=1, clicked_items=1))
+    # No model's work.
     trending = shown("t", user="ut", at=bench.now - T0, answered_by="trending", model_version="")
-    clicked = response("et", user="ut", named="t")
-    brought = Arrivals(slates=[trending], answers=answers([trending]), responses=[clicked])
-    bench.log.record(brought, bench.now)
+    count_lists(bench.engine, bench.now, Counts(1, 1, 3, clicked_slates=1), version="")
+    bench.log.record(Arrivals(answers=answers([trending])), bench.now)
     bench.probes.services = [service("serving", "away")]
     for _ in range(3):
         bench.window("abc")

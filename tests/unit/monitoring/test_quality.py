@@ -95,7 +95,7 @@ def request_to(reads: list[int]) -> Request:
         return {}
 
     parts = SimpleNamespace(
-        slates=SimpleNamespace(counts=counts),
+        outcomes=SimpleNamespace(counts=counts),
         settings=SimpleNamespace(attribution_window_s=60),
         clock=lambda: 1_700_000_000_000,
     )

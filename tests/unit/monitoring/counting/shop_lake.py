@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from pydantic import SecretStr
 from sqlalchemy import select
 
+from services.monitoring.attribution import Bucket, Counts
 from services.monitoring.counting.counter import Counter
 from services.monitoring.counting.credit import BUCKET_MS, EVENT_COLUMNS, SLATE_COLUMNS, Rules
 from services.monitoring.counting.outcomes_repository import OutcomeTable
@@ -35,6 +36,7 @@ def slate(user: str, at: int, items: str, number: int = 0, **values: Any) -> Row
         "timestamp": T0 + at,
         "items": [{"item_id": each, "score": 1.0, "source": "network"} for each in items],
         "model_version": "m1",
+        "answered_by": "model",
         "placement": "home",
         "experiment": "",
         "variant": "champion",
@@ -143,6 +145,10 @@ class Shop:
                 sorted(map(tuple, db.execute(select(outcomes)))),
                 sorted(map(tuple, db.execute(select(credits)))),
             )
+
+    def lists(self) -> dict[Bucket, Counts]:
+        """Lists of all time, with what followed from them."""
+        return self.table.counts(0, 2**62)
 
     def sums(self) -> dict[tuple[str, int, str, str], Row]:
         """The sums of experiments' visitors by their keys."""
