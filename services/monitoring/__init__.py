@@ -13,8 +13,8 @@ Calls: the lake, for interactions, slates and catalogue, from which it counts ou
     /health/ready; features' status and erasures; training's champion, runs and models; features and
     serving for pages of the console; Alertmanagers, or webhooks and mail servers, where settings
     name some.
-Stores: outcomes with the credits behind them, experiments' sums by visitor, slates, the
-    interactions that follow, counts, windows, alerts and their notices, access keys, placements,
+Stores: outcomes with the credits behind them, lists by answering step, sums of answers, shadows,
+    experiments' sums by visitor, windows, alerts and their notices, access keys, placements,
     experiments and alert rules with all their revisions, erasures (without names once they are
     done), sessions, audit records and the lease, in SQL tables `monitoring_*`.
 

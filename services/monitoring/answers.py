@@ -1,4 +1,4 @@
-"""Sums of answers by time, model, step, placement and variant, with sketches of their latency.
+"""Sums of answers by time, model, step and variant, with sketches of their latency.
 
 They add up over any of these. A sketch counts latencies in bins of one relative width, as DDSketch
 does (C. Masson, J. Rim, H. Lee, "DDSketch: a fast and fully-mergeable quantile sketch with
@@ -116,7 +116,6 @@ class AnswerKey(NamedTuple):
     start: int
     model_version: str
     answered_by: str
-    placement: str
     experiment: str
     variant: str
     substituted: str
@@ -138,7 +137,6 @@ class Answer(NamedTuple):
             slate.timestamp - slate.timestamp % step,
             slate.model_version or "",
             slate.answered_by,
-            slate.placement,
             slate.experiment,
             slate.variant if slate.experiment else "",
             slate.substituted,

@@ -6,7 +6,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, delete, func, select
 
 from services.monitoring.answers import Answer, AnswerKey, AnswerSums, Latencies
-from services.monitoring.attribution import BUCKET_MS, Bucket, Counts
+from services.monitoring.quality import BUCKET_MS, Bucket, Counts
 from services.monitoring.slate_tables import added, answers
 from slipstream.stores.metadata import insert_new, keeping_greater, replacing, upsert
 
@@ -45,22 +45,16 @@ def _of_starts(db: Connection, starts: Sequence[int]) -> Iterator[tuple[AnswerKe
     for begin in range(0, len(starts), _STARTS_AT_ONCE):
         some = answers.c.start.in_(starts[begin : begin + _STARTS_AT_ONCE])
         for row in db.execute(select(answers).where(some)):
-            slates, shown, items, *measured = row[7:]
+            slates, shown, items, *measured = row[6:]
             its = Latencies.unpacked(*measured)
-            yield AnswerKey(*row[:7]), AnswerSums(slates, shown, items, its)
+            yield AnswerKey(*row[:6]), AnswerSums(slates, shown, items, its)
 
 
 def _row(key: AnswerKey, sums: AnswerSums) -> dict[str, Any]:
     its = sums.latencies
-    return key._asdict() | {
-        "slates": sums.slates,
-        "shown": sums.shown,
-        "items": sums.items,
-        "timed": its.count,
-        "total_ms": its.total,
-        "squares": its.squares,
-        "bins": its.packed(),
-    }
+    measured = its.count, its.total, its.squares, its.packed()
+    values = (*key, sums.slates, sums.shown, sums.items, *measured)
+    return dict(zip(answers.columns.keys(), values, strict=True))
 
 
 def answered(engine: Engine, since: int, until: int) -> dict[Bucket, Counts]:

@@ -11,13 +11,13 @@ from pydantic import BaseModel, Field
 from services.monitoring import quality
 from services.monitoring.alert_repository import AlertBook, NoticeBook
 from services.monitoring.alert_rules import Acknowledgement, Action, Alert, Delivery
-from services.monitoring.attribution import BUCKET_MS
 from services.monitoring.checkup import Checkup
 from services.monitoring.counting import outcomes
 from services.monitoring.counting.counter import LAKE_TABLES
 from services.monitoring.counting.outcomes_repository import OutcomeTable, kept_since
 from services.monitoring.probes import ServiceState
-from services.monitoring.repository import SlateLog
+from services.monitoring.quality import BUCKET_MS
+from services.monitoring.repository import RecordLog
 from services.monitoring.settings import MonitoringSection
 from services.monitoring.snapshot import LONGEST_WINDOW_MINUTES, DriftReport, Snapshot
 from services.monitoring.threshold_rules import METRICS, WINDOW_MINUTES, MetricName, Unit
@@ -43,7 +43,7 @@ MAX_WINDOW_MINUTES = 7 * 24 * 60
 class Parts:
     """The parts of the service that its routes use."""
 
-    slates: SlateLog
+    records: RecordLog
     book: AlertBook
     checkup: Checkup
     settings: MonitoringSection
@@ -158,7 +158,7 @@ def overview(request: Request) -> Overview:
     return Overview(
         snapshot=opened.snapshot(),
         check_interval_s=opened.settings.check_interval_s,
-        model_events=opened.slates.latest_model_events(MODEL_EVENTS_SHOWN),
+        model_events=opened.records.latest_model_events(MODEL_EVENTS_SHOWN),
     )
 
 

@@ -45,7 +45,7 @@ from services.monitoring.notifications import Notifier
 from services.monitoring.people import api as people_routes
 from services.monitoring.people.repository import ErasureLedger, RowDeletion
 from services.monitoring.probes import Probes
-from services.monitoring.repository import SlateLog
+from services.monitoring.repository import RecordLog
 from services.monitoring.sampling import Sampler
 from services.monitoring.settings import MonitoringSettings
 from services.monitoring.slate_tables import AUDIT
@@ -144,7 +144,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         lease: Lease = app.state.lease
         await asyncio.to_thread(lease.take, database, partial(migrate, migrations=MIGRATIONS))
         stack.push_async_callback(asyncio.to_thread, lease.release)
-        slates = SlateLog(database, settings.monitoring.attribution_window_s * 1000)
+        records = RecordLog(database)
+        await asyncio.to_thread(records.empty_unused)
         told = channels(settings.monitoring.notify_urls.get_secret_value())
         book, notices = AlertBook(database, told), NoticeBook(database)
         producer = await open_producer(settings.kafka, settings.namespace)
@@ -185,7 +186,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         ledger = ErasureLedger(database, settings.monitoring.erasure_rewrite_max_mb * 2**20)
         outcomes = OutcomeTable(database, ledger.marks_of)
         checkup = Checkup(
-            slates,
+            records,
             outcomes.counts,
             drift,
             book,
@@ -217,7 +218,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             lease.renew,
             periods.step,
         )
-        app.state.people = _people(settings, slates, outcomes, ledger)
+        app.state.people = _people(settings, records, outcomes, ledger)
         for peer in (app.state.people.features, app.state.people.training):
             stack.callback(peer.close)
         timeline = Timeline(
@@ -227,7 +228,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             partial(runs_of, app.state.people.training),
         )
         app.state.parts = api.Parts(
-            slates, book, checkup, settings.monitoring, now_ms, timeline, outcomes, notices
+            records, book, checkup, settings.monitoring, now_ms, timeline, outcomes, notices
         )
         keys = AccessKeyBook(database)
         key_publisher = StatePublisher(ACCESS_KEYS, keys, publish)
@@ -269,7 +270,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         app.state.health.add("kafka", producer.check)
         app.state.health.add("stream", watch.check)
-        app.state.health.add("database", lambda: asyncio.to_thread(slates.ping))
+        app.state.health.add("database", lambda: asyncio.to_thread(records.ping))
         app.state.health.add("access-keys", key_feed.watch.check, required=False)
         app.state.health.add("placements", placement_follower.watch.check, required=False)
         app.state.health.add("experiments", experiment_follower.watch.check, required=False)
@@ -286,7 +287,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.workers.start("experiments", experiment_follower.run, checked=False)
         app.state.workers.start("experiment-publisher", experiment_publisher.run, checked=False)
         app.state.workers.start(
-            "consumer", consumer_target(settings, slates, ledger, sampler, watch, now_ms)
+            "consumer", consumer_target(settings, records, ledger, sampler, watch, now_ms)
         )
         unhurried = settings.kafka.model_copy(update={"fetch_max_wait_ms": DELAY_MS})
         read_catalogue = partial(Consumer, unhurried, settings.namespace, [CATALOG], group=None)
@@ -343,13 +344,13 @@ def _flow_watch(settings: MonitoringSettings, streams: Streams, checkup: Checkup
 
 
 def _people(
-    settings: MonitoringSettings, slates: SlateLog, outcomes: OutcomeTable, ledger: ErasureLedger
+    settings: MonitoringSettings, records: RecordLog, outcomes: OutcomeTable, ledger: ErasureLedger
 ) -> people_routes.PeopleParts:
     peers, token = settings.peers, service_credential(settings, "monitoring")
     return people_routes.PeopleParts(
         Peer("features", peers.features_url, timeout_s=_RECEIPT_S, token=token),
         Peer("training", peers.training_url, timeout_s=peers.timeout_s, token=token),
-        slates,
+        records,
         outcomes,
         ledger,
         settings.monitoring,

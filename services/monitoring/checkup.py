@@ -23,10 +23,10 @@ from services.monitoring.alert_rules import (
     step,
     transition,
 )
-from services.monitoring.attribution import Bucket, Counts
 from services.monitoring.drift_watch import DriftWatch
 from services.monitoring.probes import Probes
-from services.monitoring.repository import SlateLog
+from services.monitoring.quality import Bucket, Counts
+from services.monitoring.repository import RecordLog
 from services.monitoring.settings import MonitoringSection
 from services.monitoring.snapshot import Snapshot
 from slipstream.broker.kafka import BrokerUnavailableError
@@ -51,7 +51,7 @@ class Checkup:
     it.
 
     Args:
-        slates: Repository of answers and watermarks.
+        records: Repository of answers and watermarks.
         counts: Returns lists and what followed from them, of the buckets between two times (ms).
         drift: Watch over drift and faults.
         book: Repository of alerts.
@@ -69,7 +69,7 @@ class Checkup:
 
     def __init__(
         self,
-        slates: SlateLog,
+        records: RecordLog,
         counts: Callable[[int, int], dict[Bucket, Counts]],
         drift: DriftWatch,
         book: AlertBook,
@@ -81,7 +81,7 @@ class Checkup:
         returned: Callable[[int], Sequence[Experiment]] = lambda _since: (),
         notify: Callable[[Sequence[Alert], int], None] = lambda _alerts, _now_ms: None,
     ) -> None:
-        self._slates, self._counts, self._drift, self._book = slates, counts, drift, book
+        self._records, self._counts, self._drift, self._book = records, counts, drift, book
         self._probes, self._rules = probes, rules
         self._settings, self._announce, self._clock = settings, announce, clock
         self._limits = Hysteresis(settings.failing_checks_to_open, settings.passing_checks_to_close)
@@ -127,11 +127,11 @@ class Checkup:
 
     def _look(self, now_ms: int) -> Snapshot:
         services, training, features = self._probes.ask()
-        marks = self._slates.watermarks()
+        marks = self._records.watermarks()
         shifts, faults, trend = self._drift.look(now_ms, marks)
         since, known = state.counted_since(self._settings, now_ms), self._drift.caught_up()
         counts, answered = (
-            read(since, now_ms + 1) for read in (self._counts, self._slates.answered)
+            read(since, now_ms + 1) for read in (self._counts, self._records.answered)
         )
         return Snapshot(
             checked_at=now_ms,
@@ -143,7 +143,7 @@ class Checkup:
             trend=trend,
             versions=state.versions(counts, self._settings, now_ms),
             returned=state.returned_canaries(self._returned(now_ms - DAY_MS)),
-            answer_latency=state.answer_latency(self._slates.latencies(now_ms - state.LATENCY_MS)),
+            answer_latency=state.answer_latency(self._records.latencies(now_ms - state.LATENCY_MS)),
             answered=answered if known else None,
             counts=counts,
         )
@@ -195,13 +195,11 @@ class Checkup:
 
     def _expire(self, now_ms: int) -> None:
         self._expired_at = now_ms
-        now_ms = self._slates.agreed_time(now_ms)
-        slates_before = now_ms - self._settings.slate_retention_h * HOUR_MS
-        self._slates.expire(
-            slates_before=slates_before,
-            pending_before=now_ms - self._settings.pending_retention_s * 1000,
-            counts_before=now_ms - self._settings.report_retention_d * DAY_MS,
-            answers_before=min(slates_before, state.counted_since(self._settings, now_ms)),
+        now_ms = self._records.agreed_time(now_ms)
+        before = now_ms - self._settings.slate_retention_h * HOUR_MS
+        self._records.expire(
+            shadows_before=before,
+            answers_before=min(before, state.counted_since(self._settings, now_ms)),
         )
         kept_ms = self._settings.slate_retention_h * HOUR_MS + self._drift.shift_ms
         self._drift.windows.expire(

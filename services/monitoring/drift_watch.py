@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, Field
 
-from services.monitoring.attribution import Watermark
+from services.monitoring.arrivals import Watermark
 from services.monitoring.click_trend import ClickTrend, click_trend, since
 from services.monitoring.item_attributes import ItemCatalogue
 from services.monitoring.settings import MonitoringSection

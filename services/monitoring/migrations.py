@@ -30,6 +30,11 @@ def _numbers(*names: str) -> list[Column[int]]:
     return [Column(name, BigInteger, nullable=False) for name in names]
 
 
+def _names(*names: str) -> list[Column[str]]:
+    """Columns of texts that are a part of the primary key."""
+    return [Column(name, String, primary_key=True) for name in names]
+
+
 def _first_tables(op: Operations) -> None:
     """Make the tables from before Alembic; those that an earlier program made stay as they are."""
     tables = new_metadata()
@@ -64,8 +69,7 @@ def _first_tables(op: Operations) -> None:
         "monitoring_quality",
         tables,
         Column("start", BigInteger, primary_key=True),
-        Column("model_version", String, primary_key=True),
-        Column("answered_by", String, primary_key=True),
+        *_names("model_version", "answered_by"),
         *_numbers("slates", "shown", "items"),
         *_numbers("clicked_slates", "clicked_items", "converted_slates", "converted_items"),
     )
@@ -355,15 +359,10 @@ def _outcomes(op: Operations) -> None:
         tables,
         Column("length_ms", BigInteger, primary_key=True),
         Column("start", BigInteger, primary_key=True),
-        Column("placement", String, primary_key=True),
-        Column("model_version", String, primary_key=True),
-        Column("experiment", String, primary_key=True),
-        Column("variant", String, primary_key=True),
+        *_names("placement", "model_version", "experiment", "variant"),
         Column("revision", Integer, primary_key=True),
         Column("position", Integer, primary_key=True),
-        Column("source", String, primary_key=True),
-        Column("cohort", String, primary_key=True),
-        Column("currency", String, primary_key=True),
+        *_names("source", "cohort", "currency"),
         *_numbers("answers", "impressions", "clicks", "carts", "purchases", "revenue", "refunds"),
         Column("visitors", LargeBinary, nullable=False),
         sqlite_with_rowid=False,
@@ -480,17 +479,11 @@ def _answers(op: Operations) -> None:
         "monitoring_answers",
         tables,
         Column("start", BigInteger, primary_key=True),
-        Column("model_version", String, primary_key=True),
-        Column("answered_by", String, primary_key=True),
-        Column("placement", String, primary_key=True),
-        Column("experiment", String, primary_key=True),
-        Column("variant", String, primary_key=True),
-        Column("substituted", String, primary_key=True),
+        *_names("model_version", "answered_by", "experiment", "variant", "substituted"),
         *_numbers("slates", "shown", "items", "timed"),
         Column("total_ms", Float, nullable=False),
         Column("squares", Float, nullable=False),
         Column("bins", LargeBinary, nullable=False),
-        sqlite_with_rowid=False,
     )
     Table(
         "monitoring_added",
@@ -512,8 +505,7 @@ def _lists(op: Operations) -> None:
         "monitoring_lists",
         tables,
         Column("start", BigInteger, primary_key=True),
-        Column("model_version", String, primary_key=True),
-        Column("answered_by", String, primary_key=True),
+        *_names(*columns[1:3]),
         *_numbers(*columns[3:]),
         sqlite_with_rowid=False,
     )
@@ -541,6 +533,11 @@ def _lists(op: Operations) -> None:
     op.execute("DELETE FROM monitoring_counted WHERE name <> 'hash_key'")
 
 
+def _overlap(op: Operations) -> None:
+    """Add to shadows how far they have the items of what was shown."""
+    add_missing_columns(op, "monitoring_shadows", Column("overlap", Float))
+
+
 MIGRATIONS: Final = Migrations(
     "monitoring_schema_version",
     (
@@ -564,5 +561,6 @@ MIGRATIONS: Final = Migrations(
         _sums_from_the_lake,
         _answers,
         _lists,
+        _overlap,
     ),
 )

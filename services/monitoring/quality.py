@@ -6,16 +6,44 @@ compare versions by slate.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import sqrt
-from typing import TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, Field
-
-from services.monitoring.attribution import Bucket, Counts
 
 _Z95 = 1.959963984540054
 
 K = TypeVar("K")
+
+# Length of the time that lists are counted by (ms).
+BUCKET_MS: Final = 300_000
+
+
+class Bucket(NamedTuple):
+    """The key of a count: slates of the same five minutes, model version and answering step."""
+
+    start: int
+    model_version: str
+    answered_by: str
+
+
+@dataclass(slots=True)
+class Counts:
+    """Counts of slates and their outcomes. `shown` have items; only these can be clicked."""
+
+    slates: int = 0
+    shown: int = 0
+    items: int = 0
+    clicked_slates: int = 0
+    clicked_items: int = 0
+    converted_slates: int = 0
+    converted_items: int = 0
+
+    def add(self, other: "Counts", sign: int = 1) -> None:
+        """Add other counts to these, or take them away with the sign -1."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + sign * getattr(other, name))
 
 
 class RateInterval(BaseModel):

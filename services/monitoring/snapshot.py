@@ -12,11 +12,11 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from services.monitoring.answers import Latencies
-from services.monitoring.attribution import BUCKET_MS, Bucket, Counts, Watermark
+from services.monitoring.arrivals import Watermark
 from services.monitoring.click_trend import ClickTrend
 from services.monitoring.drift_watch import FaultReport, Level, ShiftReport
 from services.monitoring.probes import FeaturesStatus, ServiceState, Training
-from services.monitoring.quality import QualityRow, grouped, row
+from services.monitoring.quality import BUCKET_MS, Bucket, Counts, QualityRow, grouped, row
 from services.monitoring.settings import MonitoringSection
 from slipstream.contracts.experiments import Experiment
 from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS

@@ -11,8 +11,16 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.monitoring.alert_rules import Action, Finding
-from services.monitoring.attribution import BUCKET_MS, Bucket, Counts
-from services.monitoring.quality import RateInterval, grouped, rate, total, wilson
+from services.monitoring.quality import (
+    BUCKET_MS,
+    Bucket,
+    Counts,
+    RateInterval,
+    grouped,
+    rate,
+    total,
+    wilson,
+)
 from services.monitoring.snapshot import LONGEST_WINDOW_MINUTES, Snapshot
 from slipstream.contracts.events import Severity
 

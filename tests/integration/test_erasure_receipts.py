@@ -167,7 +167,7 @@ def test_rows_go_once_everything_before_the_cut_is_read_and_the_audit_names_who_
             return next(place for place in places if place["place"] == "monitoring")
 
         until(lambda: bool(monitoring()["done"]))
-        assert str(monitoring()["detail"]).startswith("rows deleted: 10. ")
+        assert str(monitoring()["detail"]).startswith("rows deleted: 6. ")
         receipt = client.get(path)
         assert (receipt.status_code, receipt.json()["state"]) == (200, "erased")
         waits = {it["place"] for it in receipt.json()["places"] if not it["done"]}
@@ -220,14 +220,12 @@ def test_what_monitoring_keeps_of_visitors_is_exported(
         for visitor in ("phone", "olga", "bo"):
             shown(producer, lake, visitor)
         producer.flush(30)
-        # Each has a slate, a response, a sample of two open windows, and a credit.
-        until(lambda: len(lines()) == 10 and all(line["clicked"] for line in lines()[:2]))
-        slate, _, response, _, sample, *_ = lines()
+        # Each has a sample of two open windows, and a credit.
+        until(lambda: len(lines()) == 6)
+        sample, *_, credit, _ = lines()
         assert (sample["kind"], sample["user_id"]) == ("sample", "olga")
-        told = (slate["kind"], slate["recommendation_id"], slate["items"], slate["features"])
-        assert told == ("slate", "r-olga", ["i1"], {})
-        told = (response["kind"], response["event_id"], response["attributed"])
-        assert told == ("response", "e-olga", "r-olga")
+        told = (credit["kind"], credit["event_id"], credit["recommendation_id"])
+        assert told == ("click", "e-olga", "r-olga")
         assert client.post(path, json={"ids": []}).text == ""
         reader = bearer(Scope.READ, Scope.OPERATE)
         assert client.post(path, json=ids, headers=reader).status_code == 403

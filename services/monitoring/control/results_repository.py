@@ -1,4 +1,4 @@
-"""The SQL of an experiment's results: sums over its visitors, and the slates that are kept."""
+"""The SQL of an experiment's results: sums over its visitors, answers, and shadows."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -29,7 +29,6 @@ from services.monitoring.control.results import (
     EarlierDesign,
     ExperimentResults,
     Metric,
-    ShadowPair,
     ShadowResult,
     VariantSums,
     Votes,
@@ -41,9 +40,14 @@ from services.monitoring.control.results import (
     variant_results,
 )
 from services.monitoring.control.verdicts import Period, compared, verdicts
-from services.monitoring.counting.tables import experiment_currencies, identities, visitor_sums
+from services.monitoring.counting.tables import (
+    credits,
+    experiment_currencies,
+    identities,
+    visitor_sums,
+)
 from services.monitoring.counting.visitor_sums_repository import starts_of
-from services.monitoring.slate_tables import answers, responses, shadows, slates, watermarks
+from services.monitoring.slate_tables import answers, shadows, watermarks
 from slipstream.contracts.experiments import INTERLEAVED, Experiment
 from slipstream.contracts.topics import RECOMMENDATIONS
 from slipstream.evaluation.experiments.moments import Moments
@@ -314,32 +318,21 @@ def _made_by(rows: Iterable[Any], latencies: Mapping[str, Latencies]) -> dict[st
 
 
 def _shadow(db: Connection, experiment: str, variant: str) -> ShadowResult:
-    d, s, r = shadows.c, slates.c, responses.c
+    d, c = shadows.c, credits.c
     own = and_(d.experiment == experiment, d.variant == variant, d.substituted == "")
-    pairs = (
-        select(s["items"], d["items"])
-        .join(slates, s.recommendation_id == d.shadow_of)
-        .where(own, s["items"] != "[]")
-        .order_by(d.timestamp.desc())
-        .limit(NEWEST)
-    )
+    overlaps = select(d.overlap).where(own, d.overlap.is_not(None))
     clicked = (
-        select(d.recommendation_id, d["items"], r.item_id)
-        .join(responses, r.attributed == d.shadow_of)
-        .where(own, ~r.converted)
-        .distinct()
+        select(d.recommendation_id, d["items"], c.item_id)
+        .join(credits, c.recommendation_id == d.shadow_of)
+        .where(own, c.kind == "click")
         .execution_options(yield_per=_ROWS_AT_ONCE)
     )
     return shadow_result(
         variant,
         _makers_of_shadows(db, experiment).get(variant, Makers()),
-        (ShadowPair(_ids(shown), _ids(shadow)) for shown, shadow in db.execute(pairs)),
-        (item_id in _ids(items) for _, items, item_id in db.execute(clicked)),
+        db.scalars(overlaps.order_by(d.timestamp.desc()).limit(NEWEST)).all(),
+        (item_id in orjson.loads(items) for _, items, item_id in db.execute(clicked)),
     )
-
-
-def _ids(items: str) -> frozenset[str]:
-    return frozenset(orjson.loads(items))
 
 
 def _clicks_high(experiment: Experiment, sums: Mapping[str, VariantSums]) -> float | None:
@@ -388,7 +381,7 @@ def _window_sums(db: Connection, experiment: str, since: int) -> dict[str, Windo
             by_model=before.by_model + row.slates * is_own,
         )
         if is_own:
-            latencies.setdefault(row.variant, []).append(row[10:])
+            latencies.setdefault(row.variant, []).append(row[9:])
     return {
         variant: sums._replace(latencies=merged(latencies.get(variant, ())))
         for variant, sums in found.items()

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from sqlalchemy import Column, ColumnElement, Connection, Engine, case, delete, func, select, update
 
-from services.monitoring.attribution import Bucket, Counts
 from services.monitoring.counting.credit import BUCKET_MS, Period
 from services.monitoring.counting.tables import credits, lists
+from services.monitoring.quality import Bucket, Counts
 from slipstream.stores.metadata import adding, chunks, replacing, upsert
 
 _ANSWERED: Final = ("slates", "shown", "items")

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Column, ColumnElement, Connection, Engine, delete, func, select, tuple_
 
-from services.monitoring.attribution import Bucket, Counts
 from services.monitoring.counting import list_sums_repository as list_sums
 from services.monitoring.counting.credit import (
     BUCKET_MS,
@@ -46,6 +45,7 @@ from services.monitoring.counting.visitor_sums_repository import (
     slates_of,
     summed,
 )
+from services.monitoring.quality import Bucket, Counts
 from slipstream.contracts.late_records import ErasureMark, visitor_digest
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.stores.metadata import chunks, insert_new, insert_rows, replacing, upsert

@@ -5,8 +5,8 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text
 
-from services.monitoring.attribution import Counts
 from services.monitoring.counting.credit import DIMENSIONS, SUMS
+from services.monitoring.quality import Counts
 from services.monitoring.slate_tables import TABLES
 
 _KINDS_OF_DIMENSIONS: Final = {"revision": Integer, "position": Integer}

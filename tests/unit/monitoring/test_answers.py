@@ -65,6 +65,6 @@ def test_an_answer_is_summed_by_the_minute_and_in_an_experiment_by_less() -> Non
         return Answer.of(recorded(slate), "t:0", 1).key
 
     at = T0 + 59_999
-    assert key(placement="home") == (at - at % MINUTE_MS, "7", "model", "home", "", "", "")
+    assert key() == (at - at % MINUTE_MS, "7", "model", "", "", "")
     tried = key(experiment="e", substituted="absent")
-    assert tried == (at - at % EXPERIMENT_STEP_MS, "7", "model", "", "e", "b", "absent")
+    assert tried == (at - at % EXPERIMENT_STEP_MS, "7", "model", "e", "b", "absent")

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from services.monitoring.answers import MINUTE_MS, Answer, AnswerKey
 from services.monitoring.answers_repository import add_answers, answered, expire_answers, latencies
-from services.monitoring.attribution import BUCKET_MS, Bucket, Counts
+from services.monitoring.quality import BUCKET_MS, Bucket, Counts
 from tests.unit.monitoring.builders import database
 
 START = 1_790_000_100_000 // BUCKET_MS * BUCKET_MS
@@ -21,7 +21,7 @@ def answer(
     offset: int, minute: int = 0, *, source: str = "t:0", step: str = "model", items: int = 3
 ) -> Answer:
     version = "1" if step == "model" else ""
-    key = AnswerKey(START + minute * MINUTE_MS, version, step, "home", "", "", "")
+    key = AnswerKey(START + minute * MINUTE_MS, version, step, "", "", "")
     return Answer(source, offset, key, items, 1.0 + offset)
 
 

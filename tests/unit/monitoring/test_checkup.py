@@ -12,14 +12,15 @@ from sqlalchemy import Engine
 
 from services.monitoring.alert_repository import AlertBook, NoticeBook
 from services.monitoring.alert_rules import BUILT_IN, Alert, Rule
-from services.monitoring.attribution import Arrivals, Counts, Watermark
+from services.monitoring.arrivals import Arrivals, Watermark
 from services.monitoring.checkup import Checkup, SnapshotCollector
 from services.monitoring.click_trend import ClickSums
 from services.monitoring.counting.outcomes_repository import OutcomeTable
 from services.monitoring.drift_watch import DriftWatch
 from services.monitoring.item_attributes import ItemCatalogue
 from services.monitoring.probes import Champion, FeaturesStatus, ServiceState, Training
-from services.monitoring.repository import SlateLog
+from services.monitoring.quality import Counts
+from services.monitoring.repository import RecordLog
 from services.monitoring.sampling import Sampler
 from services.monitoring.settings import MonitoringSection
 from services.monitoring.threshold_rules import METRICS, AlertDefinition, ThresholdRule
@@ -32,11 +33,10 @@ from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS, RECOMMEND
 from tests.unit.monitoring.builders import (
     T0,
     WINDOW_MS,
-    answers,
+    answer,
     count_lists,
     database,
     service,
-    shown,
 )
 from tests.unit.monitoring.recorded_slates import history_of, made_of
 
@@ -71,7 +71,7 @@ class Bench:
         self.told: list[AlertEvent] = []
         self.broker_away = False
         self.probes = FakeProbes()
-        self.engine, self.log = engine, SlateLog(engine, WINDOW_MS)
+        self.engine, self.log = engine, RecordLog(engine)
         self.windows = WindowLog(engine)
         self.book, self.notices = AlertBook(engine, ["json-1"]), NoticeBook(engine)
         self.rules: list[Rule] = [*BUILT_IN]
@@ -281,11 +281,8 @@ def days(bench: Bench) -> None:
     today = T0 - T0 % DAY_MS
     for days_ago in (9, 8, 2, 1):
         end = today - days_ago * DAY_MS + DAY_MS
-        slates = [
-            shown(f"{days_ago}-{n}", user=f"v{n}", at=end - T0 - 600_000, placement="home")
-            for n in range(300)
-        ]
-        bench.log.record(Arrivals(answers=answers(slates)), end)
+        answered = [answer(end - T0 - 600_000) for _ in range(300)]
+        bench.log.record(Arrivals(answers=answered), end)
         clicked = 30 if days_ago < 7 else 150
         sums = ClickSums(300, 300, clicked, 300, clicked, clicked)
         bench.windows.add_clicks(DAY_MS, end - DAY_MS, {"home": sums})
@@ -321,18 +318,15 @@ def test_every_metric_of_rules_is_measured(week: Bench) -> None:
     week.window("abc")
     week.now += 60_000
     at = week.now - T0 - 1_000
-    slates = [
-        shown(f"now-{n}", user=f"n{n}", at=at, latency_ms=1.0 + n, items="abc" if n else "")
-        for n in range(20)
-    ]
-    slates.append(shown("other", user="o", at=at, answered_by="trending", model_version=""))
+    answered = [answer(at, latency_ms=1.0 + n, items=3 if n else 0) for n in range(20)]
+    answered.append(answer(at, step="trending", version=""))
     bought = Counts(20, 19, 57, converted_slates=1, converted_items=1)
     count_lists(week.engine, week.now - 1_000, bought)
     marks = {
         topic.name: Watermark(week.now - 4_000, week.now - ago)
         for topic, ago in ((INTERACTIONS, 4_000), (FEATURE_UPDATES, 9_000))
     }
-    week.log.record(Arrivals(answers=answers(slates), watermarks=marks), week.now)
+    week.log.record(Arrivals(answers=answered, watermarks=marks), week.now)
     week.now -= 15_000
     week.check()
     snapshot = week.checkup.latest
@@ -355,7 +349,7 @@ def test_run_once_forgets_what_is_older_than_its_retention(
 ) -> None:
     bench = make()
     monkeypatch.setattr("services.monitoring.repository.database_time", lambda _: bench.now)
-    bench.log.record(Arrivals(answers=answers([shown("s1")])), T0)
+    bench.log.record(Arrivals(answers=[answer()]), T0)
     bench.now = T0 + 100 * DAY_MS
     bench.check(1)
     assert bench.log.answered(0, 2**60) == {}
@@ -371,9 +365,9 @@ def test_collector_exposes_the_latest_round_and_nothing_before_it(
     assert "slipstream_service_up" not in before
     count_lists(bench.engine, bench.now, Counts(16, 16, 48, clicked_slates=1, clicked_items=1))
     # No model's work.
-    trending = shown("t", user="ut", at=bench.now - T0, answered_by="trending", model_version="")
+    trending = answer(bench.now - T0, step="trending", version="")
     count_lists(bench.engine, bench.now, Counts(1, 1, 3, clicked_slates=1), version="")
-    bench.log.record(Arrivals(answers=answers([trending])), bench.now)
+    bench.log.record(Arrivals(answers=[trending]), bench.now)
     bench.probes.services = [service("serving", "away")]
     for _ in range(3):
         bench.window("abc")
@@ -427,8 +421,7 @@ def test_run_once_with_a_clock_that_is_ahead_deletes_nothing_early(
     make: Callable[[], Bench],
 ) -> None:
     bench = make()
-    slate = shown("s", user="ada", at=now_ms() - T0)
-    bench.log.record(Arrivals(slates=[slate]), now_ms())
+    bench.log.record(Arrivals(answers=[answer(now_ms() - T0)]), now_ms())
     bench.now = now_ms() + 400 * DAY_MS
     bench.check()
-    assert len(list(bench.log.rows_of(["ada"]))) == 1
+    assert len(bench.log.answered(0, 2**60)) == 1

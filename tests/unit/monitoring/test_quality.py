@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.monitoring.api import quality_report
-from services.monitoring.attribution import Bucket, Counts
-from services.monitoring.quality import report, wilson
+from services.monitoring.quality import Bucket, Counts, report, wilson
 from slipstream.chassis.errors import InvalidRequestError
 
 HOUR = 3_600_000

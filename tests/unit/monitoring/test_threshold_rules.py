@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.monitoring.attribution import BUCKET_MS, Bucket, Counts
 from services.monitoring.drift_watch import Fault
 from services.monitoring.probes import FeaturesStatus, Training
-from services.monitoring.quality import wilson
+from services.monitoring.quality import BUCKET_MS, Bucket, Counts, wilson
 from services.monitoring.snapshot import AnswerLatency, MixDrift, Snapshot
 from services.monitoring.threshold_rules import (
     LEAST_SAMPLES,

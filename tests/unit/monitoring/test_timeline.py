@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alert_rules import Acknowledgement, Action, Alert
-from services.monitoring.attribution import Arrivals, Counts
+from services.monitoring.arrivals import Arrivals
 from services.monitoring.counting.outcomes_repository import OutcomeTable
 from services.monitoring.model_event_repository import ModelEventLog
-from services.monitoring.repository import SlateLog
+from services.monitoring.quality import Counts
+from services.monitoring.repository import RecordLog
 from services.monitoring.slate_tables import AUDIT
 from services.monitoring.timeline import (
     MOST_RUN_PAGES,
@@ -26,7 +27,7 @@ from slipstream.chassis.client import PeerError
 from slipstream.contracts.events import ModelEvent, ModelEventType, Severity
 from slipstream.contracts.rest import AuditRecord, Run
 from slipstream.stores.metadata import AuditLog
-from tests.unit.monitoring.builders import T0, WINDOW_MS, count_lists, database
+from tests.unit.monitoring.builders import T0, count_lists, database
 
 DAY_MS = 86_400_000
 
@@ -63,7 +64,7 @@ class Story:
 
     def __init__(self, folder: Path) -> None:
         self.engine = engine = database(folder)
-        self.book, self.slates = AlertBook(engine), SlateLog(engine, WINDOW_MS)
+        self.book, self.slates = AlertBook(engine), RecordLog(engine)
         counted = OutcomeTable(engine, lambda _digests: {})
         self.runs: list[Run] = []
         self.asked: list[str | None] = []

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, select
 
-from services.monitoring.attribution import Arrivals
+from services.monitoring.arrivals import Arrivals
 from services.monitoring.click_trend import ClickSums
 from services.monitoring.item_attributes import ItemCatalogue
 from services.monitoring.people.repository import ErasureLedger
-from services.monitoring.repository import SlateLog
+from services.monitoring.repository import RecordLog
 from services.monitoring.sampling import Sampler
 from services.monitoring.slate_tables import samples
 from services.monitoring.window_repository import WindowLog
@@ -20,7 +20,7 @@ from slipstream.contracts.events import ErasedVisitors
 from slipstream.contracts.slates import RecordedSlate
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.evaluation.drift_findings import Window
-from tests.unit.monitoring.builders import T0, WINDOW_MS, database
+from tests.unit.monitoring.builders import T0, database
 from tests.unit.monitoring.recorded_slates import history_of, made_of
 
 START = T0 - T0 % (7 * DAY_MS)
@@ -36,7 +36,7 @@ def sample_into(
 ) -> None:
     taking = sampler or Sampler((HOUR_MS,), 1_000, ItemCatalogue())
     found = taking.take(slates)
-    SlateLog(engine, WINDOW_MS).record(Arrivals(samples=found), T0)
+    RecordLog(engine).record(Arrivals(samples=found), T0)
     taking.keep(found)
 
 
@@ -209,7 +209,7 @@ def test_expire_deletes_what_is_old(engine: Engine) -> None:
 
 def test_an_erasure_takes_the_samples_of_its_visitors(engine: Engine) -> None:
     sample_into(engine, hour(0))
-    slates = SlateLog(engine, WINDOW_MS)
+    slates = RecordLog(engine)
     exported = [(kind, row["user_id"]) for kind, row in slates.rows_of(["u1"])]
     assert exported == [("sample", "u1")]
     told = ErasedVisitors(erasure_id="e", visitor_ids=["u1"], cut={})

@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 
 from services.monitoring.alert_rules import CanaryReturned
 from services.monitoring.control.canaries import CLICKS_EVERY_MS, CanaryWatch
-from services.monitoring.repository import SlateLog
+from services.monitoring.repository import RecordLog
 from services.monitoring.slate_tables import AUDIT
 from services.monitoring.snapshot import returned_canaries
 from slipstream.contracts.rest import AuditRecord
@@ -86,9 +86,7 @@ def test_a_canary_that_loses_clicks_over_its_whole_time_is_stopped(
     assert watched.table.find("calmer").design.state == "running"
     take(db, *(slate(f"l{at}", f"l{at}", "b") for at in range(500)))
     # The window has none of them.
-    SlateLog(db, 60_000).expire(
-        slates_before=0, pending_before=0, counts_before=0, answers_before=NOW + 1
-    )
+    RecordLog(db).expire(shadows_before=0, answers_before=NOW + 1)
     watched.watch.step()
     assert watched.table.find("calmer").design.state == "running"
     watched.now_ms += CLICKS_EVERY_MS

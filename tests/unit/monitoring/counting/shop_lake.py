@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 from pydantic import SecretStr
 from sqlalchemy import select
 
-from services.monitoring.attribution import Bucket, Counts
 from services.monitoring.counting.counter import Counter
 from services.monitoring.counting.credit import BUCKET_MS, EVENT_COLUMNS, SLATE_COLUMNS, Rules
 from services.monitoring.counting.outcomes_repository import OutcomeTable
 from services.monitoring.counting.tables import credits, outcomes, visitor_sums
 from services.monitoring.people.repository import ErasureLedger
+from services.monitoring.quality import Bucket, Counts
 from slipstream.chassis.settings import DatabaseSettings
 from slipstream.contracts.times import HOUR_MS
 from slipstream.stores.lake_reader import LakeReader

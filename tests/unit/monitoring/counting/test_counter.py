@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.monitoring.attribution import Bucket, Counts
 from services.monitoring.counting.credit import BUCKET_MS
 from services.monitoring.people.repository import ErasureLedger, keep_visitors
+from services.monitoring.quality import Bucket, Counts
 from slipstream.contracts.events import ErasedVisitors
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from tests.unit.monitoring.counting.shop_lake import T0, Row, Shop, event, identity, slate
