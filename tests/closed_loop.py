@@ -42,6 +42,7 @@ MONITORING: Final = {
     # Click-through is compared over two such periods, once a click had time to come.
     "QUALITY_PERIOD_S": "{window}",
     "ATTRIBUTION_WINDOW_S": "10",
+    "COUNT_EVERY_S": "2",
 }
 TRAINING: Final = {
     # Nothing starts a run but an alert and this program.

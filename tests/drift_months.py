@@ -17,11 +17,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from services.monitoring.attribution import Arrivals, Watermark
+from services.monitoring.arrivals import Arrivals, Watermark
 from services.monitoring.click_trend import ClickSums, click_trend
 from services.monitoring.drift_watch import DriftWatch
 from services.monitoring.item_attributes import ItemCatalogue
-from services.monitoring.repository import SlateLog
+from services.monitoring.repository import RecordLog
 from services.monitoring.sampling import Sampler
 from services.monitoring.settings import MonitoringSection
 from services.monitoring.slate_readings import MEASURES
@@ -32,7 +32,7 @@ from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.contracts.topics import RECOMMENDATIONS
 from slipstream.evaluation.drift import Sketch, sketch_numbers
 from slipstream.evaluation.drift_findings import Window
-from tests.unit.monitoring.builders import WINDOW_MS, database
+from tests.unit.monitoring.builders import database
 from tests.unit.monitoring.recorded_slates import made_of
 
 Floats = NDArray[np.float64]
@@ -330,7 +330,7 @@ def minutes_to_find(fault: str, seed: int) -> tuple[float | None, str]:
     begin, wait_ms = START + DAY_MS + HOUR_MS, 20 * MINUTE_MS
     with tempfile.TemporaryDirectory() as folder:
         engine = database(Path(folder))
-        slates = SlateLog(engine, WINDOW_MS)
+        slates = RecordLog(engine)
         sampler = Sampler((HOUR_MS,), 5_000, shop.catalogue)
         watch = DriftWatch(WindowLog(engine), SETTINGS, shop.catalogue, sampler.expect)
 

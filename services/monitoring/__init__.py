@@ -8,12 +8,13 @@ Consumes: interactions.v1, recommendations.v1, feature-updates.v1, model-events.
     without a group; while somebody watches, all topics but those of keys, from their ends.
 Produces: alerts.v1; an alert with the action "retrain" asks training for a run, one with `hold` to
     promote nothing. access-keys.v1, placements.v1, experiments.v1.
-Calls: the lake, for interactions, slates and catalogue, from which it counts outcomes and the sums
-    of experiments' visitors; every service's /health/ready; features' status and erasures;
-    training's champion, runs and models; features and serving for pages of the console;
-    Alertmanagers, or webhooks and mail servers, where settings name some.
-Stores: outcomes with the credits behind them, experiments' sums by visitor, slates, the
-    interactions that follow, counts, windows, alerts and their notices, access keys, placements,
+Calls: the lake, for interactions, slates and catalogue, from which it counts outcomes, clicks of
+    lists and the sums of experiments' visitors, and reads a visitor's slates; every service's
+    /health/ready; features' status and erasures; training's champion, runs and models; features and
+    serving for pages of the console; Alertmanagers, or webhooks and mail servers, where settings
+    name some.
+Stores: outcomes with the credits behind them, lists by answering step, sums of answers, shadows,
+    experiments' sums by visitor, windows, alerts and their notices, access keys, placements,
     experiments and alert rules with all their revisions, erasures (without names once they are
     done), sessions, audit records and the lease, in SQL tables `monitoring_*`.
 

@@ -11,13 +11,13 @@ from pydantic import BaseModel, Field
 from services.monitoring import quality
 from services.monitoring.alert_repository import AlertBook, NoticeBook
 from services.monitoring.alert_rules import Acknowledgement, Action, Alert, Delivery
-from services.monitoring.attribution import BUCKET_MS
 from services.monitoring.checkup import Checkup
 from services.monitoring.counting import outcomes
 from services.monitoring.counting.counter import LAKE_TABLES
 from services.monitoring.counting.outcomes_repository import OutcomeTable, kept_since
 from services.monitoring.probes import ServiceState
-from services.monitoring.repository import SlateLog
+from services.monitoring.quality import BUCKET_MS
+from services.monitoring.repository import RecordLog
 from services.monitoring.settings import MonitoringSection
 from services.monitoring.snapshot import LONGEST_WINDOW_MINUTES, DriftReport, Snapshot
 from services.monitoring.threshold_rules import METRICS, WINDOW_MINUTES, MetricName, Unit
@@ -43,7 +43,7 @@ MAX_WINDOW_MINUTES = 7 * 24 * 60
 class Parts:
     """The parts of the service that its routes use."""
 
-    slates: SlateLog
+    records: RecordLog
     book: AlertBook
     checkup: Checkup
     settings: MonitoringSection
@@ -158,7 +158,7 @@ def overview(request: Request) -> Overview:
     return Overview(
         snapshot=opened.snapshot(),
         check_interval_s=opened.settings.check_interval_s,
-        model_events=opened.slates.latest_model_events(MODEL_EVENTS_SHOWN),
+        model_events=opened.records.latest_model_events(MODEL_EVENTS_SHOWN),
     )
 
 
@@ -189,8 +189,8 @@ def quality_report(
 ) -> quality.QualityReport:
     """Rates by model version, by answering step, and over time, with 95 % intervals.
 
-    An interaction counts for the slate that it names, else for the visitor's newest slate with the
-    item within the attribution window. Each item of a slate counts once.
+    Slates are counted from the lake, and responses are credited as in the report on outcomes. A
+    slate counts at the time of its answer, whenever it is clicked, and each of its items once.
     """
     _refuse_many_steps(hours, step)
     opened = parts(request)
@@ -199,7 +199,7 @@ def quality_report(
     since -= since % BUCKET_MS
     window_ms = opened.settings.attribution_window_s * 1000
     return quality.report(
-        opened.slates.counts(since, now_ms + 1), since, now_ms, STEPS_MS[step], window_ms
+        opened.outcomes.counts(since, now_ms + 1), since, now_ms, STEPS_MS[step], window_ms
     )
 
 

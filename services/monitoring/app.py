@@ -21,7 +21,7 @@ from services.monitoring.console.http import session as session_routes
 from services.monitoring.console.peers import PeerClient
 from services.monitoring.console.session_repository import SessionBook
 from services.monitoring.console.streams import Streams
-from services.monitoring.console.visitor_slates_repository import slates_of
+from services.monitoring.console.visitor_slates_repository import VisitorSlates
 from services.monitoring.console.watching import FlowWatch, gauge_of, records_target
 from services.monitoring.consumer import GROUP, TOPICS, consumer_target
 from services.monitoring.control.access_repository import AccessKeyBook
@@ -33,6 +33,7 @@ from services.monitoring.control.http import experiments as experiment_routes
 from services.monitoring.control.http import placements as placement_routes
 from services.monitoring.control.named_records_repository import AlertRuleTable, PlacementTable
 from services.monitoring.control.publication import StatePublisher, uses_target
+from services.monitoring.counting.click_sums import ClickPeriods
 from services.monitoring.counting.counter import Counter
 from services.monitoring.counting.credit import Rules
 from services.monitoring.counting.outcomes_repository import OutcomeTable
@@ -44,7 +45,7 @@ from services.monitoring.notifications import Notifier
 from services.monitoring.people import api as people_routes
 from services.monitoring.people.repository import ErasureLedger, RowDeletion
 from services.monitoring.probes import Probes
-from services.monitoring.repository import SlateLog
+from services.monitoring.repository import RecordLog
 from services.monitoring.sampling import Sampler
 from services.monitoring.settings import MonitoringSettings
 from services.monitoring.slate_tables import AUDIT
@@ -143,7 +144,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         lease: Lease = app.state.lease
         await asyncio.to_thread(lease.take, database, partial(migrate, migrations=MIGRATIONS))
         stack.push_async_callback(asyncio.to_thread, lease.release)
-        slates = SlateLog(database, settings.monitoring.attribution_window_s * 1000)
+        records = RecordLog(database)
+        await asyncio.to_thread(records.empty_unused)
         told = channels(settings.monitoring.notify_urls.get_secret_value())
         book, notices = AlertBook(database, told), NoticeBook(database)
         producer = await open_producer(settings.kafka, settings.namespace)
@@ -173,15 +175,19 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         catalogue = ItemCatalogue()
         sampler = Sampler(lengths, own.drift_max_samples, catalogue)
         watch, catalogue_watch = (ConsumerWatch(app.state.metrics) for _ in range(2))
+        windows = WindowLog(database)
         drift = DriftWatch(
-            WindowLog(database),
+            windows,
             own,
             catalogue,
             sampler.expect,
             lambda: watch.lag_is_known and watch.lag <= _CAUGHT_UP,
         )
+        ledger = ErasureLedger(database, settings.monitoring.erasure_rewrite_max_mb * 2**20)
+        outcomes = OutcomeTable(database, ledger.marks_of)
         checkup = Checkup(
-            slates,
+            records,
+            outcomes.counts,
             drift,
             book,
             probes,
@@ -193,28 +199,36 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             alertmanagers.post,
         )
         SnapshotCollector(checkup, app.state.metrics.registry)
-        ledger = ErasureLedger(database, settings.monitoring.erasure_rewrite_max_mb * 2**20)
         committed = partial(committed_offsets, settings.kafka, settings.namespace, TOPICS, GROUP)
         deletion = RowDeletion(ledger, committed, now_ms, lease.renew)
-        outcomes = OutcomeTable(database, ledger.marks_of)
+        lake = LakeReader(settings.lake, settings.namespace)
+        periods = ClickPeriods(
+            lake,
+            outcomes,
+            windows,
+            own.quality_period_s * 1000,
+            own.attribution_window_s * 1000,
+            lease.renew,
+        )
         counter = Counter(
-            LakeReader(settings.lake, settings.namespace),
+            lake,
             outcomes,
             Rules(own.attribution_window_s * 1000, own.credit_d * DAY_MS),
             now_ms,
             lease.renew,
+            periods.step,
         )
-        app.state.people = _people(settings, slates, outcomes, ledger)
+        app.state.people = _people(settings, records, outcomes, ledger)
         for peer in (app.state.people.features, app.state.people.training):
             stack.callback(peer.close)
         timeline = Timeline(
             book,
             ModelEventLog(database),
-            slates.counts,
+            outcomes.counts,
             partial(runs_of, app.state.people.training),
         )
         app.state.parts = api.Parts(
-            slates, book, checkup, settings.monitoring, now_ms, timeline, outcomes, notices
+            records, book, checkup, settings.monitoring, now_ms, timeline, outcomes, notices
         )
         keys = AccessKeyBook(database)
         key_publisher = StatePublisher(ACCESS_KEYS, keys, publish)
@@ -252,11 +266,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.on_stop.append(streams.end)
         flow_watch = _flow_watch(settings, streams, checkup)
         app.state.flow_parts = flow_routes.FlowParts(
-            flow_watch, streams, partial(slates_of, database)
+            flow_watch, streams, VisitorSlates(lake, database, now_ms).newest
         )
         app.state.health.add("kafka", producer.check)
         app.state.health.add("stream", watch.check)
-        app.state.health.add("database", lambda: asyncio.to_thread(slates.ping))
+        app.state.health.add("database", lambda: asyncio.to_thread(records.ping))
         app.state.health.add("access-keys", key_feed.watch.check, required=False)
         app.state.health.add("placements", placement_follower.watch.check, required=False)
         app.state.health.add("experiments", experiment_follower.watch.check, required=False)
@@ -273,7 +287,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.workers.start("experiments", experiment_follower.run, checked=False)
         app.state.workers.start("experiment-publisher", experiment_publisher.run, checked=False)
         app.state.workers.start(
-            "consumer", consumer_target(settings, slates, ledger, sampler, watch, now_ms)
+            "consumer", consumer_target(settings, records, ledger, sampler, watch, now_ms)
         )
         unhurried = settings.kafka.model_copy(update={"fetch_max_wait_ms": DELAY_MS})
         read_catalogue = partial(Consumer, unhurried, settings.namespace, [CATALOG], group=None)
@@ -330,13 +344,13 @@ def _flow_watch(settings: MonitoringSettings, streams: Streams, checkup: Checkup
 
 
 def _people(
-    settings: MonitoringSettings, slates: SlateLog, outcomes: OutcomeTable, ledger: ErasureLedger
+    settings: MonitoringSettings, records: RecordLog, outcomes: OutcomeTable, ledger: ErasureLedger
 ) -> people_routes.PeopleParts:
     peers, token = settings.peers, service_credential(settings, "monitoring")
     return people_routes.PeopleParts(
         Peer("features", peers.features_url, timeout_s=_RECEIPT_S, token=token),
         Peer("training", peers.training_url, timeout_s=peers.timeout_s, token=token),
-        slates,
+        records,
         outcomes,
         ledger,
         settings.monitoring,

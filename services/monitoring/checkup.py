@@ -25,7 +25,8 @@ from services.monitoring.alert_rules import (
 )
 from services.monitoring.drift_watch import DriftWatch
 from services.monitoring.probes import Probes
-from services.monitoring.repository import SlateLog
+from services.monitoring.quality import Bucket, Counts
+from services.monitoring.repository import RecordLog
 from services.monitoring.settings import MonitoringSection
 from services.monitoring.snapshot import Snapshot
 from slipstream.broker.kafka import BrokerUnavailableError
@@ -50,7 +51,8 @@ class Checkup:
     it.
 
     Args:
-        slates: Repository of slates and counts.
+        records: Repository of answers and watermarks.
+        counts: Returns lists and what followed from them, of the buckets between two times (ms).
         drift: Watch over drift and faults.
         book: Repository of alerts.
         probes: Questions to the other services.
@@ -67,7 +69,8 @@ class Checkup:
 
     def __init__(
         self,
-        slates: SlateLog,
+        records: RecordLog,
+        counts: Callable[[int, int], dict[Bucket, Counts]],
         drift: DriftWatch,
         book: AlertBook,
         probes: Probes,
@@ -78,7 +81,7 @@ class Checkup:
         returned: Callable[[int], Sequence[Experiment]] = lambda _since: (),
         notify: Callable[[Sequence[Alert], int], None] = lambda _alerts, _now_ms: None,
     ) -> None:
-        self._slates, self._drift, self._book = slates, drift, book
+        self._records, self._counts, self._drift, self._book = records, counts, drift, book
         self._probes, self._rules = probes, rules
         self._settings, self._announce, self._clock = settings, announce, clock
         self._limits = Hysteresis(settings.failing_checks_to_open, settings.passing_checks_to_close)
@@ -124,23 +127,25 @@ class Checkup:
 
     def _look(self, now_ms: int) -> Snapshot:
         services, training, features = self._probes.ask()
-        marks = self._slates.watermarks()
+        marks = self._records.watermarks()
         shifts, faults, trend = self._drift.look(now_ms, marks)
-        counts = self._slates.counts(state.counted_since(self._settings, now_ms), now_ms + 1)
+        since, known = state.counted_since(self._settings, now_ms), self._drift.caught_up()
+        counts, answered = (
+            read(since, now_ms + 1) for read in (self._counts, self._records.answered)
+        )
         return Snapshot(
             checked_at=now_ms,
             services=services,
             training=training,
             features=features,
             freshness=state.freshness(marks),
-            drift=state.drift_report(counts, (shifts, faults), self._settings, now_ms),
+            drift=state.drift_report(answered, (shifts, faults), self._settings, now_ms),
             trend=trend,
             versions=state.versions(counts, self._settings, now_ms),
             returned=state.returned_canaries(self._returned(now_ms - DAY_MS)),
-            answer_latency=state.answer_latency(
-                self._slates.latencies(now_ms - state.LATENCY_MS, state.MOST_LATENCIES)
-            ),
-            counts=counts if self._drift.caught_up() else None,
+            answer_latency=state.answer_latency(self._records.latencies(now_ms - state.LATENCY_MS)),
+            answered=answered if known else None,
+            counts=counts,
         )
 
     def _judge(self, snapshot: Snapshot) -> list[Alert]:
@@ -190,11 +195,11 @@ class Checkup:
 
     def _expire(self, now_ms: int) -> None:
         self._expired_at = now_ms
-        now_ms = self._slates.agreed_time(now_ms)
-        self._slates.expire(
-            slates_before=now_ms - self._settings.slate_retention_h * HOUR_MS,
-            pending_before=now_ms - self._settings.pending_retention_s * 1000,
-            counts_before=now_ms - self._settings.report_retention_d * DAY_MS,
+        now_ms = self._records.agreed_time(now_ms)
+        before = now_ms - self._settings.slate_retention_h * HOUR_MS
+        self._records.expire(
+            shadows_before=before,
+            answers_before=min(before, state.counted_since(self._settings, now_ms)),
         )
         kept_ms = self._settings.slate_retention_h * HOUR_MS + self._drift.shift_ms
         self._drift.windows.expire(

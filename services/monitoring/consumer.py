@@ -1,12 +1,12 @@
-"""The consumer that fills the slate log from the topics."""
+"""The consumer that fills the log of records from the topics."""
 
 import threading
 from collections.abc import Callable
 from operator import attrgetter
 
-from services.monitoring.attribution import arrivals
+from services.monitoring.arrivals import ArrivalSorter
 from services.monitoring.people.repository import ErasureLedger
-from services.monitoring.repository import SlateLog
+from services.monitoring.repository import RecordLog
 from services.monitoring.sampling import Sampler
 from services.monitoring.settings import MonitoringSettings
 from slipstream.broker.consumer import Consumer
@@ -40,7 +40,7 @@ _FETCH_MAX_WAIT_MS = 250
 
 def consumer_target(
     settings: MonitoringSettings,
-    slates: SlateLog,
+    records: RecordLog,
     ledger: ErasureLedger,
     sampler: Sampler,
     watch: ConsumerWatch,
@@ -52,13 +52,14 @@ def consumer_target(
     """
     kafka = settings.kafka.model_copy(update={"fetch_max_wait_ms": _FETCH_MAX_WAIT_MS})
     retention_ms = settings.monitoring.slate_retention_h * HOUR_MS
+    sorter = ArrivalSorter()
 
     def handle(batch: Batch) -> None:
-        now_ms = slates.agreed_time(clock())
+        now_ms = records.agreed_time(clock())
         timely = list(without_late(batch.messages, attrgetter("record"), ledger.marks_of))
-        brought = arrivals(timely, now_ms - retention_ms)
+        brought = sorter.sort(timely, now_ms - retention_ms)
         brought.samples = sampler.take(message.record for message in timely)
-        slates.record(brought, now_ms)
+        records.record(brought, now_ms)
         sampler.keep(brought.samples)
 
     def run(stop: threading.Event) -> None:

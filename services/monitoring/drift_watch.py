@@ -10,8 +10,8 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, Field
 
-from services.monitoring.attribution import Watermark
-from services.monitoring.click_trend import LASTING, ClickTrend, click_trend, since
+from services.monitoring.arrivals import Watermark
+from services.monitoring.click_trend import ClickTrend, click_trend, since
 from services.monitoring.item_attributes import ItemCatalogue
 from services.monitoring.settings import MonitoringSection
 from services.monitoring.slate_readings import MEASURES
@@ -261,18 +261,16 @@ class DriftWatch:
         )
 
     def _clicks(self, now_ms: int) -> ClickTrend:
-        """The trend of click-through, with the sums of the last periods."""
+        """The trend of click-through at the end of the newest period with sums.
+
+        They come from the lake. While those of two periods are missing nothing is judged.
+        """
         own = self.settings
         period_ms = own.quality_period_s * 1000
         matured = now_ms - own.attribution_window_s * 1000
         start = matured - matured % period_ms - period_ms
-        judged = [start - n * period_ms for n in range(LASTING)]
-        oldest = since(start, period_ms, self._season_ms)
-        sums = self.windows.clicks(period_ms, oldest)
+        sums = self.windows.clicks(period_ms, since(start - period_ms, period_ms, self._season_ms))
         known = {begin for begin, _ in sums}
-        due = [each for each in judged if each not in known] if self.caught_up() else []
-        for each in due:
-            self.windows.add_clicks(period_ms, each)
-        if due:
-            sums = self.windows.clicks(period_ms, oldest)
+        if start not in known and start - period_ms in known:
+            start -= period_ms
         return click_trend(sums, start, period_ms, self._season_ms, own.quality_min_slates)

@@ -19,6 +19,7 @@ from sqlalchemy import (
     inspect,
 )
 
+from slipstream.contracts.times import DAY_MS, now_ms
 from slipstream.stores.lease import lease_tables
 from slipstream.stores.metadata import new_metadata
 from slipstream.stores.migrations import Migrations, add_missing_columns
@@ -27,6 +28,11 @@ from slipstream.stores.migrations import Migrations, add_missing_columns
 def _numbers(*names: str) -> list[Column[int]]:
     """Columns of whole numbers that every row has."""
     return [Column(name, BigInteger, nullable=False) for name in names]
+
+
+def _names(*names: str) -> list[Column[str]]:
+    """Columns of texts that are a part of the primary key."""
+    return [Column(name, String, primary_key=True) for name in names]
 
 
 def _first_tables(op: Operations) -> None:
@@ -63,8 +69,7 @@ def _first_tables(op: Operations) -> None:
         "monitoring_quality",
         tables,
         Column("start", BigInteger, primary_key=True),
-        Column("model_version", String, primary_key=True),
-        Column("answered_by", String, primary_key=True),
+        *_names("model_version", "answered_by"),
         *_numbers("slates", "shown", "items"),
         *_numbers("clicked_slates", "clicked_items", "converted_slates", "converted_items"),
     )
@@ -354,15 +359,10 @@ def _outcomes(op: Operations) -> None:
         tables,
         Column("length_ms", BigInteger, primary_key=True),
         Column("start", BigInteger, primary_key=True),
-        Column("placement", String, primary_key=True),
-        Column("model_version", String, primary_key=True),
-        Column("experiment", String, primary_key=True),
-        Column("variant", String, primary_key=True),
+        *_names("placement", "model_version", "experiment", "variant"),
         Column("revision", Integer, primary_key=True),
         Column("position", Integer, primary_key=True),
-        Column("source", String, primary_key=True),
-        Column("cohort", String, primary_key=True),
-        Column("currency", String, primary_key=True),
+        *_names("source", "cohort", "currency"),
         *_numbers("answers", "impressions", "clicks", "carts", "purchases", "revenue", "refunds"),
         Column("visitors", LargeBinary, nullable=False),
         sqlite_with_rowid=False,
@@ -472,6 +472,72 @@ def _sums_from_the_lake(op: Operations) -> None:
     op.execute("DELETE FROM monitoring_counted WHERE name <> 'hash_key'")
 
 
+def _answers(op: Operations) -> None:
+    """Make the tables of answers' sums, and of how far they go."""
+    tables = new_metadata()
+    Table(
+        "monitoring_answers",
+        tables,
+        Column("start", BigInteger, primary_key=True),
+        *_names("model_version", "answered_by", "experiment", "variant", "substituted"),
+        *_numbers("slates", "shown", "items", "timed"),
+        Column("total_ms", Float, nullable=False),
+        Column("squares", Float, nullable=False),
+        Column("bins", LargeBinary, nullable=False),
+    )
+    Table(
+        "monitoring_added",
+        tables,
+        Column("source", String, primary_key=True),
+        *_numbers("last_offset"),
+    )
+    tables.create_all(op.get_bind())
+
+
+def _lists(op: Operations) -> None:
+    """Make the table of lists, and let credits tell of theirs; count the lake again for it."""
+    tables = new_metadata()
+    columns = (
+        *("start", "model_version", "answered_by", "slates", "shown", "items"),
+        *("clicked_slates", "clicked_items", "converted_slates", "converted_items"),
+    )
+    Table(
+        "monitoring_lists",
+        tables,
+        Column("start", BigInteger, primary_key=True),
+        *_names(*columns[1:3]),
+        *_numbers(*columns[3:]),
+        sqlite_with_rowid=False,
+    )
+    tables.create_all(op.get_bind())
+    # One index of all credits comes in the place of that of experiments'.
+    op.drop_index("monitoring_credits_of_slate", "monitoring_credits", if_exists=True)
+    name = "monitoring_credits_of_list"
+    op.create_index(name, "monitoring_credits", ["recommendation_id"], if_not_exists=True)
+    present = inspect(op.get_bind()).get_columns("monitoring_credits")
+    if any(each["name"] == "listed_at" for each in present):
+        return
+    add_missing_columns(
+        op,
+        "monitoring_credits",
+        Column("listed_at", BigInteger),
+        Column("list_model", String),
+        Column("answered_by", String),
+    )
+    # The counter counts lists of the last three days.
+    names, before = ", ".join(columns), now_ms() - 3 * DAY_MS
+    op.execute(
+        f"INSERT INTO monitoring_lists ({names}) SELECT {names} FROM monitoring_quality "  # noqa: S608
+        f"WHERE start < {before - before % 300_000}"
+    )
+    op.execute("DELETE FROM monitoring_counted WHERE name <> 'hash_key'")
+
+
+def _overlap(op: Operations) -> None:
+    """Add to shadows how far they have the items of what was shown."""
+    add_missing_columns(op, "monitoring_shadows", Column("overlap", Float))
+
+
 MIGRATIONS: Final = Migrations(
     "monitoring_schema_version",
     (
@@ -493,5 +559,8 @@ MIGRATIONS: Final = Migrations(
         _notices,
         _sessions,
         _sums_from_the_lake,
+        _answers,
+        _lists,
+        _overlap,
     ),
 )

@@ -6,16 +6,44 @@ compare versions by slate.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import sqrt
-from typing import TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, Field
-
-from services.monitoring.attribution import Bucket, Counts
 
 _Z95 = 1.959963984540054
 
 K = TypeVar("K")
+
+# Length of the time that lists are counted by (ms).
+BUCKET_MS: Final = 300_000
+
+
+class Bucket(NamedTuple):
+    """The key of a count: slates of the same five minutes, model version and answering step."""
+
+    start: int
+    model_version: str
+    answered_by: str
+
+
+@dataclass(slots=True)
+class Counts:
+    """Counts of slates and their outcomes. `shown` have items; only these can be clicked."""
+
+    slates: int = 0
+    shown: int = 0
+    items: int = 0
+    clicked_slates: int = 0
+    clicked_items: int = 0
+    converted_slates: int = 0
+    converted_items: int = 0
+
+    def add(self, other: "Counts", sign: int = 1) -> None:
+        """Add other counts to these, or take them away with the sign -1."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + sign * getattr(other, name))
 
 
 class RateInterval(BaseModel):
@@ -48,7 +76,8 @@ class QualityRow(BaseModel):
 class QualityReport(BaseModel):
     """The report on slates answered in `from <= t < until`.
 
-    The newest `window_ms` of them may still be clicked, so their rates still rise.
+    They are counted from the lake. The newest `window_ms` of them may still be clicked, so their
+    rates still rise; and purchases count for the list that led to them, for a month.
     """
 
     from_: int = Field(serialization_alias="from")
@@ -78,6 +107,11 @@ def wilson(count: int, of: int, z: float = _Z95) -> RateInterval:
     return RateInterval(value=share, low=low, high=high, count=count, of=of)
 
 
+def rate(count: int, of: int) -> RateInterval:
+    """The share of slates or items with an outcome. An erasure may have left fewer of these."""
+    return wilson(min(count, of), of)
+
+
 def row(
     counts: Counts,
     *,
@@ -92,10 +126,10 @@ def row(
         slates=counts.slates,
         shown=counts.shown,
         items=counts.items,
-        click_through=wilson(counts.clicked_slates, counts.shown),
-        conversion=wilson(counts.converted_slates, counts.shown),
-        item_click_through=wilson(counts.clicked_items, counts.items),
-        item_conversion=wilson(counts.converted_items, counts.items),
+        click_through=rate(counts.clicked_slates, counts.shown),
+        conversion=rate(counts.converted_slates, counts.shown),
+        item_click_through=rate(counts.clicked_items, counts.items),
+        item_conversion=rate(counts.converted_items, counts.items),
     )
 
 

@@ -21,12 +21,7 @@ class MonitoringSection(Section):
     slate_retention_h: int = Field(
         72,
         ge=1,
-        description="retention of slates and responses; later interactions are not attributed",
-    )
-    pending_retention_s: int = Field(
-        3_600,
-        ge=1,
-        description="longest time that an interaction waits for a slate that arrives later",
+        description="retention of the sums of answers and of shadows; later ones are left out",
     )
     report_retention_d: int = Field(
         90,

@@ -1,6 +1,5 @@
-"""The SQL tables of slates, responses, counts, windows, watermarks, audit."""
+"""The SQL tables of answers, shadows, windows, watermarks, model events, audit."""
 
-from dataclasses import fields
 from typing import Any, Final
 
 import orjson
@@ -10,13 +9,13 @@ from sqlalchemy import (
     Column,
     Float,
     Index,
-    Integer,
+    LargeBinary,
     String,
     Table,
     Text,
 )
 
-from services.monitoring.attribution import Counts
+from services.monitoring.answers import AnswerKey
 from services.monitoring.click_trend import ClickSums
 from slipstream.contracts.slates import RecordedSlate
 from slipstream.stores.metadata import audit_table, new_metadata
@@ -25,31 +24,10 @@ TABLES: Final = new_metadata()
 # Who did what by a request, in every table of monitoring.
 AUDIT: Final = audit_table("monitoring_audit", TABLES)
 
-slates = Table(
-    "monitoring_slates",
-    TABLES,
-    Column("recommendation_id", String, primary_key=True),
-    Column("user_id", String, nullable=False),
-    Column("timestamp", BigInteger, nullable=False, index=True),
-    Column("answered_by", String, nullable=False),
-    Column("model_version", String, nullable=False),
-    Column("items", Text, nullable=False),
-    # `{}` in new rows, as `teams` is null. Both stay for an earlier version, which may act during
-    # an upgrade or after it.
-    Column("features", Text, nullable=False),
-    Column("clicked", Integer, nullable=False),
-    Column("converted", Integer, nullable=False),
-    # Null outside an experiment.
-    Column("experiment", String),
-    Column("variant", String),
-    Column("teams", Text),
-    # Why the champion made it for a variant's model. Older slates have no latency.
-    Column("substituted", String),
-    Column("latency_ms", Float),
-    Column("placement", String),
-    Index("monitoring_slates_of_visitor", "user_id", "timestamp"),
-    Index("monitoring_slates_of_experiment", "experiment", "user_id"),
-)
+# Tables of an earlier version, which may act during an upgrade or after it: a row for each list and
+# for each click. They stay, empty.
+UNUSED: Final = ("monitoring_slates", "monitoring_responses")
+
 shadows = Table(
     "monitoring_shadows",
     TABLES,
@@ -63,28 +41,27 @@ shadows = Table(
     Column("items", Text, nullable=False),
     Column("substituted", String, nullable=False),
     Column("latency_ms", Float, nullable=False),
+    # Share of the shown list's items that stand in it; null where it was not compared.
+    Column("overlap", Float),
     Index("monitoring_shadows_of_experiment", "experiment", "timestamp"),
 )
-responses = Table(
-    "monitoring_responses",
-    TABLES,
-    Column("event_id", String, primary_key=True),
-    Column("user_id", String, nullable=False),
-    Column("item_id", String, nullable=False),
-    Column("timestamp", BigInteger, nullable=False),
-    Column("converted", Boolean, nullable=False),
-    Column("named", String, index=True),
-    Column("attributed", String, index=True),
-    Column("stored_at", BigInteger, nullable=False, index=True),
-    Index("monitoring_responses_of_visitor", "user_id", "timestamp"),
-)
-quality = Table(
-    "monitoring_quality",
+# Lists by the beginning of their time, with a sketch of their latencies (`answers.py`).
+answers = Table(
+    "monitoring_answers",
     TABLES,
     Column("start", BigInteger, primary_key=True),
-    Column("model_version", String, primary_key=True),
-    Column("answered_by", String, primary_key=True),
-    *(Column(counter.name, BigInteger, nullable=False) for counter in fields(Counts)),
+    *(Column(name, String, primary_key=True) for name in AnswerKey._fields[1:]),
+    *(Column(name, BigInteger, nullable=False) for name in ("slates", "shown", "items", "timed")),
+    Column("total_ms", Float, nullable=False),
+    Column("squares", Float, nullable=False),
+    Column("bins", LargeBinary, nullable=False),
+)
+# The offset up to which each source is in the answers.
+added = Table(
+    "monitoring_added",
+    TABLES,
+    Column("source", String, primary_key=True),
+    Column("last_offset", BigInteger, nullable=False),
 )
 watermarks = Table(
     "monitoring_watermarks",
@@ -131,8 +108,8 @@ model_events = Table(
 )
 
 
-def shadow_row(slate: RecordedSlate) -> dict[str, Any]:
-    """The row of a shadow."""
+def shadow_row(slate: RecordedSlate, overlap: float | None) -> dict[str, Any]:
+    """The row of a shadow, and the share of the shown list that stands in it."""
     return {
         "recommendation_id": slate.recommendation_id,
         "user_id": slate.user_id,
@@ -144,4 +121,5 @@ def shadow_row(slate: RecordedSlate) -> dict[str, Any]:
         "items": orjson.dumps([item.item_id for item in slate.items]).decode(),
         "substituted": slate.substituted,
         "latency_ms": slate.latency_ms,
+        "overlap": overlap,
     }

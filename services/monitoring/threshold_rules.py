@@ -11,8 +11,16 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.monitoring.alert_rules import Action, Finding
-from services.monitoring.attribution import BUCKET_MS, Bucket, Counts
-from services.monitoring.quality import RateInterval, grouped, total, wilson
+from services.monitoring.quality import (
+    BUCKET_MS,
+    Bucket,
+    Counts,
+    RateInterval,
+    grouped,
+    rate,
+    total,
+    wilson,
+)
 from services.monitoring.snapshot import LONGEST_WINDOW_MINUTES, Snapshot
 from slipstream.contracts.events import Severity
 
@@ -193,22 +201,29 @@ def _since(snapshot: Snapshot, minutes: int) -> int:
     return since - since % BUCKET_MS
 
 
-def _slates(snapshot: Snapshot, minutes: int) -> Mapping[Bucket, Counts]:
-    """The counts of the last minutes; none while monitoring is behind the topics."""
+def _lately(
+    snapshot: Snapshot, minutes: int, counts: Mapping[Bucket, Counts] | None
+) -> Mapping[Bucket, Counts]:
+    """Those of the last minutes; none while monitoring is behind the topics."""
     since = _since(snapshot, minutes)
-    return {it: counts for it, counts in (snapshot.counts or {}).items() if it.start >= since}
+    return {it: each for it, each in (counts or {}).items() if it.start >= since}
+
+
+def _answered(snapshot: Snapshot, minutes: int) -> Mapping[Bucket, Counts]:
+    return _lately(snapshot, minutes, snapshot.answered)
 
 
 def _by_version(outcome: str) -> Callable[[Snapshot, int], Iterable[Reading]]:
     """Shown slates with an outcome, by the model version that answered."""
 
     def read(snapshot: Snapshot, minutes: int) -> list[Reading]:
-        by_version = grouped(_slates(snapshot, minutes), lambda it: it.model_version)
+        counted = _lately(snapshot, minutes, snapshot.counts)
+        by_version = grouped(counted, lambda it: it.model_version)
         return [
             reading
             for version, counts in sorted(by_version.items())
             if version
-            for reading in _share(version, wilson(getattr(counts, outcome), counts.shown))
+            for reading in _share(version, rate(getattr(counts, outcome), counts.shown))
         ]
 
     return read
@@ -218,23 +233,23 @@ def _fallback_share(snapshot: Snapshot, minutes: int) -> list[Reading]:
     if snapshot.training.champion is None:
         return []
     # A young shop had no model before: the window begins after the bucket in which one came.
-    models = (it.start for it in snapshot.counts or () if it.answered_by == "model")
+    models = (it.start for it in snapshot.answered or () if it.answered_by == "model")
     first = min(models, default=0)
-    counts = {it: each for it, each in _slates(snapshot, minutes).items() if it.start > first}
+    counts = {it: each for it, each in _answered(snapshot, minutes).items() if it.start > first}
     slates = total(counts).slates
     by_model = sum(each.slates for it, each in counts.items() if it.answered_by == "model")
     return _share("", wilson(slates - by_model, slates))
 
 
 def _empty_share(snapshot: Snapshot, minutes: int) -> list[Reading]:
-    counts = total(_slates(snapshot, minutes))
+    counts = total(_answered(snapshot, minutes))
     return _share("", wilson(counts.slates - counts.shown, counts.slates))
 
 
 def _slate_rate(snapshot: Snapshot, minutes: int) -> list[Reading]:
-    if snapshot.counts is None:
+    if snapshot.answered is None:
         return []
-    slates = total(_slates(snapshot, minutes)).slates
+    slates = total(_answered(snapshot, minutes)).slates
     # Buckets begin before the window does.
     return _plain(slates * 60_000 / (snapshot.checked_at - _since(snapshot, minutes)))
 

@@ -14,9 +14,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alert_rules import Acknowledgement, Alert
-from services.monitoring.attribution import BUCKET_MS, Bucket, Counts
 from services.monitoring.model_event_repository import ModelEventLog
-from services.monitoring.quality import RateInterval, grouped, row
+from services.monitoring.quality import BUCKET_MS, Bucket, Counts, RateInterval, grouped, row
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.contracts.events import ModelEvent, ModelEventType, Severity
 from slipstream.contracts.rest import Run

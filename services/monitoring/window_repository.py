@@ -1,9 +1,10 @@
-"""The repository of windows: samples are folded into sketches, and slates into sums of clicks.
+"""The repository of windows: samples are folded into sketches; and of sums of clicks.
 
 A window that has ended is folded once, by the instance that judges. Its samples are deleted then;
 what stays says nothing of single visitors.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -12,7 +13,6 @@ from sqlalchemy import (
     Connection,
     Engine,
     and_,
-    case,
     delete,
     func,
     select,
@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from services.monitoring.click_trend import ClickSums
-from services.monitoring.slate_tables import click_sums, samples, slates, windows
+from services.monitoring.slate_tables import click_sums, samples, windows
 from services.monitoring.windows import fold
 from slipstream.evaluation.drift_findings import Window
 from slipstream.stores.metadata import insert_new
@@ -170,35 +170,14 @@ class WindowLog:
         with self._engine.begin() as db:
             db.execute(update(windows).where(*_overlap(window)).values(faulty=True))
 
-    def add_clicks(self, length_ms: int, start: int) -> None:
-        """Sum up the model's slates of a period outside experiments, by placement; once."""
-        s = slates.c
-        of_visitor = (
-            select(
-                s.placement,
-                func.count().label("n"),
-                func.sum(case((s.clicked > 0, 1), else_=0)).label("c"),
-            )
-            .where(
-                s.timestamp >= start,
-                s.timestamp < start + length_ms,
-                s.answered_by == "model",
-                s["items"] != "[]",
-                s.experiment.is_(None),
-            )
-            .group_by(s.placement, s.user_id)
-            .subquery()
-        )
-        n, c = of_visitor.c.n * 1.0, of_visitor.c.c * 1.0
-        totals = (func.count(), *map(func.sum, (n, c, n * n, c * c, n * c)))
-        query = select(of_visitor.c.placement, *totals).group_by(of_visitor.c.placement)
+    def add_clicks(self, length_ms: int, start: int, found: Mapping[str, ClickSums]) -> None:
+        """Keep the sums of a period by placement; nothing where there are some."""
+        # Without any slate, a row without a placement shows that the period was looked at.
+        rows = [
+            {"length_ms": length_ms, "start": start, "placement": name, **sums._asdict()}
+            for name, sums in (found or {"": ClickSums()}).items()
+        ]
         with self._engine.begin() as db:
-            found = {row[0] or "": ClickSums(*map(float, row[1:])) for row in db.execute(query)}
-            # Without any slate, a row without a placement shows that the period was looked at.
-            rows = [
-                {"length_ms": length_ms, "start": start, "placement": name, **sums._asdict()}
-                for name, sums in (found or {"": ClickSums()}).items()
-            ]
             insert_new(db, click_sums, rows)
 
     def clicks(self, length_ms: int, since: int) -> dict[tuple[int, str], ClickSums]:

@@ -37,7 +37,7 @@ def docs(check: bool, directory: Path, openapi: Path | None) -> None:
 
     if openapi is not None:
         if check:
-            raise click.UsageError("--openapi writes documents that are not kept: leave --check out")
+            raise click.UsageError("--openapi compares nothing; leave --check out")
         openapi.mkdir(parents=True, exist_ok=True)
         for service, text in openapi_documents().items():
             (openapi / f"{service}.json").write_text(text, encoding="utf-8")

@@ -22,7 +22,7 @@ import httpx
 from pydantic import SecretStr
 from sqlalchemy import Engine, exists, select
 
-from services.monitoring.slate_tables import slates
+from services.monitoring.slate_tables import answers
 from services.training.migrations import MIGRATIONS
 from services.training.repository import Repository
 from services.training.waiting_alert_repository import WaitingAlerts
@@ -85,19 +85,22 @@ def _serving(url: str) -> Reader:
 
 
 def _monitoring(engine: Engine) -> Reader:
-    """A new slate is in the log."""
+    """A new slate is in the sums of answers."""
 
     def record(name: str) -> OutgoingRecord:
         slate = Slate(
-            recommendation_id=name, user_id=name, timestamp=_now(), items=[], answered_by="none"
+            recommendation_id=name,
+            user_id=name,
+            timestamp=_now(),
+            items=[],
+            answered_by="none",
+            model_version=name,
         )
         return OutgoingRecord(RECOMMENDATIONS, name, slate)
 
     def has_read(name: str) -> bool:
         with engine.connect() as connection:
-            return bool(
-                connection.scalar(select(exists().where(slates.c.recommendation_id == name)))
-            )
+            return bool(connection.scalar(select(exists().where(answers.c.model_version == name))))
 
     return Reader("monitoring", record, has_read)
 

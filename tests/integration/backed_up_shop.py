@@ -14,11 +14,11 @@ from pydantic import SecretStr
 from sqlalchemy import select
 
 from bench import postgresql
-from services.monitoring.attribution import Arrivals, ShownSlate
+from services.monitoring.arrivals import Arrivals
 from services.monitoring.migrations import MIGRATIONS as MONITORING
-from services.monitoring.repository import SlateLog
+from services.monitoring.repository import RecordLog
 from services.monitoring.sampling import Sample
-from services.monitoring.slate_tables import slates
+from services.monitoring.slate_tables import samples
 from services.training.migrations import MIGRATIONS as TRAINING
 from slipstream.chassis.settings import DatabaseSettings, LakeSettings
 from slipstream.stores.metadata import engine
@@ -48,7 +48,7 @@ class Shop:
             "SLIPSTREAM_NAMESPACE": "shop",
         }
         self.db = engine(self.settings)
-        self.slates = SlateLog(self.db, 60_000)
+        self.records = RecordLog(self.db)
 
     def migrated(self) -> "Shop":
         for migrations in (TRAINING, MONITORING):
@@ -59,17 +59,13 @@ class Shop:
         return CliRunner().invoke(cli, [*arguments], env=self.environment)
 
     def shows(self, *visitors: str, at: int = 1_000) -> None:
-        """Monitoring keeps a slate of each of these visitors."""
-        shown = [
-            ShownSlate(f"slate-{visitor}-{at}", visitor, at, "model", "a", frozenset("xy"))
-            for visitor in visitors
-        ]
-        samples = [Sample(3_600_000, 0, visitor, visitor, 1.0, "{}") for visitor in visitors]
-        self.slates.record(Arrivals(slates=shown, samples=samples), at)
+        """Monitoring keeps a sample of each of these visitors."""
+        taken = [Sample(3_600_000, at, visitor, visitor, 1.0, "{}") for visitor in visitors]
+        self.records.record(Arrivals(samples=taken), at)
 
     def visitors(self) -> list[str]:
         with self.db.connect() as connection:
-            return sorted(connection.scalars(select(slates.c.user_id)))
+            return sorted(connection.scalars(select(samples.c.user_id)))
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from slipstream.chassis.settings import (
     DatabaseSettings,
     HttpSettings,
     KafkaSettings,
+    LakeSettings,
     PeerSettings,
 )
 from slipstream.contracts.access import Scope
@@ -27,6 +28,7 @@ from slipstream.contracts.late_records import new_erasure_id
 from slipstream.contracts.rest import ErasureState
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import ERASED_VISITORS, INTERACTIONS, PEOPLE, RECOMMENDATIONS
+from tests.integration.filled_lake import FilledLake
 from tests.integration.running_materializer import until
 from tests.integration.test_monitoring import Peers, peers
 
@@ -37,7 +39,11 @@ ACCESS = AccessSettings(token_secret=SecretStr("s" * 40))
 
 @pytest.fixture
 def settings(
-    broker: KafkaSettings, database_settings: DatabaseSettings, namespace: str, peers: Peers
+    broker: KafkaSettings,
+    database_settings: DatabaseSettings,
+    lake_settings: LakeSettings,
+    namespace: str,
+    peers: Peers,
 ) -> MonitoringSettings:
     urls = {
         f"{name}_url": peers.url
@@ -46,11 +52,12 @@ def settings(
     return MonitoringSettings(
         kafka=broker,
         database=database_settings,
+        lake=lake_settings,
         namespace=namespace,
         http=HttpSettings(api_token=SecretStr("s3cret")),
         access=ACCESS,
         peers=PeerSettings(**urls, timeout_s=30),
-        monitoring=MonitoringSection(check_interval_s=60, erase_every_s=0.1),
+        monitoring=MonitoringSection(check_interval_s=60, erase_every_s=0.1, count_every_s=0.1),
     )
 
 
@@ -62,7 +69,12 @@ def producer(settings: MonitoringSettings) -> Iterator[Producer]:
     made.close()
 
 
-def shown(producer: Producer, visitor: str, number: str = "") -> None:
+@pytest.fixture
+def lake(settings: MonitoringSettings) -> FilledLake:
+    return FilledLake(settings.lake, settings.namespace)
+
+
+def shown(producer: Producer, lake: FilledLake, visitor: str, number: str = "") -> None:
     """A slate of the visitor, and the click that followed, by a clock that is an hour slow."""
     at = now_ms() - 3_600_000
     slate = Slate(
@@ -83,6 +95,7 @@ def shown(producer: Producer, visitor: str, number: str = "") -> None:
     )
     producer.send(RECOMMENDATIONS, visitor, slate)
     producer.send(INTERACTIONS, visitor, click)
+    lake.take([slate, click])
 
 
 def bearer(*scopes: Scope) -> dict[str, str]:
@@ -90,7 +103,7 @@ def bearer(*scopes: Scope) -> dict[str, str]:
 
 
 def test_rows_go_once_everything_before_the_cut_is_read_and_the_audit_names_who_asked(
-    settings: MonitoringSettings, producer: Producer, peers: Peers
+    settings: MonitoringSettings, producer: Producer, lake: FilledLake, peers: Peers
 ) -> None:
     erasure_id = new_erasure_id(now_ms())
     path = f"/v1/erasures/{erasure_id}"
@@ -128,8 +141,14 @@ def test_rows_go_once_everything_before_the_cut_is_read_and_the_audit_names_who_
         before = {"versions": [], "runs": [], "deleted_by": 9}
         peers.answers["/v1/models:before-erasure"] = (200, before)
         for visitor in ("olga", "phone", "bo"):
-            shown(producer, visitor)
+            shown(producer, lake, visitor)
         producer.flush(30)
+
+        def counted() -> list[tuple[int, int]]:
+            found = client.get("/v1/reports/quality").json()["by_model"]
+            return [(it["slates"], it["click_through"]["count"]) for it in found]
+
+        until(lambda: counted() == [(3, 3)])
         cut = log_ends(settings.kafka, settings.namespace, [INTERACTIONS, RECOMMENDATIONS])
         for visitors, last in ((["olga"], False), (["phone"], True)):
             told = ErasedVisitors(
@@ -148,7 +167,7 @@ def test_rows_go_once_everything_before_the_cut_is_read_and_the_audit_names_who_
             return next(place for place in places if place["place"] == "monitoring")
 
         until(lambda: bool(monitoring()["done"]))
-        assert str(monitoring()["detail"]).startswith("rows deleted: 8. ")
+        assert str(monitoring()["detail"]).startswith("rows deleted: 6. ")
         receipt = client.get(path)
         assert (receipt.status_code, receipt.json()["state"]) == (200, "erased")
         waits = {it["place"] for it in receipt.json()["places"] if not it["done"]}
@@ -163,12 +182,11 @@ def test_rows_go_once_everything_before_the_cut_is_read_and_the_audit_names_who_
         # Names that no hexadecimal id can hold.
         for told_of in (receipt.text, str(audit)):
             assert "olga" not in told_of and "phone" not in told_of
-        (counts,) = client.get("/v1/reports/quality").json()["by_model"]
-        assert (counts["slates"], counts["click_through"]["count"]) == (3, 3), "counts stay"
+        assert counted() == [(3, 3)], "counts stay"
 
         # Made before the erasure, and read after its rows were deleted.
         for visitor in ("olga", "phone", "bo"):
-            shown(producer, visitor, "-late")
+            shown(producer, lake, visitor, "-late")
         producer.flush(30)
 
         def kept() -> list[str]:
@@ -191,7 +209,7 @@ def _refuses(client: TestClient, path: str) -> None:
 
 
 def test_what_monitoring_keeps_of_visitors_is_exported(
-    settings: MonitoringSettings, producer: Producer
+    settings: MonitoringSettings, producer: Producer, lake: FilledLake
 ) -> None:
     path, ids = "/v1/visitors:export", {"ids": ["olga", "phone"], "kind": "visitor"}
     with TestClient(create_app(settings), headers=bearer(Scope.ADMIN)) as client:
@@ -200,16 +218,14 @@ def test_what_monitoring_keeps_of_visitors_is_exported(
             return [json.loads(line) for line in client.post(path, json=ids).text.splitlines()]
 
         for visitor in ("phone", "olga", "bo"):
-            shown(producer, visitor)
+            shown(producer, lake, visitor)
         producer.flush(30)
-        # Each has a slate, a response, and a sample of two open windows.
-        until(lambda: len(lines()) == 8 and all(line["clicked"] for line in lines()[:2]))
-        slate, _, response, _, sample, *_ = lines()
+        # Each has a sample of two open windows, and a credit.
+        until(lambda: len(lines()) == 6)
+        sample, *_, credit, _ = lines()
         assert (sample["kind"], sample["user_id"]) == ("sample", "olga")
-        told = (slate["kind"], slate["recommendation_id"], slate["items"], slate["features"])
-        assert told == ("slate", "r-olga", ["i1"], {})
-        told = (response["kind"], response["event_id"], response["attributed"])
-        assert told == ("response", "e-olga", "r-olga")
+        told = (credit["kind"], credit["event_id"], credit["recommendation_id"])
+        assert told == ("click", "e-olga", "r-olga")
         assert client.post(path, json={"ids": []}).text == ""
         reader = bearer(Scope.READ, Scope.OPERATE)
         assert client.post(path, json=ids, headers=reader).status_code == 403

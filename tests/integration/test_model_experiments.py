@@ -150,9 +150,6 @@ def test_a_shadow_is_logged_and_counted_nowhere_else(
             ("as-now", {"1": 12}),
             ("holdout", {}),
         ]
-        report = monitoring.get("/v1/reports/quality").json()
-        assert [row["model_version"] for row in report["by_model"]] == ["1"]
-        assert report["total"]["slates"] == 12
         slates = [slate for slate in recorded(stack, 12).values() if slate.purpose == SHADOW]
         assert slates and all(slate.shadow_of in shown for slate in slates)
         assert not {slate.recommendation_id for slate in slates} & shown.keys()

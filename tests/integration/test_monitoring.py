@@ -8,7 +8,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -27,7 +26,13 @@ from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import OutgoingRecord, Producer
 from slipstream.broker.records import encode
 from slipstream.broker.topics import ensure_topics
-from slipstream.chassis.settings import DatabaseSettings, HttpSettings, KafkaSettings, PeerSettings
+from slipstream.chassis.settings import (
+    DatabaseSettings,
+    HttpSettings,
+    KafkaSettings,
+    LakeSettings,
+    PeerSettings,
+)
 from slipstream.contracts.circumstances import RecordedHistory
 from slipstream.contracts.events import (
     AlertEvent,
@@ -50,6 +55,7 @@ from slipstream.contracts.topics import (
 )
 from slipstream.evaluation.drift_findings import Window
 from slipstream.stores.metadata import engine
+from tests.integration.filled_lake import FilledLake
 from tests.unit.monitoring.recorded_slates import history_of
 
 MODEL = {"version": "4", "aliases": ["champion"], "created_at": 1, "metrics": {"ndcg@10": 0.12}}
@@ -121,7 +127,11 @@ def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 @pytest.fixture
 def settings(
-    broker: KafkaSettings, database_settings: DatabaseSettings, namespace: str, peers: Peers
+    broker: KafkaSettings,
+    database_settings: DatabaseSettings,
+    lake_settings: LakeSettings,
+    namespace: str,
+    peers: Peers,
 ) -> MonitoringSettings:
     """Monitoring with quick checks. It asks the stand-in for its own state too, since a test client
     listens on no port.
@@ -134,6 +144,7 @@ def settings(
     window_s = next(each for each in range(600, 2_000) if 70 <= time.time() % each <= 300)
     section = MonitoringSection(
         check_interval_s=0.1,
+        count_every_s=0.1,
         failing_checks_to_open=2,
         passing_checks_to_close=2,
         drift_min_visitors=200,
@@ -146,6 +157,7 @@ def settings(
         namespace=namespace,
         kafka=broker,
         database=database_settings,
+        lake=lake_settings,
         peers=PeerSettings(**urls),
         monitoring=section,
     )
@@ -157,14 +169,18 @@ def publish(
 ) -> Iterator[Callable[[Sequence[tuple[Topic, str, Record]]], None]]:
     ensure_topics(settings.kafka, settings.namespace)
     producer = Producer(settings.kafka, settings.namespace)
-    yield partial(publish_records, producer)
+    lake = FilledLake(settings.lake, settings.namespace)
+
+    def published(records: Sequence[tuple[Topic, str, Record]]) -> None:
+        publish_records(producer, records)
+        lake.take([record for _, _, record in records])
+
+    yield published
     producer.close()
 
 
 def publish_records(producer: Producer, records: Sequence[tuple[Topic, str, Record]]) -> None:
-    asyncio.run(
-        producer.publish([OutgoingRecord(topic, key, record) for topic, key, record in records])
-    )
+    asyncio.run(producer.publish([OutgoingRecord(*each) for each in records]))
 
 
 @contextmanager
@@ -227,7 +243,7 @@ def click(
 
 
 def by_version(client: TestClient) -> dict[str, tuple[int, int, int]]:
-    """Version → slates, clicked, converted."""
+    """Version → slates, clicked, converted, as the lake is counted."""
     report = client.get("/v1/reports/quality").json()
     return {
         row["model_version"]: (

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from services.monitoring.attribution import Arrivals
+from services.monitoring.arrivals import Arrivals
 from services.monitoring.people.repository import ErasureLedger
 from services.monitoring.slate_tables import AUDIT
 from slipstream.contracts.events import CatalogRecord, ErasedVisitors
@@ -35,7 +35,7 @@ def test_a_restore_goes_by_the_ledger_of_erasures_and_not_by_clocks(
 
     shop, backup = place("shop").migrated(), tmp_path / "backup"
     ledger, before = ErasureLedger(shop.db, 0), request("bo", "e-before", 500)
-    shop.slates.record(
+    shop.records.record(
         Arrivals(
             erasure_requests=[(before, "r-1")],
             erased_visitors=[

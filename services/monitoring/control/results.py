@@ -4,8 +4,7 @@ They are of all visitors of the newest design, by assignment, and may be looked 
 shadow's lists are compared with those that were shown. Pure functions.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf, isfinite
 from typing import Final, NamedTuple
 
@@ -81,26 +80,17 @@ class ShadowResult(BaseModel):
     clicked_in_shadow: int
 
 
-@dataclass(frozen=True, slots=True)
-class ShadowPair:
-    """The items of a shown list and of its shadow."""
-
-    shown: frozenset[str]
-    shadow: frozenset[str]
-
-
 def shadow_result(
-    variant: str, makers: Makers, pairs: Iterable[ShadowPair], clicked: Iterable[bool]
+    variant: str, makers: Makers, overlaps: Sequence[float], clicked: Iterable[bool]
 ) -> ShadowResult:
     """The result of a shadow.
 
     Args:
         variant: Its name.
         makers: The makers of its slates.
-        pairs: Shown lists with items, each with its shadow.
+        overlaps: For shown lists with items, the share of these that stands in the shadow.
         clicked: For each item that was clicked in a shown list, whether it stands in the shadow.
     """
-    shares = [len(pair.shown & pair.shadow) / len(pair.shown) for pair in pairs]
     hits = list(clicked)
     return ShadowResult(
         variant=variant,
@@ -108,8 +98,8 @@ def shadow_result(
         models=dict(makers.models),
         substituted=dict(makers.substituted),
         latency_ms=latency(makers.latencies),
-        compared=len(shares),
-        overlap=sum(shares) / len(shares) if shares else None,
+        compared=len(overlaps),
+        overlap=sum(overlaps) / len(overlaps) if overlaps else None,
         clicked=len(hits),
         clicked_in_shadow=sum(hits),
     )

@@ -1,7 +1,7 @@
-"""The SQL of an experiment's results: sums over its visitors, and the slates that are kept."""
+"""The SQL of an experiment's results: sums over its visitors, answers, and shadows."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import isnan, nan
 from typing import Any, Final
 
@@ -13,7 +13,6 @@ from sqlalchemy import (
     Float,
     Select,
     Subquery,
-    Table,
     and_,
     case,
     cast,
@@ -21,6 +20,8 @@ from sqlalchemy import (
     select,
 )
 
+from services.monitoring.answers import EXPERIMENT_STEP_MS, Latencies
+from services.monitoring.answers_repository import merged
 from services.monitoring.control.guards import Judgement, Makers, WindowSums, judge
 from services.monitoring.control.results import (
     METRICS,
@@ -28,7 +29,6 @@ from services.monitoring.control.results import (
     EarlierDesign,
     ExperimentResults,
     Metric,
-    ShadowPair,
     ShadowResult,
     VariantSums,
     Votes,
@@ -40,16 +40,23 @@ from services.monitoring.control.results import (
     variant_results,
 )
 from services.monitoring.control.verdicts import Period, compared, verdicts
-from services.monitoring.counting.tables import experiment_currencies, identities, visitor_sums
+from services.monitoring.counting.tables import (
+    credits,
+    experiment_currencies,
+    identities,
+    visitor_sums,
+)
 from services.monitoring.counting.visitor_sums_repository import starts_of
-from services.monitoring.slate_tables import responses, shadows, slates, watermarks
+from services.monitoring.slate_tables import answers, shadows, watermarks
 from slipstream.contracts.experiments import INTERLEAVED, Experiment
 from slipstream.contracts.topics import RECOMMENDATIONS
 from slipstream.evaluation.experiments.moments import Moments
 
 _ROWS_AT_ONCE = 1_000
-# Most slates of a variant, the newest ones, that percentiles and overlaps are read from.
+# Most shadows of a variant, the newest ones, that percentiles and overlaps are read from; and most
+# sums of answers that latencies are.
 NEWEST: Final = 10_000
+_NEWEST_SUMS: Final = 1_000
 # A canary is returned for lost clicks where chance would do so once in a thousand canaries.
 _CLICKS_ALPHA: Final = 0.001
 
@@ -85,7 +92,7 @@ def experiment_results(engine: Engine, experiment: Experiment, now_ms: int) -> E
             least_effect=design.least_effect,
             from_=period.since,
             until=period.until,
-            variants=variant_results(design, sums, _makers(db, slates, name), division),
+            variants=variant_results(design, sums, _makers(db, name), division),
             verdicts=verdicts(design, sums, shares, votes, period, _currencies(db, name, revision)),
             shares=shares,
             interleaved=interleaved_result(votes) if votes else None,
@@ -262,61 +269,70 @@ def _earlier(db: Connection, experiment: Experiment, revision: int) -> EarlierDe
     )
 
 
-def _makers(db: Connection, table: Table, experiment: str) -> dict[str, Makers]:
-    """The makers of the slates or the shadows of each variant."""
-    t = table.c
-    why = func.coalesce(t.substituted, "")
+def _makers(db: Connection, experiment: str) -> dict[str, Makers]:
+    """The makers of the slates of each variant that are kept."""
+    a = answers.c
+    of_experiment = a.experiment == experiment
+    counts = select(a.variant, a.model_version, a.substituted, func.sum(a.slates))
+    rows = db.execute(
+        counts.where(of_experiment).group_by(a.variant, a.model_version, a.substituted)
+    )
+    latencies: dict[str, list[Any]] = {}
+    newest = select(a.variant, a.timed, a.total_ms, a.squares, a.bins)
+    own = of_experiment, a.substituted == "", a.timed > 0
+    for variant, *row in db.execute(
+        newest.where(*own).order_by(a.start.desc()).limit(_NEWEST_SUMS)
+    ):
+        latencies.setdefault(variant, []).append(row)
+    return _made_by(rows, {variant: merged(each) for variant, each in latencies.items()})
+
+
+def _makers_of_shadows(db: Connection, experiment: str) -> dict[str, Makers]:
+    """The makers of the shadows of each variant."""
+    t = shadows.c
     of_experiment = t.experiment == experiment
+    counts = select(t.variant, t.model_version, t.substituted, func.count()).where(of_experiment)
+    rows = db.execute(counts.group_by(t.variant, t.model_version, t.substituted))
+    newest = select(t.variant, t.latency_ms).where(of_experiment, t.substituted == "")
+    latencies: dict[str, Latencies] = {}
+    for variant, latency_ms in db.execute(newest.order_by(t.timestamp.desc()).limit(NEWEST)):
+        latencies.setdefault(variant, Latencies()).add(latency_ms)
+    return _made_by(rows, latencies)
+
+
+def _made_by(rows: Iterable[Any], latencies: Mapping[str, Latencies]) -> dict[str, Makers]:
+    """The makers by variant, from rows of variant, model version, reason, and number."""
     models: dict[str, dict[str, int]] = {}
     substituted: dict[str, dict[str, int]] = {}
-    counts = select(t.variant, t.model_version, why, func.count()).where(of_experiment)
-    for variant, version, reason, count in db.execute(
-        counts.group_by(t.variant, t.model_version, why)
-    ):
-        counted = substituted if reason else models
-        of_variant = counted.setdefault(variant, {})
-        of_variant[reason or version] = of_variant.get(reason or version, 0) + count
-    latencies: dict[str, list[float]] = {}
-    newest = select(t.variant, t.latency_ms).where(of_experiment, why == "")
-    for variant, latency_ms in db.execute(
-        newest.where(t.latency_ms.is_not(None)).order_by(t.timestamp.desc()).limit(NEWEST)
-    ):
-        latencies.setdefault(variant, []).append(latency_ms)
+    for variant, version, reason, count in rows:
+        of_variant = (substituted if reason else models).setdefault(variant, {})
+        of_variant[reason or version] = of_variant.get(reason or version, 0) + int(count)
     return {
         variant: Makers(
-            models.get(variant, {}), substituted.get(variant, {}), latencies.get(variant, [])
+            models.get(variant, {}),
+            substituted.get(variant, {}),
+            latencies.get(variant, Latencies()),
         )
         for variant in {*models, *substituted}
     }
 
 
 def _shadow(db: Connection, experiment: str, variant: str) -> ShadowResult:
-    d, s, r = shadows.c, slates.c, responses.c
+    d, c = shadows.c, credits.c
     own = and_(d.experiment == experiment, d.variant == variant, d.substituted == "")
-    pairs = (
-        select(s["items"], d["items"])
-        .join(slates, s.recommendation_id == d.shadow_of)
-        .where(own, s["items"] != "[]")
-        .order_by(d.timestamp.desc())
-        .limit(NEWEST)
-    )
+    overlaps = select(d.overlap).where(own, d.overlap.is_not(None))
     clicked = (
-        select(d.recommendation_id, d["items"], r.item_id)
-        .join(responses, r.attributed == d.shadow_of)
-        .where(own, ~r.converted)
-        .distinct()
+        select(d.recommendation_id, d["items"], c.item_id)
+        .join(credits, c.recommendation_id == d.shadow_of)
+        .where(own, c.kind == "click")
         .execution_options(yield_per=_ROWS_AT_ONCE)
     )
     return shadow_result(
         variant,
-        _makers(db, shadows, experiment).get(variant, Makers()),
-        (ShadowPair(_ids(shown), _ids(shadow)) for shown, shadow in db.execute(pairs)),
-        (item_id in _ids(items) for _, items, item_id in db.execute(clicked)),
+        _makers_of_shadows(db, experiment).get(variant, Makers()),
+        db.scalars(overlaps.order_by(d.timestamp.desc()).limit(NEWEST)).all(),
+        (item_id in orjson.loads(items) for _, items, item_id in db.execute(clicked)),
     )
-
-
-def _ids(items: str) -> frozenset[str]:
-    return frozenset(orjson.loads(items))
 
 
 def _clicks_high(experiment: Experiment, sums: Mapping[str, VariantSums]) -> float | None:
@@ -332,7 +348,10 @@ def _judged(
     design = experiment.design
     began_ms = now_ms - design.guard.window_s * 1000
     changed_ms = max(experiment.changed_at, design.starts_at or 0)
-    window = _window_sums(db, experiment.name, max(began_ms, changed_ms))
+    # The step in which the window began counts, that of a change has slates from before it.
+    step = EXPERIMENT_STEP_MS
+    since = max(began_ms - began_ms % step, -(-changed_ms // step) * step)
+    window = _window_sums(db, experiment.name, since)
     control, canary = (window.get(variant.name, WindowSums()) for variant in design.variants)
     newest = db.scalar(
         select(watermarks.c.event_time).where(watermarks.c.topic == RECOMMENDATIONS.name)
@@ -348,29 +367,22 @@ def _judged(
 
 
 def _window_sums(db: Connection, experiment: str, since: int) -> dict[str, WindowSums]:
-    """The sums of each variant's slates since a time (ms)."""
-    s = slates.c
-    why = func.coalesce(s.substituted, "")
-    is_own = and_(s.answered_by == "model", why == "")
-    latency = case((is_own, s.latency_ms))
-    # Not by the index of experiments, which would lead through slates of three days.
-    where = and_(func.coalesce(s.experiment, "") == experiment, s.timestamp >= since)
-    counts = (
-        func.sum(case((it, 1), else_=0))
-        for it in (why == "absent", why.not_in(["", "absent"]), is_own)
-    )
-    totals = (func.count(latency), func.sum(latency), func.sum(latency * latency))
-    query = select(s.variant, func.count(), *counts, *totals).where(where).group_by(s.variant)
-    found = {}
-    for variant, *numbers, total_ms, squares in db.execute(query).all():
-        newest = (
-            select(s.latency_ms)
-            .where(where, s.variant == variant, is_own, s.latency_ms.is_not(None))
-            .order_by(s.timestamp.desc())
-            .limit(NEWEST)
+    """The sums of each variant's slates since a time (ms), which begins a step of answers."""
+    a, found = answers.c, dict[str, WindowSums]()
+    where = a.experiment == experiment, a.start >= since
+    latencies: dict[str, list[Any]] = {}
+    for row in db.execute(select(answers).where(*where)):
+        is_own = row.answered_by == "model" and not row.substituted
+        before = found.get(row.variant, WindowSums())
+        found[row.variant] = before._replace(
+            slates=before.slates + row.slates,
+            absent=before.absent + row.slates * (row.substituted == "absent"),
+            failed=before.failed + row.slates * (row.substituted not in ("", "absent")),
+            by_model=before.by_model + row.slates * is_own,
         )
-        counted = WindowSums(*numbers)
-        found[variant] = counted._replace(
-            total_ms=total_ms or 0.0, squares=squares or 0.0, newest_ms=db.scalars(newest).all()
-        )
-    return found
+        if is_own:
+            latencies.setdefault(row.variant, []).append(row[9:])
+    return {
+        variant: sums._replace(latencies=merged(latencies.get(variant, ())))
+        for variant, sums in found.items()
+    }

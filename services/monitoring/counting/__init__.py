@@ -2,5 +2,6 @@
 
 `counter` finds the periods with new rows and counts them again, whole. `credit` says which place of
 which slate led to a response. `outcomes_repository` keeps sums and credits in SQL, and `outcomes`
-reports them.
+reports them; `list_sums_repository` has lists by answering step. `click_sums` sums periods over
+visitors.
 """

@@ -67,6 +67,7 @@ class Counter:
         rules: Limits of credit, without their key.
         clock: Returns the time in ms.
         renew: Renews the lease, or raises: another instance may act by now.
+        then: Takes the time (ms) of the newest list, once everything before it is counted.
     """
 
     def __init__(
@@ -76,9 +77,11 @@ class Counter:
         rules: Rules,
         clock: Callable[[], int],
         renew: Callable[[], None] = lambda: None,
+        then: Callable[[int], None] = lambda _newest: None,
     ) -> None:
         self._lake, self._table = lake, table
         self._rules, self._clock, self._renew = rules, clock, renew
+        self._then, self._newest = then, 0
         self._key = ""
 
     def run(self, stop: threading.Event, every_s: float, retention_ms: int) -> None:
@@ -123,6 +126,7 @@ class Counter:
             done += (period.until - period.since) // BUCKET_MS
         if reached or done:
             self._table.advance(reached)
+        self._then(self._newest)
         return done
 
     def _new_rows(
@@ -157,6 +161,8 @@ class Counter:
             times = batch["timestamp"].to_numpy(zero_copy_only=False)
             timely = times[(times >= oldest) & (times <= newest)]
             left_out += len(times) - len(timely)
+            if name == RECOMMENDATIONS and len(timely):
+                self._newest = max(self._newest, min(int(timely.max()), self._clock()))
             found.update(np.unique(timely - timely % BUCKET_MS).tolist())
         # What was there before the first count is no loss.
         if left_out and self._table.progress(name).version is not None:

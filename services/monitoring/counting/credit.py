@@ -39,7 +39,7 @@ _SQL: Final = Path(__file__).with_name("credit.sql").read_text("utf-8")
 SLATE_COLUMNS: Final = (
     *("recommendation_id", "user_id", "timestamp", "items", "model_version", "placement"),
     *("experiment", "variant", "teams", "features", "purpose", "substituted", "latency_ms"),
-    *("topic_id", "partition", "offset"),
+    *("answered_by", "topic_id", "partition", "offset"),
 )
 EVENT_COLUMNS: Final = (
     *("event_id", "event_type", "user_id", "anonymous_id", "item_id", "timestamp", "value"),
@@ -74,6 +74,10 @@ CREDITS: Final = pa.schema(
         # In thousandths of the currency.
         ("value", pa.int64()),
         ("currency", pa.string()),
+        # The list: its time, model version and step. Null where nothing led to it.
+        ("listed_at", pa.int64()),
+        ("list_model", pa.string()),
+        ("answered_by", pa.string()),
     ]
 )
 _IDENTITIES: Final = pa.schema([("visitor", pa.string()), ("person", pa.string())])
@@ -134,12 +138,15 @@ class Counted(NamedTuple):
         participants: Sums of slates by experiment, revision, visitor and variant, of those slates
             that were not summed yet.
         summed: Bucket, topic, partition and last offset of all slates that are summed now.
+        lists: Slates of the period by bucket, model version and answering step: their number, that
+            of those with items, and that of all items.
     """
 
     credits: pa.Table
     sums: pa.Table
     participants: pa.Table
     summed: pa.Table
+    lists: pa.Table
 
 
 def touched(events: pa.Table) -> Touched:
@@ -208,7 +215,7 @@ def counted(
         db.execute("CREATE TABLE credits AS SELECT * FROM no_credits")
         db.execute(_SQL)
         credits = db.sql("SELECT * FROM credits ORDER BY at_ms, event_id").to_arrow_table()
-        views = (db.view(name).to_arrow_table() for name in ("participants", "summed_now"))
+        views = (db.view(name).to_arrow_table() for name in ("participants", "summed_now", "lists"))
         return Counted(credits.cast(CREDITS), db.table("sums").to_arrow_table(), *views)
 
 

@@ -31,7 +31,7 @@ LEFT JOIN identities USING (visitor) WHERE visitor IS NOT NULL;
 CREATE TABLE shown AS
 SELECT recommendation_id, user_id, coalesce(person, user_id) AS person, "timestamp" AS at_ms, items,
     coalesce(placement, '') AS placement, coalesce(model_version, '') AS model_version,
-    coalesce(s.experiment, '') AS experiment,
+    coalesce(answered_by, '') AS answered_by, coalesce(s.experiment, '') AS experiment,
     CASE WHEN coalesce(s.experiment, '') = '' THEN '' ELSE coalesce(variant, '') END AS variant,
     -- While a change of the design settles, a slate counts for neither.
     CASE WHEN designs.since > 0 AND s."timestamp" < designs.since + getvariable('settling_ms')
@@ -59,8 +59,9 @@ SELECT recommendation_id, user_id, person, at_ms, item.item_id AS item_id, place
     CASE WHEN item.source IN ('similar', 'trending', 'popular', 'new', 'recent', 'bought_together')
         THEN '' ELSE model_version END AS model_version,
     experiment, CASE WHEN len(teams) >= place THEN teams[place] ELSE variant END AS variant, revision,
-    place - 1 AS position, coalesce(item.source, '') AS source, cohort
-FROM (SELECT *, unnest(items) AS item, generate_subscripts(items, 1) AS place FROM shown);
+    place - 1 AS position, coalesce(item.source, '') AS source, cohort,
+    at_ms AS listed_at, s.model_version AS list_model, answered_by
+FROM (SELECT *, unnest(items) AS item, generate_subscripts(items, 1) AS place FROM shown) s;
 
 -- Those that an event may be credited to.
 CREATE TABLE places AS
@@ -106,7 +107,7 @@ SELECT h.event_id, kind, coalesce(best.user_id, h.user_id) AS user_id, item_id, 
     coalesce(source, '') AS source,
     CASE WHEN (h.user_id, bucket_of(at_ms)) IN (SELECT (visitor, bucket) FROM scripted)
         THEN 'scripted' ELSE coalesce(cohort, '') END AS cohort,
-    value, currency
+    value, currency, listed_at, list_model, answered_by
 FROM happened h LEFT JOIN best USING (event_id) WHERE list_contains(kinds, kind);
 
 -- The first click or the first cart of a place.
@@ -167,3 +168,9 @@ FROM participated LEFT JOIN summed USING (start, topic_id, "partition") WHERE "o
 GROUP BY ALL ORDER BY ALL;
 CREATE VIEW summed_now AS
 SELECT start, topic_id, "partition", max("offset") AS last_offset FROM participated GROUP BY ALL ORDER BY ALL;
+
+-- Slates by answering step, as they are answered.
+CREATE VIEW lists AS
+SELECT bucket_of(at_ms) AS start, model_version, answered_by, count(*) AS slates, count(*) FILTER (len(items) > 0) AS shown,
+    coalesce(sum(len(items)), 0)::BIGINT AS items
+FROM shown WHERE within(at_ms) GROUP BY ALL ORDER BY ALL;

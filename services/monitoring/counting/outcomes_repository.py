@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Column, ColumnElement, Connection, Engine, delete, func, select, tuple_
 
+from services.monitoring.counting import list_sums_repository as list_sums
 from services.monitoring.counting.credit import (
     BUCKET_MS,
     CREDITS,
@@ -44,6 +45,7 @@ from services.monitoring.counting.visitor_sums_repository import (
     slates_of,
     summed,
 )
+from services.monitoring.quality import Bucket, Counts
 from slipstream.contracts.late_records import ErasureMark, visitor_digest
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.stores.metadata import chunks, insert_new, insert_rows, replacing, upsert
@@ -203,7 +205,7 @@ class OutcomeTable:
         return table_of(CREDITS, found)
 
     def replace(self, period: Period, counted: Counted) -> set[int]:
-        """Replace the sums and credits of a period, and correct those of experiments' visitors.
+        """Replace the sums and credits of a period; correct those of lists and experiments.
 
         Returns the buckets that are owed another count: those behind it with credits that depend on
         one that has changed, and what was owed before. They are kept in the same transaction.
@@ -225,6 +227,8 @@ class OutcomeTable:
             visitors.update(db.scalars(select(c.user_id).where(*of_period).distinct()))
             touched = slates_of(db, period) | _slates(counted.credits)
             then = credits_of(db, touched)
+            of_lists = list_sums.lists_of(db, period) | _lists(counted.credits)
+            followed = list_sums.followed(db, of_lists)
             db.execute(delete(credits).where(*of_period))
             changed = before or set()
             for rows in _portions(counted.credits, erased):
@@ -235,6 +239,8 @@ class OutcomeTable:
             new = [row for row in rows if row["first_at"] > erased.get(row["user_id"], -1)]
             record_sums(db, period, new, visitors, then, credits_of(db, touched))
             keep_summed(db, period, counted.summed)
+            rows, now = counted.lists.to_pylist(), list_sums.followed(db, of_lists)
+            list_sums.record_lists(db, period, rows, followed, now)
             mine = o.start >= period.since, o.start < period.until
             db.execute(delete(outcomes).where(o.length_ms == BUCKET_MS, *mine))
             insert_rows(db, outcomes, buckets)
@@ -265,6 +271,23 @@ class OutcomeTable:
                 rows = db.execute(select(outcomes).where(*of_part)).all()
             yield from map(_outcome_row, rows)
 
+    def counts(self, since: int, until: int) -> dict[Bucket, Counts]:
+        """Lists, and what followed from them, of the buckets in `since <= start < until` (ms)."""
+        return list_sums.counts(self._engine, since, until)
+
+    def clicked(self, since: int, until: int) -> Iterator[Sequence[str]]:
+        """Ids of lists outside experiments with a click in a time (ms), some at a time."""
+        c = credits.c
+        query = select(c.recommendation_id).where(
+            c.kind == "click",
+            c.recommendation_id != "",
+            c.experiment == "",
+            *(c.at_ms >= since, c.at_ms < until),
+        )
+        with self._engine.connect() as db:
+            found = db.execution_options(yield_per=_IDS_AT_ONCE).scalars(query)
+            yield from found.partitions()
+
     def rows_of(self, visitor_ids: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         """All rows of these visitors, each with its kind: `experiment`, `credit` or `identity`."""
         with self._engine.connect() as db:
@@ -292,6 +315,7 @@ class OutcomeTable:
             for length, kept_ms in {**_KEPT_MS, DAY_MS: retention_ms}.items():
                 old = o.length_ms == length, o.start < now_ms - kept_ms
                 db.execute(delete(outcomes).where(*old))
+            list_sums.expire_lists(db, now_ms - retention_ms)
             expire_sums(db, now_ms - retention_ms, now_ms - _KEPT_MS[BUCKET_MS])
 
 
@@ -362,6 +386,11 @@ def _portions(found: pa.Table, erased: Mapping[str, int]) -> Iterator[list[tuple
     for batch in found.to_batches(max_chunksize=_ROWS_AT_ONCE):
         rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
         yield [row for row in rows if row[4] > erased.get(row[2], -1)]
+
+
+def _lists(found: pa.Table) -> set[str]:
+    """The lists in these credits."""
+    return set(pc.unique(found["recommendation_id"]).to_pylist()) - {""}
 
 
 def _slates(found: pa.Table) -> set[str]:

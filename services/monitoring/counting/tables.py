@@ -1,10 +1,12 @@
-"""The SQL tables of counting: outcomes, credits, experiments' sums by visitor, and progress."""
+"""The SQL tables of counting: outcomes, lists, credits, experiments' sums, and progress."""
 
+from dataclasses import fields
 from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, Text
 
 from services.monitoring.counting.credit import DIMENSIONS, SUMS
+from services.monitoring.quality import Counts
 from services.monitoring.slate_tables import TABLES
 
 _KINDS_OF_DIMENSIONS: Final = {"revision": Integer, "position": Integer}
@@ -35,14 +37,23 @@ credits: Final = Table(
     *(Column(name, _KINDS_OF_DIMENSIONS.get(name, String), nullable=False) for name in DIMENSIONS),
     Column("value", BigInteger),
     Column("currency", String, nullable=False),
+    # Of the list; null where nothing led to it, and in rows of an earlier version.
+    Column("listed_at", BigInteger),
+    Column("list_model", String),
+    Column("answered_by", String),
     Index("monitoring_credits_of_visitor", "user_id", "item_id"),
+    Index("monitoring_credits_of_list", "recommendation_id"),
 )
 in_experiment: Final = credits.c.experiment != ""
-Index(
-    "monitoring_credits_of_slate",
-    credits.c.recommendation_id,
-    sqlite_where=in_experiment,
-    postgresql_where=in_experiment,
+# Lists by the five minutes in which they were answered, and what followed from them.
+lists: Final = Table(
+    "monitoring_lists",
+    TABLES,
+    Column("start", BigInteger, primary_key=True),
+    Column("model_version", String, primary_key=True),
+    Column("answered_by", String, primary_key=True),
+    *(Column(counter.name, BigInteger, nullable=False) for counter in fields(Counts)),
+    sqlite_with_rowid=False,
 )
 identities: Final = Table(
     "monitoring_identities",

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from services.monitoring.counting.outcomes_repository import OutcomeTable
 from services.monitoring.people.receipts import receipt
 from services.monitoring.people.repository import ErasureLedger
-from services.monitoring.repository import SlateLog
+from services.monitoring.repository import RecordLog
 from services.monitoring.settings import MonitoringSection
 from slipstream.chassis.access.guard import requires
 from slipstream.chassis.client import Peer, PeerError
@@ -23,17 +23,16 @@ from slipstream.contracts.late_records import may_be_on_its_way
 from slipstream.contracts.rest import ErasureReceipt, ErasureState, ModelsBeforeErasure, Problem
 
 # Columns that hold JSON.
-_DOCUMENTS: Final = ("items", "features", "body")
+_DOCUMENTS: Final = ("items", "body")
 
 
 def exported(
-    slates: SlateLog, outcomes: OutcomeTable, visitor_ids: Collection[str]
+    records: RecordLog, outcomes: OutcomeTable, visitor_ids: Collection[str]
 ) -> Iterator[bytes]:
-    """Slates that these visitors were shown, their shadows, responses, the samples of open windows,
-    the sums of experiments, credits, and the users that they became: one JSON object a line, `kind`
-    first, in the order of their ids.
+    """Shadows of these visitors, the samples of open windows, the sums of experiments, credits, and
+    the users that they became: one JSON object a line, `kind` first, in the order of their ids.
     """
-    for kind, row in chain(slates.rows_of(visitor_ids), outcomes.rows_of(visitor_ids)):
+    for kind, row in chain(records.rows_of(visitor_ids), outcomes.rows_of(visitor_ids)):
         # The names are of a subclass of str, which JSON does not know.
         told = {str(name): value for name, value in row.items()}
         opened = {name: orjson.loads(told[name]) for name in _DOCUMENTS if name in told}
@@ -52,7 +51,7 @@ class PeopleParts:
 
     features: Peer
     training: Peer
-    slates: SlateLog
+    records: RecordLog
     outcomes: OutcomeTable
     ledger: ErasureLedger
     settings: MonitoringSection
@@ -71,9 +70,12 @@ router = APIRouter(prefix="/v1", tags=["people"])
 @router.post("/visitors:export", response_class=StreamingResponse)
 @requires(Scope.ADMIN)
 def export_visitors(request: Request, body: Visitors) -> StreamingResponse:
-    """Slates, responses, credits and sums of experiments of these visitors, as lines of JSON."""
+    """Shadows, samples, credits and sums of experiments of these visitors, as lines of JSON.
+
+    What they were shown and did is in the export of features.
+    """
     parts: PeopleParts = request.app.state.people
-    lines = exported(parts.slates, parts.outcomes, body.ids)
+    lines = exported(parts.records, parts.outcomes, body.ids)
     return StreamingResponse(lines, media_type="application/x-ndjson")
 
 

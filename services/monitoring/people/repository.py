@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 from services.monitoring.counting.tables import credits, identities, visitor_sums
-from services.monitoring.slate_tables import AUDIT, responses, samples, shadows, slates
+from services.monitoring.slate_tables import AUDIT, samples, shadows
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import CatalogRecord, ErasedVisitors
@@ -76,7 +76,7 @@ marks: Final = Table(
 _DIGESTS_AT_ONCE: Final = 1_000
 # Tables that hold ids of visitors.
 _PERSONAL: Final = (
-    *(slates, shadows, responses, samples, visitor_sums, visitors),
+    *(shadows, samples, visitor_sums, visitors),
     *(credits, identities),
 )
 
@@ -192,22 +192,13 @@ class ErasureLedger:
             return {erasure_id: orjson.loads(cut) for erasure_id, cut in db.execute(query)}
 
     def delete_rows(self, erasure_ids: Sequence[str], now_ms: int) -> int:
-        """Delete the rows of these erasures' visitors, and their names; returns the number of rows.
-
-        Responses that others gave to their slates go as well.
-        """
+        """Delete the rows of these erasures' visitors, and their names. Returns how many rows."""
         deleted = 0
         for erasure_id in erasure_ids:
             theirs = select(visitors.c.visitor_id).where(visitors.c.erasure_id == erasure_id)
-            shown = select(slates.c.recommendation_id).where(slates.c.user_id.in_(theirs))
-            r = responses.c
             with self._engine.begin() as db:
                 count = 0
                 for statement in (
-                    delete(responses).where(
-                        or_(r.user_id.in_(theirs), r.attributed.in_(shown), r.named.in_(shown))
-                    ),
-                    delete(slates).where(slates.c.user_id.in_(theirs)),
                     delete(shadows).where(shadows.c.user_id.in_(theirs)),
                     delete(samples).where(samples.c.user_id.in_(theirs)),
                     delete(visitor_sums).where(visitor_sums.c.user_id.in_(theirs)),

@@ -1,12 +1,14 @@
 """Records and snapshots of monitoring with everything but the interesting part filled in."""
 
+from dataclasses import asdict
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Engine
 
-from services.monitoring.attribution import Response, ShownSlate
+from services.monitoring.answers import MINUTE_MS, Answer, AnswerKey
 from services.monitoring.click_trend import ClickTrend, PlacementTrend, VisitorRate
+from services.monitoring.counting.tables import lists
 from services.monitoring.drift_watch import (
     Fault,
     FaultReport,
@@ -16,6 +18,7 @@ from services.monitoring.drift_watch import (
 )
 from services.monitoring.migrations import MIGRATIONS
 from services.monitoring.probes import Champion, FeaturesStatus, ServiceState, Training
+from services.monitoring.quality import BUCKET_MS, Bucket, Counts
 from services.monitoring.snapshot import DriftReport, Freshness, MixDrift, Snapshot, Thresholds
 from slipstream.broker.records import encode
 from slipstream.contracts.events import Slate
@@ -38,24 +41,28 @@ def recorded(slate: Slate) -> RecordedSlate:
     return read_slate(encode(slate))
 
 
-def shown(
-    slate_id: str = "s1", user: str = "u1", at: int = 0, items: str = "abc", **more: Any
-) -> ShownSlate:
-    """A slate `at` milliseconds after T0, with one item a letter."""
-    values = {"answered_by": "model", "model_version": "1"} | more
-    return ShownSlate(slate_id, user, T0 + at, items=frozenset(items), **values)
+def count_lists(engine: Engine, at: int, counts: Counts, *, version: str = "1") -> None:
+    """Count lists that a model answered at a time (ms), and what followed, as of the lake."""
+    bucket = Bucket(at - at % BUCKET_MS, version, "model")
+    with engine.begin() as db:
+        db.execute(lists.insert().values(**bucket._asdict(), **asdict(counts)))
 
 
-def response(
-    event_id: str,
-    item: str = "a",
-    user: str = "u1",
-    at: int = 1_000,
+_offsets = count()
+
+
+def answer(
+    at: int = 0,
     *,
-    named: str | None = None,
-    converted: bool = False,
-) -> Response:
-    return Response(event_id, user, item, T0 + at, converted, named)
+    version: str = "1",
+    step: str = "model",
+    items: int = 3,
+    latency_ms: float = 0.0,
+) -> Answer:
+    """An answer `at` milliseconds after T0, with an offset of its own."""
+    start = T0 + at - (T0 + at) % MINUTE_MS
+    key = AnswerKey(start, version, step, "", "", "")
+    return Answer("t:0", next(_offsets), key, items, latency_ms)
 
 
 def service(

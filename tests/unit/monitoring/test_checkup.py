@@ -12,12 +12,15 @@ from sqlalchemy import Engine
 
 from services.monitoring.alert_repository import AlertBook, NoticeBook
 from services.monitoring.alert_rules import BUILT_IN, Alert, Rule
-from services.monitoring.attribution import Arrivals, Watermark
+from services.monitoring.arrivals import Arrivals, Watermark
 from services.monitoring.checkup import Checkup, SnapshotCollector
+from services.monitoring.click_trend import ClickSums
+from services.monitoring.counting.outcomes_repository import OutcomeTable
 from services.monitoring.drift_watch import DriftWatch
 from services.monitoring.item_attributes import ItemCatalogue
 from services.monitoring.probes import Champion, FeaturesStatus, ServiceState, Training
-from services.monitoring.repository import SlateLog
+from services.monitoring.quality import Counts
+from services.monitoring.repository import RecordLog
 from services.monitoring.sampling import Sampler
 from services.monitoring.settings import MonitoringSection
 from services.monitoring.threshold_rules import METRICS, AlertDefinition, ThresholdRule
@@ -27,7 +30,14 @@ from slipstream.contracts.events import AlertEvent, CatalogRecord, Severity
 from slipstream.contracts.rest import ModelVersion
 from slipstream.contracts.times import DAY_MS, now_ms
 from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS, RECOMMENDATIONS
-from tests.unit.monitoring.builders import T0, WINDOW_MS, database, response, service, shown
+from tests.unit.monitoring.builders import (
+    T0,
+    WINDOW_MS,
+    answer,
+    count_lists,
+    database,
+    service,
+)
 from tests.unit.monitoring.recorded_slates import history_of, made_of
 
 WINDOW_S = 600
@@ -61,7 +71,8 @@ class Bench:
         self.told: list[AlertEvent] = []
         self.broker_away = False
         self.probes = FakeProbes()
-        self.log = SlateLog(engine, WINDOW_MS)
+        self.engine, self.log = engine, RecordLog(engine)
+        self.windows = WindowLog(engine)
         self.book, self.notices = AlertBook(engine, ["json-1"]), NoticeBook(engine)
         self.rules: list[Rule] = [*BUILT_IN]
         self.notified: list[list[tuple[str, bool]]] = []
@@ -70,7 +81,8 @@ class Bench:
         self.sampler = Sampler(lengths, 1_000, self.catalogue)
         self.checkup = Checkup(
             self.log,
-            DriftWatch(WindowLog(engine), settings, self.catalogue),
+            OutcomeTable(engine, lambda _digests: {}).counts,
+            DriftWatch(self.windows, settings, self.catalogue),
             self.book,
             self.probes,  # type: ignore[arg-type]
             lambda: self.rules,
@@ -269,13 +281,11 @@ def days(bench: Bench) -> None:
     today = T0 - T0 % DAY_MS
     for days_ago in (9, 8, 2, 1):
         end = today - days_ago * DAY_MS + DAY_MS
-        slates = [
-            shown(f"{days_ago}-{n}", user=f"v{n}", at=end - T0 - 600_000, placement="home")
-            for n in range(300)
-        ]
+        answered = [answer(end - T0 - 600_000) for _ in range(300)]
+        bench.log.record(Arrivals(answers=answered), end)
         clicked = 30 if days_ago < 7 else 150
-        named = [response(f"{days_ago}-e{n}", named=f"{days_ago}-{n}") for n in range(clicked)]
-        bench.log.record(Arrivals(slates=slates, responses=named), end)
+        sums = ClickSums(300, 300, clicked, 300, clicked, clicked)
+        bench.windows.add_clicks(DAY_MS, end - DAY_MS, {"home": sums})
         bench.now = end + WINDOW_MS
         bench.check(1)
 
@@ -308,17 +318,15 @@ def test_every_metric_of_rules_is_measured(week: Bench) -> None:
     week.window("abc")
     week.now += 60_000
     at = week.now - T0 - 1_000
-    slates = [
-        shown(f"now-{n}", user=f"n{n}", at=at, latency_ms=1.0 + n, items="abc" if n else "")
-        for n in range(20)
-    ]
-    slates.append(shown("other", user="o", at=at, answered_by="trending", model_version=""))
-    purchase = response("bought", user="n1", named="now-1", at=at, converted=True)
+    answered = [answer(at, latency_ms=1.0 + n, items=3 if n else 0) for n in range(20)]
+    answered.append(answer(at, step="trending", version=""))
+    bought = Counts(20, 19, 57, converted_slates=1, converted_items=1)
+    count_lists(week.engine, week.now - 1_000, bought)
     marks = {
         topic.name: Watermark(week.now - 4_000, week.now - ago)
         for topic, ago in ((INTERACTIONS, 4_000), (FEATURE_UPDATES, 9_000))
     }
-    week.log.record(Arrivals(slates=slates, responses=[purchase], watermarks=marks), week.now)
+    week.log.record(Arrivals(answers=answered, watermarks=marks), week.now)
     week.now -= 15_000
     week.check()
     snapshot = week.checkup.latest
@@ -328,11 +336,11 @@ def test_every_metric_of_rules_is_measured(week: Bench) -> None:
     first = {name: readings[0].value for name, readings in found.items()}
     assert first["conversion"] == 1 / 19
     assert first["fallback_share"] == first["empty_share"] == 1 / 21
-    assert first["answer_latency_p95"] == pytest.approx(19.05)
+    assert first["answer_latency_p95"] == pytest.approx(19.0, rel=0.02)
     assert (first["interactions_silence"], first["features_delay"]) == (4.0, 5.0)
     assert (first["placement_click_through"], first["features_lag"]) == (0.1, 3)
     assert first["list_coverage"] == 0.5
-    shown_now = week.log.counts(week.now - 600_000 - week.now % 300_000, week.now)
+    shown_now = week.log.answered(week.now - 600_000 - week.now % 300_000, week.now)
     assert sum(each.slates for each in shown_now.values()) == 21
 
 
@@ -341,10 +349,10 @@ def test_run_once_forgets_what_is_older_than_its_retention(
 ) -> None:
     bench = make()
     monkeypatch.setattr("services.monitoring.repository.database_time", lambda _: bench.now)
-    bench.log.record(Arrivals(slates=[shown("s1")]), T0)
+    bench.log.record(Arrivals(answers=[answer()]), T0)
     bench.now = T0 + 100 * DAY_MS
     bench.check(1)
-    assert bench.log.counts(0, 2**60) == {}
+    assert bench.log.answered(0, 2**60) == {}
 
 
 def test_collector_exposes_the_latest_round_and_nothing_before_it(
@@ -355,13 +363,11 @@ def test_collector_exposes_the_latest_round_and_nothing_before_it(
     before = generate_latest(registry).decode()
     assert f"slipstream_last_check_timestamp_seconds {exported(bench.now)}" in before
     assert "slipstream_service_up" not in before
-    slates = [shown(f"s{n}", user=f"u{n}", at=bench.now - T0) for n in range(16)]
-    clicked = response("e", user="u0", named="s0", at=bench.now - T0)
-    bench.log.record(Arrivals(slates=slates, responses=[clicked]), bench.now)
-    # Clicked, and no model's work.
-    trending = shown("t", user="ut", at=bench.now - T0, answered_by="trending", model_version="")
-    clicked = response("et", user="ut", named="t")
-    bench.log.record(Arrivals(slates=[trending], responses=[clicked]), bench.now)
+    count_lists(bench.engine, bench.now, Counts(16, 16, 48, clicked_slates=1, clicked_items=1))
+    # No model's work.
+    trending = answer(bench.now - T0, step="trending", version="")
+    count_lists(bench.engine, bench.now, Counts(1, 1, 3, clicked_slates=1), version="")
+    bench.log.record(Arrivals(answers=[trending]), bench.now)
     bench.probes.services = [service("serving", "away")]
     for _ in range(3):
         bench.window("abc")
@@ -415,8 +421,7 @@ def test_run_once_with_a_clock_that_is_ahead_deletes_nothing_early(
     make: Callable[[], Bench],
 ) -> None:
     bench = make()
-    slate = shown("s", user="ada", at=now_ms() - T0)
-    bench.log.record(Arrivals(slates=[slate]), now_ms())
+    bench.log.record(Arrivals(answers=[answer(now_ms() - T0)]), now_ms())
     bench.now = now_ms() + 400 * DAY_MS
     bench.check()
-    assert len(list(bench.log.rows_of(["ada"]))) == 1
+    assert len(bench.log.answered(0, 2**60)) == 1

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from services.monitoring.attribution import Arrivals, Watermark
+from services.monitoring.arrivals import Arrivals, Watermark
 from services.monitoring.drift_watch import DriftWatch
 from services.monitoring.item_attributes import ItemCatalogue
-from services.monitoring.repository import SlateLog
+from services.monitoring.repository import RecordLog
 from services.monitoring.sampling import Sampler
 from services.monitoring.settings import MonitoringSection
 from services.monitoring.window_repository import WindowLog
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.topics import RECOMMENDATIONS
-from tests.unit.monitoring.builders import T0, WINDOW_MS, database
+from tests.unit.monitoring.builders import T0, database
 from tests.unit.monitoring.recorded_slates import history_of, made_of
 
 MINUTE_MS = 60_000
@@ -29,7 +29,7 @@ class Loop:
 
     def __init__(self, folder: Path, settings: MonitoringSection = SETTINGS) -> None:
         engine = database(folder)
-        self.slates, self.catalogue = SlateLog(engine, WINDOW_MS), ItemCatalogue()
+        self.slates, self.catalogue = RecordLog(engine), ItemCatalogue()
         lengths = {settings.drift_window_s * 1000, settings.fault_window_s * 1000}
         self.sampler = Sampler(lengths, 1_000, self.catalogue)
         self.behind = False

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.monitoring.api import quality_report
-from services.monitoring.attribution import Bucket, Counts
-from services.monitoring.quality import report, wilson
+from services.monitoring.quality import Bucket, Counts, report, wilson
 from slipstream.chassis.errors import InvalidRequestError
 
 HOUR = 3_600_000
@@ -95,7 +94,7 @@ def request_to(reads: list[int]) -> Request:
         return {}
 
     parts = SimpleNamespace(
-        slates=SimpleNamespace(counts=counts),
+        outcomes=SimpleNamespace(counts=counts),
         settings=SimpleNamespace(attribution_window_s=60),
         clock=lambda: 1_700_000_000_000,
     )

@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.monitoring.attribution import BUCKET_MS, Bucket, Counts
 from services.monitoring.drift_watch import Fault
 from services.monitoring.probes import FeaturesStatus, Training
-from services.monitoring.quality import wilson
+from services.monitoring.quality import BUCKET_MS, Bucket, Counts, wilson
 from services.monitoring.snapshot import AnswerLatency, MixDrift, Snapshot
 from services.monitoring.threshold_rules import (
     LEAST_SAMPLES,
@@ -42,7 +41,7 @@ def counted(buckets: dict[tuple[int, str, str], Counts], **more: Any) -> Snapsho
         Bucket((NOW - ago * 60_000) // BUCKET_MS * BUCKET_MS, version, step): each
         for (ago, version, step), each in buckets.items()
     }
-    return snapshot(at=NOW, **more).model_copy(update={"counts": counts})
+    return snapshot(at=NOW, **more).model_copy(update={"counts": counts, "answered": counts})
 
 
 def values(metric: MetricName, state: Snapshot, minutes: int = 60) -> dict[str, float]:

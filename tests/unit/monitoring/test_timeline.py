@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alert_rules import Acknowledgement, Action, Alert
-from services.monitoring.attribution import Arrivals
+from services.monitoring.arrivals import Arrivals
+from services.monitoring.counting.outcomes_repository import OutcomeTable
 from services.monitoring.model_event_repository import ModelEventLog
-from services.monitoring.repository import SlateLog
+from services.monitoring.quality import Counts
+from services.monitoring.repository import RecordLog
 from services.monitoring.slate_tables import AUDIT
 from services.monitoring.timeline import (
     MOST_RUN_PAGES,
@@ -25,7 +27,7 @@ from slipstream.chassis.client import PeerError
 from slipstream.contracts.events import ModelEvent, ModelEventType, Severity
 from slipstream.contracts.rest import AuditRecord, Run
 from slipstream.stores.metadata import AuditLog
-from tests.unit.monitoring.builders import T0, WINDOW_MS, database, response, shown
+from tests.unit.monitoring.builders import T0, count_lists, database
 
 DAY_MS = 86_400_000
 
@@ -62,12 +64,13 @@ class Story:
 
     def __init__(self, folder: Path) -> None:
         self.engine = engine = database(folder)
-        self.book, self.slates = AlertBook(engine), SlateLog(engine, WINDOW_MS)
+        self.book, self.slates = AlertBook(engine), RecordLog(engine)
+        counted = OutcomeTable(engine, lambda _digests: {})
         self.runs: list[Run] = []
         self.asked: list[str | None] = []
         self.on_page = 100
         self.failure: PeerError | None = None
-        self.timeline = Timeline(self.book, ModelEventLog(engine), self.slates.counts, self.ask)
+        self.timeline = Timeline(self.book, ModelEventLog(engine), counted.counts, self.ask)
 
     def ask(self, cursor: str | None) -> tuple[Sequence[Run], str | None]:
         self.asked.append(cursor)
@@ -115,11 +118,8 @@ def test_an_alert_leads_to_a_run_and_the_run_to_a_promotion_with_clicks_before_a
         event("registered", "r1", 300_000),
         event("promoted", "r1", 300_001, previous="r0", reason="surely better"),
     )
-    slates = [shown(f"b{n}", at=n, model_version="r0") for n in range(10)]
-    slates += [shown(f"a{n}", at=400_000 + n, model_version="r1") for n in range(10)]
-    clicks = [response("e0", at=5_000, named="b0")]
-    clicks += [response(f"e{n}", at=500_000, named=f"a{n}") for n in range(1, 5)]
-    story.slates.record(Arrivals(slates=slates, responses=clicks), T0)
+    count_lists(story.engine, T0, Counts(10, 10, 30, clicked_slates=1), version="r0")
+    count_lists(story.engine, T0 + 400_000, Counts(10, 10, 30, clicked_slates=4), version="r1")
 
     promoted, trained, asked = story.all()
     assert (asked.kind, asked.decided_by, asked.because) == ("alert", "rule", [])
@@ -145,10 +145,8 @@ def test_clicks_after_a_change_are_not_those_that_the_version_had_as_a_canary_or
         event("rolled_back", "r0", 7_200_000, previous="r1"),
     )
     for version, at in (("r0", 1), ("r1", 1), ("r1", 4_000_000), ("r0", 8_000_000)):
-        name = f"{version}-{at}"
-        answered = response(f"e-{name}", at=at + 5_000, named=name)
-        slates = [shown(name, at=at, model_version=version)]
-        story.slates.record(Arrivals(slates=slates, responses=[answered]), T0)
+        clicked = Counts(1, 1, 3, clicked_slates=1)
+        count_lists(story.engine, T0 + at, clicked, version=version)
     changes = [entry.click_through for entry in story.all()]
     found = [(it.version_before, it.before.of, it.after.of) for it in changes if it]
     assert found == [("r1", 2, 1), ("r0", 1, 1)]

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, select
 
-from services.monitoring.attribution import Arrivals
+from services.monitoring.arrivals import Arrivals
 from services.monitoring.click_trend import ClickSums
 from services.monitoring.item_attributes import ItemCatalogue
 from services.monitoring.people.repository import ErasureLedger
-from services.monitoring.repository import SlateLog
+from services.monitoring.repository import RecordLog
 from services.monitoring.sampling import Sampler
 from services.monitoring.slate_tables import samples
 from services.monitoring.window_repository import WindowLog
@@ -20,7 +20,7 @@ from slipstream.contracts.events import ErasedVisitors
 from slipstream.contracts.slates import RecordedSlate
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.evaluation.drift_findings import Window
-from tests.unit.monitoring.builders import T0, WINDOW_MS, database, response, shown
+from tests.unit.monitoring.builders import T0, database
 from tests.unit.monitoring.recorded_slates import history_of, made_of
 
 START = T0 - T0 % (7 * DAY_MS)
@@ -36,7 +36,7 @@ def sample_into(
 ) -> None:
     taking = sampler or Sampler((HOUR_MS,), 1_000, ItemCatalogue())
     found = taking.take(slates)
-    SlateLog(engine, WINDOW_MS).record(Arrivals(samples=found), T0)
+    RecordLog(engine).record(Arrivals(samples=found), T0)
     taking.keep(found)
 
 
@@ -183,28 +183,14 @@ def test_a_window_that_overlaps_a_faulty_one_is_no_reference(engine: Engine) -> 
     assert log.references(now, 300, 7 * DAY_MS) == {}
 
 
-def test_clicks_are_summed_by_visitor_and_placement_outside_experiments(engine: Engine) -> None:
-    slates = SlateLog(engine, WINDOW_MS)
-    shown_ones = [
-        shown("a1", "ada", placement="home"),
-        shown("a2", "ada", placement="home"),
-        shown("b1", "ben", placement="home"),
-        shown("c1", "cleo"),
-        shown("x1", "eve", placement="home", experiment="e", variant="v"),
-        shown("t1", "eve", placement="home", answered_by="trending"),
-        shown("n1", "eve", placement="home", items=""),
-        shown("d1", "ada", at=DAY_MS, placement="home"),
-    ]
-    clicks = [response("e1", user="ada", named="a1"), response("e2", user="cleo", named="c1")]
-    slates.record(Arrivals(slates=shown_ones, responses=clicks), T0)
-    log, day = WindowLog(engine), T0 - T0 % DAY_MS
-    log.add_clicks(DAY_MS, day)
-    log.add_clicks(DAY_MS, day)
-    log.add_clicks(DAY_MS, day + 5 * DAY_MS)
-    assert log.clicks(DAY_MS, day) == {
-        (day, "home"): ClickSums(2, 3, 1, 5, 1, 2),
-        (day, ""): ClickSums(1, 1, 1, 1, 1, 1),
-        (day + 5 * DAY_MS, ""): ClickSums(),
+def test_clicks_of_a_period_are_kept_once_also_where_there_were_none(engine: Engine) -> None:
+    log, found = WindowLog(engine), {"home": ClickSums(2, 3, 1, 5, 1, 2)}
+    log.add_clicks(DAY_MS, START, found)
+    log.add_clicks(DAY_MS, START, {"home": ClickSums(9, 9, 9, 9, 9, 9)})
+    log.add_clicks(DAY_MS, START + DAY_MS, {})
+    assert log.clicks(DAY_MS, START) == {
+        (START, "home"): found["home"],
+        (START + DAY_MS, ""): ClickSums(),
     }
 
 
@@ -212,7 +198,7 @@ def test_expire_deletes_what_is_old(engine: Engine) -> None:
     log = WindowLog(engine)
     kept(log, 0)
     newer = kept(log, 2)
-    log.add_clicks(DAY_MS, START)
+    log.add_clicks(DAY_MS, START, {})
     sample_into(engine, hour(0))
     log.expire(before=START + DAY_MS, samples_before=START + 1)
     with engine.connect() as db:
@@ -223,7 +209,7 @@ def test_expire_deletes_what_is_old(engine: Engine) -> None:
 
 def test_an_erasure_takes_the_samples_of_its_visitors(engine: Engine) -> None:
     sample_into(engine, hour(0))
-    slates = SlateLog(engine, WINDOW_MS)
+    slates = RecordLog(engine)
     exported = [(kind, row["user_id"]) for kind, row in slates.rows_of(["u1"])]
     assert exported == [("sample", "u1")]
     told = ErasedVisitors(erasure_id="e", visitor_ids=["u1"], cut={})

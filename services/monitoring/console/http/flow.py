@@ -18,7 +18,6 @@ from services.monitoring.console.passing_records import WATCHED, Choice
 from services.monitoring.console.streams import Stream, Streams, TooManyStreamsError
 from services.monitoring.console.visitor_slates_repository import (
     MOST_SLATES,
-    SeenSlate,
     SeenSlates,
 )
 from services.monitoring.console.watching import FlowWatch
@@ -44,7 +43,7 @@ class FlowParts:
 
     watch: FlowWatch
     streams: Streams
-    slates_of: Callable[[str, int], list[SeenSlate]]
+    slates_of: Callable[[str, int], SeenSlates]
 
 
 class Watching(BaseModel):
@@ -86,12 +85,13 @@ def get_visitor_slates(
     visitor_id: Annotated[str, Path(min_length=1)],
     limit: Annotated[int, Query(ge=1, le=MOST_SLATES)] = 20,
 ) -> SeenSlates:
-    """The newest slates that monitoring keeps of a visitor, and what was clicked in them.
+    """The newest slates of a visitor, and what was clicked in them.
 
-    An unknown visitor has none.
+    They are of the lake, so the newest seconds are missing. It is read back in time, for three days
+    or three seconds at most; `since` says how far. An unknown visitor has none.
     """
     parts: FlowParts = request.app.state.flow_parts
-    return SeenSlates(items=parts.slates_of(visitor_id, limit))
+    return parts.slates_of(visitor_id, limit)
 
 
 STREAM: dict[int | str, dict[str, Any]] = {

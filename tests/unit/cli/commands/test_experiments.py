@@ -11,7 +11,6 @@ from services.monitoring.control.results import (
     Estimate,
     ExperimentResults,
     MetricResult,
-    ShadowPair,
     ShareCheck,
     VariantResult,
     VariantVerdict,
@@ -120,9 +119,7 @@ def test_results_tell_of_verdicts_metrics_models_and_the_shadow(answers: Answers
             excluded=True,
         ),
         interleaved=interleaved_result(Votes(wins=2, losses=1)),
-        shadow=shadow_result(
-            "b", Makers({"9": 2}), [ShadowPair(frozenset("ab"), frozenset("b"))], [True, False]
-        ),
+        shadow=shadow_result("b", Makers({"9": 2}), [0.5], [True, False]),
         guard=Judgement(state="unjudged", reason="it lags"),
         earlier=[EarlierDesign(revision=1, from_=0, until=1, visitors=7)],
     ).model_dump(by_alias=True)

@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 
 from services.monitoring.alert_rules import CanaryReturned
 from services.monitoring.control.canaries import CLICKS_EVERY_MS, CanaryWatch
-from services.monitoring.repository import SlateLog
+from services.monitoring.repository import RecordLog
 from services.monitoring.slate_tables import AUDIT
 from services.monitoring.snapshot import returned_canaries
 from slipstream.contracts.rest import AuditRecord
@@ -86,7 +86,7 @@ def test_a_canary_that_loses_clicks_over_its_whole_time_is_stopped(
     assert watched.table.find("calmer").design.state == "running"
     take(db, *(slate(f"l{at}", f"l{at}", "b") for at in range(500)))
     # The window has none of them.
-    SlateLog(db, 60_000).expire(slates_before=NOW + 1, pending_before=0, counts_before=0)
+    RecordLog(db).expire(shadows_before=0, answers_before=NOW + 1)
     watched.watch.step()
     assert watched.table.find("calmer").design.state == "running"
     watched.now_ms += CLICKS_EVERY_MS
@@ -95,12 +95,9 @@ def test_a_canary_that_loses_clicks_over_its_whole_time_is_stopped(
     assert stopped.startswith("it loses at least") and stopped.endswith("of the control's clicks")
 
 
-def test_a_rare_canary_is_judged_by_all_slates_of_the_window(
-    watched: Watched, db: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("services.monitoring.control.results_repository.NEWEST", 20)
+def test_a_rare_canary_is_judged_by_all_slates_of_the_window(watched: Watched, db: Engine) -> None:
     take(db, *(slate(f"b{n}", f"v{n}", "b", substituted="failed") for n in range(12)))
-    # Newer ones of the control, more than are read one by one.
+    # Newer ones of the control.
     later = {"timestamp": NOW + 500}
     take(db, *(slate(f"c{n}", f"u{n}", "a").model_copy(update=later) for n in range(60)))
     watched.watch.step()

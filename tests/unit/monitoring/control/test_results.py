@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from services.monitoring.answers import Latencies
 from services.monitoring.control.guards import Makers
 from services.monitoring.control.results import (
     METRICS,
@@ -82,7 +83,9 @@ def test_each_variant_is_compared_with_the_control() -> None:
     three = design(variants=[*TWO, {"name": "c"}], traffic=0.9)
     found = {name: sums(at, 3_000) for at, name in enumerate("abc")}
     division = Division({"a": 3_000, "b": 3_000, "c": 3_000}, 0, excluded=False)
-    results = variant_results(three, found, {"b": Makers({"9": 4}, {}, [2.0])}, division)
+    results = variant_results(
+        three, found, {"b": Makers({"9": 4}, {}, Latencies.of([2.0]))}, division
+    )
     assert [it.variant for it in results] == ["a", "b", "c", "holdout"]
     control, other, _, holdout = (it.metrics["click_through"] for it in results)
     assert control.difference is None and control.value.low is not None

@@ -16,6 +16,7 @@ from services.monitoring.counting.credit import BUCKET_MS, EVENT_COLUMNS, SLATE_
 from services.monitoring.counting.outcomes_repository import OutcomeTable
 from services.monitoring.counting.tables import credits, outcomes, visitor_sums
 from services.monitoring.people.repository import ErasureLedger
+from services.monitoring.quality import Bucket, Counts
 from slipstream.chassis.settings import DatabaseSettings
 from slipstream.contracts.times import HOUR_MS
 from slipstream.stores.lake_reader import LakeReader
@@ -35,6 +36,7 @@ def slate(user: str, at: int, items: str, number: int = 0, **values: Any) -> Row
         "timestamp": T0 + at,
         "items": [{"item_id": each, "score": 1.0, "source": "network"} for each in items],
         "model_version": "m1",
+        "answered_by": "model",
         "placement": "home",
         "experiment": "",
         "variant": "champion",
@@ -143,6 +145,10 @@ class Shop:
                 sorted(map(tuple, db.execute(select(outcomes)))),
                 sorted(map(tuple, db.execute(select(credits)))),
             )
+
+    def lists(self) -> dict[Bucket, Counts]:
+        """Lists of all time, with what followed from them."""
+        return self.table.counts(0, 2**62)
 
     def sums(self) -> dict[tuple[str, int, str, str], Row]:
         """The sums of experiments' visitors by their keys."""

@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.monitoring.counting.credit import BUCKET_MS
+from services.monitoring.people.repository import ErasureLedger, keep_visitors
+from services.monitoring.quality import Bucket, Counts
+from slipstream.contracts.events import ErasedVisitors
 from slipstream.contracts.times import DAY_MS, HOUR_MS
-from tests.unit.monitoring.counting.shop_lake import Row, Shop, event, identity, slate
+from tests.unit.monitoring.counting.shop_lake import T0, Row, Shop, event, identity, slate
 
 minutes = st.integers(0, 150)
 people = st.sampled_from("uvw")
@@ -66,7 +69,23 @@ def test_rows_in_any_order_and_pieces_give_the_same_outcomes(
         pieces.lake.append(of["s"], of["e"], *of["i"])
         pieces.counter.step()
     assert pieces.rows() == once.rows()
+    assert pieces.lists() == once.lists() == lists_of(slates, once.rows()[1])
     assert pieces.counter.step() == 0
+
+
+def lists_of(slates: list[Row], credits: list[Any]) -> dict[Bucket, Counts]:
+    """The lists, and what followed from each by all credits."""
+    counts: dict[Bucket, Counts] = {}
+    for row in slates:
+        items = {kind: set[str]() for kind in ("click", "cart", "purchase", "refund")}
+        for credit in credits:
+            if credit[5] == row["recommendation_id"]:
+                items[credit[1]].add(credit[3])
+        clicked, converted = len(items["click"]), len(items["cart"] | items["purchase"])
+        bucket = Bucket(row["timestamp"] // BUCKET_MS * BUCKET_MS, "m1", row["answered_by"])
+        of_list = Counts(1, 1, len(row["items"]), clicked > 0, clicked, converted > 0, converted)
+        counts.setdefault(bucket, Counts()).add(of_list)
+    return counts
 
 
 def credited(shop: Shop) -> dict[str, tuple[str, int]]:
@@ -142,6 +161,47 @@ def test_a_purchase_counts_for_what_the_person_clicked_on_another_device(
     shop.lake.append((), [event("e", "click", "a-phone", "a", 2 * HOUR_MS), bought])
     shop.counter.step()
     assert credited(shop)["p"] == ("purchase", 1)
+
+
+def test_a_list_counts_at_its_own_time_and_once_whatever_follows(
+    migrated: Path, tmp_path: Path
+) -> None:
+    shop = Shop(migrated, tmp_path)
+    shown = slate("u", 0, "ab")
+    of = {"recommendation_id": shown["recommendation_id"]}
+    shop.lake.append([shown, slate("v", 1, "", number=1, answered_by="none", model_version=None)])
+    later = [
+        event("c1", "click", "u", "a", 5 * BUCKET_MS, **of),
+        event("c2", "click", "u", "b", 9 * BUCKET_MS, **of),
+        event("p", "purchase", "u", "b", 2 * HOUR_MS),
+    ]
+    for each in reversed(later):
+        shop.lake.append((), [each])
+        shop.counter.step()
+    assert shop.lists() == {
+        Bucket(T0, "m1", "model"): Counts(1, 1, 2, 1, 2, 1, 1),
+        Bucket(T0, "", "none"): Counts(slates=1),
+    }
+    shop.table.expire(T0 + 40 * DAY_MS, DAY_MS, 30 * DAY_MS)
+    assert shop.lists() == {}
+
+
+def test_what_followed_from_an_erased_visitor_s_lists_stays_counted(
+    migrated: Path, tmp_path: Path
+) -> None:
+    shop = Shop(migrated, tmp_path)
+    shop.lake.append([slate("u", 0, "ab")], [event("c", "click", "u", "a", 1_000)])
+    shop.counter.step()
+    told = ErasedVisitors(
+        erasure_id="e", visitor_ids=["u"], cut={}, asked_at=T0 + 5_000, slates_until=T0 + 5_000
+    )
+    with shop.engine.begin() as db:
+        keep_visitors(db, [told], T0 + 5_000)
+    assert ErasureLedger(shop.engine, 0).delete_rows(["e"], T0 + 5_000) == 1
+    shop.lake.append((), [event("other", "click", "w", "a", 2_000)])
+    shop.counter.step()
+    (counts,) = shop.lists().values()
+    assert (counts.slates, counts.clicked_slates) == (1, 1)
 
 
 def test_what_is_later_than_three_days_is_left_out_and_counted(

@@ -13,7 +13,7 @@ from services.monitoring.console.http import flow as routes
 from services.monitoring.console.http.flow import FlowParts, written
 from services.monitoring.console.passing_records import Choice
 from services.monitoring.console.streams import MOST_STREAMS, Streams
-from services.monitoring.console.visitor_slates_repository import MOST_SLATES, SeenSlate
+from services.monitoring.console.visitor_slates_repository import MOST_SLATES, SeenSlates
 from services.monitoring.console.watching import FlowWatch
 from services.monitoring.settings import MonitoringSettings
 from slipstream.broker.kafka import BrokerUnavailableError
@@ -37,9 +37,9 @@ class Served:
     def _unreachable(self) -> Any:
         raise BrokerUnavailableError("no answer")
 
-    def _slates(self, visitor_id: str, limit: int) -> list[SeenSlate]:
+    def _slates(self, visitor_id: str, limit: int) -> SeenSlates:
         self.asked.append((visitor_id, limit))
-        return []
+        return SeenSlates(items=[], since=7)
 
     async def read(
         self, query: str, then: Callable[["Served"], None], headers: dict[str, str] | None = None
@@ -169,7 +169,7 @@ async def test_so_many_streams_are_open_at_most(served: Served) -> None:
 
 def test_slates_of_a_visitor_need_operate(served: Served) -> None:
     answer = served.client.get("/v1/visitors/a%2Fb/slates?limit=3")
-    assert (answer.status_code, answer.json()) == (200, {"items": []})
+    assert (answer.status_code, answer.json()) == (200, {"items": [], "since": 7})
     assert served.asked == [("a/b", 3)]
     reader = {"Authorization": "Bearer reader"}
     refused = served.client.get("/v1/visitors/ada/slates", headers=reader)
