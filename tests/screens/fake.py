@@ -338,7 +338,8 @@ def app(fake: Fake) -> Starlette:
                 "variant": "champion",
                 "items": items,
             }
-            return JSONResponse({"items": [] if fake.empty else [one]})
+            found = [] if fake.empty else [one]
+            return JSONResponse({"items": found, "since": now - 3_600_000})
         answers: dict[str, Callable[[], Any]] = {
             "overview": fake.overview,
             "timeline": fake.timeline,

@@ -197,3 +197,20 @@ def test_another_visitors_tastes_come_as_views(pages: Pages, fake: Fake) -> None
     page.get_by_text("Sending the history").wait_for(state="detached")
     assert len(views()) == 12
     assert len(set(views())) == 1
+
+
+def test_a_box_of_the_flow_shows_its_own_edges(pages: Pages) -> None:
+    page = pages.open("/flow")
+    page.locator(".svelte-flow__edge").first.wait_for(state="attached")
+    assert page.locator(".svelte-flow__edge.faint").count() == 0
+    page.locator(".svelte-flow__node", has_text="Features").first.hover()
+    page.locator(".svelte-flow__edge.faint").first.wait_for(state="attached")
+    assert page.locator(".svelte-flow__edge.front").count() > 0
+
+
+def test_reasons_are_no_stage_of_a_visitors_list(pages: Pages) -> None:
+    page = pages.open("/visitors/405")
+    stages = page.get_by_label("Stages of this list")
+    stages.wait_for()
+    assert "reasons" not in stages.inner_text()
+    page.get_by_text("is the slowest").wait_for()
