@@ -1,8 +1,8 @@
 """Benchmark of counting outcomes: logs of several sizes in a lake, counted from nothing.
 
 All logs have the same rate, so a longer one has more periods and no larger ones. The rate of
-counting is set against a bare scan of the same columns. A lake of an hour is then counted as it
-grows, and a month of sums is reported.
+counting is set against a bare scan of the same columns. Then come a flood of events within one
+bucket, a lake of an hour that is counted as it grows, and a report of a month of sums.
 """
 
 import resource
@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +47,8 @@ _ITEMS, _PLACES, _CATALOGUE = 10, 3, 10_000
 _ROWS = 20_000
 # A tenth of the visits are of one id, in a log with one.
 _SHARED = 0.1
+# Events of a flooded bucket, each of an id of its own.
+FLOODS = (600_000, 1_200_000)
 # Records of a second in a busy shop.
 BUSY_RATE = 500
 _NAMESPACE = "bench"
@@ -70,6 +73,9 @@ def run(
         rows += in_own_process(_counted, folder / str(size), size, False)
     tell("counting a log with a shared id")
     rows += in_own_process(_counted, folder / "shared", min(events), True)
+    for size in FLOODS:
+        tell(f"counting a bucket of {size:,} events")
+        rows += in_own_process(_flooded, folder / "flood", size)
     tell("counting as the log grows")
     rows += in_own_process(_live, folder / "live")
     return rows
@@ -129,6 +135,47 @@ def _report(database: Engine, table: OutcomeTable) -> Measurement:
         unit="ms",
         note=f"{len(like):,} sums a day, {len(told.groups):,} groups",
     )
+
+
+def _flooded(folder: Path, size: int) -> list[Measurement]:
+    """The rate of counting a bucket full of events of other ids, and its memory.
+
+    Half of the events name a list of the last three days that was never made.
+    """
+    lake = _lake(folder)
+    clock = now_ms() - HOUR_MS
+    clock -= clock % BUCKET_MS
+    _append(lake, 0, _ROWS, clock, 2 * RATE, False)
+    for begin in range(_ROWS, size, _ROWS):
+        number = np.arange(begin, min(size, begin + _ROWS))
+        at = clock + number * BUCKET_MS // size
+        shown_at = at - np.random.default_rng(begin).integers(0, NAMED_MS, len(number))
+        lists = np.array([f"{each:012x}7{0:03x}8{0:015x}" for each in shown_at])
+        ids = np.char.add("flood-", number.astype(str))
+        responses = {
+            "event_id": ids,
+            "event_type": np.where(number % 30 == 1, "purchase", "click"),
+            "user_id": np.char.add("visitor-", ids),
+            "anonymous_id": np.char.add("anonymous-", ids),
+            "item_id": np.char.add("item-", (number % _CATALOGUE).astype(str)),
+            "timestamp": at,
+            "recommendation_id": np.where(number % 2 == 0, lists, ""),
+        }
+        _respond(lake, number, responses)
+    before_mb = _peak_mb()
+    database, _, counter = _counter(folder, lake, lambda: clock + BUCKET_MS)
+    took = _processor_time(counter.step)
+    peak_mb = _peak_mb()
+    database.dispose()
+    shutil.rmtree(folder)
+    return [
+        Measurement(
+            name=f"a bucket of {size:,} events of as many ids",
+            value=size / took,
+            unit="records/s",
+            note=f"of processor time; {peak_mb:,.0f} MB at most, {before_mb:,.0f} before",
+        )
+    ]
 
 
 def _live(folder: Path) -> list[Measurement]:
@@ -214,26 +261,32 @@ def _append(lake: Lake, begin: int, size: int, began_at: int, rate: int, shared:
         },
     )
     types = np.where(number % 30 == 1, "purchase", "click")
-    _commit(
+    _respond(
         lake,
-        INTERACTIONS,
-        int(responses.sum()),
         number[responses],
         {
-            "topic_id": "t",
-            "partition": 0,
             "event_id": np.char.add("e", number[responses].astype(str)),
             "event_type": types[responses],
             "user_id": visitors[responses],
             "item_id": items[np.arange(size), place][responses],
             "timestamp": at[responses],
-            "received_at": at[responses],
-            "value": np.where(types == "purchase", 9.5, 0.0)[responses],
             "recommendation_id": np.where(kind == 1, ids, "")[responses],
-            "properties": '{"currency": "EUR"}',
-            "received_date": day[responses],
         },
     )
+
+
+def _respond(lake: Lake, number: NDArray[np.int64], values: dict[str, NDArray[Any]]) -> None:
+    """Append responses. Purchases have a value."""
+    at = values["timestamp"]
+    of_all = {
+        "topic_id": "t",
+        "partition": 0,
+        "received_at": at,
+        "value": np.where(values["event_type"] == "purchase", 9.5, 0.0),
+        "properties": '{"currency": "EUR"}',
+        "received_date": np.full(len(at), day_of(int(at[0]))),
+    }
+    _commit(lake, INTERACTIONS, len(number), number, {**of_all, **values})
 
 
 def _commit(

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter as Multiset
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 import duckdb
@@ -25,19 +25,18 @@ from services.monitoring.counting.credit import (
     NAMED_MS,
     SLATE_COLUMNS,
     Period,
+    PeriodCount,
     Rules,
-    counted,
-    touched,
 )
 from services.monitoring.counting.outcomes_repository import OutcomeTable, Progress
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.positions import source_name
 from slipstream.contracts.slates import given_at
 from slipstream.contracts.times import DAY_MS
-from slipstream.contracts.vocabulary import MERGED_INTO, PURCHASE, REMOVE, SHOWN
+from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.stores.lake_reader import LakeReader, LakeUnavailableError, day_of
 from slipstream.stores.metadata import DatabaseUnavailableError
-from slipstream.stores.tables import CATALOG, INTERACTIONS, RECOMMENDATIONS, SCHEMAS
+from slipstream.stores.tables import CATALOG, INTERACTIONS, RECOMMENDATIONS
 
 log = get_logger(__name__)
 
@@ -100,7 +99,7 @@ class Counter:
             # DuckDB's: no memory, no disk.
             except (LakeUnavailableError, DatabaseUnavailableError, duckdb.Error) as error:
                 log.warning("outcomes wait to be counted; it is tried again", reason=str(error))
-            # Tables of a flooded bucket are large, and Arrow would keep their memory.
+            # Batches of a flooded bucket are many, and Arrow would keep their memory.
             pa.default_memory_pool().release_unused()
             took = time.monotonic() - began
 
@@ -218,52 +217,31 @@ class Counter:
     def _count(self, period: Period, reached: dict[str, Progress]) -> set[int]:
         """Count a period. Returns the buckets that are owed another count."""
         rules = self._rules._replace(hash_key=self._key)
-        times = period.since, period.until - 1
-        scanned = self._scan(INTERACTIONS, EVENT_COLUMNS, times, reached)
-        events = _table(INTERACTIONS, EVENT_COLUMNS, map(_needed, scanned))
-        ids = touched(events)
-        visitors = pc.unique(ids.pairs["visitor"])
-        became = self._table.persons(visitors)
-        others = pa.array({*became, *became.values()}, pa.string())
-        visitors = pa.concat_arrays([visitors, others])
-        begin = period.since - rules.window_ms
-        slates = []
-        for batch in self._scan(RECOMMENDATIONS, SLATE_COLUMNS, (begin, times[1]), reached):
-            of_period = pc.greater_equal(batch["timestamp"], period.since)
-            of_visitor = pc.is_in(batch["user_id"], visitors)
-            # Lists made ahead of time may be many and long, and no visitor has seen them.
-            shown = pc.equal(batch["purpose"], SHOWN)
-            slates.append(batch.filter(pc.and_(shown, pc.or_(of_period, of_visitor))))
-        named = pa.array([each for each in ids.named if (given_at(each) or 0) < begin], pa.string())
-        for older in _ranges(named.to_pylist(), period.since - NAMED_MS, begin):
-            for batch in self._scan(RECOMMENDATIONS, SLATE_COLUMNS, older, reached):
-                slates.append(batch.filter(pc.is_in(batch["recommendation_id"], named)))
-        past = self._table.past(ids, became, period.since - rules.credit_ms, period.since)
-        found = counted(
-            period,
-            _table(RECOMMENDATIONS, SLATE_COLUMNS, slates),
-            events,
-            past,
-            became,
-            self._table.designs(),
-            self._table.summed(period),
-            rules,
-        )
-        return self._table.replace(period, found)
-
-
-def _table(name: str, columns: Sequence[str], batches: Iterable[pa.RecordBatch]) -> pa.Table:
-    schema = pa.schema([SCHEMAS[name].field(column) for column in columns])
-    return pa.Table.from_batches(batches, schema)
-
-
-def _needed(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The events with an item. Properties, which may be long, stay with what money is read from."""
-    batch = batch.filter(pc.is_valid(batch["item_id"]))
-    paid = pc.is_in(batch["event_type"], pa.array([PURCHASE, REMOVE]))
-    properties = pc.if_else(paid, batch["properties"], pa.scalar(None, pa.string()))
-    place = batch.schema.get_field_index("properties")
-    return batch.set_column(place, batch.schema.field(place), properties)
+        table, times = self._table, (period.since, period.until - 1)
+        events = self._scan(INTERACTIONS, EVENT_COLUMNS, times, reached)
+        with PeriodCount(period, rules, events) as count:
+            count.add_rows("designs", table.designs())
+            count.add_rows("summed", table.summed(period))
+            for some in count.batches("visitors"):
+                count.add_rows("identities", table.persons(some["user_id"]).items())
+            begin = period.since - rules.window_ms
+            minutes = {
+                at // _RECORDED_MS
+                for some in count.batches("named")
+                for each in some["recommendation_id"].to_pylist()
+                if period.since - NAMED_MS <= (at := given_at(each) or 0) < begin
+            }
+            slates = (
+                self._scan(RECOMMENDATIONS, SLATE_COLUMNS, each, reached)
+                for each in [*_ranges(minutes), (begin, times[1])]
+            )
+            count.add("slates", chain.from_iterable(slates))
+            of_past = period.since - rules.credit_ms, period.since
+            of_one = (table.past(each, *of_past) for each in count.batches("unlinked"))
+            of_several = (table.past(each, *of_past) for each in count.batches("linked"))
+            count.add("past", chain.from_iterable(chain(of_one, of_several)))
+            count.compute()
+            return table.replace(period, count)
 
 
 def _after(
@@ -290,26 +268,19 @@ def _beside(first: int, dirty: Collection[int]) -> Iterator[int]:
         first += BUCKET_MS
 
 
-def _ranges(ids: Iterable[str], since: int, until: int) -> list[tuple[int, int]]:
-    """Ranges of times (ms) that have the slates of these ids, `_MOST_RANGES` at most.
+def _ranges(minutes: Iterable[int]) -> list[tuple[int, int]]:
+    """Ranges of times (ms) that have the slates with ids of these minutes, `_MOST_RANGES` at most.
 
-    Args:
-        ids: Ids of slates. Those of another form, and those from before `since`, are left out.
-        since: Least time.
-        until: Time before which the slates were made.
+    A slate is recorded within a minute of its id.
     """
-    times = sorted(at for each in ids if since <= (at := given_at(each) or 0) < until)
-    if not times:
+    given = sorted(minutes)
+    if not given:
         return []
-    gaps = sorted(
-        range(1, len(times)), key=lambda place: times[place] - times[place - 1], reverse=True
-    )
+    gaps = sorted(range(1, len(given)), key=lambda place: given[place - 1] - given[place])
     edges = sorted(
-        place
-        for place in gaps[: _MOST_RANGES - 1]
-        if times[place] - times[place - 1] > 2 * _RECORDED_MS
+        place for place in gaps[: _MOST_RANGES - 1] if given[place] - given[place - 1] > 2
     )
     return [
-        (times[begin], times[end - 1] + _RECORDED_MS)
-        for begin, end in zip([0, *edges], [*edges, len(times)], strict=True)
+        (given[begin] * _RECORDED_MS, (given[end - 1] + 2) * _RECORDED_MS - 1)
+        for begin, end in zip([0, *edges], [*edges, len(given)], strict=True)
     ]

@@ -11,18 +11,20 @@ Of a place, the first click and the first cart count. The result depends on the 
 their order or repetition. Persons are visitors and the users that they became.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any, Final, NamedTuple
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from services.monitoring.counting.visitor_sums import Response
 from slipstream.contracts.page_visitors import APART
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.contracts.vocabulary import MOST_VALUE
+from slipstream.stores.tables import INTERACTIONS, RECOMMENDATIONS, SCHEMAS
 
 BUCKET_MS: Final = 300_000
 # Longest time from a slate to a response that names it.
@@ -33,7 +35,9 @@ SCRIPTED_S: Final = 100
 # Visitors below which a group is hidden.
 FEWEST_VISITORS: Final = 10
 _MEMORY: Final = "128MB"
-_SQL: Final = Path(__file__).with_name("credit.sql").read_text("utf-8")
+_LOOKUPS, _CREDIT = (
+    Path(__file__).with_name(name).read_text("utf-8") for name in ("lookups.sql", "credit.sql")
+)
 
 # Columns of the lake that are read.
 SLATE_COLUMNS: Final = (
@@ -80,18 +84,55 @@ CREDITS: Final = pa.schema(
         ("answered_by", pa.string()),
     ]
 )
-_IDENTITIES: Final = pa.schema([("visitor", pa.string()), ("person", pa.string())])
-_PAIRS: Final = pa.schema([("visitor", pa.string()), ("item_id", pa.string())])
-_DESIGNS: Final = pa.schema(
-    [("experiment", pa.string()), ("since", pa.int64()), ("revision", pa.int64())]
-)
-
-_SUMMED: Final = pa.schema(
-    [
-        *(("start", pa.int64()), ("topic_id", pa.string())),
-        *(("partition", pa.int32()), ("last_offset", pa.int64())),
-    ]
-)
+# The tables that rows are added to. In `identities`, `person` is the user that a visitor became;
+# `designs` has the times (ms) since when visitors are assigned by a revision, and `summed` the last
+# offsets of slates that are in experiments' sums. The others are what SQL has before it is changed:
+# `credits_before`, the period's credits; `renewed`, their users; `responded`, their slates in
+# experiments; `responses_before`, all responses to these; `credited`, their slates of any kind;
+# `erased`, users, and when erasures began.
+TABLES: Final = {
+    "events": pa.schema([SCHEMAS[INTERACTIONS].field(name) for name in EVENT_COLUMNS]),
+    "slates": pa.schema([SCHEMAS[RECOMMENDATIONS].field(name) for name in SLATE_COLUMNS]),
+    "identities": pa.schema([("visitor", pa.string()), ("person", pa.string())]),
+    "designs": pa.schema(
+        [("experiment", pa.string()), ("since", pa.int64()), ("revision", pa.int64())]
+    ),
+    "summed": pa.schema(
+        [
+            *(("start", pa.int64()), ("topic_id", pa.string())),
+            *(("partition", pa.int32()), ("last_offset", pa.int64())),
+        ]
+    ),
+    "past": CREDITS,
+    "credits": CREDITS,
+    "credits_before": CREDITS,
+    "renewed": pa.schema([("user_id", pa.string())]),
+    "responded": pa.schema([("recommendation_id", pa.string())]),
+    "credited": pa.schema([("recommendation_id", pa.string())]),
+    "responses_before": pa.schema([CREDITS.field(name) for name in Response._fields]),
+    "erased": pa.schema([("user_id", pa.string()), ("asked_at", pa.int64())]),
+}
+# What of the rows that arrive is kept, where that is not all.
+_KEPT: Final = {
+    # Properties, which may be long, stay with what money is read from.
+    "events": """
+        SELECT * REPLACE (CASE WHEN event_type IN ('purchase', 'remove') THEN properties END
+            AS properties)
+        FROM arriving WHERE item_id IS NOT NULL""",
+    # Lists made ahead of time may be many and long, and no visitor has seen them.
+    "slates": """
+        FROM arriving WHERE purpose = 'shown' AND CASE
+            WHEN "timestamp" >= getvariable('since') THEN true
+            WHEN "timestamp" >= getvariable('since') - getvariable('window_ms')
+                THEN user_id IN (FROM visitors UNION ALL FROM linked)
+            ELSE recommendation_id IN (FROM named) END""",
+    "identities": "FROM arriving ANTI JOIN identities USING (visitor)",
+    # A person with many ids may have touched many items: not each id with each item.
+    "past": """
+        SELECT a.* FROM arriving a LEFT JOIN identities ON visitor = a.user_id
+        SEMI JOIN touched t ON t.person = coalesce(identities.person, a.user_id)
+            AND t.item_id = a.item_id""",
+}
 
 
 class Period(NamedTuple):
@@ -115,108 +156,97 @@ class Rules(NamedTuple):
     hash_key: str = ""
 
 
-class Touched(NamedTuple):
-    """The ids by which a period's identities, earlier credits and slates are looked up.
+class PeriodCount:
+    """The count of one period, whole, in a DuckDB of its own.
 
-    Attributes:
-        pairs: Each `visitor` of responses and impressions, by every id that events have, with each
-            `item_id`, once.
-        named: Slates that they name.
-    """
-
-    pairs: pa.Table
-    named: set[str]
-
-
-class Counted(NamedTuple):
-    """The counts of a period.
-
-    Attributes:
-        credits: Rows of `CREDITS`: first clicks and carts of places, all purchases and refunds.
-        sums: For each bucket, currency and combination of `DIMENSIONS` the `SUMS`, and `visitors`,
-            the least `FEWEST_VISITORS` of their visitors' hashes, which are sums' sketch of them.
-        participants: Sums of slates by experiment, revision, visitor and variant, of those slates
-            that were not summed yet.
-        summed: Bucket, topic, partition and last offset of all slates that are summed now.
-        lists: Slates of the period by bucket, model version and answering step: their number, that
-            of those with items, and that of all items.
-    """
-
-    credits: pa.Table
-    sums: pa.Table
-    participants: pa.Table
-    summed: pa.Table
-    lists: pa.Table
-
-
-def touched(events: pa.Table) -> Touched:
-    """The ids in the events of a period, which have items and the columns `EVENT_COLUMNS`."""
-    user_ids, items = events["user_id"], events["item_id"]
-    pages = pc.replace_substring_regex(user_ids, f"{APART}$", "")
-    pairs = [pa.table([user_ids, items], _PAIRS)]
-    for ids in (pages, events["anonymous_id"]):  # mostly the same
-        others = pc.not_equal(ids, user_ids)
-        pairs.append(pa.table([ids, items], _PAIRS).filter(others))
-    both = pa.concat_tables(pairs)
-    named = pc.unique(events["recommendation_id"]).to_pylist()
-    return Touched(both.group_by(both.column_names).aggregate([]), {*named} - {None, ""})
-
-
-def counted(
-    period: Period,
-    slates: pa.Table,
-    events: pa.Table,
-    past: pa.Table,
-    identities: Mapping[str, str],
-    designs: Iterable[tuple[str, int, int]],
-    summed: Iterable[tuple[int, str, int, int]],
-    rules: Rules,
-) -> Counted:
-    """Count a period whole.
+    Rows come and go in batches, and DuckDB holds `_MEMORY` of them, and the others in files: a
+    flooded bucket takes time, and no more memory. When it is made it has the views of lookups.sql.
+    Then come the rows that they name (identities before slates and credits of the past), and
+    `compute` makes the tables and views of credit.sql.
 
     Args:
         period: The period.
-        slates: Rows with `SLATE_COLUMNS` of the period, of `window_ms` before it, and those that
-            its events name.
-        events: Rows with `EVENT_COLUMNS` of the period. Others are left out.
-        past: The earlier credits (`CREDITS`) of visitors and items that the events touch.
-        identities: The user of each visitor that became one, of those that the events touch.
-        designs: Name of an experiment, time (ms) since when its visitors are assigned so, revision.
-        summed: Bucket, topic, partition and last offset of slates that are in experiments' sums.
         rules: Limits of credit.
+        events: Rows with `EVENT_COLUMNS` of the period. Others are left out.
     """
-    variables = {
-        **period._asdict(),
-        **rules._asdict(),
-        "bucket_ms": BUCKET_MS,
-        "named_ms": NAMED_MS,
-        "scripted_s": SCRIPTED_S,
-        "fewest_visitors": FEWEST_VISITORS,
-        "most_value": MOST_VALUE,
-        "apart": APART,
-        "settling_ms": SETTLING_MS,
-    }
-    spill = str(Path(gettempdir()) / "slipstream-counting")
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "threads": 1,
-        "memory_limit": _MEMORY,
-        "temp_directory": spill,
-    }
-    with duckdb.connect(config=config) as db:
+
+    def __init__(self, period: Period, rules: Rules, events: Iterable[pa.RecordBatch]) -> None:
+        variables = {
+            **period._asdict(),
+            **rules._asdict(),
+            "bucket_ms": BUCKET_MS,
+            "named_ms": NAMED_MS,
+            "scripted_s": SCRIPTED_S,
+            "fewest_visitors": FEWEST_VISITORS,
+            "most_value": MOST_VALUE,
+            "apart": APART,
+            "settling_ms": SETTLING_MS,
+        }
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "threads": 1,
+            "memory_limit": _MEMORY,
+            "temp_directory": str(Path(gettempdir()) / "slipstream-counting"),
+        }
+        self._db = duckdb.connect(config=config)
         for name, value in variables.items():
-            db.execute(f"SET VARIABLE {name} = $value", {"value": value})
-        db.register("slates", slates)
-        db.register("events", events)
-        db.register("past", past)
-        db.register("identities", table_of(_IDENTITIES, identities.items()))
-        db.register("designs", table_of(_DESIGNS, designs))
-        db.register("summed", table_of(_SUMMED, summed))
-        db.register("no_credits", CREDITS.empty_table())
-        db.execute("CREATE TABLE credits AS SELECT * FROM no_credits")
-        db.execute(_SQL)
-        credits = db.sql("SELECT * FROM credits ORDER BY at_ms, event_id").to_arrow_table()
-        views = (db.view(name).to_arrow_table() for name in ("participants", "summed_now", "lists"))
-        return Counted(credits.cast(CREDITS), db.table("sums").to_arrow_table(), *views)
+            self._db.execute(f"SET VARIABLE {name} = $value", {"value": value})
+        for name, schema in TABLES.items():
+            self._db.register("arriving", schema.empty_table())
+            self._db.execute(f"CREATE TABLE {name} AS FROM arriving")
+        self.add("events", events)
+        self._db.execute(_LOOKUPS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._db.close()
+
+    def add(self, name: str, batches: Iterable[pa.RecordBatch]) -> None:
+        """Add rows to one of `TABLES`. An error of the batches is raised as it is."""
+        failures = list[Exception]()
+
+        def watched() -> Iterator[pa.RecordBatch]:
+            try:
+                yield from batches
+            except Exception as error:
+                failures.append(error)
+                raise
+
+        reader = pa.RecordBatchReader.from_batches(TABLES[name], watched())
+        self._db.register("arriving", reader)
+        try:
+            self._db.execute(f"INSERT INTO {name} {_KEPT.get(name, 'FROM arriving')}")
+        except duckdb.Error:
+            if failures:
+                # DuckDB makes one of its own of it.
+                raise failures[0] from None
+            raise
+
+    def add_rows(self, name: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Add rows, each in the order of the columns."""
+        found = table_of(TABLES[name], rows)
+        if found.num_rows:
+            self.add(name, found.to_batches())
+
+    def compute(self) -> None:
+        """Compute credits and sums of what was added."""
+        self._db.execute(_CREDIT)
+
+    def batches(self, name: str, most: int = 10_000) -> Iterator[pa.RecordBatch]:
+        """The rows of a table or view, `most` at once. Meanwhile others can be added."""
+        # Another connection, which does not have the variables.
+        with self._db.cursor() as db:
+            yield from db.sql(f"FROM {name}").to_arrow_reader(most)
+
+    def table(self, name: str) -> pa.Table:
+        """All rows of a table or view, in order."""
+        return self._db.sql(f"FROM {name} ORDER BY ALL").to_arrow_table()
 
 
 def table_of(schema: pa.Schema, rows: Iterable[Sequence[Any]]) -> pa.Table:

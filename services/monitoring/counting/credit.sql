@@ -1,5 +1,5 @@
--- The credit of responses to places of slates, and sums, in DuckDB's SQL. Given are the tables `slates`, `events`, `past`,
--- `identities` and `designs`, an empty `credits`, and variables; see credit.py. Times are ms since the epoch.
+-- The credit of responses to places of slates, and sums, in DuckDB's SQL. Given are the tables and variables of credit.py.
+-- Times are ms since the epoch.
 
 CREATE MACRO bucket_of(at_ms) AS at_ms - at_ms % getvariable('bucket_ms');
 CREATE MACRO within(at_ms) AS at_ms >= getvariable('since') AND at_ms < getvariable('until');
@@ -21,11 +21,13 @@ FROM (
     FROM events WHERE item_id IS NOT NULL AND within("timestamp")
     QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY "timestamp", topic_id, "partition", "offset") = 1
 ) WHERE kind IS NOT NULL;
+DROP TABLE pairs;
+DROP TABLE events;
 
--- The events by each person who may have caused them: a page names a user in whose name it only claims to be.
+-- The events by each person who may have caused them.
 CREATE TABLE keys AS
 SELECT DISTINCT event_id, kind, item_id, at_ms, named, coalesce(person, visitor) AS person
-FROM (SELECT *, unnest([user_id, replace(user_id, getvariable('apart'), ''), anonymous_id]) AS visitor FROM happened)
+FROM (SELECT *, unnest(ids_of(user_id, anonymous_id)) AS visitor FROM happened)
 LEFT JOIN identities USING (visitor) WHERE visitor IS NOT NULL;
 
 CREATE TABLE shown AS
@@ -160,7 +162,7 @@ FROM (
 
 -- Slates of experiments, in tenths of a millisecond, by visitor: those that were not summed yet, and how far this goes.
 CREATE VIEW participated AS SELECT *, bucket_of(at_ms) AS start FROM shown WHERE within(at_ms) AND revision > 0;
-CREATE VIEW participants AS
+CREATE TABLE participants AS
 SELECT experiment, revision, user_id, variant, min(at_ms) AS first_at, max(at_ms) AS last_at, count(*) AS slates,
     count(*) FILTER (coalesce(len(items), 0) = 0) AS empty, count(*) FILTER (failed) AS failed,
     count(*) FILTER (latency > 0) AS timed, sum(latency)::BIGINT AS latency
@@ -174,3 +176,23 @@ CREATE VIEW lists AS
 SELECT bucket_of(at_ms) AS start, model_version, answered_by, count(*) AS slates, count(*) FILTER (len(items) > 0) AS shown,
     coalesce(sum(len(items)), 0)::BIGINT AS items
 FROM shown WHERE within(at_ms) GROUP BY ALL ORDER BY ALL;
+
+-- What is written to SQL: all but rows of erased users from before their erasure.
+CREATE VIEW users AS SELECT user_id FROM credits UNION SELECT user_id FROM participants;
+CREATE VIEW new_credits AS
+SELECT * FROM credits c WHERE NOT EXISTS (FROM erased e WHERE e.user_id = c.user_id AND c.at_ms <= asked_at);
+CREATE VIEW new_participants AS
+SELECT * FROM participants p WHERE NOT EXISTS (FROM erased e WHERE e.user_id = p.user_id AND p.first_at <= asked_at);
+CREATE VIEW changed AS
+SELECT DISTINCT user_id, item_id
+FROM ((FROM credits_before EXCEPT FROM new_credits) UNION ALL (FROM new_credits EXCEPT FROM credits_before));
+CREATE VIEW to_renew AS FROM renewed UNION FROM users;
+
+-- Slates of experiments of which a response has changed, and those with what they had led to before.
+CREATE VIEW affected AS FROM responded UNION SELECT recommendation_id FROM credits WHERE experiment <> '';
+CREATE VIEW followed AS
+SELECT recommendation_id, responses_before.* EXCLUDE (recommendation_id)
+FROM affected LEFT JOIN responses_before USING (recommendation_id) ORDER BY recommendation_id;
+
+-- Slates of which a response has changed.
+CREATE VIEW affected_lists AS FROM credited UNION SELECT recommendation_id FROM credits WHERE recommendation_id <> '';

@@ -9,7 +9,18 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
-from sqlalchemy import Column, ColumnElement, Connection, Engine, case, delete, func, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    case,
+    delete,
+    func,
+    select,
+    update,
+)
 
 from services.monitoring.counting.credit import BUCKET_MS, Period
 from services.monitoring.counting.tables import credits, lists
@@ -18,27 +29,27 @@ from slipstream.stores.metadata import adding, chunks, replacing, upsert
 
 _ANSWERED: Final = ("slates", "shown", "items")
 
-# The bucket of a list, and its counts of clicks and conversions.
-Followed = Mapping[str, tuple[Bucket, Counts]]
+# Changes of the counts of clicks and conversions.
+Changes = dict[Bucket, Counts]
 
 
-def lists_of(db: Connection, period: Period) -> set[str]:
-    """The lists that responses of a period are credited to."""
+def lists_of(period: Period) -> Select[tuple[str]]:
+    """The query for lists that responses of a period are credited to."""
     c = credits.c
     of_period = c.at_ms >= period.since, c.at_ms < period.until, c.recommendation_id != ""
-    return set(db.scalars(select(c.recommendation_id).where(*of_period).distinct()))
+    return select(c.recommendation_id).where(*of_period).distinct()
 
 
-def followed(db: Connection, list_ids: Collection[str]) -> Followed:
-    """What followed from these lists, of those with credits. Each item of a list counts once."""
-    c, found = credits.c, dict[str, tuple[Bucket, Counts]]()
+def follow(db: Connection, list_ids: Collection[str], changes: Changes, sign: int) -> None:
+    """Add `sign` times what followed from these lists. Each item of a list counts once."""
+    c = credits.c
     kinds = c.kind == "click", c.kind.in_(("cart", "purchase"))
     items = (func.count(case((kind, c.item_id)).distinct()) for kind in kinds)
     of_list = c.recommendation_id, c.listed_at, c.list_model, c.answered_by
     # Credits of an earlier version do not tell of their list.
     query = select(*of_list, *items).where(c.listed_at.is_not(None)).group_by(*of_list)
     for some in chunks(list_ids):
-        for name, at, *step, clicked, converted in db.execute(
+        for _, at, *step, clicked, converted in db.execute(
             query.where(c.recommendation_id.in_(some))
         ):
             counts = Counts(
@@ -47,16 +58,11 @@ def followed(db: Connection, list_ids: Collection[str]) -> Followed:
                 converted_slates=converted > 0,
                 converted_items=converted,
             )
-            found[name] = Bucket(at - at % BUCKET_MS, *step), counts
-    return found
+            changes.setdefault(Bucket(at - at % BUCKET_MS, *step), Counts()).add(counts, sign)
 
 
 def record_lists(
-    db: Connection,
-    period: Period,
-    answered: Iterable[Mapping[str, Any]],
-    then: Followed,
-    now: Followed,
+    db: Connection, period: Period, answered: Iterable[Mapping[str, Any]], changes: Changes
 ) -> None:
     """Replace the lists of a period, and add the change of what followed from any.
 
@@ -64,16 +70,11 @@ def record_lists(
         db: The connection, in the transaction of the count.
         period: The period.
         answered: Lists of it by bucket, model version and step.
-        then: What followed from lists before the count.
-        now: The same after it.
+        changes: What followed from lists after the count, less what did before it.
     """
     of_period = lists.c.start >= period.since, lists.c.start < period.until
     db.execute(update(lists).where(*of_period).values(dict.fromkeys(_ANSWERED, 0)))
     upsert(db, lists, [asdict(Counts()) | dict(row) for row in answered], _replaced)
-    changes: dict[Bucket, Counts] = {}
-    for found, sign in ((then, -1), (now, 1)):
-        for bucket, counts in found.values():
-            changes.setdefault(bucket, Counts()).add(counts, sign)
     rows = [bucket._asdict() | asdict(change) for bucket, change in changes.items()]
     upsert(db, lists, [row for row in rows if any(map(row.get, _FOLLOWED))], adding)
 

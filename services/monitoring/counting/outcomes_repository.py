@@ -6,14 +6,24 @@ days are summed again from the lengths below them.
 
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, groupby, islice
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
-from sqlalchemy import Column, ColumnElement, Connection, Engine, delete, func, select, tuple_
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    delete,
+    func,
+    select,
+    tuple_,
+)
 
 from services.monitoring.counting import list_sums_repository as list_sums
 from services.monitoring.counting.credit import (
@@ -23,9 +33,8 @@ from services.monitoring.counting.credit import (
     FEWEST_VISITORS,
     NAMED_MS,
     SUMS,
-    Counted,
     Period,
-    Touched,
+    PeriodCount,
     table_of,
 )
 from services.monitoring.counting.tables import (
@@ -34,13 +43,16 @@ from services.monitoring.counting.tables import (
     outcomes,
     progress,
 )
+from services.monitoring.counting.visitor_sums import Response
 from services.monitoring.counting.visitor_sums_repository import (
     all_starts,
     credits_of,
     expire_sums,
     keep_summed,
     mark_linked,
-    record_sums,
+    record_responses,
+    record_slates,
+    renew,
     rows_of_visitors,
     slates_of,
     summed,
@@ -176,71 +188,72 @@ class OutcomeTable:
                 found |= _pairs(db, i.visitor, some) | _pairs(db, i.person, some)
             return found | _pairs(db, i.person, found.values())
 
-    def past(self, touched: Touched, became: Mapping[str, str], since: int, until: int) -> pa.Table:
-        """The credits of a time (ms) of visitors' items, whoever they were or became.
+    def past(self, users: pa.RecordBatch, since: int, until: int) -> list[pa.RecordBatch]:
+        """The credits (`CREDITS`) of a time (ms) of some users, or of some users' items.
 
         Args:
-            touched: The items of each visitor.
-            became: The user of each visitor who became one.
+            users: Rows of `user_id`, or of `user_id` and `item_id`.
             since: Begin of the time.
             until: Its end.
         """
-        c, found, pairs = credits.c, list[Any](), touched.pairs
-        ids = {*became, *became.values()}
-        of_several = pc.is_in(pairs["visitor"], pa.array(ids, pa.string()))
-        query = select(credits).where(c.at_ms >= since, c.at_ms < until)
+        c, found = credits.c, list[pa.RecordBatch]()
+        of_time = select(credits).where(c.at_ms >= since, c.at_ms < until)
         with self._engine.connect() as db:
-            for batch in pairs.filter(pc.invert(of_several)).to_batches(_PAIRS_AT_ONCE):
-                both = zip(*(column.to_pylist() for column in batch.columns), strict=True)
-                found += db.execute(query.where(_of_pairs(both))).all()
-            # A person with many ids may have touched many items: not each id with each item.
-            items: dict[str, set[str]] = {}
-            for row in pairs.filter(of_several).to_pylist():
-                person = became.get(row["visitor"], row["visitor"])
-                items.setdefault(person, set()).add(row["item_id"])
-            for some in chunks(ids):
-                for row in db.execute(query.where(c.user_id.in_(some))):
-                    if row.item_id in items.get(became.get(row.user_id, row.user_id), ()):
-                        found.append(row)
-        return table_of(CREDITS, found)
+            for begin in range(0, users.num_rows, _PAIRS_AT_ONCE):
+                some = _rows(users.slice(begin, _PAIRS_AT_ONCE))
+                is_pair = len(some[0]) > 1
+                query = of_time.where(
+                    _of_pairs(some) if is_pair else c.user_id.in_([*chain(*some)])
+                )
+                for rows in _portions(db, query):
+                    found += table_of(CREDITS, rows).to_batches()
+        return found
 
-    def replace(self, period: Period, counted: Counted) -> set[int]:
+    def replace(self, period: Period, count: PeriodCount) -> set[int]:
         """Replace the sums and credits of a period; correct those of lists and experiments.
 
         Returns the buckets that are owed another count: those behind it with credits that depend on
         one that has changed, and what was owed before. They are kept in the same transaction.
         """
         c, o = credits.c, outcomes.c
-        erased = self._erased(counted)
-        visitors = set(pc.unique(counted.credits["user_id"]).to_pylist())
+        self._mark_erased(count)
+        sums = count.table("sums")
         buckets = [
             (BUCKET_MS, *row[: len(DIMENSIONS) + 2 + len(SUMS)], _packed(row[-1]))
-            for row in zip(*(column.to_pylist() for column in counted.sums.columns), strict=True)
+            for each in sums.to_batches()
+            for row in _rows(each)
         ]
         with self._engine.begin() as db:
             of_period = c.at_ms >= period.since, c.at_ms < period.until
+            for rows in _portions(db, select(c.user_id).where(*of_period).distinct()):
+                count.add_rows("renewed", rows)
             behind = select(c.event_id).where(c.at_ms >= period.until).limit(1)
             # While a bucket is open nothing depends on it, and its credits need not be compared.
-            before = None
-            if db.scalar(behind) is not None:
-                before = {tuple(row) for row in db.execute(select(credits).where(*of_period))}
-            visitors.update(db.scalars(select(c.user_id).where(*of_period).distinct()))
-            touched = slates_of(db, period) | _slates(counted.credits)
-            then = credits_of(db, touched)
-            of_lists = list_sums.lists_of(db, period) | _lists(counted.credits)
-            followed = list_sums.followed(db, of_lists)
+            is_open = db.scalar(behind) is None
+            if not is_open:
+                for rows in _portions(db, select(credits).where(*of_period)):
+                    count.add_rows("credits_before", rows)
+            for slates in _portions(db, slates_of(period)):
+                count.add_rows("responded", slates)
+            for each in count.batches("affected", _ROWS_AT_ONCE):
+                then = credits_of(db, each["recommendation_id"].to_pylist())
+                count.add_rows("responses_before", chain.from_iterable(then.values()))
+            for lists in _portions(db, list_sums.lists_of(period)):
+                count.add_rows("credited", lists)
+            changes: list_sums.Changes = {}
+            _follow(db, count, changes, -1)
             db.execute(delete(credits).where(*of_period))
-            changed = before or set()
-            for rows in _portions(counted.credits, erased):
-                insert_rows(db, credits, rows, new=True)
-                if before is not None:
-                    changed ^= set(rows)
-            rows = counted.participants.to_pylist()
-            new = [row for row in rows if row["first_at"] > erased.get(row["user_id"], -1)]
-            record_sums(db, period, new, visitors, then, credits_of(db, touched))
-            keep_summed(db, period, counted.summed)
-            rows, now = counted.lists.to_pylist(), list_sums.followed(db, of_lists)
-            list_sums.record_lists(db, period, rows, followed, now)
+            for each in count.batches("new_credits", _ROWS_AT_ONCE):
+                insert_rows(db, credits, _rows(each), new=True)
+            for each in count.batches("new_participants", _ROWS_AT_ONCE):
+                record_slates(db, each.to_pylist())
+            for then in _by_slate(count):
+                record_responses(db, period, then, credits_of(db, then))
+            for each in count.batches("to_renew"):
+                renew(db, period, each["user_id"].to_pylist())
+            keep_summed(db, period, count.table("summed_now"))
+            _follow(db, count, changes, 1)
+            list_sums.record_lists(db, period, count.table("lists").to_pylist(), changes)
             mine = o.start >= period.since, o.start < period.until
             db.execute(delete(outcomes).where(o.length_ms == BUCKET_MS, *mine))
             insert_rows(db, outcomes, buckets)
@@ -248,19 +261,20 @@ class OutcomeTable:
                 for start in range(period.since - period.since % length, period.until, length):
                     _sum_again(db, length, start, part)
             owed = set(_kept(db, _OWED) or ()) - set(range(*period, BUCKET_MS))
-            owed |= _dependent(db, changed, period.until)
+            if not is_open:
+                for each in count.batches("changed"):
+                    owed |= _dependent(db, _rows(each), period.until)
             _keep(db, _OWED, sorted(owed))
             return owed
 
-    def _erased(self, counted: Counted) -> dict[str, int]:
-        """The time (ms) up to which rows are left out, of the visitors who are marked."""
-        users = [
-            pc.unique(each["user_id"]).to_pylist()
-            for each in (counted.credits, counted.participants)
-        ]
-        digests = {visitor_digest(each): each for each in chain(*users)}
-        marks = self._marks_of(digests.keys())
-        return {digests[digest]: mark.asked_at for digest, mark in marks.items()}
+    def _mark_erased(self, count: PeriodCount) -> None:
+        """Add the time (ms) up to which rows are left out, of the users who are marked."""
+        for some in count.batches("users"):
+            digests = {visitor_digest(each): each for each in some["user_id"].to_pylist()}
+            marks = self._marks_of(digests.keys())
+            count.add_rows(
+                "erased", [(digests[digest], mark.asked_at) for digest, mark in marks.items()]
+            )
 
     def rows(self, since: int, until: int) -> Iterator[OutcomeRow]:
         """The sums of a period (ms), by the largest lengths that lie within it and are kept."""
@@ -381,29 +395,37 @@ def _keep(db: Connection, name: str, value: Any) -> None:
     upsert(db, progress, [{"name": name, "body": body}], replacing)
 
 
-def _portions(found: pa.Table, erased: Mapping[str, int]) -> Iterator[list[tuple[Any, ...]]]:
-    """Rows of credits, some at a time, without those of the erased."""
-    for batch in found.to_batches(max_chunksize=_ROWS_AT_ONCE):
-        rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
-        yield [row for row in rows if row[4] > erased.get(row[2], -1)]
+def _rows(batch: pa.RecordBatch) -> list[tuple[Any, ...]]:
+    return list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
 
 
-def _lists(found: pa.Table) -> set[str]:
-    """The lists in these credits."""
-    return set(pc.unique(found["recommendation_id"]).to_pylist()) - {""}
+def _follow(db: Connection, count: PeriodCount, changes: list_sums.Changes, sign: int) -> None:
+    """Add what followed from the lists that a count affects, or take it off."""
+    for each in count.batches("affected_lists"):
+        list_sums.follow(db, each["recommendation_id"].to_pylist(), changes, sign)
 
 
-def _slates(found: pa.Table) -> set[str]:
-    """The slates of experiments in these credits."""
-    of_experiments = pc.not_equal(found["experiment"], "")
-    return set(pc.unique(found["recommendation_id"].filter(of_experiments)).to_pylist())
+def _by_slate(count: PeriodCount) -> Iterator[dict[str, list[Response]]]:
+    """The responses, before a count, to the slates of experiments that it affects."""
+    rows = (row for each in count.batches("followed", _ROWS_AT_ONCE) for row in _rows(each))
+    groups = groupby(rows, itemgetter(0))
+    while some := {
+        slate: [Response(*row) for row in group if row[1] is not None]
+        for slate, group in islice(groups, _ROWS_AT_ONCE)
+    }:
+        yield some
 
 
-def _dependent(db: Connection, changed: Iterable[tuple[Any, ...]], since: int) -> set[int]:
-    """The buckets from a time on with credits of the visitors and items of changed ones."""
+def _portions(db: Connection, query: Select[Any]) -> Iterator[Sequence[Any]]:
+    """The rows of a query, some at a time: many may be found."""
+    yield from db.execute(query.execution_options(yield_per=_ROWS_AT_ONCE)).partitions()
+
+
+def _dependent(db: Connection, changed: Iterable[tuple[str, str]], since: int) -> set[int]:
+    """The buckets from a time on with credits of these visitors' items, whoever they became."""
     c, items = credits.c, dict[str, set[str]]()
-    for row in changed:
-        items.setdefault(row[2], set()).add(row[3])
+    for visitor, item in changed:
+        items.setdefault(visitor, set()).add(item)
     for visitor, same in _aliases(db, items).items():
         items[visitor] = set().union(*(items.get(each, ()) for each in same))
     pairs = sorted((visitor, item) for visitor, of in items.items() for item in of)

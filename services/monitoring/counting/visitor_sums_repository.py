@@ -2,7 +2,7 @@
 
 Slates are added once each, by their offsets. Of responses the difference is added that a count has
 made to the credits, in the transaction that replaces them. The past of a visitor and the vote are
-found again where a count may have changed them.
+found again where a count may have changed them. All of this can be done for some rows at a time.
 """
 
 from collections import Counter
@@ -14,6 +14,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Select,
     bindparam,
     case,
     column,
@@ -108,11 +109,11 @@ def _experiments(db: Connection, kept: Any, name: str | None = None) -> Iterator
             continue
 
 
-def slates_of(db: Connection, period: Period) -> set[str]:
-    """The slates of experiments that responses of a period are credited to."""
+def slates_of(period: Period) -> Select[tuple[str]]:
+    """The query for slates of experiments that responses of a period are credited to."""
     c = credits.c
     of_period = c.at_ms >= period.since, c.at_ms < period.until, in_experiment
-    return set(db.scalars(select(c.recommendation_id).where(*of_period).distinct()))
+    return select(c.recommendation_id).where(*of_period).distinct()
 
 
 def credits_of(db: Connection, slate_ids: Iterable[str]) -> Followed:
@@ -125,31 +126,25 @@ def credits_of(db: Connection, slate_ids: Iterable[str]) -> Followed:
     return found
 
 
-def record_sums(
-    db: Connection,
-    period: Period,
-    participants: Iterable[Mapping[str, Any]],
-    visitors: Collection[str],
-    then: Followed,
-    now: Followed,
-) -> None:
-    """Add what a count of a period has changed, after its credits are replaced.
+def record_slates(db: Connection, participants: Iterable[Mapping[str, Any]]) -> None:
+    """Add the sums of slates that were not summed before."""
+    added = [{**_NOTHING, **row} for row in participants]
+    upsert(db, visitor_sums, added, _merged)
+    mark_linked(db, {row["user_id"] for row in added})
+
+
+def record_responses(db: Connection, period: Period, then: Followed, now: Followed) -> None:
+    """Add what a count of a period has changed of the credit of some slates.
 
     Args:
         db: The connection, in the transaction of the count.
         period: The period.
-        participants: Sums of slates that were not summed before.
-        visitors: Those with credits of the period, before the count or after it.
-        then: The responses to slates with such credits before the count.
+        then: All responses to the slates before the count.
         now: The same after it.
     """
-    added = [{**_NOTHING, **row} for row in participants]
-    upsert(db, visitor_sums, added, _merged)
-    mark_linked(db, {row["user_id"] for row in added})
-    names = {row[0].experiment for row in (*then.values(), *now.values())}
+    names = {row[0].experiment for row in (*then.values(), *now.values()) if row}
     starts = {(name, it.revision): it for name in names for it in starts_of(db, name)}
     _add_responses(db, then, now, starts)
-    _renew(db, period, {*visitors, *(row["user_id"] for row in added)})
     touched = {
         key: start
         for responses in (*then.values(), *now.values())
@@ -227,9 +222,10 @@ def _update(db: Connection, names: Collection[str], rows: list[dict[str, Any]]) 
         db.execute(statement.values({name: bindparam(f"to_{name}") for name in names}), rows)
 
 
-def _renew(db: Connection, period: Period, visitors: Collection[str]) -> None:
+def renew(db: Connection, period: Period, visitors: Collection[str]) -> None:
     """Count again what visitors did before their first slate in an experiment.
 
+    They are those with credits of the period, before the count or after it, and with new slates.
     Responses to another experiment's slates count, those to the own one's of an earlier design do
     not: they may be that design's effect. What came before the period changes no later past.
     """

@@ -1,21 +1,21 @@
 """Responses are credited to the place of the slate that led to them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from services.monitoring.counting.credit import (
     BUCKET_MS,
-    CREDITS,
     DIMENSIONS,
     SETTLING_MS,
-    Counted,
     Period,
+    PeriodCount,
     Rules,
-    counted,
 )
 from slipstream.contracts.times import DAY_MS, HOUR_MS
+from slipstream.stores.lake_reader import LakeUnavailableError
 from tests.unit.monitoring.counting.shop_lake import (
     T0,
     Row,
@@ -33,31 +33,29 @@ def count(
     past: pa.Table | None = None,
     designs: Iterable[tuple[str, int, int]] = (),
     until: int = BUCKET_MS,
-) -> Counted:
-    return counted(
-        Period(T0, T0 + until),
-        slates_of(slates),
-        events_of(events),
-        CREDITS.empty_table() if past is None else past,
-        became or {},
-        designs,
-        (),
-        Rules(),
-    )
+) -> PeriodCount:
+    found = PeriodCount(Period(T0, T0 + until), Rules(), events_of(events).to_batches())
+    found.add_rows("designs", designs)
+    found.add_rows("identities", (became or {}).items())
+    found.add("slates", slates_of(slates).to_batches())
+    found.add("past", () if past is None else past.to_batches())
+    found.compute()
+    return found
 
 
-def places(found: Counted) -> dict[str, tuple[str, int]]:
+def places(found: PeriodCount) -> dict[str, tuple[str, int]]:
     """By event, the start of its slate's id and the position."""
     return {
-        row["event_id"]: (row["placement"], row["position"]) for row in found.credits.to_pylist()
+        row["event_id"]: (row["placement"], row["position"])
+        for row in found.table("credits").to_pylist()
     }
 
 
-def sums(found: Counted, name: str) -> dict[tuple[Any, ...], int]:
+def sums(found: PeriodCount, name: str) -> dict[tuple[Any, ...], int]:
     """A sum by position, cohort and currency, where it is not 0."""
     return {
         (row["position"], row["cohort"], row["currency"]): row[name]
-        for row in found.sums.to_pylist()
+        for row in found.table("sums").to_pylist()
         if row[name]
     }
 
@@ -112,12 +110,14 @@ def test_a_place_is_clicked_and_put_in_the_cart_once_and_bought_as_often_as_it_i
     assert sums(found, "carts") == {(0, "returning", ""): 1}
     assert sums(found, "purchases") == {(0, "returning", "EUR"): 2}
     assert sums(found, "revenue") == {(0, "returning", "EUR"): 5_000}
-    again = count([slate("u", 0, "a")], [event("z", "click", "u", "a", 3_000)], past=found.credits)
-    assert again.credits.num_rows == 0
+    again = count(
+        [slate("u", 0, "a")], [event("z", "click", "u", "a", 3_000)], past=found.table("credits")
+    )
+    assert again.table("credits").num_rows == 0
 
 
 def test_a_purchase_counts_for_the_click_before_it_for_days_and_a_refund_for_the_purchase() -> None:
-    past = count([slate("u", 0, "ab")], [event("c", "click", "u", "b", 1_000)]).credits
+    past = count([slate("u", 0, "ab")], [event("c", "click", "u", "b", 1_000)]).table("credits")
     month = 30 * DAY_MS
     moved = past.set_column(4, "at_ms", pa.array([T0 - month + 1_000]))
     later = [
@@ -155,12 +155,12 @@ def test_a_place_counts_for_the_model_variant_and_revision_that_made_it() -> Non
     designs = [("e", 0, 1), ("e", T0 - SETTLING_MS, 4), ("e", T0 + 2_000, 5)]
     found = count([mixed], [], designs=designs)
     chosen = ("model_version", "variant", "revision", "source", "answers")
-    assert [tuple(row[name] for name in chosen) for row in found.sums.to_pylist()] == [
+    assert [tuple(row[name] for name in chosen) for row in found.table("sums").to_pylist()] == [
         ("", "y", 4, "trending", 1),
         ("m1", "x", 4, "network", 1),
     ]
     settling = count([mixed], [], designs=[("e", 0, 1), ("e", T0 + 999, 4)])
-    assert {row["revision"] for row in settling.sums.to_pylist()} == {0}
+    assert {row["revision"] for row in settling.table("sums").to_pylist()} == {0}
 
 
 def test_impressions_count_once_a_bucket_and_only_for_slates_of_that_visitor() -> None:
@@ -178,7 +178,7 @@ def test_impressions_count_once_a_bucket_and_only_for_slates_of_that_visitor() -
         until=2 * BUCKET_MS,
     )
     assert sums(found, "impressions") == {(1, "new", ""): 1}
-    assert [row["start"] - T0 for row in found.sums.to_pylist() if row["impressions"]] == [
+    assert [row["start"] - T0 for row in found.table("sums").to_pylist() if row["impressions"]] == [
         0,
         BUCKET_MS,
     ]
@@ -189,7 +189,7 @@ def test_repeated_rows_count_once_and_only_slates_that_are_shown() -> None:
     shown, click = slate("u", 0, "a"), event("c", "click", "u", "a", 1_000)
     ranked = slate("u", 10, "a", 1, purpose="ranked")
     once = count([shown, ranked], [click])
-    assert count([shown, ranked, shown], [click, click]).sums.equals(once.sums)
+    assert count([shown, ranked, shown], [click, click]).table("sums").equals(once.table("sums"))
     assert sums(once, "answers") == {(0, "returning", ""): 1}
 
 
@@ -203,7 +203,23 @@ def test_a_visitor_who_acts_in_a_hundred_seconds_of_a_bucket_is_scripted() -> No
 
 def test_the_least_ten_hashes_of_visitors_tell_ten_apart() -> None:
     found = count([slate(f"u{n % 12}", n, "a", n) for n in range(24)], [])
-    (row,) = found.sums.to_pylist()
+    (row,) = found.table("sums").to_pylist()
     assert row["visitors"] == sorted(set(row["visitors"]))
     assert len(row["visitors"]) == 10
-    assert set(found.sums.column_names) >= {"start", *DIMENSIONS, "currency"}
+    assert set(found.table("sums").column_names) >= {"start", *DIMENSIONS, "currency"}
+
+
+def test_what_prevents_rows_from_coming_is_raised_as_it_is() -> None:
+    def unreadable() -> Iterator[pa.RecordBatch]:
+        yield from events_of([event("c", "click", "u", "a", 0)]).to_batches()
+        raise LakeUnavailableError("gone")
+
+    with pytest.raises(LakeUnavailableError, match="gone"):
+        PeriodCount(Period(T0, T0 + BUCKET_MS), Rules(), unreadable())
+
+
+def test_the_erased_are_left_out_up_to_their_erasure() -> None:
+    clicks = [event(f"c{at}", "click", "u", item, at) for at, item in ((1_000, "a"), (2_000, "b"))]
+    found = count([slate("u", 0, "ab"), slate("v", 0, "ab", 1)], clicks)
+    found.add_rows("erased", [("u", T0 + 1_000), ("x", T0)])
+    assert [row["event_id"] for row in found.table("new_credits").to_pylist()] == ["c2000"]
