@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ import pytest
 
 from services.monitoring.app import create_app
 from services.monitoring.settings import MonitoringSettings
+from slipstream.broker.producer import Producer
 from slipstream.broker.tail import Tail
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.server import DrainingServer, server_config
@@ -24,14 +26,25 @@ from tests.integration.test_monitoring import (
     eventually,
     now_ms,
     peers,
-    publish,
+    publish_records,
     settings,
     slate,
 )
 
-__all__ = ["peers", "publish", "settings"]
+__all__ = ["peers", "settings"]
 
 Publish = Callable[[Sequence[tuple[Topic, str, Record]]], None]
+
+
+@pytest.fixture
+def publish(broker: KafkaSettings, namespace: str) -> Iterator[Publish]:
+    """Publishes records. The lake, which takes longer, is not filled."""
+    ensure_topics(broker, namespace)
+    producer = Producer(broker, namespace)
+    yield partial(publish_records, producer)
+    producer.close()
+
+
 TOKEN = "of-thirty-two-bytes-or-even-more!"
 
 
