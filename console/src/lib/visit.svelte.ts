@@ -82,22 +82,20 @@ export class Visit {
     this.clicks = [click, ...this.clicks].slice(0, 50);
     this.#clicked = item;
     this.way = null;
-    this.looked = { id: item, similar: null, together: null };
     const sent = this.as.kind !== 'hand';
-    // These lists would count as shown.
-    if (sent) void this.#part(async () => this.#look({ similar: await similar(item, this.#shown) }, item));
-    if (sent) void this.#part(async () => this.#look({ together: await boughtTogether(item, this.#shown) }, item));
     const settle = (found: Partial<Click>) => {
       this.clicks = this.clicks.map((each) => (each.key === round ? { ...each, ...found } : each));
     };
     try {
+      // The row comes first: drawing the rest meanwhile would take its time.
       const answer = sent ? await this.#changed(round) : await this.#byHand([...this.hand.filter((each) => each !== item), item]);
       if (!answer || round !== this.#round) return settle({ failure: 'overtaken by the next click' });
       const moved = this.#show(answer);
       await tick();
       await new Promise(requestAnimationFrame);
       settle({ ms: performance.now() - began, moved });
-      await this.#aside();
+      this.looked = { id: item, similar: null, together: null };
+      await Promise.all([sent ? this.#around(item) : null, this.#aside()]);
     } catch (error) {
       settle({ failure: told(error) });
     }
@@ -156,6 +154,14 @@ export class Visit {
         this.recent = await recentlyViewed(this.device, ROW);
       }),
       this.explain(),
+    ]);
+  }
+
+  /** The lists around an item. They count as shown, so by hand they are not asked for. */
+  async #around(item: string): Promise<void> {
+    await Promise.all([
+      this.#part(async () => this.#look({ similar: await similar(item, this.#shown) }, item)),
+      this.#part(async () => this.#look({ together: await boughtTogether(item, this.#shown) }, item)),
     ]);
   }
 
