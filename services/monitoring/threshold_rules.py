@@ -204,7 +204,7 @@ def _since(snapshot: Snapshot, minutes: int) -> int:
 def _lately(
     snapshot: Snapshot, minutes: int, counts: Mapping[Bucket, Counts] | None
 ) -> Mapping[Bucket, Counts]:
-    """Those of the last minutes; none while monitoring is behind the topics."""
+    """The counts of the last minutes; none where they are unknown."""
     since = _since(snapshot, minutes)
     return {it: each for it, each in (counts or {}).items() if it.start >= since}
 

@@ -94,11 +94,12 @@ export class Visit {
       await tick();
       await new Promise(requestAnimationFrame);
       settle({ ms: performance.now() - began, moved });
-      this.looked = { id: item, similar: null, together: null };
-      await Promise.all([sent ? this.#around(item) : null, this.#aside()]);
     } catch (error) {
       settle({ failure: told(error) });
     }
+    if (round !== this.#round) return;
+    this.looked = { id: item, similar: null, together: null };
+    await Promise.all([sent ? this.#around(item) : null, this.#aside()]);
   }
 
   /** Begin again as somebody: a new device, with the latest events of another visitor, or of nobody. */

@@ -4,14 +4,12 @@ They are what the trend of click-through is judged by (`click_trend`).
 """
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from tempfile import gettempdir
 from typing import Final
 
-import duckdb
 import pyarrow as pa
 
 from services.monitoring.click_trend import LASTING, ClickSums
+from services.monitoring.counting.credit import bounded_database
 from services.monitoring.counting.outcomes_repository import OutcomeTable
 from services.monitoring.window_repository import WindowLog
 from slipstream.contracts.times import DAY_MS
@@ -21,7 +19,6 @@ from slipstream.stores.tables import RECOMMENDATIONS, SCHEMAS
 _COLUMNS: Final = (
     *("recommendation_id", "user_id", "placement", "experiment", "answered_by", "purpose"),
 )
-_MEMORY: Final = "128MB"
 # A period is summed when the lake has a list from so long after it, or from a tenth of its length:
 # partitions of the topic reach the lake one after another.
 _GRACE_MS: Final = 60_000
@@ -79,12 +76,7 @@ class ClickPeriods:
     def _sums(self, start: int) -> dict[str, ClickSums]:
         """The sums by placement. DuckDB reads the lists one batch after another."""
         end = start + self._length_ms
-        config: dict[str, str | bool | int | float | list[str]] = {
-            "threads": 1,
-            "memory_limit": _MEMORY,
-            "temp_directory": str(Path(gettempdir()) / "slipstream-counting"),
-        }
-        with duckdb.connect(config=config) as db:
+        with bounded_database() as db:
             db.execute("CREATE TABLE clicked (recommendation_id VARCHAR)")
             for ids in self._table.clicked(start, end + self._window_ms):
                 db.register("ids", pa.table({"id": pa.array(ids, pa.string())}))

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter as Multiset
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import chain, islice
 from typing import Final
 
@@ -219,7 +220,7 @@ class Counter:
         rules = self._rules._replace(hash_key=self._key)
         table, times = self._table, (period.since, period.until - 1)
         events = self._scan(INTERACTIONS, EVENT_COLUMNS, times, reached)
-        with PeriodCount(period, rules, events) as count:
+        with closing(PeriodCount(period, rules, events)) as count:
             count.add_rows("designs", table.designs())
             count.add_rows("summed", table.summed(period))
             for some in count.batches("visitors"):

@@ -14,8 +14,7 @@ their order or repetition. Persons are visitors and the users that they became.
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import gettempdir
-from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -156,13 +155,23 @@ class Rules(NamedTuple):
     hash_key: str = ""
 
 
+def bounded_database() -> duckdb.DuckDBPyConnection:
+    """A DuckDB in memory, of which `_MEMORY` is used at most. What it can't hold is in files."""
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "threads": 1,
+        "memory_limit": _MEMORY,
+        "temp_directory": str(Path(gettempdir()) / "slipstream-counting"),
+    }
+    return duckdb.connect(config=config)
+
+
 class PeriodCount:
     """The count of one period, whole, in a DuckDB of its own.
 
     Rows come and go in batches, and DuckDB holds `_MEMORY` of them, and the others in files: a
     flooded bucket takes time, and no more memory. When it is made it has the views of lookups.sql.
     Then come the rows that they name (identities before slates and credits of the past), and
-    `compute` makes the tables and views of credit.sql.
+    `compute` makes the tables and views of credit.sql. `close` it at the end.
 
     Args:
         period: The period.
@@ -182,12 +191,7 @@ class PeriodCount:
             "apart": APART,
             "settling_ms": SETTLING_MS,
         }
-        config: dict[str, str | bool | int | float | list[str]] = {
-            "threads": 1,
-            "memory_limit": _MEMORY,
-            "temp_directory": str(Path(gettempdir()) / "slipstream-counting"),
-        }
-        self._db = duckdb.connect(config=config)
+        self._db = bounded_database()
         for name, value in variables.items():
             self._db.execute(f"SET VARIABLE {name} = $value", {"value": value})
         for name, schema in TABLES.items():
@@ -196,15 +200,8 @@ class PeriodCount:
         self.add("events", events)
         self._db.execute(_LOOKUPS)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Forget all rows."""
         self._db.close()
 
     def add(self, name: str, batches: Iterable[pa.RecordBatch]) -> None:
