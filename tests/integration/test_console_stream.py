@@ -10,12 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
+from kafka import KafkaProducer
 
 from services.monitoring.app import create_app
 from services.monitoring.settings import MonitoringSettings
 from slipstream.broker.producer import Producer
 from slipstream.broker.tail import Tail
-from slipstream.broker.topics import ensure_topics
+from slipstream.broker.topics import ensure_topics, physical
 from slipstream.chassis.server import DrainingServer, server_config
 from slipstream.chassis.settings import HttpSettings, KafkaSettings
 from slipstream.contracts.events import DeadLetter, Interaction, Record
@@ -254,4 +255,22 @@ def test_a_tail_takes_a_share_of_a_flood_and_counts_all_of_it(
         assert passed >= 4_000
         assert 0 < taken < passed
     finally:
+        tail.close()
+
+
+def test_a_tail_leaves_out_what_was_there_before(broker: KafkaSettings, namespace: str) -> None:
+    ensure_topics(broker, namespace)
+    tail = Tail(broker, namespace, [INTERACTIONS], 200)
+    producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers)
+    try:
+        now, topic = now_ms(), physical(namespace, INTERACTIONS)
+        for value, at in ((b"old", now - 120_000), (b"new", now)):
+            producer.send(topic, value, timestamp_ms=at, partition=0).get(10)
+        shown, passed, deadline = list[bytes | None](), 0, time.monotonic() + 20
+        while not shown and time.monotonic() < deadline:
+            records, more = tail.read(0.2)
+            shown, passed = shown + [each.value for each in records], passed + more
+        assert (shown, passed) == ([b"new"], 1)
+    finally:
+        producer.close()
         tail.close()
