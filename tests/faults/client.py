@@ -35,8 +35,8 @@ class Client:
     once. Each goes to the processes of ingestion in turn, and what has no answer from one goes to
     the next, as a load balancer would have it.
 
-    After `run()`: `acknowledged` has the messages that had a 200, `unacknowledged` those that never
-    had one, and `figures` counts requests and messages.
+    `traffic` makes the messages. After `run()`: `acknowledged` has those that had a 200,
+    `unacknowledged` those that never had one, and `figures` counts requests and messages.
     """
 
     def __init__(
@@ -44,7 +44,8 @@ class Client:
     ) -> None:
         self.urls = list(urls)
         self._authorization = "Basic " + base64.b64encode(f"{write_key}:".encode()).decode()
-        self._traffic, self._chance = Traffic(seed, name).messages(), random.Random(seed + 1)
+        self.traffic, self._chance = Traffic(seed, name), random.Random(seed + 1)
+        self._messages = self.traffic.messages()
         self._rate = rate
         self._waiting: Queue[list[Sent]] = Queue()
         self._lock = threading.Lock()
@@ -98,7 +99,9 @@ class Client:
             going_on() and elapsed < at_most_s
         ):
             while made < self._rate * elapsed:
-                batch = [next(self._traffic) for _ in range(self._chance.randint(1, LARGEST_BATCH))]
+                batch = [
+                    next(self._messages) for _ in range(self._chance.randint(1, LARGEST_BATCH))
+                ]
                 made += sum(len(sent.events) for sent in batch)
                 self._waiting.put(batch)
             time.sleep(0.005)

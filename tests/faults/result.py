@@ -61,6 +61,11 @@ class Result:
                 f"{figures['visitors']:,} visitors, {figures['visitors_merged']:,} merged, "
                 f"{figures['items']:,} items",
             ),
+            (
+                "lists in the experiment",
+                f"{figures['lists_answered']:,} answered, "
+                f"{figures.get('lists_in_experiment', 0):,} in the lake",
+            ),
             ("training runs", ", ".join(self._runs()) or "none"),
             ("lost", f"{len(wrong.get('lost', ())):,}"),
             ("double", f"{len(wrong.get('double', ())):,}"),

@@ -17,6 +17,7 @@ from tests.faults.case import BROKER, Case
 from tests.faults.client import Client
 from tests.faults.fault_thread import FaultThread
 from tests.faults.killer import Killer
+from tests.faults.lists import Shopper, begin_experiment
 from tests.faults.outcomes import compare_outcomes
 from tests.faults.reckoning import reckon
 from tests.faults.result import Result
@@ -48,14 +49,20 @@ def run(case: Case, directory: Path, servers: Servers) -> Result:
         )
         client = Client(bed.urls("ingestion"), bed.stack.write_key, case.seed, case.rate)
         troubler = _troubler(case, trouble, bed, client)
+        shopper = Shopper(bed.urls("serving"), client.traffic, case.seed)
+        if asking := not case.trouble:
+            begin_experiment(bed.stack)
+            shopper.start()
         troubler.start()
         client.run(case.seconds, PATIENCE_S, lambda: troubler.busy, at_most_s=case.limit_s)
         troubler.end()
+        if asking:
+            shopper.end()
         wait_for(lambda: not bed.unready(), "every process to be ready again", PATIENCE_S)
         wait_for(bed.caught_up, "features to have caught up", PATIENCE_S)
         runs = _runs(bed)
         findings = reckon(bed.stores, client.acknowledged, client.unacknowledged, len(client.urls))
-        compare_outcomes(findings, bed.stack, bed.stores, PATIENCE_S)
+        compare_outcomes(findings, bed.stack, bed.stores, PATIENCE_S, lists=asking)
         for rejected in client.rejected:
             findings.say("rejected", rejected)
         for name, count in troubler.left.items():
@@ -67,6 +74,7 @@ def run(case: Case, directory: Path, servers: Servers) -> Result:
             elif _outcome(one) == "failed":
                 findings.say("training run that is not taken up", str(one))
         figures = {**client.figures, **findings.figures, "acknowledged": len(client.acknowledged)}
+        figures["lists_answered"] = shopper.answered
         figures |= {f"training_runs_{outcome}": count for outcome, count in outcomes.items()}
         if status := bed.stack.stop(signal.SIGTERM):
             findings.say("exit status", str(status))

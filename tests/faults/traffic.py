@@ -66,13 +66,20 @@ class Traffic:
     """`messages()` never ends. Everything but the times follows from the seed.
 
     Two streams for the same stack need different names, which their ids and visitors begin with.
+    `lists` has the newest list of a visitor, which events with one item name; any thread may write.
     """
 
     def __init__(self, seed: int, name: str = "") -> None:
         self._chance, self._name = random.Random(seed), name
+        self.lists: dict[str, str] = {}
         self._number = self._loners_made = self._travellers_made = 0
         self._loners = [self._loner() for _ in range(LONERS_AT_ONCE)]
         self._travellers = [self._traveller() for _ in range(TRAVELLERS_AT_ONCE)]
+
+    def visitors(self) -> list[str]:
+        """The visitors who are about: devices, and users. Any thread may call it."""
+        devices = [each.device for each in (*self._loners, *self._travellers)]
+        return devices + [each.user for each in self._travellers if each.user]
 
     def messages(self) -> Iterator[Sent]:
         while True:
@@ -131,6 +138,8 @@ class Traffic:
         kind = TRACKED[name]
         item_id = None if kind in ("search", "wave") else self._chance.choice(visitor.shelf)
         properties = {"query": "tea"} if item_id is None else {"product_id": item_id}
+        if item_id is not None and (list_id := self.lists.get(user_id)):
+            properties["recommendation_id"] = list_id
         return Sent(
             {**head, "event": name, "properties": properties},
             (Event(message_id, user_id, kind, item_id, happened, None),),
