@@ -136,6 +136,16 @@ class ListedRanks(NamedTuple):
     cause: Cause | None
     depth: int
 
+    @property
+    def strongest(self) -> int | None:
+        """The place of the item of the history without which the rank is lowest, the latest of
+        several; None where it is no lower without any of them.
+        """
+        below = self.depth + 1
+        ranks = [rank or below for rank in self.without]
+        lowest = max(ranks, default=0)
+        return ranks.index(lowest) if lowest > (self.now or below) else None
+
     def far_from(self, rank: Rank) -> bool:
         """Whether a rank is so far below the rank now that what was left out decides."""
         return self.now is not None and (rank or self.depth + 1) > DECISIVE * self.now
@@ -173,10 +183,9 @@ def listed_ranks(
 
 
 def _single(ranks: ListedRanks) -> Cause | None:
-    """The item without which the rank is lowest, the latest of several, where it decides."""
-    if not ranks.without:
+    """The strongest item, where it decides alone."""
+    if (place := ranks.strongest) is None:
         return None
-    place = max(range(len(ranks.without)), key=lambda each: ranks.without[each] or ranks.depth + 1)
     rank = ranks.without[place]
     return Cause((place,), rank) if ranks.far_from(rank) else None
 

@@ -71,7 +71,14 @@ def reason_words(
         return f"{lead} because this visitor {done}; without {left_out}, {rank}"
     without = _ranked(ranks.without_history, ranks.depth)
     if history_decides(ranks.now, ranks.without_history):
-        return f"{lead} because of all that this visitor did; without it, {without}"
+        if ranks.strongest is None:
+            return f"{lead} because of all that this visitor did; without it, {without}"
+        deed = _deed(item_id, history[ranks.strongest], now)
+        rank = _ranked(ranks.without[ranks.strongest], ranks.depth)
+        return (
+            f"{lead} because of all that this visitor did, above all that they {deed} (without "
+            f"that, {rank}); without any of it, {without}"
+        )
     why = "because it is popular" if source == "popularity" else "whatever this visitor did"
     return f"{lead} {why}; for a visitor who has done nothing, {without}"
 

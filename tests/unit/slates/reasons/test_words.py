@@ -25,12 +25,14 @@ def words(
     cause: Cause | None,
     *,
     without: Rank = 4,
+    alone: list[Rank] | None = None,
     source: str = "rules",
     rank: Rank = 3,
     pinned: bool = False,
 ) -> str:
     """The words of the third item of a slate."""
-    ranks = ListedRanks(rank, 0.1, without, [3] * len(history), cause, 200)
+    alone = alone or [3] * len(history)
+    ranks = ListedRanks(rank, 0.1, without, alone, cause, 200)
     return reason_words("x", 3, ranks, source, history, NOW, pinned=pinned)
 
 
@@ -71,6 +73,18 @@ def test_a_custom_type_is_named_as_it_is() -> None:
 def test_a_history_decides_where_no_few_items_of_it_do() -> None:
     assert words([past("a")], None, without=150) == (
         "third because of all that this visitor did; without it, 150th"
+    )
+
+
+@pytest.mark.parametrize(("alone", "named"), [([4, 5, 5], "b"), ([None, 6, None], "a")])
+def test_of_a_history_that_decides_the_strongest_item_is_named(
+    alone: list[Rank], named: str
+) -> None:
+    rank = "beyond 200th" if None in alone else "fifth"
+    said = words([past(each) for each in "abc"], None, without=150, alone=alone)
+    assert said == (
+        f'third because of all that this visitor did, above all that they viewed "{named}" '
+        f"2 days ago (without that, {rank}); without any of it, 150th"
     )
 
 
