@@ -7,8 +7,9 @@ readings are of the same items in every window.
 import threading
 import zlib
 from collections.abc import Callable, Iterable
+from itertools import islice
 from sys import intern
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeGuard
 
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.loop import consume
@@ -19,6 +20,9 @@ from slipstream.contracts.item_patches import PATCHED_ENTITY, merge_patch
 
 # About 250 bytes each.
 MOST_ITEMS: Final = 200_000
+# Names of an item that are kept, and characters of each: others are left out.
+_MOST_NAMES: Final = 20
+_LONGEST_NAME: Final = 100
 # The attributes that are read, as docs/catalogue.md calls them.
 _READ: Final[tuple[str, ...]] = ("categories", "category", "brand", "price")
 
@@ -43,8 +47,8 @@ class ItemAttributes(NamedTuple):
         names = several if isinstance(several, list) else [several]
         brand, price = attributes.get("brand"), attributes.get("price")
         return cls(
-            tuple(intern(name) for name in names if isinstance(name, str) and name),
-            intern(brand) if isinstance(brand, str) else "",
+            tuple(map(intern, islice(filter(_is_name, names), _MOST_NAMES))),
+            intern(brand) if _is_name(brand) else "",
             float(price) if isinstance(price, int | float) else None,
             available,
         )
@@ -56,6 +60,10 @@ class ItemAttributes(NamedTuple):
             own.pop("categories")
         available = self.available if patch.available is None else patch.available
         return self.of(merge_patch(own, read), available=available)
+
+
+def _is_name(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME
 
 
 class ItemCatalogue:

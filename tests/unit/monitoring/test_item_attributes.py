@@ -31,6 +31,10 @@ def read(*records: CatalogRecord, most: int = 100) -> ItemCatalogue:
         ({"categories": ["a", "b"], "brand": "x", "price": 3}, (("a", "b"), "x", 3.0, True)),
         ({"category": "a"}, (("a",), "", None, True)),
         ({"categories": [1, ""], "brand": 7, "price": "3"}, ((), "", None, True)),
+        (
+            {"categories": ["a" * 101, *map(str, range(30))], "brand": "b" * 101},
+            (tuple(map(str, range(20))), "", None, True),
+        ),
     ],
 )
 def test_attributes_of_an_item(attributes: dict[str, object], expected: tuple[object, ...]) -> None:
