@@ -89,18 +89,32 @@ LAKE_BYTES: Final = Figure(
     "37d7c4b, 28 November 2026",
 )
 EVENT_IN_MONITORING: Final = Figure(
-    43,
+    44,
     "us/event",
-    "time of monitoring's one consumer",
-    "a monitoring on SQLite that reads a full topic, by hand",
-    "37d7c4b, 28 November 2026, with other work",
+    "time of monitoring's one consumer, the most of three runs",
+    "its code on SQLite, which reads a full topic, by hand",
+    "42900095, 1 December 2026, with other work",
 )
 SLATE_IN_MONITORING: Final = Figure(
-    60,
+    88,
     "us/slate",
-    "the same, of a slate",
-    "a monitoring on SQLite that reads a full topic, by hand",
-    "37d7c4b, 28 November 2026, with other work",
+    "the same, of a slate of 1.7 KB, the most of four runs",
+    "its code on SQLite, which reads a full topic, by hand",
+    "42900095, 1 December 2026, with other work",
+)
+COUNTING: Final = Figure(
+    11_759,
+    "records/s",
+    "events and slates that monitoring counts from the lake in a second of one core",
+    "slipstream bench monitoring",
+    "9c293bd6, 1 December 2026, with other work",
+)
+CREDIT_BYTES: Final = Figure(
+    330,
+    "bytes",
+    "a credited click, cart or purchase in SQL, on SQLite, with its share of the sums",
+    "slipstream bench monitoring, 22 MB for 66,667 of them (docs/adr/0108)",
+    "1 December 2026",
 )
 TRAINING_S: Final = Figure(
     102,
@@ -123,6 +137,8 @@ FIGURES: Final = (
     LAKE_BYTES,
     EVENT_IN_MONITORING,
     SLATE_IN_MONITORING,
+    COUNTING,
+    CREDIT_BYTES,
     TRAINING_S,
     TRAINING_BYTES,
 )
@@ -139,7 +155,12 @@ REDIS_SPARE: Final = 1.5
 TOPIC_DAYS: Final = 7
 COPIES: Final = 3
 # Memory of one process in GB: as a container is limited to, less where catalogues are small.
-MEMORY_GB: Final = {"ingestion": 0.25, "features": 0.5, "serving": 0.5, "monitoring": 0.5}
+# Monitoring takes 0.54 while it counts a flood (docs/performance.md, "Outcomes").
+MEMORY_GB: Final = {"ingestion": 0.25, "features": 0.5, "serving": 0.5, "monitoring": 1.0}
+# Most of one core that counting from the lake takes: it rests for the other time.
+COUNTING_SHARE: Final = 0.2
+# Days that credits are kept.
+CREDIT_DAYS: Final = 33
 # Processors of one process of serving: one for its event loop and one for the kernels.
 SERVING_CORES: Final = 2
 DAYS_OF_MONTH: Final = 30
@@ -153,6 +174,7 @@ class Shop:
         daily_visitors: Visitors of a day.
         events: Events of a visitor in a day.
         lists: Lists that a visitor is shown in a day.
+        credited: Clicks, carts and purchases of a visitor in a day that a list led to.
         known: Visitors that the online store knows (90 days) for each visitor of a day.
         items: Items of the catalogue.
         peak: Load of the busiest minutes over the day's mean.
@@ -163,6 +185,7 @@ class Shop:
     daily_visitors: int
     events: float = 20
     lists: float = 10
+    credited: float = 1
     known: float = 10
     items: int = 100_000
     peak: float = 4
@@ -204,10 +227,10 @@ def sizes(shop: Shop) -> list[Size]:
         _spread("features", f"{events_s:,.0f} events/s", events_s / FEATURES.value),
         _redis(shop, events_s),
         _spread("serving", f"{lists_s:,.0f} lists/s", lists_s / SERVING.value),
-        _monitoring(events_s, lists_s),
+        _monitoring(shop, events_s, lists_s),
         _training(shop),
         _kafka(shop, events_s),
-        Size("PostgreSQL", "models, reports, keys", 1, 1, 2, 20),
+        _postgresql(shop),
     ]
 
 
@@ -251,12 +274,21 @@ def _redis(shop: Shop, events_s: float) -> Size:
     )
 
 
-def _monitoring(events_s: float, lists_s: float) -> Size:
+def _monitoring(shop: Shop, events_s: float, lists_s: float) -> Size:
+    """Its consumer has to keep up with the peak; counting may catch up, so with the day's mean."""
     taken = events_s * EVENT_IN_MONITORING.value
     busy = (taken + lists_s * SLATE_IN_MONITORING.value) / 1e6
+    counting = shop.daily_visitors * (shop.events + shop.lists) / DAY_S / COUNTING.value
     load = f"{events_s:,.0f} events/s, {lists_s:,.0f} slates/s"
-    cores = min(1.0, 0.1 + busy)
-    return Size("monitoring", load, 1, cores, MEMORY_GB["monitoring"], used=busy / ROOM)
+    cores = min(1.0, 0.1 + busy) + min(COUNTING_SHARE, counting)
+    used = max(busy, counting / COUNTING_SHARE) / ROOM
+    return Size("monitoring", load, 1, cores, MEMORY_GB["monitoring"], used=used)
+
+
+def _postgresql(shop: Shop) -> Size:
+    credits = shop.daily_visitors * shop.credited * CREDIT_DAYS
+    disk = 20 + credits * CREDIT_BYTES.value / GB
+    return Size("PostgreSQL", f"models, reports, keys, {credits:,.0f} credits", 1, 1, 2, disk)
 
 
 def _training(shop: Shop) -> Size:
@@ -339,6 +371,13 @@ _rate = click.FloatRange(min=0, min_open=True)
 @click.option("--events", type=_rate, default=20, show_default=True, help="Events of a visitor.")
 @click.option("--lists", type=_rate, default=10, show_default=True, help="Lists for a visitor.")
 @click.option(
+    "--credited",
+    type=_rate,
+    default=1,
+    show_default=True,
+    help="Clicks, carts and purchases of a visitor that a list led to.",
+)
+@click.option(
     "--known",
     type=_rate,
     default=10,
@@ -361,6 +400,7 @@ def capacity(
     daily_visitors: tuple[int, ...],
     events: float,
     lists: float,
+    credited: float,
     known: float,
     items: int,
     peak: float,
@@ -377,5 +417,5 @@ def capacity(
     """
     prices = Prices(core_hour, gb_hour)
     for number in daily_visitors:
-        shop = Shop(number, events, lists, known, items, peak)
+        shop = Shop(number, events, lists, credited, known, items, peak)
         click.echo(table(shop, prices))

@@ -34,7 +34,26 @@ def test_a_small_shop_has_two_of_what_answers_and_one_of_what_leads() -> None:
     assert of["monitoring"] == of["training"] == 1
 
 
-@pytest.mark.parametrize("field", ["events", "lists", "known", "peak", "lake_days"])
+def test_monitoring_is_full_by_its_consumer_at_the_peak_or_by_counting_over_the_day() -> None:
+    steady, peaked = (
+        next(size for size in sizes(Shop(6_000_000, peak=peak)) if size.part == "monitoring")
+        for peak in (1, 12)
+    )
+    records_s = 6_000_000 * 30 / 86_400
+    limit = capacity.COUNTING.value * capacity.COUNTING_SHARE
+    assert steady.used == pytest.approx(records_s / limit / ROOM)
+    assert peaked.used is not None and steady.used is not None
+    assert peaked.used > 1 / ROOM > steady.used
+    assert peaked.cores == pytest.approx(1.0 + records_s / capacity.COUNTING.value)
+
+
+def test_credits_fill_the_disk_of_sql() -> None:
+    disk = {number: sizes(Shop(number))[-1].disk_gb for number in (10, 10_000_000)}
+    assert disk[10] == pytest.approx(20, abs=0.001)
+    assert disk[10_000_000] == pytest.approx(20 + 330_000_000 * capacity.CREDIT_BYTES.value / 1e9)
+
+
+@pytest.mark.parametrize("field", ["events", "lists", "credited", "known", "peak", "lake_days"])
 def test_more_of_anything_never_costs_less(field: str) -> None:
     shop = Shop(1_000_000)
     more = replace(shop, **{field: 3 * getattr(shop, field)})
