@@ -21,7 +21,7 @@ _SERVERS = {
     "features": (_KAFKA, _REDIS, _LAKE),
     "training": (_KAFKA, _DATABASE, _LAKE),
     "serving": (_KAFKA, _REDIS),
-    "monitoring": (_KAFKA, _DATABASE),
+    "monitoring": (_KAFKA, _DATABASE, _LAKE),
 }
 
 
