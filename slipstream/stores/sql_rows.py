@@ -22,6 +22,8 @@ from slipstream.chassis.settings import DatabaseSettings
 from slipstream.stores.metadata import DatabaseUnavailableError, engine
 
 _BATCH: Final = 1_000
+# Columns with the id of a visitor.
+_NAMING: Final = ("user_id", "visitor", "person")
 # Values that JSON has no form for are an object with one of these keys.
 _BYTES, _TIME, _DATE, _NUMBER = "$bytes", "$time", "$date", "$number"
 
@@ -106,8 +108,8 @@ def replace_rows(
         copies: The tables to fill. Others stay as they are.
         change: Gets a row, and returns the row to write.
         live_wins: Whether a table's present rows stay, and only the missing ones are written.
-        erased_at: Times (ms) of erasures by visitor. Rows with that `user_id` and no later
-            `timestamp` are deleted again.
+        erased_at: Times (ms) of erasures by visitor. Rows that name the visitor (`_NAMING`) and
+            have no later `timestamp` are deleted again.
 
     Returns:
         The number of rows deleted for erased visitors.
@@ -190,13 +192,12 @@ def _delete_visitors(
 ) -> int:
     deleted = 0
     visitors = sorted(erased_at)
-    for table in tables:
-        if "user_id" not in table.c:
-            continue
+    named = [(table, table.c[name]) for table in tables for name in _NAMING if name in table.c]
+    for table, column in named:
         for start in range(0, len(visitors), _BATCH):
-            some = table.c.user_id.in_(visitors[start : start + _BATCH])
-            for visitor in connection.scalars(select(table.c.user_id).where(some).distinct()).all():
-                doomed = table.delete().where(table.c.user_id == visitor)
+            some = column.in_(visitors[start : start + _BATCH])
+            for visitor in connection.scalars(select(column).where(some).distinct()).all():
+                doomed = table.delete().where(column == visitor)
                 if "timestamp" in table.c:
                     doomed = doomed.where(table.c.timestamp <= erased_at[visitor])
                 deleted += connection.execute(doomed).rowcount

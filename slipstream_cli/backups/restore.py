@@ -211,13 +211,15 @@ def live_wins(table: str) -> bool:
 
     A key that was revoked since must not count again, no revision of a placement, an experiment or
     a rule may mean something else than it did, no notice may go out again, and no record of a deed
-    may go. Those of erasures are `monitoring_erasures`, the ledger, and
-    `monitoring_erasure_visitors`.
+    may go. Those of erasures are `monitoring_erasures`, the ledger, `monitoring_erasure_visitors`
+    and `monitoring_erasure_marks`.
     """
     kept = (
         "monitoring_access",
         "monitoring_placement",
-        "monitoring_experiment",
+        # Not the sums of an experiment's visitors: these go with how far they are counted.
+        "monitoring_experiments",
+        "monitoring_experiment_revisions",
         "monitoring_alert_rule",
         "monitoring_notices",
         "monitoring_erasure",

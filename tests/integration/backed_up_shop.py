@@ -11,17 +11,18 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from pydantic import SecretStr
-from sqlalchemy import select
+from sqlalchemy import Integer, select
 
 from bench import postgresql
 from services.monitoring.arrivals import Arrivals
+from services.monitoring.counting.tables import identities, visitor_sums
 from services.monitoring.migrations import MIGRATIONS as MONITORING
 from services.monitoring.repository import RecordLog
 from services.monitoring.sampling import Sample
 from services.monitoring.slate_tables import samples
 from services.training.migrations import MIGRATIONS as TRAINING
 from slipstream.chassis.settings import DatabaseSettings, LakeSettings
-from slipstream.stores.metadata import engine
+from slipstream.stores.metadata import engine, insert_new
 from slipstream.stores.migrations import migrate
 from slipstream_cli.__main__ import cli
 from tests.unit.training.registries import mlflow_template
@@ -59,13 +60,25 @@ class Shop:
         return CliRunner().invoke(cli, [*arguments], env=self.environment)
 
     def shows(self, *visitors: str, at: int = 1_000) -> None:
-        """Monitoring keeps a sample of each of these visitors."""
+        """Monitoring keeps a sample, an experiment's sums and a login of each of these visitors."""
         taken = [Sample(3_600_000, at, visitor, visitor, 1.0, "{}") for visitor in visitors]
         self.records.record(Arrivals(samples=taken), at)
+        numbers = {c.name: 1 for c in visitor_sums.c if isinstance(c.type, Integer)}
+        texts = {"experiment": "e", "variant": "v", "voted_by": ""}
+        with self.db.begin() as connection:
+            for visitor in visitors:
+                insert_new(connection, visitor_sums, [{**numbers, **texts, "user_id": visitor}])
+                login = {"visitor": visitor, "person": f"{visitor}-logged-in"}
+                insert_new(connection, identities, [login])
 
     def visitors(self) -> list[str]:
+        """The visitors that monitoring's tables name."""
         with self.db.connect() as connection:
-            return sorted(connection.scalars(select(samples.c.user_id)))
+            found = (
+                connection.scalars(select(column))
+                for column in (samples.c.user_id, visitor_sums.c.user_id, identities.c.visitor)
+            )
+            return sorted({visitor for each in found for visitor in each})
 
 
 @pytest.fixture

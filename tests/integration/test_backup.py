@@ -106,7 +106,7 @@ def test_a_backup_brings_back_what_was_lost_and_no_visitor_that_was_erased_since
     restored = other.run("restore", str(backup), "--json", str(tmp_path / "report.json"))
     assert restored.exit_code == 0, restored.output
     report = json.loads((tmp_path / "report.json").read_text())
-    assert report["restored"]["erased_rows"] == 3  # of three visitors, a sample each
+    assert report["restored"]["erased_rows"] == 9  # of three visitors, three each
     assert [it["readable"] for it in report["lake"]] == [True, True]
 
     assert other.visitors() == ["bo"]
@@ -253,6 +253,8 @@ def test_rows_that_must_not_go_back_in_time_stay(
         ("monitoring_placement_revisions", True),
         ("monitoring_experiments", True),
         ("monitoring_experiment_revisions", True),
+        ("monitoring_experiment_visitors", False),
+        ("monitoring_experiment_currencies", False),
         ("monitoring_alert_rules", True),
         ("monitoring_alert_rule_revisions", True),
         ("monitoring_notices", True),
@@ -261,7 +263,8 @@ def test_rows_that_must_not_go_back_in_time_stay(
         ("training_audit", True),
         ("monitoring_erasures", True),
         ("monitoring_erasure_visitors", True),
-        ("monitoring_slates", False),
+        ("monitoring_erasure_marks", True),
+        ("monitoring_shadows", False),
         ("model_versions", False),
     ],
 )
