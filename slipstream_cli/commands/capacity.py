@@ -114,7 +114,7 @@ CREDIT_BYTES: Final = Figure(
     "bytes",
     "a credited click, cart or purchase in SQL, on SQLite, with its share of the sums",
     "slipstream bench monitoring, 22 MB for 66,667 of them (docs/adr/0108)",
-    "1 December 2026",
+    "030934a1, 1 December 2026, with other work",
 )
 TRAINING_S: Final = Figure(
     102,
