@@ -158,7 +158,7 @@ def overview(request: Request) -> Overview:
     return Overview(
         snapshot=opened.snapshot(),
         check_interval_s=opened.settings.check_interval_s,
-        model_events=opened.records.latest_model_events(MODEL_EVENTS_SHOWN),
+        model_events=opened.records.model_events(MODEL_EVENTS_SHOWN),
     )
 
 

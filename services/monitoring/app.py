@@ -40,7 +40,6 @@ from services.monitoring.counting.outcomes_repository import OutcomeTable
 from services.monitoring.drift_watch import DriftWatch
 from services.monitoring.item_attributes import ItemCatalogue, catalogue_target
 from services.monitoring.migrations import MIGRATIONS
-from services.monitoring.model_event_repository import ModelEventLog
 from services.monitoring.notifications import Notifier
 from services.monitoring.people import api as people_routes
 from services.monitoring.people.repository import ErasureLedger, RowDeletion
@@ -223,7 +222,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             stack.callback(peer.close)
         timeline = Timeline(
             book,
-            ModelEventLog(database),
+            records,
             outcomes.counts,
             partial(runs_of, app.state.people.training),
         )

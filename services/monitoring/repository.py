@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
-from sqlalchemy import Engine, delete, select, text
+from sqlalchemy import Engine, delete, select, text, tuple_
 
 from services.monitoring import answers_repository as answers
 from services.monitoring.answers import Latencies
@@ -23,7 +23,7 @@ from services.monitoring.slate_tables import (
     shadows,
     watermarks,
 )
-from slipstream.contracts.events import ModelEvent
+from slipstream.contracts.events import ModelEvent, ModelEventType
 from slipstream.stores.metadata import (
     database_time,
     insert_new,
@@ -135,8 +135,39 @@ class RecordLog:
                 for row in db.execute(select(watermarks))
             }
 
-    def latest_model_events(self, limit: int) -> list[ModelEvent]:
-        """The newest `limit` model events, newest first."""
-        query = select(model_events.c.body).order_by(model_events.c.timestamp.desc()).limit(limit)
+    def model_events(
+        self,
+        limit: int,
+        kinds: Collection[ModelEventType] = tuple(ModelEventType),
+        after: tuple[int, str] | None = None,
+    ) -> list[ModelEvent]:
+        """At most `limit` model events of these kinds, newest first.
+
+        They begin after the position `after`: (timestamp, `version:event`).
+        """
+        place = model_events.c.version + ":" + model_events.c.event
+        query = (
+            select(model_events.c.body)
+            .where(model_events.c.event.in_([kind.value for kind in kinds]))
+            .order_by(model_events.c.timestamp.desc(), place.desc())
+            .limit(limit)
+        )
+        if after is not None:
+            query = query.where(tuple_(model_events.c.timestamp, place) < tuple_(*after))
         with self._engine.connect() as db:
             return [ModelEvent.model_validate_json(body) for body in db.scalars(query)]
+
+    def decisions(self, versions: Collection[str]) -> dict[str, list[ModelEvent]]:
+        """The refusals and promotions of each version, oldest first."""
+        kinds = (ModelEventType.REFUSED.value, ModelEventType.PROMOTED.value)
+        query = (
+            select(model_events.c.body)
+            .where(model_events.c.version.in_(versions), model_events.c.event.in_(kinds))
+            .order_by(model_events.c.timestamp)
+        )
+        found: dict[str, list[ModelEvent]] = {}
+        with self._engine.connect() as db:
+            for body in db.scalars(query):
+                event = ModelEvent.model_validate_json(body)
+                found.setdefault(event.version, []).append(event)
+        return found

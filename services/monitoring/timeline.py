@@ -14,8 +14,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alert_rules import Acknowledgement, Alert
-from services.monitoring.model_event_repository import ModelEventLog
 from services.monitoring.quality import BUCKET_MS, Bucket, Counts, RateInterval, grouped, row
+from services.monitoring.repository import RecordLog
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.contracts.events import ModelEvent, ModelEventType, Severity
 from slipstream.contracts.rest import Run
@@ -346,7 +346,7 @@ class Timeline:
 
     Args:
         book: Repository of alerts.
-        events: Repository of model events.
+        records: Repository of model events.
         counts: Returns the counts of a period (ms).
         ask_runs: Returns training's page of runs at a cursor, newest first, and the next cursor.
             Raises PeerError.
@@ -355,11 +355,11 @@ class Timeline:
     def __init__(
         self,
         book: AlertBook,
-        events: ModelEventLog,
+        records: RecordLog,
         counts: Callable[[int, int], Mapping[Bucket, Counts]],
         ask_runs: Callable[[str | None], tuple[Sequence[Run], str | None]],
     ) -> None:
-        self._book, self._events, self._counts = book, events, counts
+        self._book, self._records, self._counts = book, records, counts
         self._ask_runs = ask_runs
 
     def page(self, limit: int, cursor: Cursor | None, window_ms: int) -> TimelinePage:
@@ -379,7 +379,7 @@ class Timeline:
             missing.append(MissingPart(part="runs", reason=reason))
         alerts = self._book.page("all", limit + 1, alerts_after(position))
         known = self._book.acknowledged([alert.alert_id for alert in alerts])
-        events = self._events.page(EVENTS, limit + 1, events_after(position))
+        events = self._records.model_events(limit + 1, EVENTS, events_after(position))
         chosen, more = merged(
             [
                 *(alert_entry(alert, known.get(alert.alert_id)) for alert in alerts),
@@ -410,7 +410,7 @@ class Timeline:
     ) -> list[TimelineEntry]:
         """The entries of a page, those of models with who decided and what visitors clicked."""
         versions = {entry.model.version for entry in chosen if entry.model}
-        decisions = self._events.decisions(versions) if versions else {}
+        decisions = self._records.decisions(versions) if versions else {}
         return [
             entry
             if (event := entry.model) is None

@@ -90,4 +90,4 @@ def test_latest_model_events_keeps_each_event_once(log: RecordLog) -> None:
     ]
     log.record(Arrivals(model_events=events), T0)
     log.record(Arrivals(model_events=[*events, events[0]]), T0)
-    assert log.latest_model_events(2) == [events[2], events[1]]
+    assert log.model_events(2) == [events[2], events[1]]

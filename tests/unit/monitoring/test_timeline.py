@@ -11,7 +11,6 @@ from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alert_rules import Acknowledgement, Action, Alert
 from services.monitoring.arrivals import Arrivals
 from services.monitoring.counting.outcomes_repository import OutcomeTable
-from services.monitoring.model_event_repository import ModelEventLog
 from services.monitoring.quality import Counts
 from services.monitoring.repository import RecordLog
 from services.monitoring.slate_tables import AUDIT
@@ -70,7 +69,7 @@ class Story:
         self.asked: list[str | None] = []
         self.on_page = 100
         self.failure: PeerError | None = None
-        self.timeline = Timeline(self.book, ModelEventLog(engine), counted.counts, self.ask)
+        self.timeline = Timeline(self.book, self.slates, counted.counts, self.ask)
 
     def ask(self, cursor: str | None) -> tuple[Sequence[Run], str | None]:
         self.asked.append(cursor)
