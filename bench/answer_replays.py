@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import httpx
 
-from bench.measurements import BenchmarkError, Measurement, percentile
+from bench.measurements import BenchmarkError, Measurement, percentiles
 from bench.serving_rules import PLACEMENT, policy, with_rules
 
 ANSWERS: Final = 1_000
@@ -110,10 +110,8 @@ def _replayed(shop: "_Shop", asked: Sequence[Asked]) -> list[Measurement]:
             name="replay of an answer",
             value=len(asked) / seconds,
             unit="answers/s",
-            p50_ms=percentile(took, 50),
-            p90_ms=percentile(took, 90),
-            p99_ms=percentile(took, 99),
             note="one after another, in no order but by catalogue; the slowest fetch one",
+            **percentiles(took),
         ),
     ]
 

@@ -4,11 +4,10 @@ import os
 import shlex
 import shutil
 import struct
-import subprocess
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from slipstream_cli.local.processes import Child, StartError, free_port
 from slipstream_cli.local.servers import ask
@@ -47,14 +46,7 @@ def java() -> str | None:
     )
 
 
-def kafka(
-    home: Path,
-    port: int,
-    directory: Path,
-    *,
-    advertised_port: int = 0,
-    output: int | IO[bytes] = subprocess.DEVNULL,
-) -> Child:
+def kafka(home: Path, port: int, directory: Path, *, advertised_port: int = 0) -> Child:
     """Build a node that is broker and controller.
 
     Args:
@@ -62,11 +54,8 @@ def kafka(
         port: Where it listens.
         directory: Folder of its records, which it reads again at a start.
         advertised_port: The port that clients are sent to, where a proxy may listen; 0: `port`.
-        output: Takes the node's output.
     """
-    return kafka_cluster(
-        home, [port], directory, advertised_ports=[advertised_port or port], output=output
-    )[0]
+    return kafka_cluster(home, [port], directory, advertised_ports=[advertised_port or port])[0]
 
 
 def kafka_cluster(
@@ -75,7 +64,6 @@ def kafka_cluster(
     directory: Path,
     *,
     advertised_ports: Sequence[int] = (),
-    output: int | IO[bytes] = subprocess.DEVNULL,
 ) -> list[Child]:
     """Build a cluster with a node for each of `ports`; start it with `start_together`.
 
@@ -86,7 +74,6 @@ def kafka_cluster(
         ports: Where the nodes listen.
         directory: Parent of the nodes' folders.
         advertised_ports: The ports that clients are sent to; empty: `ports`.
-        output: Takes the nodes' output.
     """
     controllers = [free_port() for _ in ports]
     voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(controllers, 1))
@@ -114,15 +101,7 @@ def kafka_cluster(
         name = "kafka" if len(ports) == 1 else f"kafka {node}"
         answers = partial(_serves, advertised_port=advertised)
         nodes.append(
-            Child(
-                name,
-                port,
-                _command(home, folder),
-                answers,
-                grace_s=_GRACE_S,
-                start_s=_START_S,
-                output=output,
-            )
+            Child(name, port, _command(home, folder), answers, grace_s=_GRACE_S, start_s=_START_S)
         )
     return nodes
 

@@ -24,12 +24,11 @@ from types import TracebackType
 from typing import Any
 
 import httpx
-import numpy as np
 import orjson
 
 from bench.ceiling import scratch_namespace
 from bench.load import Load, basic_auth, open_loop, request
-from bench.measurements import BenchmarkError, Measurement
+from bench.measurements import BenchmarkError, Measurement, percentiles
 from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import Producer
 from slipstream.chassis.settings import KafkaSettings
@@ -171,8 +170,8 @@ def run(
         raise BenchmarkError(
             f"{background.failed} of the background's clicks failed: {background.statuses}"
         )
-    p50, p90, p95, p99 = (float(value) for value in np.percentile(took, (50, 90, 95, 99)))
-    ceiling = float(np.percentile(least, 95))
+    of_clicks, ceiling = percentiles(took), percentiles(least)["p95_ms"]
+    p95 = of_clicks["p95_ms"]
     under = f" under {background.answered / seconds:.0f} events/s" if background else ""
     rows = [
         Measurement(
@@ -181,10 +180,7 @@ def run(
             unit="ms",
             ceiling=ceiling,
             ratio=p95 / ceiling,
-            p50_ms=p50,
-            p90_ms=p90,
-            p95_ms=p95,
-            p99_ms=p99,
+            **of_clicks,
             note="ceiling: a record through the same broker and one empty answer, p95, so lower is"
             f" better; the target of {TARGET_MS:g} ms is {'met' if p95 <= TARGET_MS else 'missed'};"
             f" {len(took)} clicks{under}, {changed} of them changed the ten items themselves",
@@ -194,12 +190,9 @@ def run(
         rows.append(
             Measurement(
                 name="click accepted, under that load",
-                value=background.percentile(50),
+                value=background.percentiles()["p50_ms"],
                 unit="ms",
-                p50_ms=background.percentile(50),
-                p90_ms=background.percentile(90),
-                p95_ms=background.percentile(95),
-                p99_ms=background.percentile(99),
+                **background.percentiles(),
                 note="POST /v1/track from the moment it was due to its answer 200, with the"
                 " broker's acknowledgement",
             )

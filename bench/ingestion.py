@@ -134,10 +134,7 @@ def run(
                 )
             )
     for load in (*batched, *single, *empty):
-        if load.failed or not load.answered:
-            raise BenchmarkError(
-                f"{load.failed} requests failed, {load.answered} were answered: {load.statuses}"
-            )
+        load.succeeded()
     _check_verdicts(
         before,
         _verdicts(url),
@@ -169,9 +166,7 @@ def _row(
         unit=unit,
         ceiling=ceiling,
         ratio=value / ceiling,
-        p50_ms=best.percentile(50),
-        p90_ms=best.percentile(90),
-        p99_ms=best.percentile(99),
+        **best.percentiles(),
         note=note,
     )
 

@@ -1,12 +1,10 @@
 """Apache Kafka, Redis and PostgreSQL as installed on this machine."""
 
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
 
 from bench import apache_kafka, postgresql
 from slipstream_cli.local.plan import EXTERNAL
@@ -17,12 +15,10 @@ _REDIS = "redis-server"
 _GET_REDIS = "Debian, Ubuntu: apt-get install redis-server"
 
 
-def redis(port: int, directory: Path, *, output: int | IO[bytes] = subprocess.DEVNULL) -> Child:
+def redis(port: int, directory: Path) -> Child:
     """Build a Redis with an append-only file in `directory`, which it reads again at a start."""
     command = [_redis_binary(), *redis_arguments(port, directory)]
-    return Child(
-        "redis", port, command, redis_answers, grace_s=10.0, start_s=START_S, output=output
-    )
+    return Child("redis", port, command, redis_answers, grace_s=10.0, start_s=START_S)
 
 
 def absent(environment: Mapping[str, str], *, sql: bool = True) -> list[str]:

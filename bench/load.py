@@ -16,14 +16,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import httptools
 import httpx
 import uvloop
 
-from bench.measurements import percentile
+from bench.measurements import BenchmarkError, Measurement, percentiles
 
 T = TypeVar("T")
 
@@ -62,9 +62,17 @@ class Load:
             count for status, count in self.statuses.items() if not 200 <= status < 300
         )
 
-    def percentile(self, share: float) -> float:
-        """The percentile of the latencies, in ms; NaN without any answer."""
-        return percentile(self.latencies_ms, share)
+    def percentiles(self) -> Measurement:
+        """The percentiles of the latencies; NaN without any answer."""
+        return percentiles(self.latencies_ms)
+
+    def succeeded(self) -> Self:
+        """This run. Raises `BenchmarkError` where a request failed, or none was answered."""
+        if self.failed or not self.answered:
+            raise BenchmarkError(
+                f"{self.failed} requests failed, {self.answered} were answered: {self.statuses}"
+            )
+        return self
 
 
 def answering(path: str) -> Callable[[int], bool]:

@@ -36,9 +36,10 @@ class Measurement(TypedDict, total=False):
     note: str
 
 
-def percentile(latencies_ms: Sequence[float], share: float) -> float:
-    """The percentile of latencies; NaN without any."""
-    return float(np.percentile(latencies_ms, share)) if len(latencies_ms) else float("nan")
+def percentiles(latencies_ms: Sequence[float]) -> Measurement:
+    """The percentiles of latencies, for a row; NaN without any."""
+    p50, p90, p95, p99 = np.percentile(latencies_ms or [np.nan], (50, 90, 95, 99)).tolist()
+    return Measurement(p50_ms=p50, p90_ms=p90, p95_ms=p95, p99_ms=p99)
 
 
 def machine() -> dict[str, Any]:

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from slipstream_cli.local.processes import Child, StartError, free_port
 from slipstream_cli.local.servers import ask, version_of
@@ -35,13 +35,7 @@ def binaries() -> Path | None:
     return Path(initdb).resolve().parent if initdb else None
 
 
-def postgresql(
-    port: int,
-    directory: Path,
-    *,
-    durable: bool = True,
-    output: int | IO[bytes] = subprocess.DEVNULL,
-) -> Child:
+def postgresql(port: int, directory: Path, *, durable: bool = True) -> Child:
     """Build a PostgreSQL that takes local connections without a password.
 
     Where this process is root's, the server runs as the user `postgres`, which must be able to
@@ -51,7 +45,6 @@ def postgresql(
         port: Where it listens, on 127.0.0.1 only.
         directory: Folder of its data, which are made here where it has none.
         durable: Whether a commit waits for the disk. Without, a crash of the machine may lose data.
-        output: Takes the server's output.
 
     Raises:
         StartError: PostgreSQL is not installed, or can't make its data.
@@ -80,7 +73,6 @@ def postgresql(
         start_s=_START_S,
         stop_signal=signal.SIGINT,  # SIGTERM would wait for the clients to go; this sends them away
         user=user,
-        output=output,
     )
 
 

@@ -229,7 +229,7 @@ def _throughput(url: str, requests: Sequence[bytes]) -> Measurement:
                     )
                 )
     for each in (*personal, *empty):
-        _require_success(each)
+        each.succeeded()
     rate, ceiling = (statistics.median(load.rate for load in loads) for loads in (personal, empty))
     by_model = _share_by_model(before, _answers_by_step(url))
     middle = sorted(personal, key=lambda load: load.rate)[len(personal) // 2]
@@ -242,17 +242,14 @@ def _throughput(url: str, requests: Sequence[bytes]) -> Measurement:
         note=f"ceiling: an empty FastAPI route, same server settings; {CONNECTIONS}"
         f" connections, {VISITORS} visitors; {by_model:.2%} of the answers came from the"
         " model, and only those count",
-        p50_ms=middle.percentile(50),
-        p90_ms=middle.percentile(90),
-        p99_ms=middle.percentile(99),
+        **middle.percentiles(),
     )
 
 
 def _latency(url: str, requests: Sequence[bytes], rate: float, what: str) -> Measurement:
     """Measure latencies in an open loop at a rate."""
     before = _answers_by_step(url)
-    paced = in_own_process(open_loop, url, requests, rate=rate, seconds=2 * ROUND_S)
-    _require_success(paced)
+    paced = in_own_process(open_loop, url, requests, rate=rate, seconds=2 * ROUND_S).succeeded()
     by_model = _share_by_model(before, _answers_by_step(url))
     return Measurement(
         name=f"latency at {what}",
@@ -260,17 +257,8 @@ def _latency(url: str, requests: Sequence[bytes], rate: float, what: str) -> Mea
         unit="requests/s",
         note="open loop: latency counts from the moment the request was due;"
         f" {by_model:.2%} of the answers came from the model",
-        p50_ms=paced.percentile(50),
-        p90_ms=paced.percentile(90),
-        p99_ms=paced.percentile(99),
+        **paced.percentiles(),
     )
-
-
-def _require_success(load: Load) -> None:
-    if load.failed or not load.answered:
-        raise BenchmarkError(
-            f"{load.failed} requests failed, {load.answered} were answered: {load.statuses}"
-        )
 
 
 def known_visitors(

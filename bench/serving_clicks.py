@@ -131,9 +131,7 @@ def run(
         ratio=load.rate / made["ceiling"],
         note=f"{share:.0%} of the lists were kept ones,"
         f" while visitors made {clicked():.0f} clicks/s",
-        p50_ms=load.percentile(50),
-        p90_ms=load.percentile(90),
-        p99_ms=load.percentile(99),
+        **load.percentiles(),
     )
 
 

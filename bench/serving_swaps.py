@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 
 from bench.load import Load, closed_loop, in_own_process
-from bench.measurements import BenchmarkError, Measurement, percentile
+from bench.measurements import BenchmarkError, Measurement, percentiles
 
 # Time from one promotion to the next, and longest time that one may take.
 EVERY_S: Final = 4.0
@@ -109,7 +109,7 @@ def _rows(load: Load, swaps: Sequence[Swap]) -> list[Measurement]:
             "full load, the second around a swap",
             around,
             f"{len(swaps)} swaps, each in service {min(took):.1f} to {max(took):.1f} s after the"
-            f" request; p99 of the time before that: {percentile(loading, 99):.1f} ms",
+            f" request; p99 of the time before that: {percentiles(loading)['p99_ms']:.1f} ms",
         ),
     ]
 
@@ -120,9 +120,7 @@ def _row(name: str, latencies: Sequence[float], note: str) -> Measurement:
         value=float(len(latencies)),
         unit="requests",
         note=note,
-        p50_ms=percentile(latencies, 50),
-        p90_ms=percentile(latencies, 90),
-        p99_ms=percentile(latencies, 99),
+        **percentiles(latencies),
     )
 
 

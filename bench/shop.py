@@ -20,11 +20,9 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import numpy as np
-
 from bench import freshness
 from bench.chromium import chromium, context_of
-from bench.measurements import BenchmarkError, Measurement
+from bench.measurements import BenchmarkError, Measurement, percentiles
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.datasets.living_shop import shop_of
 from slipstream_cli.peers import every_item
@@ -293,7 +291,5 @@ def _click(page: "Page", number: int) -> TimedClick:
 
 
 def _measured(name: str, times: Sequence[float]) -> Measurement:
-    p50, p90, p95, p99 = (float(value) for value in np.percentile(times, (50, 90, 95, 99)))
-    return Measurement(
-        name=name, value=p95, unit="ms", p50_ms=p50, p90_ms=p90, p95_ms=p95, p99_ms=p99
-    )
+    found = percentiles(times)
+    return Measurement(name=name, value=found["p95_ms"], unit="ms", **found)
