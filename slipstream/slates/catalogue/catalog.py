@@ -8,6 +8,7 @@ the rows.
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -20,7 +21,6 @@ from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.item_patches import patched
 from slipstream.contracts.positions import StreamCatalogRecord, split_source
 from slipstream.models.base import Indices, Mask
-from slipstream.slates.catalogue.alike import votes
 from slipstream.slates.catalogue.columns import (
     Columns,
     Expiries,
@@ -83,6 +83,9 @@ class AppliedPositions:
 
 # Time for comparing new items before a model takes over; the rest comes while requests run.
 _FIRST_COMPARING_S = 1.0
+# Most rows that a look-up compares, those with the rarest values first. It bounds the time of a
+# look-up, whatever the attributes.
+_COMPARED = 5_000
 
 
 _HIDDEN: Final = 1
@@ -372,7 +375,7 @@ class Catalog:
             return []
         self._expire()
         known = [row for seed in seeds if (row := self._item_ids.row(seed)) is not None]
-        voted, weight = votes(self.columns, known)
+        voted, weight = _votes(self.columns, known)
         if not len(voted):
             return []
         excluded = self._item_ids.rows([*exclude])
@@ -438,3 +441,33 @@ class Catalog:
             for item_id in self._expiries.take(self._now()):
                 if (row := self._item_ids.row(item_id)) is not None:
                     self._show(row, False)
+
+
+def _votes(columns: Columns, rows: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """The rows that share values with some rows, and how much they share.
+
+    Rare values count more, and of values that many rows have, only the latest rows do.
+
+    Args:
+        columns: The attributes.
+        rows: The rows that others are compared with.
+
+    Returns:
+        Rows, ascending, the given ones among them; and the weight of the values that each shares.
+    """
+    shared = Counter(term for row in rows for term in columns.terms(row))
+    voters: list[NDArray[np.int64]] = []
+    weights: list[float] = []
+    room = _COMPARED
+    for alike, seeded in sorted(
+        ((vocabulary.rows(code), count) for (vocabulary, code), count in shared.items()),
+        key=lambda entry: len(entry[0]),
+    ):
+        latest = alike[-room:] if room else []
+        voters.append(np.array(latest, np.int64))
+        weights.append(seeded / math.log2(2 + len(alike)))
+        room -= len(latest)
+    if not voters:
+        return np.empty(0, np.int64), np.empty(0)
+    voted, where = np.unique(np.concatenate(voters), return_inverse=True)
+    return voted, np.bincount(where, np.repeat(weights, [len(each) for each in voters]))

@@ -160,7 +160,7 @@ def test_look_alikes_compare_no_more_than_a_bounded_number_the_rarest_values_fir
     for number in range(50):
         attributes = {"brand": f"b{number // 2}", **{f"a{place}": "all" for place in range(20)}}
         catalog.apply(item_record(f"i{number:02}", attributes=attributes))
-    monkeypatch.setattr("slipstream.slates.catalogue.alike._COMPARED", 2)
+    monkeypatch.setattr("slipstream.slates.catalogue.catalog._COMPARED", 2)
     assert [item_id for item_id, _ in catalog.look_alikes(["i06"], 10)] == ["i07"]
 
 
