@@ -2,6 +2,7 @@
 put in order.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,13 +16,18 @@ from slipstream.chassis.client import PeerError
 from slipstream.chassis.dependencies import DependencyUnavailableError, RefusedSettingsError
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.times import now_ms
-from slipstream.evaluation.data_checks import EventFigures, check_catalogue, check_events
+from slipstream.evaluation.data_checks import (
+    COLUMNS,
+    EventFigures,
+    check_catalogue,
+    check_events,
+)
 from slipstream.evaluation.findings import Finding, Weight
 from slipstream.stores.lake_reader import LakeReader
+from slipstream.stores.tables import INTERACTIONS
 from slipstream_cli.backups.places import settings_of
 from slipstream_cli.doctor import stack
 from slipstream_cli.doctor.catalogue import check_rules, read_catalogue, rule_filters
-from slipstream_cli.doctor.events import read_events
 from slipstream_cli.doctor.findings import Limits, by_weight
 from slipstream_cli.peers import asleep, every_item, peer_at, stack_on, target_url
 
@@ -134,6 +140,26 @@ def examine(
         found.findings += stack.check_letters(letters, events.total)
     found.findings = by_weight(found.findings)
     return found
+
+
+def read_events(lake: LakeReader, limits: Limits) -> EventFigures:
+    """Count the newest interactions, until a limit of rows, bytes or seconds is reached.
+
+    Raises:
+        LakeUnavailableError: The lake can't be read.
+    """
+    figures = EventFigures(total=lake.count(INTERACTIONS))
+    until, read_bytes = time.monotonic() + limits.seconds, 0
+    for batch in lake.newest(INTERACTIONS, COLUMNS):
+        figures.count(batch.slice(0, limits.events - figures.sampled))
+        read_bytes += batch.nbytes
+        if (
+            figures.sampled >= limits.events
+            or read_bytes >= limits.event_bytes
+            or time.monotonic() > until
+        ):
+            break
+    return figures
 
 
 @contextmanager
