@@ -268,23 +268,22 @@ def list_request(n: int, allowed: Mask | None = None, limit: int = CANDIDATES) -
     return ListRequest(n, max(limit, n), max(n, RANKED), allowed)
 
 
-def answers(bundle: Bundle, questions: Sequence[ListQuestion]) -> list[RankedList]:
+def lists(bundle: Bundle, questions: Sequence[ListQuestion]) -> Lists:
     """The lists of several questions with the same request, by one call of the kernels."""
-    found = bundle.plan.recommend(
+    return bundle.plan.recommend(
         [question.history for question in questions],
         questions[0].request,
         [question.excluded for question in questions],
     )
-    return _ranked_lists(bundle, found)
+
+
+def answers(bundle: Bundle, questions: Sequence[ListQuestion]) -> list[RankedList]:
+    """What `lists` returns, as items."""
+    return _ranked_lists(bundle, lists(bundle, questions))
 
 
 def similar_items(
-    bundle: Bundle,
-    item_id: str,
-    n: int = 10,
-    *,
-    allowed: Mask | None = None,
-    limit: int = CANDIDATES,
+    bundle: Bundle, item_id: str, n: int = 10, *, allowed: Mask | None = None
 ) -> list[Recommendation]:
     """The `n` items that go best with an item, by the item-to-item retrievers alone.
 
@@ -299,7 +298,7 @@ def similar_items(
         if retriever.kind == "item-to-item"
     ]
     history = encode_history(bundle, [Event(item_id)])
-    request = ListRequest(n, max(limit, n), 0, allowed, only=related)
+    request = ListRequest(n, max(CANDIDATES, n), 0, allowed, only=related)
     found = bundle.plan.recommend([history], request, [history.item])
     return list(_ranked_lists(bundle, found)[0])
 
