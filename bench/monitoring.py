@@ -5,7 +5,6 @@ counting is set against a bare scan of the same columns. Then come a flood of ev
 bucket, a lake of an hour that is counted as it grows, and a report of a month of sums.
 """
 
-import resource
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -35,6 +34,7 @@ from services.monitoring.migrations import MIGRATIONS
 from slipstream.chassis.settings import DatabaseSettings, LakeSettings
 from slipstream.contracts.positions import Source
 from slipstream.contracts.times import DAY_MS, HOUR_MS, now_ms
+from slipstream.recommender.memory import peak_memory_mb
 from slipstream.stores.lake import INTERACTIONS, RECOMMENDATIONS, SCHEMAS, Lake
 from slipstream.stores.lake_reader import day_of
 from slipstream.stores.metadata import engine
@@ -88,10 +88,10 @@ def _counted(folder: Path, size: int, shared: bool) -> list[Measurement]:
     for begin in range(0, size, _ROWS):
         _append(lake, begin, min(_ROWS, size - begin), began_at, RATE, shared)
     scanned = _processor_time(lambda: _scan(lake))
-    before_mb = _peak_mb()
+    before_mb = peak_memory_mb()
     database, table, counter = _counter(folder, lake)
     took = _processor_time(counter.step)
-    peak_mb = _peak_mb()
+    peak_mb = peak_memory_mb()
     disk = sum(path.stat().st_size for path in folder.glob("metadata.db*"))
     name = f"{size:,} records" + (", a tenth of one id" if shared else "")
     found = [
@@ -162,10 +162,10 @@ def _flooded(folder: Path, size: int) -> list[Measurement]:
             "recommendation_id": np.where(number % 2 == 0, lists, ""),
         }
         _respond(lake, number, responses)
-    before_mb = _peak_mb()
+    before_mb = peak_memory_mb()
     database, _, counter = _counter(folder, lake, lambda: clock + BUCKET_MS)
     took = _processor_time(counter.step)
-    peak_mb = _peak_mb()
+    peak_mb = peak_memory_mb()
     database.dispose()
     shutil.rmtree(folder)
     return [
@@ -319,7 +319,3 @@ def _processor_time(work: Callable[[], object]) -> float:
     began = time.process_time()
     work()
     return time.process_time() - began
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

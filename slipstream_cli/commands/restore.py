@@ -88,9 +88,9 @@ def restore(
                 "erased",
                 f"{report.erased_rows:,} rows of {report.erased_visitors:,} visitors that asked",
             ),
-            ("keys", _keys(report.keys)),
-            ("placements", _set(report.placements)),
-            ("experiments", _set(report.experiments)),
+            ("keys", _from_topic(report.keys, "revoke again what was revoked")),
+            ("placements", _from_topic(report.placements, "set again what was set")),
+            ("experiments", _from_topic(report.experiments, "set again what was set")),
             ("next", "start training and monitoring; `slipstream backfill` if Redis is lost, too"),
         ]
     show_facts(facts)
@@ -104,15 +104,9 @@ def restore(
     )
 
 
-def _keys(known_better: int | None) -> str:
+def _from_topic(known_better: int | None, otherwise: str) -> str:
     if known_better is None:
-        return "the broker does not answer: revoke again what was revoked since the backup"
-    return f"{known_better:,} newer ones taken from the topic"
-
-
-def _set(known_better: int | None) -> str:
-    if known_better is None:
-        return "the broker does not answer: set again what was set since the backup"
+        return f"the broker does not answer: {otherwise} since the backup"
     return f"{known_better:,} newer ones taken from the topic"
 
 
