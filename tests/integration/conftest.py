@@ -1,4 +1,4 @@
-"""Fixtures of the tests on three brokers, on a Redis Cluster, and of those that run features'
+"""Fixtures of the tests on three brokers, on a Redis Cluster, of the online store, and of features'
 materializer.
 """
 
@@ -8,6 +8,7 @@ import pytest
 
 from services.features.settings import FeaturesSettings
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
+from slipstream.stores.online import OnlineStore
 from tests.integration.brokers import Cluster, three_brokers
 from tests.integration.cluster_losses import Losses
 from tests.integration.running_materializer import QUICK
@@ -36,6 +37,14 @@ def losses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Losses]:
     directory = tmp_path_factory.mktemp("cluster")
     with running_cluster(directory) as children:
         yield Losses(directory, children)
+
+
+@pytest.fixture
+def store(redis_settings: RedisSettings, namespace: str) -> Iterator[OnlineStore]:
+    """The online store on the shared Redis."""
+    made = OnlineStore(redis_settings, namespace)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Redis tells its writers what it has lost, and when it will lose nothing any more."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from slipstream.chassis.settings import RedisSettings
@@ -15,13 +13,6 @@ from tests.conftest import OwnRedis
 from tests.integration.redis_failures import client_of, replicated
 from tests.integration.running_materializer import until
 from tests.integration.test_features_online_store import NOW, placed, view
-
-
-@pytest.fixture
-def store(redis_settings: RedisSettings, namespace: str) -> Iterator[OnlineStore]:
-    made = OnlineStore(redis_settings, namespace)
-    yield made
-    made.close()
 
 
 def test_checkpoints_go_on_and_never_back_and_not_where_one_holds_less(store: OnlineStore) -> None:

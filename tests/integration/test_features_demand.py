@@ -1,7 +1,5 @@
 """The lists of demand on a real server: trending items, and popular ones by window."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from slipstream.chassis.settings import RedisSettings
@@ -10,13 +8,6 @@ from slipstream.features.decay import POPULAR_WINDOWS
 from slipstream.stores import folding
 from slipstream.stores.online import OnlineStore, Retention
 from tests.integration.test_features_online_store import NOW, placed, view
-
-
-@pytest.fixture
-def store(redis_settings: RedisSettings, namespace: str) -> Iterator[OnlineStore]:
-    made = OnlineStore(redis_settings, namespace)
-    yield made
-    made.close()
 
 
 def test_trending_is_ordered_by_decayed_weight_and_forgets_when_the_half_life_changes(

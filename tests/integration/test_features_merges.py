@@ -1,9 +1,6 @@
 """Merges of visitors into users: what links, erasures and readers do to the states."""
 
 import asyncio
-from collections.abc import Iterator
-
-import pytest
 
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import CatalogRecord
@@ -23,13 +20,6 @@ from tests.integration.merge_stories import (
     link,
     view,
 )
-
-
-@pytest.fixture
-def store(redis_settings: RedisSettings, namespace: str) -> Iterator[OnlineStore]:
-    made = OnlineStore(redis_settings, namespace)
-    yield made
-    made.close()
 
 
 def test_events_before_and_after_a_link_are_the_users(store: OnlineStore) -> None:

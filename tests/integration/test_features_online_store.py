@@ -1,7 +1,6 @@
 """The online store on a real server counts each record once, whatever interrupts its writers."""
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -21,13 +20,6 @@ from tests.conftest import OwnRedis
 from tests.integration.shop_stream import events
 
 NOW = 1_790_000_000_000
-
-
-@pytest.fixture
-def store(redis_settings: RedisSettings, namespace: str) -> Iterator[OnlineStore]:
-    made = OnlineStore(redis_settings, namespace)
-    yield made
-    made.close()
 
 
 def placed(made: list[Interaction], source: str = "t:0") -> list[StreamInteraction]:

@@ -1,18 +1,6 @@
 """Redis tells where a log parted from what had been applied of it."""
 
-from collections.abc import Iterator
-
-import pytest
-
-from slipstream.chassis.settings import RedisSettings
 from slipstream.stores.online import OnlineStore
-
-
-@pytest.fixture
-def store(redis_settings: RedisSettings, namespace: str) -> Iterator[OnlineStore]:
-    made = OnlineStore(redis_settings, namespace)
-    yield made
-    made.close()
 
 
 def test_a_later_epoch_at_an_offset_that_was_applied_shows_that_the_log_parted(

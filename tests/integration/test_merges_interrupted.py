@@ -4,7 +4,6 @@ import itertools
 import random
 import threading
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -23,13 +22,6 @@ from tests.integration.merge_stories import (
     link,
     view,
 )
-
-
-@pytest.fixture
-def store(redis_settings: RedisSettings, namespace: str) -> Iterator[OnlineStore]:
-    made = OnlineStore(redis_settings, namespace)
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize("batch", [1, 3, len(STORY)])

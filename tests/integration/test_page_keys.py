@@ -1,7 +1,7 @@
 """What a key that web pages show to everyone may do to people, in the stream and in history."""
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -17,13 +17,6 @@ from slipstream.stores.online import OnlineStore
 from tests.integration.merge_stories import NOW, PEOPLE, link, view
 
 Step = StreamInteraction | StreamCatalogRecord
-
-
-@pytest.fixture
-def store(redis_settings: RedisSettings, namespace: str) -> Iterator[OnlineStore]:
-    made = OnlineStore(redis_settings, namespace)
-    yield made
-    made.close()
 
 
 def anonymous(name: str, number: int) -> StreamInteraction:

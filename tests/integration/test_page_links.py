@@ -23,7 +23,6 @@ from tests.integration.test_page_keys import (
     told,
     traits,
 )
-from tests.integration.test_page_keys import store as store
 
 
 def seen(store: OnlineStore, name: str) -> list[str]:

@@ -24,11 +24,6 @@ NO_LIMIT = Budgets(event_records=10**9, request_records=10**9, request_bytes=10*
 
 
 @pytest.fixture(scope="module")
-def producer() -> Acknowledging:
-    return Acknowledging()
-
-
-@pytest.fixture(scope="module")
 def client(producer: Acknowledging) -> Iterator[TestClient]:
     with collecting(producer) as client:
         yield client

@@ -17,11 +17,6 @@ ALIAS = {"userId": "u", "previousId": "a"}
 
 
 @pytest.fixture(scope="module")
-def producer() -> Acknowledging:
-    return Acknowledging()
-
-
-@pytest.fixture(scope="module")
 def client(producer: Acknowledging) -> Iterator[TestClient]:
     pages = {"browser_keys": SecretStr(f"page:{PAGE[0]}")}
     with collecting(producer, **pages, cors_origins="https://shop.example") as client:

@@ -16,11 +16,6 @@ VIEW = {"event": "Product Viewed", "properties": {"product_id": "kettle"}}
 
 
 @pytest.fixture(scope="module")
-def producer() -> Acknowledging:
-    return Acknowledging()
-
-
-@pytest.fixture(scope="module")
 def client(producer: Acknowledging) -> Iterator[TestClient]:
     with collecting(producer, browser_keys=SecretStr(f"page:{PAGE[0]}")) as client:
         yield client

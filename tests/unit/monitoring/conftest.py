@@ -1,10 +1,19 @@
-"""A database that tests of counting copy."""
+"""Monitoring's tables in real SQLite, and a database that tests of counting copy."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
 from tests.unit.monitoring.builders import database
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Engine]:
+    made = database(tmp_path)
+    yield made
+    made.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -1,20 +1,9 @@
-"""Monitoring's tables in real SQLite, and those of placements."""
-
-from collections.abc import Iterator
-from pathlib import Path
+"""The table of placements in real SQLite."""
 
 import pytest
 from sqlalchemy import Engine
 
 from services.monitoring.control.named_records_repository import PlacementTable
-from tests.unit.monitoring.builders import database
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[Engine]:
-    made = database(tmp_path)
-    yield made
-    made.dispose()
 
 
 @pytest.fixture

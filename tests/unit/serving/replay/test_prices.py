@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pyarrow as pa
 import pytest
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
@@ -17,7 +16,6 @@ from services.serving.replay.bodies import Price, PriceLine, PriceRequest
 from services.serving.state import filter_masks
 from slipstream.chassis.errors import ConflictError, UnavailableError
 from slipstream.contracts.times import DAY_MS, now_ms
-from slipstream.recommender.fit import FitOptions, fit
 from slipstream.slates.catalogue import columns
 from slipstream.slates.catalogue.model import Model
 from slipstream.slates.slate_plan import MadeSlate
@@ -25,9 +23,6 @@ from tests.unit.serving.fakes import (
     ITEMS,
     SHELVES,
     FakeOnline,
-    described_bundle,
-    interactions,
-    model,
     visitor,
 )
 from tests.unit.serving.replay.past_services import PastShop
@@ -43,13 +38,6 @@ VISITORS = {
     f"visitor {number}": visitor(*(ITEMS[(number + step) % 20] for step in range(3)))
     for number in range(24)
 }
-
-
-@pytest.fixture(scope="module")
-def models() -> tuple[Model, Model]:
-    items = pa.table({"item_id": list(SHELVES), "shelf": list(SHELVES.values())})
-    later = fit(interactions().slice(0, 300), items, FitOptions(version="8", repeats=True))
-    return model(described_bundle(), "7"), model(later, "8")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from services.serving.replay import replays as replays_module
@@ -15,18 +14,13 @@ from slipstream.chassis.errors import ConflictError, NotFoundError, UnavailableE
 from slipstream.contracts.circumstances import CATALOG_CHANGED, DOUBTS
 from slipstream.contracts.placements import BoostRule
 from slipstream.features.visitor import Impression, SequenceEvent, VisitorState
-from slipstream.recommender.fit import FitOptions, fit
 from slipstream.slates.catalogue import columns
 from slipstream.slates.catalogue.model import Model
 from slipstream.slates.slate_request import Step
 from tests.unit.serving.fakes import (
     ITEMS,
-    SHELVES,
     FakeOnline,
-    described_bundle,
     history,
-    interactions,
-    model,
     ranking,
     visitor,
 )
@@ -55,14 +49,6 @@ RULES: dict[str, Any] = {
     ],
 }
 OTHER_RULES: dict[str, Any] = {"exploration": 0.5, "seen": "hide", "rules": RULES["rules"][1:]}
-
-
-@pytest.fixture(scope="module")
-def models() -> tuple[Model, Model]:
-    """The model of the beginning, and the one that is promoted later."""
-    items = pa.table({"item_id": list(SHELVES), "shelf": list(SHELVES.values())})
-    later = fit(interactions().slice(0, 300), items, FitOptions(version="8", repeats=True))
-    return model(described_bundle(), "7"), model(later, "8")
 
 
 @pytest.fixture
