@@ -1,13 +1,12 @@
-"""Services as commands see them: what a test lets them answer."""
+"""Services as commands see them: what a test lets them answer, and commands that ask."""
 
 import json
 from typing import Any
 
 import httpx
-import pytest
+from click.testing import CliRunner, Result
 
-from slipstream.chassis.client import Peer
-from slipstream_cli import peers as service_clients
+from slipstream_cli.__main__ import cli
 
 
 class InTurn:
@@ -49,15 +48,6 @@ def problem(status: int, detail: str) -> tuple[int, dict[str, Any]]:
     return status, {"title": "No", "status": status, "detail": detail, "code": "some_code"}
 
 
-@pytest.fixture
-def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
-    """Every command of this test speaks to these."""
-    made = Answers()
-
-    def make(name: str, url: str, reconnects: bool = False) -> Peer:
-        return Peer(name, url, retries=0, transport=made.transport())
-
-    monkeypatch.setattr(service_clients, "_peer", make)
-    for variable in ("SLIPSTREAM_PEERS__TRAINING_URL", "SLIPSTREAM_PEERS__SERVING_URL"):
-        monkeypatch.delenv(variable, raising=False)
-    return made
+def asked(service: str, *arguments: str) -> Result:
+    """The result of a command that asks this service."""
+    return CliRunner().invoke(cli, [*arguments, "--url", f"http://{service}"])

@@ -15,10 +15,8 @@ from slipstream.stores.lake import INTERACTIONS, Lake
 from slipstream_cli import imports
 from slipstream_cli.imports import show_outcome
 from tests import first_day
-from tests.unit.cli.rest_answers import Answers, answers, problem
+from tests.unit.cli.rest_answers import Answers, problem
 from tests.unit.stores.lake_rows import rows
-
-__all__ = ["answers"]
 
 RUNNING = {"training": "http://training", "features": "http://features"}
 Next = Callable[..., list[str]]

@@ -1,16 +1,14 @@
 """`slipstream alert-rules`, with monitoring's answers. What it shares is tested with placements."""
 
 import json
+from functools import partial
 from pathlib import Path
-
-from click.testing import CliRunner, Result
 
 from services.monitoring.control.named_records_repository import AlertRule
 from services.monitoring.threshold_rules import AlertDefinition
-from slipstream_cli.__main__ import cli
-from tests.unit.cli.rest_answers import Answers, answers, problem
+from tests.unit.cli.rest_answers import Answers, asked, problem
 
-__all__ = ["answers"]
+invoke = partial(asked, "monitoring", "alert-rules")
 
 CLICKS = AlertRule(
     name="clicks",
@@ -22,10 +20,6 @@ CLICKS = AlertRule(
     changed_by="ada",
 ).model_dump(mode="json")
 PATH = "/v1/alert-rules/clicks"
-
-
-def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, ["alert-rules", *arguments, "--url", "http://monitoring"])
 
 
 def test_list_tells_of_metric_and_threshold(answers: Answers) -> None:

@@ -1,16 +1,15 @@
 """`slipstream answers`, with serving's answers."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from slipstream_cli.__main__ import cli
-from tests.unit.cli.rest_answers import Answers, answers, problem
+from tests.unit.cli.rest_answers import Answers, asked, problem
 
-__all__ = ["answers"]
+invoke = partial(asked, "serving", "answers")
 
 SHOW, WHAT_IF = "GET /v1/answers/r1", "POST /v1/answers/r1:what-if"
 ITEM = {"item_id": "shoe", "score": 0.25}
@@ -35,10 +34,6 @@ CHANGES = [
     ("sock", 3, None, None),
     ("cap", 4, 4, 0),
 ]
-
-
-def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, ["answers", *arguments, "--url", "http://serving"])
 
 
 def test_show_sets_the_record_beside_the_list_made_again(answers: Answers) -> None:

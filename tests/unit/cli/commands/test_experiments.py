@@ -1,9 +1,8 @@
 """`slipstream experiments`, with monitoring's answers. What it shares is tested with placements."""
 
 import json
+from functools import partial
 from pathlib import Path
-
-from click.testing import CliRunner, Result
 
 from services.monitoring.control.guards import Judgement, Latency, Makers
 from services.monitoring.control.results import (
@@ -19,10 +18,9 @@ from services.monitoring.control.results import (
     shadow_result,
 )
 from slipstream.contracts.experiments import Experiment, ExperimentDesign, Variant
-from slipstream_cli.__main__ import cli
-from tests.unit.cli.rest_answers import Answers, answers
+from tests.unit.cli.rest_answers import Answers, asked
 
-__all__ = ["answers"]
+invoke = partial(asked, "monitoring", "experiments")
 
 CALMER = Experiment(
     name="calmer",
@@ -34,10 +32,6 @@ CALMER = Experiment(
     changed_by="ada",
 ).model_dump()
 PATH = "/v1/experiments/calmer"
-
-
-def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, ["experiments", *arguments, "--url", "http://monitoring"])
 
 
 def test_list_tells_of_placements_state_and_variants(answers: Answers) -> None:

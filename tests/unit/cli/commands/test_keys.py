@@ -1,6 +1,7 @@
 """`slipstream keys`, with monitoring's answers."""
 
 import json
+from functools import partial
 
 import pytest
 from click.testing import CliRunner, Result
@@ -9,19 +10,15 @@ from services.ingestion.settings import configured_keys
 from slipstream.chassis.access.keys import KeyRing
 from slipstream.chassis.access.page_tokens import PageTokens
 from slipstream_cli.__main__ import cli
-from tests.unit.cli.rest_answers import Answers, InTurn, answers, problem
+from tests.unit.cli.rest_answers import Answers, InTurn, asked, problem
 
-__all__ = ["answers"]
+invoke = partial(asked, "monitoring", "keys")
 
 ENTRY = {
     "id": "0a0a0a0a0a0a", "name": "shop", "scopes": ["events"], "browser": False, "origins": [],
     "created_at": 1_700_000_000_000, "created_by": "api-token",
     "expires_at": None, "revoked_at": None, "last_used_at": None,
 }  # fmt: skip
-
-
-def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, ["keys", *arguments, "--url", "http://monitoring"])
 
 
 def test_a_new_key_is_shown_once_on_standard_output(answers: Answers) -> None:

@@ -1,13 +1,12 @@
 import json
+from functools import partial
 
 import pytest
-from click.testing import CliRunner, Result
 
-from slipstream_cli.__main__ import cli
 from slipstream_cli.commands import models as models_command
-from tests.unit.cli.rest_answers import Answers, InTurn, answers, problem
+from tests.unit.cli.rest_answers import Answers, InTurn, asked, problem
 
-__all__ = ["answers"]
+invoke = partial(asked, "training", "models")
 
 OLD = {
     "version": "v1", "aliases": ["champion"], "run_id": "r1", "created_at": 1_700_000_000_000,
@@ -21,10 +20,6 @@ DECISION = {
     "decided_at": 1_700_000_000_000,
     "numbers": {},
 }
-
-
-def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, ["models", *arguments, "--url", "http://training"])
 
 
 def test_list_shows_aliases_and_figures(answers: Answers) -> None:

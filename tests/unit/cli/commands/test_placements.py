@@ -1,16 +1,15 @@
 """`slipstream placements`, with monitoring's answers."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from slipstream.contracts.placements import Placement, PlacementPolicy
-from slipstream_cli.__main__ import cli
-from tests.unit.cli.rest_answers import Answers, InTurn, answers, problem
+from tests.unit.cli.rest_answers import Answers, InTurn, asked, problem
 
-__all__ = ["answers"]
+invoke = partial(asked, "monitoring", "placements")
 
 HOME = Placement(
     name="home",
@@ -20,10 +19,6 @@ HOME = Placement(
     changed_by="ada",
 ).model_dump()
 PATH = "/v1/placements/home"
-
-
-def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, ["placements", *arguments, "--url", "http://monitoring"])
 
 
 def test_list_asks_for_every_page(answers: Answers) -> None:

@@ -1,16 +1,15 @@
 """`slipstream price`, with serving's answers."""
 
 import json
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
-from click.testing import CliRunner, Result
 
-from slipstream_cli.__main__ import cli
-from tests.unit.cli.rest_answers import Answers, answers, problem
+from tests.unit.cli.rest_answers import Answers, asked, problem
 
-__all__ = ["answers"]
+invoke = partial(asked, "serving", "price", "home")
 
 PRICES = "POST /v1/prices"
 ESTIMATE: dict[str, Any] = {
@@ -38,10 +37,6 @@ PRICE: dict[str, Any] = {
         {"reward": "revenue", "currency": "EUR", "logged": 4_000.0, "estimates": [UNTOLD]},
     ],
 }
-
-
-def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, ["price", "home", *arguments, "--url", "http://serving"])
 
 
 @pytest.fixture

@@ -1,18 +1,18 @@
 """`slipstream runs follow --until STEP`: outputs, waits and exit statuses."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from slipstream.contracts.steps import STEPS
-from slipstream_cli.__main__ import cli
 from slipstream_cli.commands import run_steps
-from tests.unit.cli.rest_answers import Answers, InTurn, answers, problem
+from tests.unit.cli.rest_answers import Answers, InTurn, asked, problem
 
-__all__ = ["answers"]
+invoke = partial(asked, "training", "runs")
 
 PATH = "GET /v1/runs/nightly/steps"
 FOLLOW = ("follow", "nightly", "--until")
@@ -21,10 +21,6 @@ FOLLOW = ("follow", "nightly", "--until")
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_steps, "POLL_S", 0.001)
-
-
-def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, ["runs", *arguments, "--url", "http://training"])
 
 
 def steps(state: str = "running", **of: Any) -> dict[str, Any]:

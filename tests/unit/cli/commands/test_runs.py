@@ -1,16 +1,17 @@
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from slipstream_cli.__main__ import cli
 from slipstream_cli.commands import run_watch
 from slipstream_cli.local.processes import INTERRUPTED
-from tests.unit.cli.rest_answers import Answers, InTurn, answers, problem
+from tests.unit.cli.rest_answers import Answers, InTurn, asked, problem
 
-__all__ = ["answers"]
+invoke = partial(asked, "training", "runs")
 
 RUN = {
     "run_id": "r1", "state": "succeeded", "trigger": "request", "reason": "first",
@@ -27,10 +28,6 @@ DECISION = {
     "decided_at": 1,
     "numbers": {"popularity_queries": 120.0},
 }
-
-
-def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, ["runs", *arguments, "--url", "http://training"])
 
 
 def test_list_shows_what_became_of_runs(answers: Answers) -> None:
