@@ -1,8 +1,7 @@
 """A Redis Cluster of three nodes, to one of which a replica can be added."""
 
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -12,12 +11,12 @@ from redis.crc import key_slot
 
 from slipstream_cli.local.processes import Child, free_port, start_together
 from slipstream_cli.local.servers import START_S, redis_answers, redis_arguments
+from tests.waiting import until
 
 _SLOTS: Final = 16_384
 # Silence after which nodes take one for dead, and pause of a restarted one before it takes writes.
 # A busy machine is silent for a second.
 NODE_TIMEOUT_MS: Final = 3_000
-_WAIT_S: Final = 60.0
 
 
 def cluster_children(directory: Path, fsync: str = "always") -> dict[str, Child]:
@@ -53,7 +52,7 @@ def wait_until_whole(children: Mapping[str, Child], owners: int = 0) -> None:
     """Return when each node knows the owner of every slot, and takes writes. As many nodes as
     `owners` have slots; 0: all of them.
     """
-    _until(lambda: all(_is_whole(child, owners or len(children)) for child in children.values()))
+    until(lambda: all(_is_whole(child, owners or len(children)) for child in children.values()))
 
 
 def cluster_url(children: Mapping[str, Child]) -> str:
@@ -98,18 +97,11 @@ def running_replica(directory: Path, children: Mapping[str, Child], name: str) -
             node.execute_command("CLUSTER MEET", "127.0.0.1", children[name].port, bus)
             wait_until_whole({**children, "replica": child}, len(children))
             node.execute_command("CLUSTER REPLICATE", followed.execute_command("CLUSTER MYID"))
-            _until(lambda: node.info("replication").get("master_link_status") == "up")
-            _until(lambda: followed.info("replication")["connected_slaves"] == 1)
+            until(lambda: node.info("replication").get("master_link_status") == "up")
+            until(lambda: followed.info("replication")["connected_slaves"] == 1)
         yield child
     finally:
         child.kill()
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "the nodes did not become what they should"
-        time.sleep(0.02)
 
 
 def _child(directory: Path, fsync: str = "always") -> Child:

@@ -21,11 +21,27 @@ class Clock:
         return self.now
 
 
-def until(found: Callable[[], T], complaint: str = "it took too long", limit_s: float = 60.0) -> T:
+def until(
+    found: Callable[[], T],
+    complaint: str | Callable[[], object] = "it took too long",
+    limit_s: float = 150.0,
+) -> T:
     """What `found` returns once that is true; fails with the complaint after `limit_s` seconds."""
+    return eventually(found, bool, complaint, limit_s)
+
+
+def eventually(
+    read: Callable[[], T],
+    wanted: Callable[[T], bool],
+    complaint: str | Callable[[], object] = "",
+    limit_s: float = 150.0,
+) -> T:
+    """What `read` returns once it is as wanted; fails, with the last value, after `limit_s` s."""
     deadline = time.monotonic() + limit_s
-    while not (value := found()):
-        assert time.monotonic() < deadline, complaint
+    while not wanted(value := read()):
+        assert time.monotonic() < deadline, (
+            complaint() if callable(complaint) else complaint or f"still {value!r}"
+        )
         time.sleep(0.01)
     return value
 

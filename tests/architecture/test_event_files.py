@@ -19,9 +19,10 @@ from services.ingestion.settings import IngestionSection, IngestionSettings
 from slipstream.broker.consumer import Consumer
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.stores.lake import INTERACTIONS
-from tests.integration.running_materializer import QUICK, RunningMaterializer, running, until
+from tests.integration.running_materializer import QUICK, RunningMaterializer, running
 from tests.unit.serving.recorded.asking import answer, connected
 from tests.unit.serving.recorded.random_requests import Sent
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 OURS = tuple(f"{ROOT / name}/" for name in ("slipstream", "services"))

@@ -1,8 +1,7 @@
 """Three brokers for tests: their settings, their nodes, and topics that lie where a test wants."""
 
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from slipstream.broker.topics import ensure_topics, physical
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.topics import Topic
 from slipstream_cli.local.processes import Child, free_port, start_together
+from tests.waiting import until
 
 # Brokers of three on a busy machine are slow to start and to elect.
 LIMIT_S = 150.0
@@ -127,11 +127,3 @@ def three_brokers(directory: Path) -> Iterator[Cluster]:
         finally:
             for node in nodes:
                 node.kill()
-
-
-def until(done: Callable[[], bool], state: Callable[[], object], limit_s: float = LIMIT_S) -> None:
-    """Wait until `done`; fail with the state after `limit_s`."""
-    deadline = time.monotonic() + limit_s
-    while not done():
-        assert time.monotonic() < deadline, state()
-        time.sleep(0.05)

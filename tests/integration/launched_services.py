@@ -80,14 +80,6 @@ def answer(child: Child, path: str, **arguments: Any) -> httpx.Response:
             time.sleep(0.05)
 
 
-def until(holds: Callable[[], bool], seen: Callable[[], object]) -> None:
-    """Wait until the condition holds; `seen` is called for the complaint that it never did."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline, seen()
-        time.sleep(0.05)
-
-
 def lines(folder: Path, name: str) -> list[dict[str, Any]]:
     """The lines of a service's log until now, without one that it is still writing."""
     whole, _, _ = (folder / f"{name}.log").read_text().rpartition("\n")

@@ -11,7 +11,7 @@ import redis
 
 from slipstream.chassis.settings import RedisSettings
 from slipstream_cli.local.processes import Child
-from tests.integration.running_materializer import until
+from tests.waiting import until
 
 
 def client_of(settings: RedisSettings) -> Any:

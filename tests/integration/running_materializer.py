@@ -22,6 +22,7 @@ from slipstream.chassis.worker import Worker
 from slipstream.contracts.topics import PERSONAL, Topic
 from slipstream.stores.lake import Lake, LakeLease
 from slipstream.stores.online import OnlineStore
+from tests.waiting import until
 
 # Settings under which effects are soon in the lake, and commits soon made.
 QUICK = FeaturesSection(lake_flush_s=0.2, durable_after_s=0.1, max_poll_records=200)
@@ -63,7 +64,7 @@ class RunningMaterializer:
 
     def settle(self, timeout_s: float = 60.0) -> None:
         """Wait until everything on the topics is applied and in the lake."""
-        until(lambda: self.materializer.progress().caught_up, timeout_s)
+        until(lambda: self.materializer.progress().caught_up, limit_s=timeout_s)
 
     def erase(self, people: int) -> None:
         """Run passes of the job until this number of erasures is done."""
@@ -97,14 +98,6 @@ def running(settings: FeaturesSettings) -> Iterator[RunningMaterializer]:
         yield run
     finally:
         run.stop()
-
-
-def until(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    """Wait until the condition holds."""
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to that in time"
-        time.sleep(0.02)
 
 
 def members(settings: FeaturesSettings) -> int:

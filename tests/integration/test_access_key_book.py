@@ -15,7 +15,7 @@ from slipstream.contracts.access import AccessKey, Scope
 from slipstream.contracts.rest import AuditRecord
 from slipstream.stores import metadata
 from slipstream.stores.migrations import migrate
-from tests.integration.running_materializer import until
+from tests.waiting import until
 
 # On SQLite transactions that write come one after the other.
 pytestmark = pytest.mark.servers("real")

@@ -16,7 +16,7 @@ from slipstream.chassis.access.keys import digest_of
 from slipstream.chassis.settings import DatabaseSettings, HttpSettings, KafkaSettings, RedisSettings
 from tests.conftest import Renewal
 from tests.integration.test_ingestion import track
-from tests.integration.test_ingestion_admission import until
+from tests.waiting import until
 
 OPERATOR = {"Authorization": "Bearer s3cret"}
 # No server listens there: keys need no Redis.

@@ -17,8 +17,9 @@ from slipstream.contracts.times import now_ms
 from slipstream.stores.lake import INTERACTIONS
 from slipstream.stores.rebuild import Rebuild
 from tests.integration.backfill_shop import Shop, all_records, assert_same
-from tests.integration.running_materializer import running, until
+from tests.integration.running_materializer import running
 from tests.integration.shop_stream import events, link, send
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from slipstream.stores.online import (
 )
 from tests.conftest import OwnRedis
 from tests.integration.redis_failures import client_of, replicated
-from tests.integration.running_materializer import until
 from tests.integration.test_features_online_store import NOW, placed, view
+from tests.waiting import until
 
 
 def test_checkpoints_go_on_and_never_back_and_not_where_one_holds_less(store: OnlineStore) -> None:

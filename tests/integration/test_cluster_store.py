@@ -26,8 +26,8 @@ from slipstream.stores.rebuild import Rebuild, RebuiltItem, RebuiltVisitor
 from slipstream.stores.redis_server import RedisFiles
 from tests.integration.cluster_losses import Losses, again
 from tests.integration.merge_stories import NOW, PEOPLE, Step, link, view
-from tests.integration.running_materializer import until
 from tests.redis_clusters import running_cluster, running_replica
+from tests.waiting import until
 
 pytestmark = pytest.mark.servers("real")
 

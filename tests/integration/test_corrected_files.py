@@ -6,8 +6,9 @@ from services.features.settings import FeaturesSettings
 from slipstream.contracts.events import Interaction
 from slipstream.datasets.imports.corrections import Correction
 from slipstream_cli.replacement import Replacement
-from tests.integration.running_materializer import members, running, steady, until
+from tests.integration.running_materializer import members, running, steady
 from tests.integration.shop_stream import assert_exactly, events, link, send, send_entries
+from tests.waiting import until
 
 
 def imported(made: Sequence[Interaction], prefix: str) -> list[Interaction]:

@@ -18,7 +18,8 @@ from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.stores import lake
 from slipstream.stores.lake import SCHEMAS
 from tests.integration.byte_search import files_with, keys_with
-from tests.integration.running_materializer import running, until
+from tests.integration.running_materializer import running
+from tests.waiting import until
 
 # Ids that nothing else has a byte of.
 USER, DEVICE, STRANGER = "erased-7f3a9c51", "device-7f3a9c51", "stranger-0b1d"

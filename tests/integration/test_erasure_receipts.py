@@ -29,8 +29,8 @@ from slipstream.contracts.rest import ErasureState
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import ERASED_VISITORS, INTERACTIONS, PEOPLE, RECOMMENDATIONS
 from tests.integration.filled_lake import FilledLake
-from tests.integration.running_materializer import until
 from tests.integration.test_monitoring import Peers, peers
+from tests.waiting import until
 
 __all__ = ["peers"]
 

@@ -16,9 +16,9 @@ from slipstream.contracts.slates import RecordedSlate
 from slipstream.contracts.topics import RECOMMENDATIONS
 from slipstream.slates.participation import assigned
 from slipstream.stores import lake
-from tests.integration.test_ingestion_admission import until
 from tests.integration.test_placements import Stack
 from tests.unit.broker.scripted import SOURCE
+from tests.waiting import until
 
 DESIGN = {
     "placements": ["home"],

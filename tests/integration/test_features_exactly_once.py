@@ -17,8 +17,8 @@ from slipstream.stores.lake import Lake
 from slipstream.stores.online import OnlineStore
 from slipstream_cli.local.processes import Child, free_port
 from tests.conftest import OwnRedis
-from tests.integration.running_materializer import until
 from tests.integration.shop_stream import assert_exactly, events, link, send, send_entries
+from tests.waiting import until
 
 ENTRY = """
 from services.features.app import create_app
@@ -100,8 +100,7 @@ def test_one_of_two_consumers_is_killed_and_redis_restarts(
             if part == 2:
                 server.kill()
                 server.start()
-        # After a kill, a rebalance and a restart of Redis this is long on a busy machine.
-        until(lambda: history.count("interactions") == len(made), 150.0)
+        until(lambda: history.count("interactions") == len(made))
         until(lambda: bool(_get(survivor, "/v1/status").get("caught_up")))
         assert survivor.stop(), "it did not obey SIGTERM in time"
         assert_exactly(made, store, history, MERGED)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +24,7 @@ from slipstream.stores.admission_store import AdmissionQuery, AdmissionStore
 from tests.conftest import OwnBroker, OwnRedis
 from tests.integration.reading import read_until
 from tests.integration.test_ingestion import AUTH, records, track
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -53,13 +54,6 @@ def ingestion(
 
 def verdicts(answer: Any) -> list[str]:
     return [result["status"] for result in answer.json()["results"]]
-
-
-def until(condition: Callable[[], bool], what: str, limit_s: float = 60.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 def test_message_that_comes_again_is_a_duplicate_and_not_published(

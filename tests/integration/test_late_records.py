@@ -12,7 +12,8 @@ from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import INTERACTIONS, PEOPLE, PERSONAL, RECOMMENDATIONS, Topic
 from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.stores import lake
-from tests.integration.running_materializer import RunningMaterializer, running, until
+from tests.integration.running_materializer import RunningMaterializer, running
+from tests.waiting import until
 
 USER, DEVICE = "erased-7f3a9c51", "device-7f3a9c51"
 

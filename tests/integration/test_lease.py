@@ -19,7 +19,7 @@ from slipstream.chassis.settings import DatabaseSettings
 from slipstream.stores.lease import Lease, LeaseHeldError, LeaseLostError, lease_tables
 from slipstream.stores.metadata import DatabaseUnavailableError, engine, new_metadata
 from slipstream_cli.local.processes import free_port
-from tests.integration.running_materializer import until
+from tests.waiting import until
 
 SECONDS = 15.0
 

@@ -12,7 +12,7 @@ from slipstream.broker.log_changes import FaultKind, LogFault
 from slipstream.broker.producer import Producer
 from slipstream.chassis.settings import LakeSettings, RedisSettings
 from slipstream.contracts.topics import INTERACTIONS
-from tests.integration.brokers import LIMIT_S, Cluster, administration, until
+from tests.integration.brokers import LIMIT_S, Cluster, administration
 from tests.integration.reading import count, read_until
 from tests.integration.records import outgoing
 from tests.integration.running_materializer import (
@@ -21,6 +21,7 @@ from tests.integration.running_materializer import (
     events_online,
     running,
 )
+from tests.waiting import until
 
 pytestmark = pytest.mark.servers("real")
 

@@ -16,11 +16,11 @@ from slipstream.contracts.vocabulary import SHADOW
 from slipstream.recommender import stages
 from slipstream.recommender.bundle import Bundle
 from tests.integration.test_experiments import recorded
-from tests.integration.test_ingestion_admission import until
 from tests.integration.test_placements import Serving, Stack
 from tests.integration.test_serving import bundle, training, training_url
 from tests.unit.serving.fakes import small_bundle
 from tests.unit.serving.state.training_stub import TrainingStub
+from tests.waiting import until
 
 __all__ = ["bundle", "training", "training_url"]
 

@@ -57,6 +57,7 @@ from slipstream.evaluation.drift_findings import Window
 from slipstream.stores.metadata import engine
 from tests.integration.filled_lake import FilledLake
 from tests.unit.monitoring.recorded_slates import history_of
+from tests.waiting import eventually
 
 MODEL = {"version": "4", "aliases": ["champion"], "created_at": 1, "metrics": {"ndcg@10": 0.12}}
 
@@ -187,17 +188,6 @@ def publish_records(producer: Producer, records: Sequence[tuple[Topic, str, Reco
 def running(settings: MonitoringSettings) -> Iterator[TestClient]:
     with TestClient(create_app(settings)) as client:
         yield client
-
-
-def eventually(
-    read: Callable[[], Any], wanted: Callable[[Any], bool], timeout_s: float = 60.0
-) -> Any:
-    """What `read` gives once it is as wanted."""
-    deadline = time.monotonic() + timeout_s
-    while not wanted(value := read()):
-        assert time.monotonic() < deadline, f"still {value!r}"
-        time.sleep(0.05)
-    return value
 
 
 def now_ms() -> int:

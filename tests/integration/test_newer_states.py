@@ -9,9 +9,10 @@ from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import StreamCatalogRecord
 from slipstream.stores.layout import Keys
 from slipstream.stores.online import OnlineStore, StoreTooNewError
-from tests.integration.running_materializer import QUICK, failure, members, running, until
+from tests.integration.running_materializer import QUICK, failure, members, running
 from tests.integration.shop_stream import assert_exactly, events, link, send
 from tests.integration.test_features_online_store import NOW, placed, view
+from tests.waiting import until
 
 NEWER = b"12345678\x04written by a newer version"
 

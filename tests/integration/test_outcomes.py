@@ -1,7 +1,5 @@
 """Outcomes at monitoring, from a lake on disk and in the database of services."""
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -14,15 +12,7 @@ from slipstream.contracts.positions import Source
 from slipstream.contracts.times import now_ms
 from slipstream.stores.lake import INTERACTIONS, RECOMMENDATIONS, SCHEMAS, Lake
 from slipstream.stores.lake_reader import day_of
-
-
-def until(read: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:
-    """The first value that is wanted."""
-    deadline = time.monotonic() + 60
-    while not wanted(value := read()):
-        assert time.monotonic() < deadline, f"still {value!r}"
-        time.sleep(0.05)
-    return value
+from tests.waiting import eventually
 
 
 def test_outcomes_are_counted_from_the_lake_once_across_a_restart(
@@ -68,11 +58,11 @@ def test_outcomes_are_counted_from_the_lake_once_across_a_restart(
 
     append(0, 9)
     with TestClient(create_app(settings)) as client:
-        found = until(lambda: outcomes(client), lambda it: it["total"]["purchases"] == 9)
+        found = eventually(lambda: outcomes(client), lambda it: it["total"]["purchases"] == 9)
         assert (found["groups"], found["hidden_groups"]) == ([], 2)
     append(9, 12)
     with TestClient(create_app(settings)) as client:
-        found = until(lambda: outcomes(client), lambda it: it["total"]["purchases"] == 12)
+        found = eventually(lambda: outcomes(client), lambda it: it["total"]["purchases"] == 12)
         refused = client.get("/v1/reports/outcomes", params={"by": "positoin"})
     assert (refused.status_code, "position" in refused.text) == (422, True)
     assert found["total"]["answers"] == 24

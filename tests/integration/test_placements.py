@@ -28,7 +28,7 @@ from slipstream_cli.local.processes import Child
 from tests.conftest import OwnBroker, Renewal
 from tests.integration import launched_services
 from tests.integration.launched_services import Launch, answer, launch
-from tests.integration.test_ingestion_admission import until
+from tests.waiting import until
 
 __all__ = ["launch"]
 

@@ -7,8 +7,8 @@ import pytest
 
 from slipstream.chassis.settings import KafkaSettings
 from tests.integration.launched_services import Launch, launch, lines
-from tests.integration.running_materializer import until
 from tests.redis_clusters import running_cluster
+from tests.waiting import until
 
 __all__ = ["launch"]
 

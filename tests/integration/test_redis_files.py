@@ -7,7 +7,7 @@ import redis
 from slipstream.stores.redis_server import RedisFiles
 from tests.conftest import OwnRedis
 from tests.integration.byte_search import files_with
-from tests.integration.running_materializer import until
+from tests.waiting import until
 
 
 def test_deleted_keys_leave_the_files_when_these_are_written_anew(

@@ -15,7 +15,7 @@ from slipstream.stores.online import OnlineStore
 from tests.conftest import OwnRedis
 from tests.integration.launched_services import Launch, launch, lines
 from tests.integration.redis_failures import client_of
-from tests.integration.running_materializer import until
+from tests.waiting import until
 
 __all__ = ["launch"]
 

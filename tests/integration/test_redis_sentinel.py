@@ -20,9 +20,9 @@ from slipstream.stores.online import (
     StoreUnavailableError,
 )
 from slipstream_cli.local.processes import Child
-from tests.integration.running_materializer import until
 from tests.integration.test_features_online_store import placed, view
 from tests.sentinels import SERVICE, primary, running_sentinels, sentinel_url, settled
+from tests.waiting import until
 
 pytestmark = pytest.mark.servers("real")
 

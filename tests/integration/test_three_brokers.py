@@ -20,12 +20,13 @@ from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.topics import CATALOG, INTERACTIONS
-from tests.integration.brokers import LIMIT_S, Cluster, administration, until
+from tests.integration.brokers import LIMIT_S, Cluster, administration
 from tests.integration.reading import count, read_until
 from tests.integration.records import outgoing
 from tests.integration.test_broker_topics import items
 from tests.integration.test_ingestion import AUTH, ingestion, track
 from tests.topics import recreate_topics
+from tests.waiting import until
 
 pytestmark = [pytest.mark.servers("real"), pytest.mark.timeout(900)]
 
