@@ -25,9 +25,6 @@ from slipstream.chassis.settings import DatabaseSettings, LakeSettings
 from slipstream.stores.metadata import engine, insert_new
 from slipstream.stores.migrations import migrate
 from slipstream_cli.__main__ import cli
-from tests.unit.training.registries import mlflow_template
-
-__all__ = ["mlflow_template"]
 
 Place = Callable[[str], "Shop"]
 

@@ -11,8 +11,13 @@ from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettin
 from slipstream.stores.online import OnlineStore
 from tests.integration.brokers import Cluster, three_brokers
 from tests.integration.cluster_losses import Losses
+from tests.integration.launched_services import launch
 from tests.integration.running_materializer import QUICK
+from tests.integration.training_service import make_settings
 from tests.redis_clusters import running_cluster
+from tests.unit.training.registries import mlflow_template
+
+__all__ = ["launch", "make_settings", "mlflow_template"]
 
 
 @pytest.fixture(scope="session")

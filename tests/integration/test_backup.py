@@ -23,9 +23,8 @@ from tests.integration.backed_up_shop import Place, Shop, place
 from tests.integration.test_lost_lease import Instance
 from tests.unit.stores.lake_rows import catalog_rows, rows
 from tests.unit.training.challengers import bundle, result_of
-from tests.unit.training.registries import mlflow_template
 
-__all__ = ["mlflow_template", "place"]
+__all__ = ["place"]
 
 
 @pytest.fixture

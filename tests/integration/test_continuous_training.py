@@ -15,12 +15,9 @@ from slipstream.chassis.settings import HttpSettings, PeerSettings, RedisSetting
 from slipstream.contracts.times import DAY_MS
 from slipstream.stores.lake import Lake
 from slipstream_cli.__main__ import cli
-from tests.integration.training_service import Settings, ended, make_settings, running, served
+from tests.integration.training_service import Settings, ended, running, served
 from tests.unit.training.histories import START_MS, chain, write
-from tests.unit.training.registries import mlflow_template
 from tests.waiting import until
-
-__all__ = ["make_settings", "mlflow_template"]
 
 
 @pytest.mark.servers("real")

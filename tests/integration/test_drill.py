@@ -21,12 +21,11 @@ from slipstream.contracts.topics import ACCESS_KEYS, EXPERIMENTS, PLACEMENTS
 from tests.integration.backed_up_shop import Place, place
 from tests.integration.backfill_shop import Shop as Stream
 from tests.integration.backfill_shop import assert_same
-from tests.integration.launched_services import Launch, answer, launch
+from tests.integration.launched_services import Launch, answer
 from tests.integration.test_backup import trained
-from tests.unit.training.registries import mlflow_template
 from tests.waiting import until
 
-__all__ = ["launch", "mlflow_template", "place"]
+__all__ = ["place"]
 
 
 @pytest.mark.servers("real")

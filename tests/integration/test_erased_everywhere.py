@@ -55,10 +55,9 @@ from tests.integration.training_service import ended, served
 from tests.servers import Servers, kafka_settings
 from tests.topics import keep_records_for
 from tests.unit.training.histories import chain, write
-from tests.unit.training.registries import mlflow_template
 from tests.waiting import until
 
-__all__ = ["broker_child", "disks", "mlflow_template"]
+__all__ = ["broker_child", "disks"]
 
 
 def plant(ingestion: httpx.Client, slates: Producer) -> None:

@@ -22,9 +22,6 @@ from slipstream.stores.artifacts import Artifacts
 from slipstream.stores.lease import Lease, LeaseHeldError, LeaseLostError
 from slipstream.stores.migrations import migrate
 from tests.unit.training.challengers import bundle, result_of
-from tests.unit.training.registries import mlflow_template
-
-__all__ = ["mlflow_template"]
 
 
 class Instance:

@@ -25,10 +25,7 @@ from slipstream.stores.artifacts import Artifacts
 from slipstream.stores.migrations import migrate
 from tests.conftest import OwnBroker
 from tests.unit.training.challengers import bundle, result_of
-from tests.unit.training.registries import mlflow_template
 from tests.waiting import until
-
-__all__ = ["mlflow_template"]
 
 
 def told(kafka: KafkaSettings, namespace: str, wanted: int) -> list[tuple[str, str, str]]:

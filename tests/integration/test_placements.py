@@ -27,10 +27,8 @@ from slipstream.contracts.placements import Placement
 from slipstream_cli.local.processes import Child
 from tests.conftest import OwnBroker, Renewal
 from tests.integration import launched_services
-from tests.integration.launched_services import Launch, answer, launch
+from tests.integration.launched_services import Launch, answer
 from tests.waiting import until
-
-__all__ = ["launch"]
 
 NOWHERE = "http://127.0.0.1:1"
 HIDDEN = {"rules": [{"name": "gone", "action": "exclude", "filter": 'item_id == "a"'}]}

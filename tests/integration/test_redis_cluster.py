@@ -6,11 +6,9 @@ from pathlib import Path
 import pytest
 
 from slipstream.chassis.settings import KafkaSettings
-from tests.integration.launched_services import Launch, launch, lines
+from tests.integration.launched_services import Launch, lines
 from tests.redis_clusters import running_cluster
 from tests.waiting import until
-
-__all__ = ["launch"]
 
 pytestmark = pytest.mark.servers("real")
 

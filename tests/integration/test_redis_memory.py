@@ -13,11 +13,9 @@ from slipstream.chassis.dependencies import RefusedSettingsError
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.stores.online import OnlineStore
 from tests.conftest import OwnRedis
-from tests.integration.launched_services import Launch, launch, lines
+from tests.integration.launched_services import Launch, lines
 from tests.integration.redis_failures import client_of
 from tests.waiting import until
-
-__all__ = ["launch"]
 
 
 @pytest.mark.parametrize("name", ["features", "ingestion"])

@@ -13,9 +13,8 @@ from slipstream.stores.lake import ERASURES, SCHEMAS, Lake
 from slipstream.stores.metadata import AuditLog
 from tests.integration.backed_up_shop import Place, place
 from tests.integration.test_backup import lake, people
-from tests.unit.training.registries import mlflow_template
 
-__all__ = ["lake", "mlflow_template", "people", "place"]
+__all__ = ["lake", "people", "place"]
 
 
 @pytest.mark.servers("real")

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from tests.integration.launched_services import launch
 from tests.integration.outage_scene import (
     GONE,
     Shop,
@@ -25,7 +24,7 @@ from tests.integration.outage_scene import (
 )
 from tests.unit.serving.fakes import small_bundle
 
-__all__ = ["launch", "shop"]
+__all__ = ["shop"]
 
 pytestmark = pytest.mark.servers("real")
 

@@ -16,7 +16,6 @@ from slipstream.contracts.placements import Placement, PlacementPolicy
 from slipstream.contracts.topics import EXPERIMENTS, MODEL_EVENTS, PLACEMENTS
 from slipstream_cli.local.processes import Child
 from tests.integration.launched_services import Launch, answer
-from tests.integration.launched_services import launch as launch
 from tests.integration.test_serving import bundle, publish, remember, running, training
 from tests.unit.serving.fakes import small_bundle
 from tests.unit.serving.state.training_stub import TrainingStub

@@ -27,14 +27,14 @@ from slipstream.contracts.services import SERVICES
 from slipstream.contracts.topics import ALERTS
 from slipstream.stores.metadata import engine
 from slipstream_cli.local.processes import Child
-from tests.integration.launched_services import PATIENCE_S, Launch, answer, launch, lines
+from tests.integration.launched_services import PATIENCE_S, Launch, answer, lines
 from tests.integration.test_console_stream import Watching, until_told
 from tests.integration.test_lost_lease import Instance
 from tests.integration.test_monitoring import Peers, peers, publish_records
 from tests.unit.training.challengers import bundle, result_of
 from tests.waiting import until
 
-__all__ = ["launch", "peers"]
+__all__ = ["peers"]
 
 pytestmark = [
     pytest.mark.servers("real"),

@@ -25,11 +25,8 @@ from slipstream.chassis.settings import (
 )
 from slipstream_cli.local import servers
 from slipstream_cli.local.processes import free_port
-from tests.integration.launched_services import PATIENCE_S, Launch, answer, launch, lines
+from tests.integration.launched_services import PATIENCE_S, Launch, answer, lines
 from tests.waiting import until
-
-__all__ = ["launch"]
-
 
 # By service, what it waits for where neither the broker nor the database nor Redis is there.
 # Serving waits for nothing.

@@ -16,12 +16,9 @@ from slipstream.contracts.topics import ALERTS, MODEL_EVENTS
 from slipstream.recommender.bundle import load_bundle
 from slipstream.recommender.stages import Event, recommend
 from slipstream.stores.lake import Lake
-from tests.integration.training_service import Settings, ended, make_settings, running
+from tests.integration.training_service import Settings, ended, running
 from tests.unit.training.histories import START_MS, chain, write
-from tests.unit.training.registries import mlflow_template
 from tests.waiting import until
-
-__all__ = ["make_settings", "mlflow_template"]
 
 # Visitors of a run that is still going on when a busy test comes to cancel it.
 LONG = 5_000

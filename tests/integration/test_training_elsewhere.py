@@ -20,12 +20,9 @@ from services.training.settings import TrainingSettings
 from slipstream.stores.lake import Lake
 from slipstream.stores.object_store import ObjectStore
 from tests.buckets import needs_moto, s3_server
-from tests.integration.training_service import Settings, ended, make_settings, running
+from tests.integration.training_service import Settings, ended, running
 from tests.unit.training.histories import chain, write
-from tests.unit.training.registries import mlflow_template
 from tests.waiting import until
-
-__all__ = ["make_settings", "mlflow_template"]
 
 
 @pytest.fixture(params=["folder", pytest.param("bucket", marks=needs_moto)])

@@ -12,12 +12,9 @@ import pytest
 from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.stores.lake import ERASURES, INTERACTIONS, SCHEMAS, Lake
 from tests.integration.test_training import model_events
-from tests.integration.training_service import Settings, ended, make_settings, running
+from tests.integration.training_service import Settings, ended, running
 from tests.unit.training.histories import chain, write
-from tests.unit.training.registries import mlflow_template
 from tests.waiting import until
-
-__all__ = ["make_settings", "mlflow_template"]
 
 
 @pytest.mark.timeout(600)
