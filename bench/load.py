@@ -104,9 +104,9 @@ def request(
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
 
 
-def basic_auth(user: str, password: str = "") -> dict[str, str]:
-    """Build the header of Basic authentication."""
-    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+def basic_auth(user: str) -> dict[str, str]:
+    """Build the header of Basic authentication, without a password."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:".encode()).decode()}
 
 
 def closed_loop(

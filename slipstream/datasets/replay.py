@@ -10,11 +10,9 @@ from slipstream.datasets.imports.sending import ReplayReport, Target, send
 from slipstream.datasets.imports.sources import ImportFileError, find_files
 from slipstream.datasets.imports.surveys import (
     Export,
-    Refused,
     Survey,
     open_export,
     questions,
-    refuse_unmatched,
     refuse_without_items,
 )
 from slipstream.datasets.imports.understanding import Choices, Kind
@@ -30,8 +28,6 @@ def replay(
     batch_size: int = 500,
     concurrency: int = 4,
     progress: Progress | None = None,
-    choices: Choices = Choices(),
-    refused: Refused = lambda _name, _rejection: None,
 ) -> ReplayReport:
     """Send the events of `path`, after the items of `items`, to the ingestion service at `url`.
 
@@ -44,9 +40,6 @@ def replay(
         batch_size: Events in one request.
         concurrency: Requests under way at once.
         progress: Called with the progress, from this thread.
-        choices: What the columns and types of the interaction file mean, where their names don't
-            tell.
-        refused: Called with each row that is rejected.
 
     Raises:
         ReplayError: Retries do not help, or the write key is refused.
@@ -54,14 +47,13 @@ def replay(
     """
     if speed is not None and speed <= 0:
         raise ValueError("speed must be above 0")
-    refuse_unmatched(find_files(str(path)), choices)
-    exports = [] if items is None else [surveyed(str(items), Choices(), "items")]
-    exports.append(surveyed(str(path), choices, "events"))
+    exports = [] if items is None else [surveyed(str(items), "items")]
+    exports.append(surveyed(str(path), "events"))
     target = Target(url, write_key, speed, batch_size, concurrency)
-    return send(exports, target, progress, refused)
+    return send(exports, target, progress, lambda _name, _rejection: None)
 
 
-def surveyed(path: str, choices: Choices, kind: Kind) -> tuple[Export, Survey]:
+def surveyed(path: str, kind: Kind) -> tuple[Export, Survey]:
     """A file of that kind, with its survey.
 
     Raises:
@@ -70,7 +62,7 @@ def surveyed(path: str, choices: Choices, kind: Kind) -> tuple[Export, Survey]:
     files = find_files(path)
     if len(files) > 1:
         raise ImportFileError(f"{path}: the folder has several files; name one")
-    export = open_export(files[0], choices, kind)
+    export = open_export(files[0], Choices(), kind)
     survey = export.survey()
     refuse_without_items(export, survey)
     if asked := questions(export, survey):

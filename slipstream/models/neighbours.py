@@ -203,9 +203,9 @@ def strongest(
     return matrix.data[kept].astype(np.float32), matrix.indices[kept].astype(np.int32), indptr
 
 
-def revisits(n_items: int, position_exponent: float = 1.0) -> ItemToItem:
+def revisits(n_items: int) -> ItemToItem:
     """A retriever in which each item votes for itself; nothing is fitted."""
-    weighting = HistoryWeighting(position_exponent=position_exponent, distinct=False)
+    weighting = HistoryWeighting(position_exponent=1.0, distinct=False)
     ones = np.ones(n_items, np.float32)
     return ItemToItem(
         ones, np.arange(n_items, dtype=np.int32), np.arange(n_items + 1, dtype=np.int64), weighting

@@ -227,14 +227,12 @@ class Preparation:
         )
         return champion
 
-    def _until(
-        self, condition: Callable[[], Any], limit_s: float, event: str, pause_s: float = 0.1
-    ) -> Any:
+    def _until(self, condition: Callable[[], Any], limit_s: float, event: str) -> Any:
         deadline = time.monotonic() + limit_s
         while (value := condition()) is None:
             if time.monotonic() > deadline:
                 raise DemoError(f"waited {limit_s:g} s for {event}")
-            time.sleep(pause_s)
+            time.sleep(0.1)
         return value
 
     @contextmanager

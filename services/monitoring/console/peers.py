@@ -16,7 +16,6 @@ from urllib.parse import quote
 import httpx
 
 from slipstream.chassis.client import Bearer
-from slipstream.contracts.access import Scope
 
 # Requests to other services at once; more wait.
 MOST_AT_ONCE: Final = 32
@@ -28,12 +27,11 @@ _JSON: Final = ("application/json", "application/problem+json")
 
 
 class PeerRoute(NamedTuple):
-    """A route of another service, and the scope that it demands there and here."""
+    """A route of another service, which demands the scope `read` there and here."""
 
     service: str
     method: str
     path: str
-    scope: Scope = Scope.READ
 
 
 ROUTES: Final = (

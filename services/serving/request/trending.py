@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
@@ -36,21 +36,14 @@ class Trending:
     Args:
         store: Reads of the online store.
         refresh_s: Greatest age of the list.
-        clock: Seconds of a monotonic clock.
         window: Window of the popular list that is read instead; empty for the trending list.
         depth: Length of the list that is read.
     """
 
     def __init__(
-        self,
-        store: StoreReads,
-        refresh_s: float,
-        clock: Callable[[], float] = time.monotonic,
-        *,
-        window: str = "",
-        depth: int = DEPTH,
+        self, store: StoreReads, refresh_s: float, *, window: str = "", depth: int = DEPTH
     ) -> None:
-        self._store, self._refresh_s, self._clock = store, refresh_s, clock
+        self._store, self._refresh_s = store, refresh_s
         self._window, self._depth = window, depth
         self._read_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
@@ -60,7 +53,7 @@ class Trending:
 
     async def top(self, budget: Budget) -> Sequence[TrendingItem]:
         """The list, at most `refresh_s` old. Raises `StoreUnavailableError`."""
-        if self._clock() - self._read_at > self._refresh_s:
+        if time.monotonic() - self._read_at > self._refresh_s:
             if self._reading is None:
                 self._reading = asyncio.create_task(self._refresh())
             await self._store.wait(self._reading, budget)
@@ -77,7 +70,7 @@ class Trending:
             self._failure = error
         finally:
             self._reading = None
-        self._read_at = self._clock()
+        self._read_at = time.monotonic()
 
 
 class DemandSource(Protocol):

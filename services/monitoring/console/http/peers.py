@@ -15,6 +15,7 @@ from slipstream.chassis.access.guard import requires
 from slipstream.chassis.errors import TooLargeError, UnavailableError
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.request_names import taking_any_name
+from slipstream.contracts.access import Scope
 
 PREFIX = "/v1/peers"
 
@@ -28,7 +29,7 @@ router = APIRouter(
 def _passing_on(route: PeerRoute) -> Callable[[Request], Awaitable[Response]]:
     """The endpoint of a route. Its service documents it."""
 
-    @requires(route.scope)
+    @requires(Scope.READ)
     async def pass_on(request: Request) -> Response:
         body = await request.body()
         if len(body) > MOST_BYTES:
