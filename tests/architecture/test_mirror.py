@@ -32,7 +32,6 @@ NAMED_OTHERWISE = {
     "features_service/stream/test_repeats.py",
     "features_service/stream/test_rollbacks.py",
     "features_service/test_push_route.py",
-    "ingestion/test_any_body.py",
     "ingestion/test_bad_input.py",
     "ingestion/test_files.py",
     "ingestion/test_interactions.py",

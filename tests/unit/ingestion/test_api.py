@@ -71,6 +71,12 @@ def test_wrong_write_key_is_refused(client: TestClient, producer: Acknowledging,
     assert not producer.published
 
 
+@pytest.mark.parametrize("header", [b"Basic \x80", b"Basic =", b"Basic gA==", b"Bearer x", b"\xff"])
+def test_authorization_that_can_t_be_read_is_refused(client: TestClient, header: bytes) -> None:
+    answer = client.post("/v1/track", json=track(), headers=[(b"Authorization", header)])  # type: ignore[arg-type]
+    assert (answer.status_code, answer.json()["code"]) == (401, "invalid_write_key")
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "code"),
     [

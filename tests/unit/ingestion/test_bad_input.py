@@ -190,12 +190,13 @@ bodies = st.one_of(
         any_json
         | messages
         | st.fixed_dictionaries({"batch": st.lists(any_json | messages, max_size=4)})
+        | st.fixed_dictionaries({"items": st.lists(any_json, max_size=4)})
     ).map(lambda value: json.dumps(value).encode()),
 )
 PATHS = st.sampled_from([path for method, path in OPERATIONS if method == "POST"])
 
 
-@many
+@fuzzing.many(100)
 @given(PATHS, bodies, st.sampled_from([None, "gzip", "identity", "br"]))
 def test_any_body_is_answered(
     session: Session, path: str, body: bytes, encoding: str | None
