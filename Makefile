@@ -177,7 +177,7 @@ pipeline-local: $(STAMP) ## Run the Kubeflow pipeline's commands against slipstr
 
 fuzz: $(STAMP) ## Send ingestion and serving thousands of bad requests (FUZZ_CASES of each of 60 kinds)
 	@FUZZ_CASES=$${FUZZ_CASES:-120} $(VENV)/bin/python -m pytest -q --show-capture=no \
-		tests/unit/ingestion/test_bad_input.py tests/unit/serving/test_app_bad_input.py \
+		tests/unit/ingestion/test_api_bad_input.py tests/unit/serving/test_app_bad_input.py \
 		tests/unit/serving/test_app_strange_requests.py
 
 faults: $(STAMP) ## Kill services at random for minutes, and compare every state (FAULTS_ARGS=--help: others, other servers)

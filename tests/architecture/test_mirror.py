@@ -19,29 +19,13 @@ OF_SEVERAL_MODULES = {
 }
 # Tests that are still named after their subject. No file is added here.
 NAMED_OTHERWISE = {
-    "broker/test_unattended.py",
-    "cli/dead_letters/test_originals.py",
     "cli/doctor/test_documentation.py",
     "cli/test_command_line.py",
     "cli/test_documented_commands.py",
     "cli/test_what_to_send.py",
     "cli/test_wrong_settings.py",
     "features/test_affinity.py",
-    "features/test_fatigue.py",
     "features/test_point_in_time.py",
-    "features_service/stream/test_repeats.py",
-    "features_service/stream/test_rollbacks.py",
-    "features_service/test_push_route.py",
-    "ingestion/test_bad_input.py",
-    "ingestion/test_files.py",
-    "ingestion/test_interactions.py",
-    "ingestion/test_page_rights.py",
-    "ingestion/test_page_users.py",
-    "ingestion/test_personal_fields.py",
-    "ingestion/test_pixel.py",
-    "ingestion/test_refused_records.py",
-    "ingestion/test_source_settings.py",
-    "stores/test_compaction.py",
 }
 
 

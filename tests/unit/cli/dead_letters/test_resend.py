@@ -12,7 +12,7 @@ import pytest
 from slipstream.datasets.upload import ReplayError
 from slipstream_cli.dead_letters.letters import LetterFilter
 from slipstream_cli.dead_letters.resend import REPLAYED_FILE, ReplayedLetters, prepare, send
-from tests.unit.cli.dead_letters.test_originals import NOW, letter
+from tests.unit.cli.dead_letters.test_resend_originals import NOW, letter
 
 
 class Ingestion:
