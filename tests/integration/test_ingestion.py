@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
@@ -164,8 +163,3 @@ def test_broker_away_is_503_until_it_is_back(own_broker: Callable[[], Any], name
         assert [message.record.event_id for message in records(kafka, namespace, INTERACTIONS, 1)][
             -1
         ] == "m-1"
-
-
-def test_service_without_a_write_key_does_not_start() -> None:
-    with pytest.raises(ValueError, match="WRITE_KEYS"):
-        create_app(IngestionSettings())

@@ -28,7 +28,6 @@ from slipstream.broker.records import encode
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.settings import (
     DatabaseSettings,
-    HttpSettings,
     KafkaSettings,
     LakeSettings,
     PeerSettings,
@@ -466,18 +465,3 @@ def test_timeline_pages_over_alerts_runs_and_models_and_does_without_training(
         page = told()
         assert [entry["kind"] for entry in page["items"]] == ["model"]
         assert page["missing"][0]["part"] == "runs" and "500" in page["missing"][0]["reason"]
-
-
-def test_page_needs_no_token_and_loads_nothing_from_elsewhere(settings: MonitoringSettings) -> None:
-    protected = settings.model_copy(update={"http": HttpSettings(api_token=SecretStr("secret"))})
-    with running(protected) as client:
-        page = client.get("/")
-        assert page.status_code == 200
-        assert page.headers["content-type"].startswith("text/html")
-        assert "default-src 'none'" in page.headers["content-security-policy"]
-        for external in ('src="http', 'href="http', "@import", "url(http"):
-            assert external not in page.text
-        assert client.get("/v1/alerts").status_code == 401
-        assert (
-            client.get("/v1/alerts", headers={"Authorization": "Bearer secret"}).status_code == 200
-        )
