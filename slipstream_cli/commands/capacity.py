@@ -126,23 +126,6 @@ TRAINING_S: Final = Figure(
 TRAINING_BYTES: Final = Figure(
     480, "bytes/event", "memory of that run", "the same", "cd346e0, 24 November 2026"
 )
-FIGURES: Final = (
-    INGESTION,
-    FEATURES,
-    REDIS,
-    STATE,
-    SERVING,
-    EVENT_BYTES,
-    SLATE_BYTES,
-    LAKE_BYTES,
-    EVENT_IN_MONITORING,
-    SLATE_IN_MONITORING,
-    COUNTING,
-    CREDIT_BYTES,
-    TRAINING_S,
-    TRAINING_BYTES,
-)
-
 
 DAY_S: Final = 86_400
 GB: Final = 1e9
