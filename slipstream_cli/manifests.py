@@ -47,10 +47,10 @@ def manifest_pages(repository: Path) -> dict[str, str]:
             "slipstream/contracts/services.py", network_policies()
         ),
         f"{_COMPONENTS}/strimzi/topics.yaml": _generated(
-            "slipstream/contracts/topics.py", kafka_topics()
+            "slipstream/contracts/topics.py", "---\n".join(map(_topic, TOPICS))
         ),
         f"{_COMPONENTS}/strimzi/users.yaml": _generated(
-            "slipstream/contracts/topics.py", kafka_users()
+            "slipstream/contracts/topics.py", "---\n".join(map(_user, SERVICES))
         ),
         f"{_COMPONENTS}/monitoring-operator/rules.yaml": _generated(
             _ALERTS, _prometheus_rule(alerts)
@@ -180,16 +180,6 @@ def _rule(side: str, peers: Iterable[str], port: int | None = None) -> str:
     if port is not None:
         lines += ["      ports:", f"        - port: {port}"]
     return "\n".join(lines)
-
-
-def kafka_topics() -> str:
-    """Generate a KafkaTopic for each topic, as YAML documents."""
-    return "---\n".join(map(_topic, TOPICS))
-
-
-def kafka_users() -> str:
-    """Generate a KafkaUser for each service, as YAML documents."""
-    return "---\n".join(map(_user, SERVICES))
 
 
 def _topic(topic: Topic) -> str:

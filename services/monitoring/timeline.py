@@ -239,17 +239,12 @@ def merged(entries: Sequence[TimelineEntry], limit: int) -> tuple[list[TimelineE
     return ordered[:limit], len(ordered) > limit
 
 
-def alerts_after(position: Position | None) -> tuple[int, str] | None:
-    """The position in the list of alerts, by (opened_at, alert_id), that a page goes on from."""
-    return _within(position, _ALERT)
-
-
-def events_after(position: Position | None) -> tuple[int, str] | None:
-    """The same in the list of model events, by (timestamp, `version:event`)."""
-    return _within(position, _MODEL)
-
-
 def _within(position: Position | None, prefix: str) -> tuple[int, str] | None:
+    """The position that a page goes on from, in the list of the entries with this prefix.
+
+    In that of alerts it is (opened_at, alert_id), in that of model events
+    (timestamp, `version:event`).
+    """
     if position is None:
         return None
     if position.entry_id.startswith(prefix):
@@ -377,9 +372,9 @@ class Timeline:
         except TooManyRunsError:
             reason = "there are too many newer runs: begin again with the first page"
             missing.append(MissingPart(part="runs", reason=reason))
-        alerts = self._book.page("all", limit + 1, alerts_after(position))
+        alerts = self._book.page("all", limit + 1, _within(position, _ALERT))
         known = self._book.acknowledged([alert.alert_id for alert in alerts])
-        events = self._records.model_events(limit + 1, EVENTS, events_after(position))
+        events = self._records.model_events(limit + 1, EVENTS, _within(position, _MODEL))
         chosen, more = merged(
             [
                 *(alert_entry(alert, known.get(alert.alert_id)) for alert in alerts),

@@ -287,10 +287,6 @@ def _by_step(
             of_step.setdefault(item.item_id, item.score)
     # Each call gives its items in the list's order, which is that of scores.
     return {
-        step: [[item_id, score] for item_id, score in sorted(scores.items(), key=_falling)]
+        step: [[item_id, score] for item_id, score in sorted(scores.items(), key=lambda it: -it[1])]
         for step, scores in by_step.items()
     }
-
-
-def _falling(entry: tuple[str, float]) -> float:
-    return -entry[1]

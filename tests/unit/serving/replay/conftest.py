@@ -1,4 +1,4 @@
-"""Models of a shop whose past answers are made again."""
+"""Models of a shop, for answers of the past that are made again."""
 
 import pyarrow as pa
 import pytest

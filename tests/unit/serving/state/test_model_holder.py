@@ -66,16 +66,22 @@ def a_holder(training: TrainingStub, cache: Path, **options: object) -> ModelHol
     )  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def holder(training: TrainingStub, tmp_path: Path, bundle: Bundle) -> ModelHolder:
+    """A holder with the champion 1."""
+    made = a_holder(training, tmp_path / "cache")
+    training.publish(bundle, "1")
+    assert made.refresh()
+    return made
+
+
 def versions(holder: ModelHolder) -> tuple[str | None, str | None]:
     return tuple(model.version if model else None for model in (holder.current, holder.previous))  # type: ignore[return-value]
 
 
 def test_a_new_champion_takes_over_and_the_one_before_is_kept(
-    training: TrainingStub, tmp_path: Path, bundle: Bundle
+    holder: ModelHolder, training: TrainingStub
 ) -> None:
-    holder = a_holder(training, tmp_path / "cache")
-    training.publish(bundle, "1")
-    assert holder.refresh()
     training.publish(small_bundle("2"), "2")
     assert holder.refresh()
     assert versions(holder) == ("2", "1")
@@ -98,11 +104,8 @@ def test_the_one_before_the_present_one_goes_before_a_third_is_loaded(
 
 
 def test_a_champion_that_did_not_change_is_not_downloaded_again(
-    training: TrainingStub, tmp_path: Path, bundle: Bundle
+    holder: ModelHolder, training: TrainingStub
 ) -> None:
-    holder = a_holder(training, tmp_path / "cache")
-    training.publish(bundle, "1")
-    holder.refresh()
     present = holder.current
     training.downloads.clear()
     assert holder.refresh()
@@ -110,12 +113,7 @@ def test_a_champion_that_did_not_change_is_not_downloaded_again(
     assert training.downloads == ["manifest.json"]
 
 
-def test_a_rollback_needs_no_download(
-    training: TrainingStub, tmp_path: Path, bundle: Bundle
-) -> None:
-    holder = a_holder(training, tmp_path / "cache")
-    training.publish(bundle, "1")
-    holder.refresh()
+def test_a_rollback_needs_no_download(holder: ModelHolder, training: TrainingStub) -> None:
     training.publish(small_bundle("2"), "2")
     holder.refresh()
     training.champion = "1"
@@ -126,11 +124,8 @@ def test_a_rollback_needs_no_download(
 
 
 def test_a_damaged_download_leaves_the_present_model_and_heals(
-    training: TrainingStub, tmp_path: Path, bundle: Bundle
+    holder: ModelHolder, training: TrainingStub
 ) -> None:
-    holder = a_holder(training, tmp_path / "cache")
-    training.publish(bundle, "1")
-    holder.refresh()
     training.publish(small_bundle("2"), "2")
     training.spoiled = "recommender.json"
     assert not holder.refresh()
@@ -158,11 +153,8 @@ def test_a_model_that_fails_to_warm_up_does_not_take_over(
 
 
 def test_restart_with_a_damaged_cache_serves_the_newest_good_one(
-    training: TrainingStub, tmp_path: Path, bundle: Bundle
+    holder: ModelHolder, training: TrainingStub, tmp_path: Path
 ) -> None:
-    holder = a_holder(training, tmp_path / "cache")
-    training.publish(bundle, "1")
-    holder.refresh()
     training.publish(small_bundle("2"), "2")
     holder.refresh()
     assert holder.current is not None
@@ -258,11 +250,8 @@ def bundles(cache: Path) -> int:
 
 
 def test_a_deleted_model_leaves_memory_and_disk_once_its_successor_is_in_service(
-    training: TrainingStub, tmp_path: Path, bundle: Bundle
+    holder: ModelHolder, training: TrainingStub, tmp_path: Path
 ) -> None:
-    holder = a_holder(training, tmp_path / "cache")
-    training.publish(bundle, "1")
-    holder.refresh()
     training.publish(small_bundle("2"), "2")
     training.deleted = {"1"}
     assert holder.refresh()
@@ -270,11 +259,8 @@ def test_a_deleted_model_leaves_memory_and_disk_once_its_successor_is_in_service
 
 
 def test_without_a_champion_only_a_deleted_model_is_let_go(
-    training: TrainingStub, tmp_path: Path, bundle: Bundle
+    holder: ModelHolder, training: TrainingStub, tmp_path: Path
 ) -> None:
-    holder = a_holder(training, tmp_path / "cache")
-    training.publish(bundle, "1")
-    holder.refresh()
     training.champion = None
     assert not holder.refresh()
     assert versions(holder) == ("1", None), "a registry that was lost takes no model"
