@@ -39,7 +39,7 @@ def needed_settings(name: str) -> tuple[str, ...]:
 
 def start_services() -> None:
     """Run the command line `python -m services NAME`, by which images start a service."""
-    prefer_sleeping_threads()
+    prepare_torch()
     keep_files_private()
     group = click.Group(
         "services", help="Start one service of Slipstream, with the settings in its environment."
@@ -69,12 +69,18 @@ def _migrate(patience: float) -> None:
     run_migrations(patience)
 
 
-def prefer_sleeping_threads() -> None:
-    """Make OpenMP's waiting threads sleep, here and in child processes; torch loads OpenMP.
+def prepare_torch() -> None:
+    """Set what torch reads from the environment, here and in child processes, unless it is set.
 
-    By default they spin. A training step then takes 3.3 s instead of 0.09 s where other processes,
-    such as serving, share the processors.
+    OpenMP's waiting threads sleep. By default they spin: a training step then takes 3.3 s instead
+    of 0.09 s where other processes, such as serving, share the processors.
+
+    Prepared operations are kept for 64 shapes of tensors. By default it is a thousand, twice, and
+    the batches of a training have ever new shapes: that took 1.84 GB instead of 0.99 in a fit of
+    61,000 events, to be 3 % faster.
     """
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, "64")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 

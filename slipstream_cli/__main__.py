@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import click
 
-from services.start import keep_files_private, prefer_sleeping_threads, service_command
+from services.start import keep_files_private, prepare_torch, service_command
 from slipstream.contracts.services import SERVICES
 from slipstream_cli.commands.alert_rules import alert_rules
 from slipstream_cli.commands.answers import answers
@@ -93,7 +93,7 @@ for _command in COMMANDS:
 
 def main() -> NoReturn:
     """Run the command line; the `slipstream` script calls this."""
-    prefer_sleeping_threads()
+    prepare_torch()
     keep_files_private()
     try:
         cli(standalone_mode=True)
