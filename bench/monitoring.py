@@ -197,8 +197,8 @@ def _live(folder: Path) -> list[Measurement]:
             name=f"a bucket of {BUSY_RATE} records/s again",
             value=took,
             unit="s",
-            note=f"after a second more, of {size:,} records; counting takes a fifth of a core at"
-            f" most, so figures are {5 * took:.0f} s old then",
+            note=f"after a second more, of {size:,} records; counting takes a fifth of a core,"
+            f" so figures are {5 * took:.0f} s old then",
         )
     ]
 

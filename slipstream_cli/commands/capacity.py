@@ -140,8 +140,6 @@ COPIES: Final = 3
 # Memory of one process in GB: as a container is limited to, less where catalogues are small.
 # Monitoring takes 0.54 while it counts a flood (docs/performance.md, "Outcomes").
 MEMORY_GB: Final = {"ingestion": 0.25, "features": 0.5, "serving": 0.5, "monitoring": 1.0}
-# Most of one core that counting from the lake takes: it rests for the other time.
-COUNTING_SHARE: Final = 0.2
 # Days that credits are kept.
 CREDIT_DAYS: Final = 33
 # Processors of one process of serving: one for its event loop and one for the kernels.
@@ -263,8 +261,8 @@ def _monitoring(shop: Shop, events_s: float, lists_s: float) -> Size:
     busy = (taken + lists_s * SLATE_IN_MONITORING.value) / 1e6
     counting = shop.daily_visitors * (shop.events + shop.lists) / DAY_S / COUNTING.value
     load = f"{events_s:,.0f} events/s, {lists_s:,.0f} slates/s"
-    cores = min(1.0, 0.1 + busy) + min(COUNTING_SHARE, counting)
-    used = max(busy, counting / COUNTING_SHARE) / ROOM
+    cores = min(1.0, 0.1 + busy) + min(1.0, counting)
+    used = max(busy, counting) / ROOM
     return Size("monitoring", load, 1, cores, MEMORY_GB["monitoring"], used=used)
 
 

@@ -47,8 +47,10 @@ MOST_ROWS: Final = 50_000
 _MOST_BUCKETS: Final = 12
 # The tables of the lake that are counted.
 LAKE_TABLES: Final = (INTERACTIONS, RECOMMENDATIONS)
-# Share of the time that counting rests.
+# Share of the time that counting rests, and the longest rest (s): what takes longer is too much for
+# the other share, and may have up to a core.
 _REST: Final = 0.8
+_LONGEST_REST_S: Final = 300.0
 _POSITION: Final = ("topic_id", "partition", "offset")
 # Ranges of times that slates from before a period are looked for in.
 _MOST_RANGES: Final = 24
@@ -87,10 +89,11 @@ class Counter:
     def run(self, stop: threading.Event, every_s: float, retention_ms: int) -> None:
         """Count every `every_s` seconds, or less often where that takes long, until stopped.
 
-        Sums are kept for `retention_ms`.
+        It takes a fifth of the time, and more only where that is too little. Sums are kept for
+        `retention_ms`.
         """
         took, expired = 0.0, 0.0
-        while not stop.wait(max(every_s, took * _REST / (1 - _REST))):
+        while not stop.wait(rest_s(took, every_s)):
             began = time.monotonic()
             try:
                 self.step()
@@ -243,6 +246,11 @@ class Counter:
             count.add("past", chain.from_iterable(chain(of_one, of_several)))
             count.compute()
             return table.replace(period, count)
+
+
+def rest_s(took_s: float, every_s: float) -> float:
+    """Time to rest after a count that took `took_s`."""
+    return max(every_s, min(took_s * _REST / (1 - _REST), _LONGEST_REST_S))
 
 
 def _after(

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.monitoring.counting.counter import rest_s
 from services.monitoring.counting.credit import BUCKET_MS
 from services.monitoring.people.repository import ErasureLedger, keep_visitors
 from services.monitoring.quality import Bucket, Counts
@@ -234,3 +235,12 @@ def test_hours_and_days_are_the_sums_of_their_buckets(migrated: Path, tmp_path: 
     (day,) = {row[1] for row in shop.rows()[0] if row[0] == DAY_MS} or [0]
     found = [row for row in shop.table.rows(day, day + DAY_MS) if row.group[5] == 0]
     assert [(row.sums[0], len(row.visitors)) for row in found] == [(30, 10)]
+
+
+@pytest.mark.parametrize(
+    ("took", "rest"), [(0.0, 15.0), (3.0, 15.0), (10.0, 40.0), (75.0, 300.0), (900.0, 300.0)]
+)
+def test_counting_takes_a_fifth_of_the_time_and_more_where_that_is_too_little(
+    took: float, rest: float
+) -> None:
+    assert rest_s(took, 15.0) == pytest.approx(rest)
