@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from slipstream.recommender.bundle import Bundle
-from slipstream.recommender.plan import ListRequest
-from slipstream.recommender.stages import ListQuestion, lists
+from slipstream.recommender.plan import ListRequest, Lists
+from slipstream.recommender.stages import ListQuestion
 
 
 class Interest(NamedTuple):
@@ -26,6 +26,15 @@ class Interest(NamedTuple):
     place: int | None
 
 
+def own_lists(bundle: Bundle, questions: Sequence[ListQuestion]) -> Lists:
+    """The lists of several visitors, by the same request."""
+    return bundle.plan.recommend(
+        [question.history for question in questions],
+        questions[0].request,
+        [question.excluded for question in questions],
+    )
+
+
 def interests(bundle: Bundle, questions: Sequence[ListQuestion], item: int) -> list[Interest]:
     """The interest of several visitors in an item.
 
@@ -36,7 +45,8 @@ def interests(bundle: Bundle, questions: Sequence[ListQuestion], item: int) -> l
     """
     length = questions[0].request.n
     given = [
-        np.union1d(own[own >= 0], [item]).astype(np.int32) for own in lists(bundle, questions).items
+        np.union1d(own[own >= 0], [item]).astype(np.int32)
+        for own in own_lists(bundle, questions).items
     ]
     found = bundle.plan.recommend(
         [question.history for question in questions],

@@ -268,22 +268,23 @@ def list_request(n: int, allowed: Mask | None = None, limit: int = CANDIDATES) -
     return ListRequest(n, max(limit, n), max(n, RANKED), allowed)
 
 
-def lists(bundle: Bundle, questions: Sequence[ListQuestion]) -> Lists:
+def answers(bundle: Bundle, questions: Sequence[ListQuestion]) -> list[RankedList]:
     """The lists of several questions with the same request, by one call of the kernels."""
-    return bundle.plan.recommend(
+    found = bundle.plan.recommend(
         [question.history for question in questions],
         questions[0].request,
         [question.excluded for question in questions],
     )
-
-
-def answers(bundle: Bundle, questions: Sequence[ListQuestion]) -> list[RankedList]:
-    """What `lists` returns, as items."""
-    return _ranked_lists(bundle, lists(bundle, questions))
+    return _ranked_lists(bundle, found)
 
 
 def similar_items(
-    bundle: Bundle, item_id: str, n: int = 10, *, allowed: Mask | None = None
+    bundle: Bundle,
+    item_id: str,
+    n: int = 10,
+    *,
+    allowed: Mask | None = None,
+    limit: int = CANDIDATES,
 ) -> list[Recommendation]:
     """The `n` items that go best with an item, by the item-to-item retrievers alone.
 
@@ -298,7 +299,7 @@ def similar_items(
         if retriever.kind == "item-to-item"
     ]
     history = encode_history(bundle, [Event(item_id)])
-    request = ListRequest(n, max(CANDIDATES, n), 0, allowed, only=related)
+    request = ListRequest(n, max(limit, n), 0, allowed, only=related)
     found = bundle.plan.recommend([history], request, [history.item])
     return list(_ranked_lists(bundle, found)[0])
 
