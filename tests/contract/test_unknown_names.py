@@ -29,7 +29,7 @@ ANY_PARAMETER = {
         *("/items", "/items/{item_id}", "/shop", "/assets/{name}"),
     },
     "the service that is asked refuses names that it does not have": {
-        f"/v1/peers/{service}{re.sub(':[a-z]+', '', path)}" for service, _, path, _ in PEER_ROUTES
+        f"/v1/peers/{each.service}{re.sub(':[a-z]+', '', each.path)}" for each in PEER_ROUTES
     },
     "scrapers add parameters of their own": {"/metrics"},
     "a probe that is refused would end a sound process": {"/health/live", "/health/ready"},
