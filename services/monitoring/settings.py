@@ -34,7 +34,7 @@ class MonitoringSection(Section):
         15.0,
         gt=0,
         description="time from one count of the lake's new rows to the next; where counting takes "
-        "longer than a fifth of that, it rests four times as long",
+        "longer than a fifth of that, it rests four times as long, and five minutes at most",
     )
     credit_d: int = Field(
         30,

@@ -138,7 +138,8 @@ REDIS_SPARE: Final = 1.5
 TOPIC_DAYS: Final = 7
 COPIES: Final = 3
 # Memory of one process in GB: as a container is limited to, less where catalogues are small.
-# Monitoring takes 0.54 while it counts a flood (docs/performance.md, "Outcomes").
+# Monitoring took 0.54 while it counted a flood (docs/performance.md, "Outcomes"), and 1.05 among
+# hostile clients.
 MEMORY_GB: Final = {"ingestion": 0.25, "features": 0.5, "serving": 0.5, "monitoring": 1.0}
 # Days that credits are kept.
 CREDIT_DAYS: Final = 33

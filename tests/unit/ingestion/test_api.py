@@ -7,11 +7,14 @@ from urllib.parse import quote
 import orjson
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from slipstream.broker.records import encode
 from slipstream.contracts.events import DeadLetter, Interaction
+from slipstream.ingress.fields import Code
 from tests.unit.ingestion.collector import AUTH, KEY, Acknowledging, collecting
-from tests.unit.ingestion.payloads import track
+from tests.unit.ingestion.payloads import CALLS, json_values, messages, track
 
 
 def test_track_answers_with_a_verdict_and_publishes_under_the_visitor(
@@ -305,3 +308,27 @@ def test_openapi_describes_bodies_and_verdicts(client: TestClient) -> None:
     assert set(operation["responses"]) == {"200", "400", "401", "403", "413", "429", "503"}
     assert "$defs" not in str(document)
     assert document["components"]["schemas"]["Verdicts"]
+
+
+bodies = st.one_of(
+    json_values,
+    messages,
+    st.builds(lambda batch: {"batch": batch}, st.lists(messages | json_values, max_size=4)),
+    st.builds(lambda items: {"items": items}, st.lists(json_values, max_size=4)),
+)
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.sampled_from([*CALLS, "batch", "import", "items", "users"]), bodies)
+def test_any_json_body_is_answered_and_every_rejection_explained(
+    client: TestClient, path: str, body: Any
+) -> None:
+    answer = client.post(f"/v1/{path}", content=orjson.dumps(body), auth=AUTH)
+    assert answer.status_code in (200, 400), answer.text
+    if answer.status_code == 400:
+        assert answer.json()["code"] == "invalid_body"
+        return
+    for result in answer.json()["results"]:
+        assert result["status"] == "accepted" or (result["code"] in set(Code) and result["reason"])
