@@ -26,7 +26,6 @@ from slipstream.chassis.settings import (
 from slipstream.contracts.placements import Placement
 from slipstream_cli.local.processes import Child
 from tests.conftest import OwnBroker, Renewal
-from tests.integration import launched_services
 from tests.integration.launched_services import Launch, answer
 from tests.waiting import until
 
@@ -204,7 +203,7 @@ def test_an_instance_that_stands_by_hands_changes_on(
     }
 
     def become(instance: Child, status: str) -> None:
-        launched_services.until(
+        until(
             lambda: answer(instance, "/health/ready").json()["status"] == status,
             lambda: "\n".join(path.read_text()[-2_000:] for path in tmp_path.glob("*.log")),
         )
