@@ -62,5 +62,5 @@ def interrupted_store(settings: RedisSettings, namespace: str, writes: int) -> O
     """A writer of its own that raises `StoppedError` in place of the write after so many."""
     store = OnlineStore(settings, namespace)
     client = Interrupted(store._redis, writes)
-    store._redis = store._scripts._redis = store._visitors._redis = client
+    store._redis = store._scripts._redis = store._visitors._values._redis = client
     return store
