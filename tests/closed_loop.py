@@ -185,17 +185,18 @@ def shift_checks(
     if alert is None:
         return seen
     seen["alert"] = alert
-    entry = loop.wait(
-        lambda: next((e for e in loop.entries if alert["entry_id"] in e["because"]), None), until
-    )
-    if entry is None:
-        return seen
-    seen["run"] = loop.wait(lambda: loop.run(entry["run"]["run_id"]), until) or entry["run"]
-    decided = loop.wait(
-        lambda: next((e for e in loop.entries if entry["entry_id"] in e["because"]), None), until
-    )
-    if decided is not None:
-        seen["decision"] = decided
+
+    def answers() -> list[dict[str, Any]]:
+        return [e for e in loop.entries if alert["entry_id"] in e["because"]]
+
+    def decisions() -> list[dict[str, Any]]:
+        runs = [e["entry_id"] for e in answers()]
+        return [e for e in loop.entries if not set(runs).isdisjoint(e["because"])]
+
+    # A refused run is repeated when the time since the onset has doubled.
+    loop.wait(lambda: any(e["model"]["event"] == "promoted" for e in decisions()), until)
+    seen["runs"] = [e["run"] for e in answers()]
+    seen["decisions"] = decisions()
     loop.wait(lambda: False, until)
     return seen
 
@@ -279,8 +280,9 @@ def judged_shift(
         Check("no alert on drift or faults before the shift", early or "none", not early),
     ]
     alert: Any = seen.get("alert")
-    run: Any = seen.get("run")
-    decision: Any = seen.get("decision")
+    runs: Sequence[Any] = seen.get("runs", ())
+    decisions: Sequence[Any] = seen.get("decisions", ())
+    decision: Any = decisions[-1] if decisions else None
     minutes = (alert["at"] - shifted) / 60_000 if alert else float("inf")
     found = (
         f"after {minutes:.1f} min: {alert['alert']['rule']}: {alert['summary']}"
@@ -288,12 +290,15 @@ def judged_shift(
         else "none"
     )
     checks.append(Check("an alert on the shift within 3 min", found, minutes <= ALERT_LIMIT_MIN))
-    found = f"{run['trigger']}: {run['reason']}" if run else "none"
-    checks.append(Check("a run because of it", found, bool(run) and run["trigger"] == "alert"))
+    found = "; ".join(f"{run['trigger']}: {run['reason']}" for run in runs)
+    triggers = {run["trigger"] for run in runs}
+    checks.append(Check("a run because of it", found or "none", triggers == {"alert"}))
     event = decision["model"]["event"] if decision else "no decision"
     by = decision["decided_by"] if decision else ""
-    reason = f"{event}: {decision['model']['reason']}" if decision else event
-    checks.append(Check("promoted by the gate", reason, (event, by) == ("promoted", "gate")))
+    reason = "; ".join(f"{it['model']['event']}: {it['model']['reason']}" for it in decisions)
+    checks.append(
+        Check("promoted by the gate", reason or event, (event, by) == ("promoted", "gate"))
+    )
     if event != "promoted":
         return checks
     before = true_rate(truth, shifted - SPAN_S * 1000, shifted)
@@ -366,8 +371,8 @@ def main() -> int:
     parser.add_argument(
         "--break", dest="broken", choices=("catalogue", "feature"), default="catalogue"
     )
-    parser.add_argument("--break-after", type=float, default=395, help="second of the fault")
-    parser.add_argument("--seconds", type=float, default=565, help="last second, at most")
+    parser.add_argument("--break-after", type=float, default=440, help="second of the fault")
+    parser.add_argument("--seconds", type=float, default=575, help="last second, at most")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="closed-loop-") as place:
         folder = Path(place)
@@ -393,7 +398,7 @@ def main() -> int:
                 shoppers.terminate()
                 shoppers.wait(60)
             truth, both = json.loads(truth_file.read_text()), None
-            decision = shift.get("decision")
+            decision = (shift.get("decisions") or [None])[-1]
             if decision is not None and decision["model"]["event"] == "promoted":
                 shop = make_shop(given.seed, given.shoppers, given.items)
                 both = compared(stack, shop, decision, truth["broke_at"] or truth["ended_at"])

@@ -141,9 +141,9 @@ def alert_entry(alert: Alert, acknowledged: Acknowledgement | None = None) -> Ti
 def run_entry(run: Run, before: Run | None, asking: Sequence[Alert]) -> TimelineEntry:
     """The entry of a run.
 
-    A run answers the alerts that requested one since the run before it, unless they
-    had closed: as training does, whatever its trigger. One that goes on with a killed one's work
-    answers that run.
+    A run answers the alerts that requested one since the run before it, unless they had closed, and
+    the alert on a shift that it is judged since: as training does, whatever its trigger. One that
+    goes on with a killed one's work answers that run.
 
     Args:
         run: The run.
@@ -157,7 +157,8 @@ def run_entry(run: Run, before: Run | None, asking: Sequence[Alert]) -> Timeline
         else [
             _ALERT + alert.alert_id
             for alert in asking
-            if since < alert.opened_at <= run.created_at
+            if (since < alert.opened_at or _is_of_shift(run, alert))
+            and alert.opened_at <= run.created_at
             and (alert.closed_at is None or alert.closed_at > run.created_at)
         ]
     )
@@ -171,6 +172,10 @@ def run_entry(run: Run, before: Run | None, asking: Sequence[Alert]) -> Timeline
         because=because,
         run=run,
     )
+
+
+def _is_of_shift(run: Run, alert: Alert) -> bool:
+    return run.onset is not None and run.onset == alert.evidence.get("onset")
 
 
 def model_entry(

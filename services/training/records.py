@@ -33,6 +33,8 @@ class LastRun:
         catalog_version: Version of the catalogue that it saw.
         number: Place, in the order of runs, of the newest that is no other attempt at a killed one.
         lake_version: Version of the interactions that the last run which read the lake saw.
+        unanswered: Onset of the shift that the newest run was to answer (ms), where its model was
+            refused.
     """
 
     created_at: int
@@ -41,6 +43,7 @@ class LastRun:
     catalog_version: int | None = None
     number: int = 0
     lake_version: int | None = None
+    unanswered: int | None = None
 
 
 @dataclass(frozen=True)

@@ -302,7 +302,10 @@ class Repository:
             ).one_or_none()
         if newest is None:
             return None
-        last = LastRun(newest.created_at, newest.finished_at, None, number=number)
+        refused = newest.onset if newest.decision == "refused" else None
+        last = LastRun(
+            newest.created_at, newest.finished_at, None, number=number, unanswered=refused
+        )
         seen = ("lake_rows", "lake_version", "catalog_version")
         return replace(last, **{name: getattr(reader, name) for name in seen}) if reader else last
 

@@ -195,6 +195,25 @@ def overdue(
     return DueRun("alert", f"{unmet[0].rule}: {unmet[0].summary}{others}")
 
 
+def repeated(
+    shift: WaitingAlert, last: LastRun | None, now: int, settings: TrainingSection
+) -> DueRun | None:
+    """The run that an open alert on a shift calls for once more; None without a reason.
+
+    The gate refused the last one, and by now twice as much time has passed since the onset: twice
+    the questions, and more to learn from.
+    """
+    if shift.onset is None or last is None or last.unanswered != shift.onset:
+        return None
+    judged_after = last.created_at - shift.onset
+    # Of two machines' clocks, that of the onset may be ahead.
+    if judged_after <= 0 or now - shift.onset < 2 * judged_after or cooling(last, now, settings):
+        return None
+    return DueRun(
+        "alert", f"{shift.rule}: {shift.summary}; the last run was refused, on half of the time"
+    )
+
+
 class Triggers:
     """Queues the runs that are due, by the clock, the lake and alerts."""
 
@@ -247,9 +266,16 @@ class Triggers:
             self._serve_alerts()
 
     def _serve_alerts(self) -> None:
-        """Queue a run when alerts wait and it may start; drop the alerts that have had theirs."""
+        """Queue a run when alerts wait and it may start; drop the alerts that have had theirs.
+
+        When none waits, a shift may call for its run once more.
+        """
         waiting = self._alerts.all()
         if not waiting:
+            if (shift := self._alerts.shift()) is not None:
+                with carrying(shift.request_id):
+                    last = self._repository.last_run()
+                    self._start(repeated(shift, last, now_ms(), self._settings))
             return
         with carrying(waiting[0].request_id):
             self._start(overdue(waiting, self._repository.last_run(), now_ms(), self._settings))

@@ -56,6 +56,7 @@ class WaitingAlert:
         request_id: Request id of the alert's message.
         opened_at: When the alert opened (ms), by monitoring's clock.
         after_run: Number of the newest run when the alert came; 0 before any.
+        onset: The beginning of the shift that it found (ms); None where it says none.
     """
 
     rule: str
@@ -63,6 +64,7 @@ class WaitingAlert:
     request_id: str
     opened_at: int
     after_run: int = 0
+    onset: int | None = None
 
 
 class WaitingAlerts:
@@ -124,21 +126,27 @@ class WaitingAlerts:
         """The open alerts that hold promotions, oldest first."""
         return self._open(_waiting.c.holds.is_(True))
 
+    def shift(self) -> WaitingAlert | None:
+        """The open alert with the newest onset that requested a run, whether it had one or not."""
+        shifts = self._those(_waiting.c.onset.is_not(None), _waiting.c.holds.is_not(True))
+        return max(shifts, key=lambda alert: alert.onset or 0, default=None)
+
     def onset(self) -> int | None:
-        """The newest onset of open alerts that requested a run, whether they had it or not (ms)."""
-        newest = select(func.max(_waiting.c.onset)).where(_waiting.c.holds.is_not(True))
-        with self._engine.connect() as connection:
-            found: int | None = connection.scalar(newest)
-        return found
+        """The onset of that alert (ms); None without one."""
+        shift = self.shift()
+        return shift.onset if shift else None
 
     def _open(self, kind: ColumnElement[bool]) -> list[WaitingAlert]:
+        return self._those(_waiting.c.met.is_not(True), kind)
+
+    def _those(self, *conditions: ColumnElement[bool]) -> list[WaitingAlert]:
         with self._engine.connect() as connection:
             rows = connection.execute(
-                select(_waiting)
-                .where(_waiting.c.met.is_not(True), kind)
-                .order_by(_waiting.c.opened_at, _waiting.c.rule)
+                select(_waiting).where(*conditions).order_by(_waiting.c.opened_at, _waiting.c.rule)
             ).all()
         return [
-            WaitingAlert(row.rule, row.summary, row.request_id, row.opened_at, row.after_run or 0)
+            WaitingAlert(
+                row.rule, row.summary, row.request_id, row.opened_at, row.after_run or 0, row.onset
+            )
             for row in rows
         ]

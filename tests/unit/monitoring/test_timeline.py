@@ -1,6 +1,7 @@
 """The timeline: what led to what, who decided, clicks before and after, and pages."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,18 @@ def test_a_run_answers_the_alerts_since_the_run_before_that_had_not_closed(story
         "run:r4": [],
     }
     assert [runs[f"run:r{n}"].decided_by for n in (1, 4)] == ["trigger", "request"]
+
+
+def test_each_run_that_is_judged_since_the_onset_of_an_open_shift_answers_it(story: Story) -> None:
+    shift = replace(alert(1, 100, closed_at=450), evidence={"onset": T0})
+    story.tell(
+        shift,
+        *(run(number, 100 + 100 * number, onset=T0) for number in (1, 2, 4)),
+        run(3, 350, "schedule", onset=T0 + 1),
+    )
+    because = {e.entry_id: e.because for e in story.all() if e.run}
+    answers = [shift.alert_id in "".join(because[f"run:r{number}"]) for number in (1, 2, 3, 4)]
+    assert answers == [True, True, False, False], "another shift, and closed"
 
 
 def test_an_acknowledgement_is_told_with_its_alert_and_a_round_of_checks_leaves_it(

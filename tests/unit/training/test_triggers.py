@@ -1,6 +1,7 @@
 """The times at which runs start by themselves."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from unittest.mock import Mock, create_autospec
 
 import pytest
@@ -21,6 +22,7 @@ from services.training.triggers import (
     Triggers,
     due,
     overdue,
+    repeated,
 )
 from services.training.waiting_alert_repository import WaitingAlert, WaitingAlerts
 from slipstream.broker.records import Batch, Message
@@ -157,6 +159,41 @@ def test_overdue_after_a_run_that_was_asked_for_since_is_nothing() -> None:
     assert overdue([WAITING], LastRun(NOW, NOW, None, number=3), later, SETTINGS) is not None
 
 
+ONSET = NOW - 120 * MINUTE_MS
+SHIFT = WaitingAlert("drift", "views shifted", "r-1", NOW, 3, ONSET)
+
+
+def refused(after_minutes: int, onset: int | None = ONSET) -> LastRun:
+    """A run that was queued so long after the onset, and refused ten minutes later."""
+    at = ONSET + after_minutes * MINUTE_MS
+    return LastRun(at, at + 10 * MINUTE_MS, 5_000, number=4, unanswered=onset)
+
+
+def test_repeated_a_refused_run_for_a_shift_when_the_time_since_the_onset_has_doubled() -> None:
+    words = "drift: views shifted; the last run was refused, on half of the time"
+    assert repeated(SHIFT, refused(60), NOW, SETTINGS) == DueRun("alert", words)
+    assert repeated(SHIFT, refused(60), NOW - 1, SETTINGS) is None
+    # The next one waits twice as long, so there are few.
+    assert repeated(SHIFT, refused(120), NOW + 119 * MINUTE_MS, SETTINGS) is None
+    assert repeated(SHIFT, refused(120), NOW + 120 * MINUTE_MS, SETTINGS) is not None
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        pytest.param(None, id="no run"),
+        pytest.param(refused(30, None), id="not refused, or it answered no shift"),
+        pytest.param(refused(30, ONSET - 1), id="refused for another shift"),
+        pytest.param(refused(90), id="too early"),
+        pytest.param(refused(-5), id="the clock of the onset is ahead"),
+        pytest.param(replace(refused(30), finished_at=NOW - MINUTE_MS), id="cooldown"),
+        pytest.param(replace(refused(30), finished_at=None), id="a run is under way"),
+    ],
+)
+def test_repeated_is_nothing_else(last: LastRun | None) -> None:
+    assert repeated(SHIFT, last, NOW, SETTINGS) is None
+
+
 class Scene:
     """Triggers on real SQL, with a queue that is not worked off. `hear` gives them alerts."""
 
@@ -194,10 +231,10 @@ class Scene:
             )
         )
 
-    def end_run(self) -> None:
+    def end_run(self, decision: str = "promoted") -> None:
         (run,) = self.repository.in_state("queued")
         self.repository.start(run.run_id)
-        self.repository.finish(run.run_id, "succeeded")
+        self.repository.finish(run.run_id, "succeeded", decision=decision)
 
     def queued(self) -> list[tuple[str, str]]:
         return [
@@ -238,6 +275,30 @@ def test_runs_have_the_newest_onset_of_the_open_alerts_whatever_their_trigger(
     scene.repository.resume("r9", "r10", "killed")
     (again,) = scene.repository.in_state("queued")
     assert again.onset == NOW - 90
+
+
+@pytest.mark.parametrize(
+    ("decision", "closes"), [("refused", False), ("promoted", False), ("refused", True)]
+)
+def test_a_shift_gets_another_run_when_its_was_refused_until_it_closes(
+    engine: Engine,
+    artifacts: Artifacts,
+    monkeypatch: pytest.MonkeyPatch,
+    decision: str,
+    closes: bool,
+) -> None:
+    scene, began = Scene(engine, artifacts, cooldown_minutes=0), now_ms()
+    scene.hear(alert(onset=began - MINUTE_MS))
+    scene.end_run(decision)
+    if closes:
+        scene.hear(alert(state="closed"))
+    scene.triggers.check(began)
+    assert scene.queued() == [], "too early"
+
+    monkeypatch.setattr("services.training.triggers.now_ms", lambda: began + 2 * MINUTE_MS)
+    scene.restart(cooldown_minutes=0).triggers.check(began)
+    again = decision == "refused" and not closes
+    assert scene.queued() == [("alert", "r-0")] * again
 
 
 @pytest.mark.parametrize("heard", [alert(action="none"), alert(state="closed")])
