@@ -366,12 +366,12 @@ def main() -> int:
     parser.add_argument("--items", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--window", type=int, default=30, help="length of a window (s)")
-    parser.add_argument("--first", type=float, default=40, help="second of the first run")
-    parser.add_argument("--shift", type=float, default=190, help="second in which tastes change")
+    parser.add_argument("--first", type=float, default=30, help="second of the first run")
+    parser.add_argument("--shift", type=float, default=155, help="second in which tastes change")
     parser.add_argument(
         "--break", dest="broken", choices=("catalogue", "feature"), default="catalogue"
     )
-    parser.add_argument("--break-after", type=float, default=440, help="second of the fault")
+    parser.add_argument("--break-after", type=float, default=432, help="second of the fault")
     parser.add_argument("--seconds", type=float, default=575, help="last second, at most")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="closed-loop-") as place:
