@@ -5,9 +5,9 @@ from tests.manifests.installations import of_kind, overlay
 
 
 def test_local_overlay_asks_for_no_more_than_a_laptop_has() -> None:
-    """1,500 m and 4 GiB, with a surge pod of the largest service that gets one."""
+    """1,500 m and 5 GiB, with a surge pod of the largest service that gets one."""
     workloads = list(of_kind(overlay("local"), "Deployment", "StatefulSet").values())
-    for resource, most in (("cpu", 1_500), ("memory", 4 * 2**30)):
+    for resource, most in (("cpu", 1_500), ("memory", 5 * 2**30)):
         asked = {
             workload["metadata"]["name"]: workload["spec"]["replicas"]
             * sum(

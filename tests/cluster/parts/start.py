@@ -16,7 +16,7 @@ from tests.e2e.stack import wait_for
 TITLE = "1 From nothing to an answer"
 RUN_LIMIT_S, ANSWER_LIMIT_S = 600.0, 60.0
 # What everything in the overlay may ask for, with a surge pod of the largest service.
-CPU_LIMIT_M, MEMORY_LIMIT = 1_500, 4 * 2**30
+CPU_LIMIT_M, MEMORY_LIMIT = 1_500, 5 * 2**30
 
 
 def run(bed: Bed, part: Part) -> None:
@@ -51,7 +51,7 @@ def _judge_pods(bed: Bed, part: Part) -> None:
     part.tell("with a surge pod", f"{cpu + more_cpu} m, {(memory + more) >> 20:,} MiB")
     part.demand(
         cpu + more_cpu <= CPU_LIMIT_M and memory + more <= MEMORY_LIMIT,
-        "requests leave no room for a surge pod within 1,500 m and 4 GiB",
+        "requests leave no room for a surge pod within 1,500 m and 5 GiB",
     )
 
 
