@@ -150,8 +150,9 @@ def test_what_the_document_says_is_true(
             # The document can't say that ids are counted in bytes, and have no NUL. A path with a
             # line end matches no route of Starlette's.
             no_route = 404 if "%0A" in case.formatted_path else 422
-            # There may be no model and rules of another answer, and no list that was sampled.
-            gone = 409 if path.startswith(("/v1/answers", "/v1/prices")) else 422
+            # There may be no model and rules of another answer, no list that was sampled, no item.
+            absent = {"/v1/answers": 409, "/v1/prices": 409, "/v1/previews": 404}
+            gone = next((code for it, code in absent.items() if path.startswith(it)), 422)
             assert answer.status_code in (200, 422, no_route, gone), answer.text
 
     tried()
