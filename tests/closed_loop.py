@@ -191,7 +191,7 @@ def shift_checks(
 
     def decisions() -> list[dict[str, Any]]:
         runs = [e["entry_id"] for e in answers()]
-        return [e for e in loop.entries if not set(runs).isdisjoint(e["because"])]
+        return [e for e in loop.entries if e["model"] and not set(runs).isdisjoint(e["because"])]
 
     # A refused run is repeated when the time since the onset has doubled.
     loop.wait(lambda: any(e["model"]["event"] == "promoted" for e in decisions()), until)
