@@ -2,7 +2,7 @@
 
 import random
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from slipstream.contracts.positions import StreamInteraction
@@ -46,6 +46,8 @@ def test_rebuilt_states_are_what_the_stream_left(
 
 
 @given(histories(), st.integers(0, 30))
+@example([placed(0, START, user="v"), placed(1, START + 1), placed(2, START + 2)], 1)
+@example([placed(0, START), placed(1, START + 1, user="v"), placed(2, START + 2)], 2)
 def test_a_merged_visitor_is_rebuilt_as_the_stream_merged_it(
     records: list[StreamInteraction], at: int
 ) -> None:

@@ -147,6 +147,14 @@ def test_windows_of_an_earlier_moment_leave_out_what_came_after_it() -> None:
     assert item_features(state, START)["views_1d"] == 1
 
 
+def test_windows_of_an_earlier_moment_begin_where_those_of_now_do() -> None:
+    ages = (24 * HOUR_MS, 23 * HOUR_MS, 0)
+    state = fold_all(None, [event(START - age) for age in ages])
+    assert item_features(state, START)["views_1d"] == 2
+    ahead = fold_all(state, [event(START + HOUR_MS)])
+    assert item_features(ahead, START)["views_1d"] == 1  # without the hour that goes on
+
+
 @given(
     st.lists(st.tuples(st.sampled_from("bcde"), st.integers(0, 30 * DAY_MS)), max_size=40),
     st.integers(0, 40),
@@ -175,6 +183,13 @@ def test_the_heaviest_neighbours_are_kept() -> None:
     assert features["neighbours"] == [f"n{number}" for number in range(39, 39 - NEIGHBOURS, -1)]
     assert features["neighbour_weights"][0] == pytest.approx(40.0, rel=1e-4)
     assert neighbour_features(state, START, ["neighbours"]).keys() == {"neighbours"}
+
+
+def test_of_neighbours_as_heavy_the_lesser_ids_are_kept() -> None:
+    names = [f"n{number:02}" for number in range(NEIGHBOURS_KEPT + 5)]
+    for order in (names, names[::-1]):
+        state = fold_all(None, (), [Covisit("a", name, START) for name in order])
+        assert sorted(state.neighbours) == names[:NEIGHBOURS_KEPT]
 
 
 def test_rate_begins_at_the_priors_mean_and_comes_to_be_the_plain_rate() -> None:

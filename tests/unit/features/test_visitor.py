@@ -210,6 +210,14 @@ def test_an_earlier_moment_sees_nothing_of_what_came_after_it(
     assert all(seen[name] >= 0 or seen[name] == -1 for name in seen)
 
 
+def test_windows_of_an_earlier_moment_begin_where_those_of_now_do() -> None:
+    ages = (30 * DAY_MS, 29 * DAY_MS, 0)
+    state = fold_all(None, [event(START - age, None, "search") for age in ages])
+    assert visitor_features(state, START)["events_30d"] == 2
+    ahead = fold_all(state, [event(START + DAY_MS, None, "search")])
+    assert visitor_features(ahead, START)["events_30d"] == 1  # without the day that goes on
+
+
 def test_counts_ever_leave_out_later_events_whose_tile_is_gone() -> None:
     newest = START + TILE_SIZES[2].kept * DAY_MS
     later = [

@@ -260,6 +260,18 @@ def test_decide_tolerance_is_a_share_of_the_champions_figure() -> None:
     assert not decide(measured(champion=against(-0.001, -0.0051, 0.002)), OLD, SETTINGS).promoted
 
 
+def test_decide_refuses_a_loss_of_the_tolerance_itself_and_takes_the_fewest_questions() -> None:
+    a_quarter = SETTINGS.model_copy(update={"tolerance": 0.25})
+
+    def decided(low: float, queries: int = 20) -> bool:
+        compared = Comparison(queries, 1.0, 0.5, Interval(low + 0.01, low, low + 0.02))
+        return decide(measured(champion=compared), OLD, a_quarter).promoted
+
+    assert not decided(-0.125)  # a quarter of the champion's .5
+    assert decided(-0.125 + 2**-20)
+    assert not decided(-0.125 + 2**-20, queries=19)
+
+
 def test_decide_coverage_that_falls_by_half_is_refused_and_is_no_fault_of_the_model_alone() -> None:
     decision = decide(measured(coverage=0.29), YOUNG, SETTINGS)
     assert decision.reason == (
