@@ -216,4 +216,4 @@ class TransformerParameters:
     average: float = 0.995
     epochs: int = 30
     # Epochs without a better validation that end the training.
-    patience: int = 4
+    patience: int = 8

@@ -104,6 +104,16 @@ def test_wrong_plan_says_what_is_wrong(plan: Any, complaint: str) -> None:
         read_plan(orjson.dumps(plan))
 
 
+def test_plan_checks_formats_and_reads_no_other_file(tmp_path: Path) -> None:
+    plan = TrackingPlan({"Signed Up": {"properties": {"email": {"format": "email"}}}})
+    plan.check("Signed Up", {"email": "a@shop.example"})
+    assert violation(plan, "Signed Up", {"email": "a"})[0] == "properties.email"
+    other = tmp_path / "other.json"
+    other.write_bytes(orjson.dumps(PRICED))
+    with pytest.raises(ValueError, match="'A' is no JSON Schema"):
+        TrackingPlan({"A": {"$ref": other.as_uri()}})
+
+
 def write(path: Path, value: Any, age_s: float) -> None:
     path.write_bytes(orjson.dumps(value))
     os.utime(path, (1_700_000_000 - age_s,) * 2)

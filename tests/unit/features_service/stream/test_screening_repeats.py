@@ -125,6 +125,8 @@ def test_a_copy_that_was_overtaken_by_its_marked_one_does_not_count(
         "read again from the beginning"
     )
     later, far = NOW + OVERTAKEN_MS + 1, 3 + OVERTAKEN_OFFSETS + 1
+    near = [copy(far, marked=False, at=later - 1), copy(far - 1, marked=False, at=later)]
+    assert take(archive, lake, near) == [], "just within one of the bounds"
     assert take(archive, lake, [copy(far, marked=False, at=later)]) == [far], (
         "the id was used again"
     )

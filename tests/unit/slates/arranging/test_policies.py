@@ -105,6 +105,13 @@ def test_a_policy_looks_at_what_its_rules_and_shares_name() -> None:
     assert compiled(rules=[SHOES], diversity=0.1).attributes() is None
 
 
+def test_a_policy_looks_back_for_calibration_and_for_rules_on_what_the_visitor_met() -> None:
+    again = {"name": "again", "action": "boost", "factor": 2, "filter": "category in seen"}
+    assert compiled(rules=[again]).looks_back
+    assert compiled(calibration=0.5, calibrated_by="category").looks_back
+    assert not compiled(rules=[SHOES, {**SHOES, "name": "all", "filter": ""}]).looks_back
+
+
 def test_a_request_brings_boosts_and_shares_of_its_own() -> None:
     boost = BoostRule(name="request", action="boost", filter="price < 9", factor=2)
     policy = compiled(diversity=0.5, exploration=0.1)
