@@ -182,3 +182,10 @@ def test_one_pass_takes_each_visitor_up_to_its_own_cut(lake: Lake) -> None:
 
 def test_a_lake_without_tables_has_nothing_to_erase(lake: Lake) -> None:
     assert erase(lake, "ada") == 0
+
+
+def test_slates_go_up_to_a_later_time_than_other_rows() -> None:
+    gone = RowErasure(frozenset({"ada"}), {}, before=10, slates_until=20)
+    here = ("topic-1", 3, 5)
+    assert [gone.covers(INTERACTIONS, here, made) for made in (10, 11, 20)] == [True, False, False]
+    assert [gone.covers(RECOMMENDATIONS, here, made) for made in (20, 21)] == [True, False]
