@@ -7,7 +7,7 @@ from itertools import combinations, pairwise, permutations
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from slipstream.contracts.placements import PlacementPolicy
@@ -47,6 +47,11 @@ OTHERS = {"old": {"brand": "b", "colours": ["green"], "seller": 2}}
 
 @settings(max_examples=150)
 @given(shops, lengths, rules())
+@example(
+    [({"seller": 3.5}, 2.0, 0), ({"seller": 3.5}, 1.0, 0), ({"seller": 1}, 0.5, 0)],
+    2,
+    [{"action": "cap", "attribute": "seller", "most": 1, "filter": "", "name": "one each"}],
+)
 def test_rules_do_what_a_plain_reading_of_them_does(
     shop: Shop, n: int, rules: list[dict[str, Any]]
 ) -> None:
