@@ -2,6 +2,7 @@
 
 import random
 from functools import partial
+from unittest.mock import Mock
 
 import pytest
 
@@ -89,6 +90,23 @@ def test_a_user_is_erased_from_both_stores_and_begins_anew(settings: FeaturesSet
         run.settle()
         assert sum(run.store.visitor("u1").counts.values()) == 9
         assert run.lake.count(lake.INTERACTIONS) == len(rows) + 9
+
+
+def test_an_erasure_ends_though_a_state_never_comes_back(
+    settings: FeaturesSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.features.stream.erasures._RESTORES", 3)
+    with running(settings) as run:
+        send(run.producer, events(40, visitors=2))
+        run.settle()
+        gone = CatalogRecord(entity="user", entity_id="u1", deleted=True, timestamp=now_ms())
+        send_entries(run.producer, [gone])
+        until(lambda: counter(run, "erasures") >= 1)
+        passes = Mock(wraps=run.erasures._restored)
+        monkeypatch.setattr(run.erasures, "_restored", passes)
+        monkeypatch.setattr(run.erasures, "_restore", lambda *_: False)
+        run.erase(1)
+        assert passes.call_count == 3
 
 
 def test_a_page_s_link_of_a_known_user_reaches_neither_store(settings: FeaturesSettings) -> None:

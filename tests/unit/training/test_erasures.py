@@ -1,5 +1,6 @@
 """Versions from before an erasure, on a real MLflow, SQL and lake; no run is computed."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import Mock, create_autospec
@@ -281,3 +282,12 @@ def test_files_that_earlier_programs_left_with_runs_are_deleted_at_the_start(
     assert client.list_artifacts(another.run_id)
     (run,) = client.search_runs([mlflow.experiment], "tags.version = 'a'")
     assert client.list_artifacts(run.info.run_id)
+
+
+def test_it_looks_until_it_is_stopped(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, stop = Mock(), create_autospec(threading.Event, instance=True)
+    stop.wait.side_effect = [False, False, True]
+    monkeypatch.setattr(ModelDeletion, "step", step)
+    monkeypatch.setattr(scene.registry, "wait_opened", lambda _: True)
+    scene.deletion.run(stop)
+    assert step.call_count == 2
