@@ -63,7 +63,7 @@ def test_rows_in_any_order_and_pieces_give_the_same_outcomes(
     chance.shuffle(rest)
     rest.insert(0, ("i", link))
     while rest:
-        taken, rest = rest[: (size := chance.randint(1, 5))], rest[size:]
+        taken, rest = rest[: (size := chance.randint(1, 9))], rest[size:]
         of: dict[str, list[Row]] = {"s": [], "e": [], "i": []}
         for kind, row in taken:
             of[kind].append(row)

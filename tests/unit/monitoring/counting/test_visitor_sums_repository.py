@@ -152,7 +152,7 @@ def test_sums_are_the_same_in_any_order_and_pieces(
     rest = rows + [each for each in rows if each[0] == "s" and chance.random() < 0.3]
     chance.shuffle(rest)
     while rest:
-        taken, rest = rest[: (size := chance.randint(1, 8))], rest[size:]
+        taken, rest = rest[: (size := chance.randint(1, 14))], rest[size:]
         of: dict[str, list[Row]] = {"s": [], "e": []}
         for kind, row in taken:
             of[kind].append(row)
