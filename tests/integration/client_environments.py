@@ -17,10 +17,15 @@ def python_of(client: str) -> Path:
     return FOLDER / client / "bin" / "python"
 
 
+def is_installed(client: str) -> bool:
+    """Whether `make clients` has made the client's environment to its end."""
+    return (FOLDER / client / ".installed").exists()
+
+
 def needs_environment(client: str) -> pytest.MarkDecorator:
-    """A mark that skips a test where the client is not installed, or only in part."""
+    """A mark that skips a test where the client is not installed."""
     reason = f"{client}'s client is not installed: make clients"
-    return pytest.mark.skipif(not (FOLDER / client / ".installed").exists(), reason=reason)
+    return pytest.mark.skipif(not is_installed(client), reason=reason)
 
 
 def run_client(client: str, request: pytest.FixtureRequest, *arguments: object) -> None:

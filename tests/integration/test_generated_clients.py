@@ -97,7 +97,7 @@ def test_python(shop: str, documents: list[Path], tmp_path: Path) -> None:
     _run(python_of("openapi"), HERE / "openapi_client.py", shop, cwd=tmp_path)
 
 
-@pytest.mark.skipif(not NODE_MODULES.exists(), reason="TypeScript is not installed: make clients")
+@needs_environment("typescript")
 def test_typescript(shop: str, documents: list[Path], tmp_path: Path) -> None:
     programs = NODE_MODULES / ".bin"
     (tmp_path / "node_modules").symlink_to(NODE_MODULES, target_is_directory=True)

@@ -12,7 +12,7 @@ from tests.cluster.load import pods
 from tests.cluster.overlay import objects
 from tests.cluster.parts import zero
 from tests.cluster.report import Part
-from tests.integration.client_environments import FOLDER, python_of
+from tests.integration.client_environments import FOLDER, is_installed, python_of
 
 TITLE = "10 Serving by KServe: its clients, and from zero"
 READY_LIMIT_S = 180.0
@@ -64,13 +64,12 @@ def _is_ready(bed: Bed) -> bool:
 
 
 def _ask(bed: Bed, part: Part, client: str) -> None:
-    python = python_of(client)
-    if not python.exists():
+    if not is_installed(client):
         part.tell(f"{client}'s client", "left out: make clients")
         return
     address = bed.services.url("serving").removeprefix("http://")
     done = subprocess.run(
-        [python, SCRIPT, client, address, TOKEN],
+        [python_of(client), SCRIPT, client, address, TOKEN],
         capture_output=True,
         text=True,
         timeout=120,
