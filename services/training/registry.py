@@ -7,7 +7,7 @@ the tag `version` of MLflow's version. The source of that version is the bundle.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ class ModelRegistry:
         aliases = self._aliases()
         models = [
             self._described(entry.tags[VERSION_TAG], aliases.get(int(entry.version), []))
-            for entry in page
+            for entry in _present(page)
         ]
         return models, page.token or None
 
@@ -149,8 +149,11 @@ class ModelRegistry:
         number = self.mlflow.client().get_registered_model(MODEL).aliases.get(alias)
         if number is None:
             return None
-        entry = self.mlflow.client().get_model_version(MODEL, str(number))
-        return self._described(str(entry.tags[VERSION_TAG]), self._aliases().get(int(number), []))
+        wanted = f"name = '{MODEL}' and version_number = {number}"
+        for entry in _present(self.mlflow.client().search_model_versions(wanted)):
+            aliases = self._aliases().get(int(number), [])
+            return self._described(entry.tags[VERSION_TAG], aliases)
+        return None
 
     def promote(self, version: str) -> str | None:
         """Make the version the champion, and return the champion before it.
@@ -222,7 +225,7 @@ class ModelRegistry:
             f"name = '{MODEL}'", order_by=["version_number DESC"]
         )
         deleted = []
-        for entry in entries[keep:]:
+        for entry in _present(entries[keep:]):
             version = entry.tags[VERSION_TAG]
             with self._moving:  # or a version that is being promoted could be deleted
                 if self._needed(int(entry.version), version):
@@ -301,3 +304,8 @@ class ModelRegistry:
             learned_from=manifest.learned_from,
             files=["manifest.json", *sorted(manifest.files)],
         )
+
+
+def _present(entries: Iterable[Any]) -> list[Any]:
+    """MLflow's entries without those deleted while MLflow read them, which have lost their tags."""
+    return [entry for entry in entries if VERSION_TAG in entry.tags]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import Engine, event
 
 from services.training.mlflow_connection import RegistryUnavailableError, tracking_uri
 from services.training.registry import (
@@ -295,3 +296,32 @@ def test_prune_finds_a_version_again_whose_deletion_was_cut_short(
     assert artifacts.versions() == ["b", "c"]
     assert registry.prune(keep=2) == ["a"]
     assert [model.version for model in registry.versions(10)[0]] == ["c", "b"]
+
+
+@pytest.mark.parametrize("statement", ["model_versions", "model_version_tags"])
+def test_a_version_deleted_while_it_is_read_is_left_out(
+    registry: ModelRegistry, add: Add, statement: str
+) -> None:
+    """MLflow reads versions and their tags in two statements; a deletion may come before each."""
+
+    def reading(read: Callable[[], object], deleted: str) -> object:
+        deleting = threading.Thread(target=registry.delete, args=[deleted])
+
+        def delete(_connection: object, _cursor: object, sql: str, *_: object) -> None:
+            if f"FROM {statement}" in sql.replace("\n", " ") and deleting.ident is None:
+                deleting.start()
+                deleting.join()
+
+        event.listen(Engine, "before_cursor_execute", delete)
+        try:
+            return read()
+        finally:
+            event.remove(Engine, "before_cursor_execute", delete)
+            assert deleting.ident is not None, "nothing was deleted"
+
+    for version in "abcde":
+        add(version)
+    registry.promote("b")
+    assert reading(lambda: registry.alias(CHAMPION), "b") is None
+    assert reading(lambda: [model.version for model in registry.kept()], "c") == ["e", "d", "a"]
+    assert reading(lambda: registry.prune(keep=1), "d") == ["a"]
