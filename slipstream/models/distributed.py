@@ -279,7 +279,7 @@ def followed(first: Callable[[Pace | None], T], follower: Callable[[], object]) 
 def _aside(pace: Pace | None = None) -> Iterator[ProcessPoolExecutor]:
     """A process for one training; each of both computes in one thread."""
     context = multiprocessing.get_context("spawn")
-    with _one_thread(), ProcessPoolExecutor(1, context, _begin_aside, (pace,)) as pool:
+    with one_thread(), ProcessPoolExecutor(1, context, _begin_aside, (pace,)) as pool:
         yield pool
 
 
@@ -288,7 +288,7 @@ def _room_for_two() -> bool:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Have torch compute in one thread during the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -85,7 +85,7 @@ class Network(nn.Module):
         # Open at first: a block that starts closed learns late.
         self.attention_gate_bias = nn.Parameter(torch.ones(blocks, dim))
         self.feed_gate_bias = nn.Parameter(torch.ones(blocks, dim))
-        self.dropout = nn.Dropout(parameters.dropout)
+        self.dropout = _Dropout(parameters.dropout)
 
     def vectors(self, own: Tensor, items: Tensor) -> Tensor:
         """The vectors of these items, from their own vectors and their attributes (items, dim)."""
@@ -169,8 +169,10 @@ class Network(nn.Module):
 
         Args:
             batch: The sequences. Here, and in `negatives`, an item is its place among `items`.
-            negatives: Items that stand for the catalogue; None compares with all `items`.
-            log_drawn: The logarithm of each negative's expected number of draws.
+            negatives: Items that stand for the catalogue, in ascending order and each once; None
+                compares with all `items`.
+            log_drawn: The logarithm of each negative's expected number of draws, less that of its
+                draws.
             own: The own vectors of `items`.
             items: The items that the step reads.
         """
@@ -194,6 +196,19 @@ class Network(nn.Module):
                 states, negative, positive, negatives, log_drawn, labels, weights
             )
             return loss, whole
+
+
+class _Dropout(nn.Dropout):
+    """Dropout that draws sixteen bits for each number: on a processor, torch's takes four times as
+    long.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0 or x.device.type != "cpu":
+            return super().forward(x)
+        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        bits = words.view(torch.int16)[: x.numel()].view(x.shape)
+        return x * (bits >= round(self.p * 2**16) - 2**15).to(x.dtype).mul_(1 / (1 - self.p))
 
 
 class _WholeSoftmax(torch.autograd.Function):
@@ -236,8 +251,8 @@ class _WholeSoftmax(torch.autograd.Function):
 class _SampledSoftmax(torch.autograd.Function):
     """The same over each row's positive and the negatives that all rows share.
 
-    Each negative's logit is reduced by the logarithm of its expected number of draws. A negative
-    that is a row's positive is left out there.
+    Each negative's logit is reduced by `log_drawn`. A negative that is a row's positive is left out
+    there.
     """
 
     @staticmethod
@@ -258,10 +273,13 @@ class _SampledSoftmax(torch.autograd.Function):
         )
         own = (states * positive).sum(1)
         share_of_own = torch.empty_like(own)
+        place = torch.searchsorted(negatives, labels).clamp_(max=len(negatives) - 1)
+        drawn = (negatives[place] == labels).nonzero()[:, 0]
         for begin in range(0, len(states), _ROWS_AT_ONCE):
             rows = slice(begin, begin + _ROWS_AT_ONCE)
             logits = torch.addmm(-log_drawn, states[rows], negative.T)
-            logits.masked_fill_(negatives == labels[rows, None], -1e9)
+            same = drawn[(drawn >= begin) & (drawn < begin + _ROWS_AT_ONCE)]
+            logits[same - begin, place[same]] = -1e9
             top = torch.maximum(logits.amax(1), own[rows])
             share = logits.sub_(top[:, None]).exp_()
             of_own = (own[rows] - top).exp()

@@ -244,12 +244,16 @@ class NetworkInTraining:
         return {name: value.detach().clone() for name, value in self.network.named_parameters()}
 
     def _negatives(self) -> tuple[Tensor | None, Tensor]:
-        """Items drawn for one step, and the logarithm of each one's expected number of draws."""
+        """Items drawn for one step, each once, and the logarithm of how much too often each was.
+
+        That is its expected number of draws, divided by its draws.
+        """
         wanted = self.parameters.negatives
         if self.log.n_items <= 2 * wanted:
             return None, self.drawn
-        drawn = torch.multinomial(self.drawn, wanted, replacement=True)
-        return drawn, self.drawn[drawn].log() + math.log(wanted)
+        found = torch.multinomial(self.drawn, wanted, replacement=True)
+        drawn, draws = torch.unique(found, return_counts=True)
+        return drawn, (self.drawn[drawn] * wanted / draws).log()
 
     def _batches(
         self, random: np.random.Generator
