@@ -381,7 +381,7 @@ def declare(affinity_attributes: Sequence[str] = AFFINITY_ATTRIBUTES) -> Feature
     affinity = affinity_view(attributes)
     ranking = FeatureService(
         "ranking",
-        "numbers of a visitor, an item and a request, for a model that ranks",
+        "numbers of a visitor, an item and a request, for a ranking model of your own",
         (
             *(f"visitor:{name}" for name in VISITOR.numbers),
             *(f"item:{name}" for name in ITEM.numbers),

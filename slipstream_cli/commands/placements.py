@@ -72,7 +72,7 @@ def set_placement(**options: Any) -> None:
 @placements.command("delete", short_help="Delete a placement.")
 @delete_options
 def delete_placement(**options: Any) -> None:
-    """Delete NAME: its slates are made without rules. Its revisions stay.
+    """Delete NAME: requests that name it are refused. Its revisions stay.
 
     \b
     Example:  slipstream placements delete home

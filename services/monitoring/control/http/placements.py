@@ -224,7 +224,7 @@ def put_placement(
 )
 @requires(Scope.OPERATE)
 def delete_placement(request: Request, name: PathName, if_match: IfMatch = None) -> Placement:
-    """Delete a placement; its slates are made without rules within a second. Revisions stay."""
+    """Delete a placement: within a second, requests that name it are refused. Revisions stay."""
     return routes(request).delete(request, name, if_match)
 
 
