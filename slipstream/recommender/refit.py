@@ -95,8 +95,8 @@ def refit(
     )
     descriptions = describe(item_ids, attributes)
     retrievers = dict(bundle.retrievers)
-    if descriptions and "content" in retrievers:
-        retrievers["content"] = fit_content(descriptions)
+    if "content" in retrievers:
+        retrievers["content"] = fit_content(descriptions or [{}] * log.n_items)
     known = replace(
         bundle,
         manifest=manifest,

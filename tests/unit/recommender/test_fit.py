@@ -160,6 +160,15 @@ def test_refit_takes_the_items_that_came_since_and_refuses_those_of_another_log(
         refit(bundle, log, bundle.item_ids, {})
 
 
+def test_refit_of_a_grown_catalogue_without_attributes_any_more(bundle: Bundle) -> None:
+    assert "content" in bundle.retrievers
+    grown = [*bundle.item_ids, "new"]
+    log = encoding.encode(chain_interactions(), grown, EventWeights())
+    again = refit(bundle, log, grown, {})
+    assert recommend(again, [Event(item_name(3))], 1)[0].item_id == item_name(4)
+    assert recommend(again, [Event("new")], ITEMS)
+
+
 def test_parameters_are_chosen_on_whole_visitors_of_a_log_that_is_too_long() -> None:
     log = log_of([[place % 7 for place in range(1 + user % 5)] for user in range(200)], 7)
     some = whole_visitors(log, 150, seed=3)
