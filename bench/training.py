@@ -97,12 +97,14 @@ def _fitted(made: Path, profile: str, seed: int) -> Measurement:
         "blend": report["ablation"]["blend"]["without ranker"]["ndcg@10"],
     }
     longest = sorted(stages.items(), key=lambda stage: -stage[1])
+    curve = report["curve"]
+    epochs = f"; epoch {curve['kept']} of {len(curve['loss'])} kept" if curve else ""
     return Measurement(
         name=f"{profile}, {report['data']['events']:,} events, {report['data']['items']:,} items",
         value=report["seconds"]["fit"],
         unit="s",
         note=f"{report['peak_memory_mb']:,.0f} MB at most; NDCG@10 {served:.4f} [{low:.4f},"
-        f" {high:.4f}], {', '.join(f'{part} {gain:.4f}' for part, gain in gains.items())};"
+        f" {high:.4f}], {', '.join(f'{part} {gain:.4f}' for part, gain in gains.items())}{epochs};"
         f" {', '.join(f'{stage} {seconds:.0f} s' for stage, seconds in longest if seconds >= 1)}",
     )
 
