@@ -244,10 +244,7 @@ class NetworkInTraining:
         return {name: value.detach().clone() for name, value in self.network.named_parameters()}
 
     def _negatives(self) -> tuple[Tensor | None, Tensor]:
-        """Items drawn for one step, each once, and the logarithm of how much too often each was.
-
-        That is its expected number of draws, divided by its draws.
-        """
+        """Items drawn for one step, each once, with the logarithm of expected draws over draws."""
         wanted = self.parameters.negatives
         if self.log.n_items <= 2 * wanted:
             return None, self.drawn
