@@ -282,7 +282,7 @@ class Consumer:
                 incarnations.lose(partition.topic for partition in polled)
                 untrusted = incarnations.missing
         if suspect:
-            self._faults.explain(untrusted)
+            self._faults.explain()
         batch = Batch()
         for partition, records in polled.items():
             if partition.topic in untrusted:
@@ -463,4 +463,7 @@ class Consumer:
                 "topics were recreated; reading them from the beginning", topics=sorted(renewed)
             )
             self._client.seek_to_beginning(*again)
-        return renewed | self._incarnations.missing
+        untrusted = renewed | self._incarnations.missing
+        # The library's thread has fetched on from positions in the old topic until here.
+        self._faults.excuse(untrusted)
+        return untrusted

@@ -234,9 +234,17 @@ class LogFaults:
         self._unexplained |= self._client.displaced()
         return bool(self._unexplained)
 
-    def explain(self, renewed: Collection[str]) -> None:
-        """Look for the reasons. A topic that was recreated has no fault."""
-        moved = {at: was for at, was in self._unexplained.items() if at.topic not in renewed}
+    def excuse(self, topics: Collection[str]) -> None:
+        """Forget the positions that were left in these topics until now: a topic that was recreated
+        has no fault.
+        """
+        self.suspect()
+        for partition in [at for at in self._unexplained if at.topic in topics]:
+            del self._unexplained[partition]
+
+    def explain(self) -> None:
+        """Look for the reasons, unless the broker does not answer."""
+        moved = self._unexplained.copy()
         begins = self._client.beginnings(list(moved), ANSWER_MS) if moved else {}
         if begins is None:
             return

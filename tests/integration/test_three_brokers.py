@@ -263,7 +263,7 @@ async def test_a_rolling_restart_under_load_loses_nothing(cluster: Cluster, name
     assert len(await acknowledged_under_load(cluster, namespace, restart_each)) > 100
 
 
-async def test_a_topic_that_is_deleted_and_made_anew_is_read_from_its_beginning(
+async def test_a_topic_that_is_recreated_is_read_from_its_beginning(
     cluster: Cluster, namespace: str
 ) -> None:
     settings, name = cluster.settings, physical(namespace, INTERACTIONS)

@@ -1,4 +1,4 @@
-"""Recreated topics, and leader epochs, of what a consumer has read."""
+"""Recreated topics, leader epochs of what a consumer has read, and faults of its logs."""
 
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from kafka import TopicPartition
 
 from slipstream.broker import log_changes
-from slipstream.broker.log_changes import UNKNOWN, Epochs, EpochSpan, Incarnations, spans_of
+from slipstream.broker.consumer import Consumer
+from slipstream.broker.log_changes import (
+    UNKNOWN,
+    Epochs,
+    EpochSpan,
+    FaultKind,
+    Incarnations,
+    LogFault,
+    LogFaults,
+    spans_of,
+)
 from slipstream.chassis.settings import KafkaSettings
 from slipstream.contracts.positions import Source
 from slipstream.contracts.topics import INTERACTIONS
@@ -92,3 +102,41 @@ def test_each_record_has_the_epoch_under_which_it_was_read_last(
         at += length
     assert {offset: epochs.before(AT, offset + 1) for offset in read} == read
     assert epochs.before(AT, 0) == UNKNOWN == epochs.before(TopicPartition("t", 1), 5)
+
+
+@pytest.mark.parametrize("renewed", [True, False])
+def test_a_position_left_while_its_topic_is_looked_up_is_no_fault_of_a_recreated_one(
+    monkeypatch: pytest.MonkeyPatch, renewed: bool
+) -> None:
+    left: dict[TopicPartition, int] = {}
+    ids = iter(["first", "second" if renewed else "first"])
+
+    def looked_up(*_: object) -> dict[str, str]:
+        # The library's thread fetches on meanwhile, and finds nothing at its position.
+        found = next(ids)
+        if consumer._incarnations.ids:
+            left[AT] = 10
+        return {"t": found}
+
+    def displaced() -> dict[TopicPartition, int]:
+        moved = left.copy()
+        left.clear()
+        return moved
+
+    monkeypatch.setattr(log_changes, "topic_ids", looked_up)
+    consumer = object.__new__(Consumer)
+    consumer._client = SimpleNamespace(  # type: ignore[assignment]
+        assignment=lambda: {AT},
+        beginnings=lambda places, _: dict.fromkeys(places, 0),
+        displaced=displaced,
+        seek_to_beginning=lambda *_: None,
+    )
+    topics = {"t": INTERACTIONS}
+    consumer._incarnations = Incarnations(KafkaSettings(), consumer._client, topics)
+    faults = consumer._faults = LogFaults(consumer._client, topics)
+    for _ in range(2):
+        consumer._learn_ids()
+    if faults.suspect():
+        faults.explain()
+    truncated = LogFault(INTERACTIONS.name, 0, FaultKind.TRUNCATED)
+    assert faults.take() == ([] if renewed else [truncated])

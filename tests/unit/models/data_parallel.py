@@ -56,5 +56,5 @@ if __name__ == "__main__":
             sys.exit(3)
         # The first compares all items, the second those that either process reads in a step.
         for seed, parameters in enumerate((SMALL, replace(SMALL, negatives=ITEMS // 2 - 1))):
-            found = fit_transformer(ring(), parameters, quality=quality, seed=seed)
+            found = fit_transformer(ring(240), parameters, quality=quality, seed=seed)
             np.save(Path(FOLDER) / f"next-{seed}.npy", found.model.score(history_of(0, 1)).score)
