@@ -30,7 +30,7 @@ EVENTS: Final = (
     ModelEventType.DELETED,
 )
 _NEW_CHAMPION: Final = (ModelEventType.PROMOTED, ModelEventType.ROLLED_BACK)
-# Pages of training's runs that are read for one page of the timeline.
+# Pages of newer runs that are passed over to reach a page of the timeline.
 MOST_RUN_PAGES: Final = 5
 _RUNS_ON_PAGE: Final = 100
 # Alerts that are compared with the runs of a page.
@@ -291,22 +291,23 @@ def read_runs(
         cursor: Training's cursor to begin with; None for the newest.
 
     Raises:
-        TooManyRunsError: `MOST_RUN_PAGES` pages do not reach the position.
+        TooManyRunsError: `MOST_RUN_PAGES` pages have newer runs alone.
     """
     found: list[tuple[Run, str | None]] = []
-    for _ in range(MOST_RUN_PAGES):
+    newer = 0
+    while newer < MOST_RUN_PAGES:
         runs, following = ask(cursor)
-        found += [
+        below = [
             (run, cursor)
             for run in runs
             if position is None or (run.created_at, _RUN + run.run_id) < position
         ]
+        found += below
         if len(found) >= wanted or following is None:
             return RunPages(found, cursor)
+        newer += not below
         cursor = following
-    if not found:
-        raise TooManyRunsError
-    return RunPages(found, cursor)
+    raise TooManyRunsError
 
 
 def runs_of(training: Peer, cursor: str | None) -> tuple[list[Run], str | None]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.monitoring.alert_repository import AlertBook
@@ -247,6 +247,7 @@ def test_without_training_the_timeline_says_that_runs_are_missing(story: Story) 
     st.integers(1, 7),
     st.integers(1, 5),
 )
+@example([("r", 0)] * 6, 5, 1)  # more pages of runs than may be passed over
 def test_pages_have_each_entry_once_in_order_whatever_their_length(
     tmp_path_factory: pytest.TempPathFactory,
     told: list[tuple[str, int]],
