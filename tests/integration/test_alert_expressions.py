@@ -24,6 +24,7 @@ def promtool(*arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_each_alert_fires_when_it_should_and_not_before() -> None:
     promtool("test", "rules", "alerts.test.yml")
     cases = (FOLDER / "alerts.test.yml").read_text("utf-8")

@@ -109,6 +109,7 @@ def test_a_state_that_is_ahead_of_the_lake_is_left_until_the_lake_has_come_to_it
     assert_same(shop.held(), due)
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 @pytest.mark.parametrize("cooperative", [True, False])
 def test_a_backfill_beside_the_stream_loses_and_doubles_nothing(
     shop: Shop, cooperative: bool, monkeypatch: pytest.MonkeyPatch

@@ -46,6 +46,7 @@ def people(monkeypatch: pytest.MonkeyPatch) -> list[CatalogRecord]:
     return records
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_a_restore_without_a_broker_must_be_asked_for(
     place: Place, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import pytest
+
 from services.features.settings import FeaturesSettings
 from slipstream.contracts.events import Interaction
 from slipstream.datasets.imports.corrections import Correction
@@ -30,6 +32,7 @@ def correction(withdrawn: Sequence[Interaction], kept: Sequence[Interaction]) ->
     )
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_a_corrected_file_leaves_nothing_of_the_earlier_one(settings: FeaturesSettings) -> None:
     settings = steady(settings)
     live = events(300, first=1_000, seed=3)

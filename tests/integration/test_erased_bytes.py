@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from services.features.history.receipts import Receipts
 from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import TOPICS
@@ -98,6 +100,7 @@ def places_with(ids: tuple[str, ...], settings: FeaturesSettings) -> Iterator[st
     yield from files_with(ids, Path(settings.lake.uri))
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_no_byte_of_an_erased_user_is_left_beside_concurrent_writers_with_wrong_clocks(
     settings: FeaturesSettings,
 ) -> None:

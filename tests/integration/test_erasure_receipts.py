@@ -102,6 +102,7 @@ def bearer(*scopes: Scope) -> dict[str, str]:
     return {"Authorization": f"Bearer {signed(ACCESS, 'auditor', list(scopes), 300)}"}
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_rows_go_once_everything_before_the_cut_is_read_and_the_audit_names_who_asked(
     settings: MonitoringSettings, producer: Producer, lake: FilledLake, peers: Peers
 ) -> None:

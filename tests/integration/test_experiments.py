@@ -57,6 +57,7 @@ def archive(stack: Stack, slates: Iterable[RecordedSlate]) -> None:
     stored.append(lake.RECOMMENDATIONS, rows, {SOURCE: len(messages) - 1})
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_what_is_put_in_monitoring_assigns_in_serving_and_is_in_the_slates_record(
     stack: Stack,
 ) -> None:

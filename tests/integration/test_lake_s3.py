@@ -46,6 +46,7 @@ def test_a_lake_in_a_bucket_is_written_read_compacted_erased_and_vacuumed(
     )
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_writers_of_one_bucket_lose_nothing_and_write_nothing_twice(bucket: LakeSettings) -> None:
     """No lock service: a commit is an object that is put only where there is none (conditional
     put).

@@ -4,6 +4,7 @@ import shutil
 import time
 from pathlib import Path
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from services.training.metrics import TrainingMetrics
@@ -47,6 +48,7 @@ def told(kafka: KafkaSettings, namespace: str, wanted: int) -> list[tuple[str, s
     return list(heard)
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_events_of_a_time_without_a_broker_are_told_in_order_when_it_is_back(
     own_broker: OwnBroker,
     namespace: str,

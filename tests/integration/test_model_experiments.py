@@ -78,6 +78,7 @@ def slow(answer: Callable[..., Any], **asked: Any) -> Any:
     return answer(**asked)
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 @pytest.mark.parametrize(("behave", "words"), [(failing, "it failed for"), (slow, " ms")])
 def test_a_canary_that_fails_or_is_slow_is_returned(
     stack: Stack,

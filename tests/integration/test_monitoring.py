@@ -244,6 +244,7 @@ def by_version(client: TestClient) -> dict[str, tuple[int, int, int]]:
     }
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_report_after_a_restart_amid_a_stream_counts_everything_once(
     settings: MonitoringSettings, publish: Callable[[Sequence[tuple[Topic, str, Record]]], None]
 ) -> None:
@@ -360,6 +361,7 @@ def test_overview_services_and_metrics_tell_what_the_checks_found(
         )
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_a_rule_of_rest_judges_what_is_measured_and_its_alert_reaches_a_webhook(
     settings: MonitoringSettings,
     publish: Callable[[Sequence[tuple[Topic, str, Record]]], None],

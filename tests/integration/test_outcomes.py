@@ -3,6 +3,7 @@
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from fastapi.testclient import TestClient
 
 from services.monitoring.app import create_app
@@ -15,6 +16,7 @@ from slipstream.stores.lake_reader import day_of
 from tests.waiting import eventually
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_outcomes_are_counted_from_the_lake_once_across_a_restart(
     broker: KafkaSettings,
     database_settings: DatabaseSettings,

@@ -38,6 +38,7 @@ AWAY = {
 }
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_serving_answers_without_any_server_and_is_not_ready_before_it_knows_what_to_show(
     launch: Launch, tmp_path: Path
 ) -> None:
@@ -58,6 +59,7 @@ def test_serving_answers_without_any_server_and_is_not_ready_before_it_knows_wha
     assert "Traceback" not in (tmp_path / "serving.log").read_text()
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_every_service_waits_alive_and_not_ready_and_says_for_what(
     launch: Launch, tmp_path: Path
 ) -> None:

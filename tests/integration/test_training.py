@@ -39,6 +39,7 @@ def model_events(settings: TrainingSettings, count: int) -> list[tuple[str, str,
     return heard
 
 
+@pytest.mark.servers("real")  # it takes ten seconds
 def test_request_trains_promotes_and_offers_the_bundle_and_a_failed_one_leaves_it(
     make_settings: Settings, tmp_path: Path
 ) -> None:

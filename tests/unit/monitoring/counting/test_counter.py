@@ -45,7 +45,7 @@ def histories(draw: st.DrawFn) -> tuple[list[Row], list[Row]]:
     return slates, events
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(histories(), st.randoms(use_true_random=False))
 def test_rows_in_any_order_and_pieces_give_the_same_outcomes(
     tmp_path_factory: pytest.TempPathFactory,

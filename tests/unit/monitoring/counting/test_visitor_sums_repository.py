@@ -139,7 +139,7 @@ def histories(draw: st.DrawFn) -> list[tuple[str, Row]]:
     return [("s", row) for row in slates] + [("e", row) for row in events]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(histories(), st.randoms(use_true_random=False))
 def test_sums_are_the_same_in_any_order_and_pieces(
     tmp_path_factory: pytest.TempPathFactory,
