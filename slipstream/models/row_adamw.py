@@ -35,23 +35,25 @@ class RowAdamW:
         weights: The matrix.
         rate: The learning rate after 100 steps, to which it grows.
         decay: The share of its size, in learning rates, that a weight loses in a step.
-        average: The share of the running average that a step keeps, in the end.
     """
 
-    def __init__(self, weights: Tensor, rate: float, decay: float, average: float) -> None:
+    def __init__(self, weights: Tensor, rate: float, decay: float) -> None:
         self.weights, self.average = weights, weights.clone()
         self._first, self._second = torch.zeros_like(weights), torch.zeros_like(weights)
         self._read = _Rows(weights, weights, weights, weights)
         self._until = torch.zeros(len(weights), 1, dtype=torch.int64, device=weights.device)
-        self._rate, self._decay, self._kept = rate, decay, average
+        self._rate, self._decay = rate, decay
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, from 1 on."""
         return self._rate * min(1.0, step / _WARM_UP)
 
-    def kept(self, step: int) -> float:
-        """The share of the average that a step keeps."""
-        return min(self._kept, (1 + step) / (10 + step))
+    @staticmethod
+    def kept(step: int) -> float:
+        """The share of the average that a step keeps: weights of step s count as s² (O. Shamir, T.
+        Zhang, "Stochastic Gradient Descent for Non-smooth Optimization", ICML 2013).
+        """
+        return (step + 1) / (step + 4)
 
     def read(self, places: Tensor, step: int) -> Tensor:
         """These rows as all steps before `step` left them (rows, dim), to take gradients of.
@@ -112,9 +114,9 @@ class RowAdamW:
         scale = rate * _MOMENTUM / ((stays - _MOMENTUM) * (1 - BETAS[0] ** since))
         moved = along.mul_(scale.float())
         weights -= moved
-        kept_log = self._kept_log(torch.full_like(until, step)) - self._kept_log(until)
-        kept = (kept_log / rested.clamp(min=1)).exp()
-        average *= kept_log.exp().float()
+        left = _product(until) / _product(torch.full_like(until, step))  # of all their `kept`
+        kept = left ** (1 / rested.clamp(min=1))
+        average *= left.float()
         average += weights * ((1 - kept) * _sum(stays, kept, rested)).float()
         average += moved * ((1 - kept) * _sum(_MOMENTUM, kept, rested)).float()
         weights *= (stays**rested).float()
@@ -128,16 +130,9 @@ class RowAdamW:
         slow = step.clamp(max=_WARM_UP)
         return self._rate * (slow * (slow + 1) / (2 * _WARM_UP) + step - slow)
 
-    def _kept_log(self, step: Tensor) -> Tensor:
-        """The logarithm of the share of an average of the beginning that is left after `step`."""
-        last = (10 * self._kept - 1) / (1 - self._kept)  # the last step that keeps less than others
-        first = step.clamp(max=math.floor(last))
-        return (
-            torch.lgamma(first + 2)
-            - torch.lgamma(first + 11)
-            + math.lgamma(11)
-            + (step - first) * math.log(self._kept)
-        )
+
+def _product(step: Tensor) -> Tensor:
+    return (step + 2) * (step + 3) * (step + 4)
 
 
 def _sum(one: Tensor | float, other: Tensor, count: Tensor) -> Tensor:

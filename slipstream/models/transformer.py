@@ -213,7 +213,6 @@ class TransformerParameters:
     # Items drawn in a step to stand for a catalogue of more than twice as many; a smaller one is
     # compared whole.
     negatives: int = 1_500
-    average: float = 0.995
     epochs: int = 30
     # Epochs without a better validation that end the training.
     patience: int = 8

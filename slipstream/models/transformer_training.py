@@ -118,7 +118,6 @@ class NetworkInTraining:
             self.network.own.data,
             parameters.learning_rate,
             parameters.weight_decay,
-            parameters.average,
         )
         self.every = torch.arange(log.n_items, device=self.device)
         self.average = {**self._weights(), "own": self.rows.average}

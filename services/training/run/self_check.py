@@ -18,7 +18,7 @@ ITEMS, _VISITORS, _LENGTH = 12, 120, 8
 # Items after which the right next one must come first, of `ITEMS`.
 LEAST_RIGHT: Final = 11
 _SMALL: Final = TransformerParameters(
-    patience=3, dim=16, window=6, batch=200, epochs=8, dropout=0.1, learning_rate=1e-2, average=0.9
+    patience=3, dim=16, window=6, batch=200, epochs=8, dropout=0.1, learning_rate=1e-2
 )
 
 

@@ -1,12 +1,14 @@
 """An optimiser of the rows that a step reads, compared with torch's AdamW on all rows."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from slipstream.models.row_adamw import BETAS, RowAdamW
 
-ROWS, DIM, RATE, AVERAGE = 60, 4, 4e-3, 0.98
+ROWS, DIM, RATE = 60, 4, 4e-3
 
 
 class Dense:
@@ -22,15 +24,14 @@ class Dense:
         self.weights.grad = torch.zeros_like(self.weights)
         self.weights.grad[places] = gradient
         self.adamw.step()
-        kept = min(AVERAGE, (1 + step) / (10 + step))
-        self.average.lerp_(self.weights.detach(), 1 - kept)
+        self.average.lerp_(self.weights.detach(), 3 / (step + 4))
 
 
 def trained(share: float, steps: int, decay: float = 0.3) -> tuple[RowAdamW, Dense]:
     """Both after some steps, each of which reads a random share of the rows."""
     random = torch.Generator().manual_seed(0)
     weights = torch.randn(ROWS, DIM, generator=random) * 0.02
-    rows, dense = RowAdamW(weights.clone(), RATE, decay, AVERAGE), Dense(weights, decay)
+    rows, dense = RowAdamW(weights.clone(), RATE, decay), Dense(weights, decay)
     for step in range(1, steps + 1):
         places = torch.randperm(ROWS, generator=random)[: int(share * ROWS)].sort().values
         gradient = torch.randn(len(places), DIM, generator=random)
@@ -58,13 +59,14 @@ def test_rows_that_rested_are_where_adamw_has_taken_them(share: float, steps: in
 
 
 def test_a_share_of_the_average_that_equals_the_decay_divides_by_nothing() -> None:
-    rows, dense = trained(0.1, 700, decay=(1 - AVERAGE) / RATE)
+    # A row that rests in step 300 alone loses as much by decay as its average does.
+    rows, dense = trained(0.5, 700, decay=-math.log(RowAdamW.kept(300)) / RATE)
     assert bool(rows.average.isfinite().all())
     assert np.corrcoef(rows.average.flatten(), dense.average.flatten())[0, 1] > 0.998
 
 
 def test_a_row_that_is_never_read_only_decays() -> None:
-    rows = RowAdamW(torch.ones(2, DIM), RATE, 0.3, AVERAGE)
+    rows = RowAdamW(torch.ones(2, DIM), RATE, 0.3)
     for step in range(1, 501):
         rows.read(torch.tensor([1]), step)
         rows.take(torch.tensor([1]), torch.ones(1, DIM), step)
@@ -74,6 +76,6 @@ def test_a_row_that_is_never_read_only_decays() -> None:
 
 def test_a_state_is_taken_to_where_the_weights_are() -> None:
     rows, _ = trained(share=1.0, steps=2)
-    elsewhere = RowAdamW(torch.zeros(ROWS, DIM, device="meta"), RATE, 0.3, AVERAGE)
+    elsewhere = RowAdamW(torch.zeros(ROWS, DIM, device="meta"), RATE, 0.3)
     elsewhere.go_back_to(rows.state())
     assert {each.device.type for each in elsewhere.state()} == {"meta"}

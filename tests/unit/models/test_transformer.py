@@ -22,7 +22,7 @@ from tests.unit.models.logs import history_of, log_of
 
 ITEMS = 12
 SMALL = TransformerParameters(
-    patience=3, dim=16, window=6, batch=200, epochs=8, dropout=0.1, learning_rate=1e-2, average=0.9
+    patience=3, dim=16, window=6, batch=200, epochs=8, dropout=0.1, learning_rate=1e-2
 )
 
 
@@ -90,7 +90,7 @@ def test_numpy_reads_what_torch_trained() -> None:
 
     found = fit_transformer(
         log,
-        TransformerParameters(dim=16, window=6, batch=100, epochs=2, average=0.5),
+        TransformerParameters(dim=16, window=6, batch=100, epochs=2),
         quality=quality,
     ).model
     for row, history in enumerate(histories):
