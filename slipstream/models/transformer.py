@@ -216,3 +216,7 @@ class TransformerParameters:
     epochs: int = 30
     # Epochs without a better validation that end the training.
     patience: int = 8
+
+    def with_known(self, values: Mapping[str, Any]) -> Self:
+        """These parameters with the values of a manifest, but for names that are gone since."""
+        return replace(self, **{name: values[name] for name in asdict(self) if name in values})

@@ -5,7 +5,7 @@ is fitted on a day's new events, without the time of choosing again.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +106,7 @@ def refit(
         content=content_index(log, descriptions),
     )
     values = old.parameters.get("network")
-    network = None
-    if isinstance(values, dict):  # of an earlier version perhaps, with parameters that are gone
-        names = {field.name for field in fields(TransformerParameters)}
-        network = TransformerParameters(**{n: v for n, v in values.items() if n in names})  # type: ignore[arg-type]
+    network = TransformerParameters().with_known(values) if isinstance(values, dict) else None
     return fitted_on(
         known, log, parameters, network, descriptions, checkpoints, progress, served_on
     )

@@ -12,7 +12,7 @@ the parameters that it chose can.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from slipstream.contracts.bundle import SearchTrial
@@ -252,9 +252,8 @@ def remembered(
 
     The defaults where there was none. The number of epochs is always the profile's.
     """
-    chosen = _searched(bundle).get(profile, {}).get("network", {})
-    known = {field.name for field in fields(defaults)} - {"epochs", "patience"}
-    return replace(defaults, **{name: value for name, value in chosen.items() if name in known})
+    chosen = defaults.with_known(_searched(bundle).get(profile, {}).get("network", {}))
+    return replace(chosen, epochs=defaults.epochs, patience=defaults.patience)
 
 
 def memory(
