@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from slipstream.models.base import Arrays, Scores
 
-HIDDEN = 32
 _FURTHEST = 10.0
 
 
 @dataclass(frozen=True)
 class Ranker:
-    """The `mean` and `scale` of each feature, and two layers."""
+    """The `mean` and `scale` of each feature, and two layers, of 32 hidden units at most."""
 
     mean: Scores
     scale: Scores

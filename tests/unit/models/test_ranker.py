@@ -32,6 +32,14 @@ def test_it_learns_what_no_sum_of_features_tells() -> None:
     assert (corrected.argmax(axis=1) == labels - begins).mean() > 0.5
 
 
+def test_two_visitors_with_many_questions_are_enough() -> None:
+    features, blended, begins, labels = questions(informative=True)
+    ranker = fit_ranker(features, blended, begins, labels, np.arange(QUERIES, dtype=np.int32) % 2)
+    assert ranker is not None
+    corrected = ranker.correct(features).reshape(QUERIES, CANDIDATES)
+    assert (corrected.argmax(axis=1) == labels - begins).mean() > 0.5
+
+
 def test_noise_gives_no_ranker() -> None:
     features, blended, begins, labels = questions(informative=False)
     ranker = fit_ranker(features, blended, begins, labels, np.arange(QUERIES, dtype=np.int32))
