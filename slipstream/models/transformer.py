@@ -217,6 +217,6 @@ class TransformerParameters:
     # Epochs without a better validation that end the training.
     patience: int = 8
 
-    def with_known(self, values: Mapping[str, Any]) -> Self:
+    def with_values(self, values: Mapping[str, Any]) -> Self:
         """These parameters with the values of a manifest, but for names that are gone since."""
         return replace(self, **{name: values[name] for name in asdict(self) if name in values})

@@ -106,7 +106,7 @@ def refit(
         content=content_index(log, descriptions),
     )
     values = old.parameters.get("network")
-    network = TransformerParameters().with_known(values) if isinstance(values, dict) else None
+    network = TransformerParameters().with_values(values) if isinstance(values, dict) else None
     return fitted_on(
         known, log, parameters, network, descriptions, checkpoints, progress, served_on
     )

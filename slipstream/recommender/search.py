@@ -252,7 +252,7 @@ def remembered(
 
     The defaults where there was none. The number of epochs is always the profile's.
     """
-    chosen = defaults.with_known(_searched(bundle).get(profile, {}).get("network", {}))
+    chosen = defaults.with_values(_searched(bundle).get(profile, {}).get("network", {}))
     return replace(chosen, epochs=defaults.epochs, patience=defaults.patience)
 
 
