@@ -275,12 +275,10 @@ def followed(first: Callable[[Pace | None], T], follower: Callable[[], object]) 
             aside.exception()  # waits; a fault of the data will be met again by whoever goes on
 
 
-@contextmanager
-def _aside(pace: Pace | None = None) -> Iterator[ProcessPoolExecutor]:
-    """A process for one training; each of both computes in one thread."""
+def _aside(pace: Pace | None = None) -> ProcessPoolExecutor:
+    """A process for one training."""
     context = multiprocessing.get_context("spawn")
-    with one_thread(), ProcessPoolExecutor(1, context, _begin_aside, (pace,)) as pool:
-        yield pool
+    return ProcessPoolExecutor(1, context, _begin_aside, (pace,))
 
 
 def _room_for_two() -> bool:
@@ -289,7 +287,11 @@ def _room_for_two() -> bool:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Have torch compute in one thread during the block."""
+    """Have torch compute in one thread during the block.
+
+    In steps as small as these, a second thread costs more than it saves
+    (docs/measurements/training.md).
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -299,10 +301,9 @@ def one_thread() -> Iterator[None]:
 
 
 def _begin_aside(pace: Pace | None) -> None:
-    """Prepare the second process: one thread, and an end when the first one ends."""
+    """Prepare the second process: its pace, and an end when the first one ends."""
     global _pace
     _pace = pace
-    torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
 
     def end_with_it() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
 
 from slipstream.models.base import InteractionLog
 from slipstream.models.neighbours import HistoryWeighting, ItemToItem, neighbours_kept
@@ -94,9 +95,12 @@ def solve(
         )
     regular = gram if overwrite else gram.copy()
     regular[np.diag_indices(size)] += parameters.regularisation
-    # LAPACK works in place on columns: the transposed view is that, and the matrix is symmetric.
-    factor = linalg.cholesky(regular.T, lower=True, overwrite_a=True, check_finite=False)
-    inverse, _ = linalg.lapack.spotri(factor, lower=True, overwrite_c=True)
+    # Threads of BLAS spin while they wait: with other work on the cores, two take several times as
+    # long as one (docs/measurements/training.md).
+    with threadpool_limits(1, user_api="blas"):
+        # LAPACK works in place on columns: the transposed view is that, the matrix is symmetric.
+        factor = linalg.cholesky(regular.T, lower=True, overwrite_a=True, check_finite=False)
+        inverse, _ = linalg.lapack.spotri(factor, lower=True, overwrite_c=True)
     weights = inverse.T
     for begin in range(0, size, _ROWS_AT_ONCE):  # only the upper triangle is filled so far
         end = min(begin + _ROWS_AT_ONCE, size)

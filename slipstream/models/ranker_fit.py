@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from slipstream.models.base import Scores
+from slipstream.models.distributed import one_thread
 from slipstream.models.ranker import Ranker, normalised
 
 _DECAY = 1e-3
@@ -59,11 +60,12 @@ def fit_ranker(
         labels,
     )
     visitors = random.permutation(np.unique(groups))
-    parts = [
-        _fit_part(questions, np.isin(groups, some), _PARTS * seed + place)
-        for place, some in enumerate(np.array_split(visitors, _PARTS))
-        if len(some)
-    ]
+    with one_thread():
+        parts = [
+            _fit_part(questions, np.isin(groups, some), _PARTS * seed + place)
+            for place, some in enumerate(np.array_split(visitors, _PARTS))
+            if len(some)
+        ]
     networks = [part for part in parts if part]
     if 2 * len(networks) < len(parts):
         return None

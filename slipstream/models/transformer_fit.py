@@ -111,7 +111,7 @@ def fit_transformer(
     if not (log.user[1:] == log.user[:-1]).any():
         raise ValueError("no visitor has two events: there is no sequence to learn from")
     group = distributed.process_group()
-    with group.together():
+    with group.together(), distributed.one_thread():
         group.share((_assist, (log, parameters, terms, seed)))
         run = NetworkInTraining(group, log, parameters, terms, seed)
         sizes = [(name, tuple(value.shape)) for name, value in run.network.named_parameters()]
