@@ -15,8 +15,9 @@ from slipstream.models.transformer import TransformerParameters
 FEWEST_EVENTS = 5_000
 _SHORTEST_WINDOW = 10
 _LARGE_CATALOGUE = 20_000
-# With fewer events for each item, a network is held back as much as it can be.
+# A network is held back most with so few events for each item and so many epochs.
 _FEW_EVENTS = 20
+_MANY_EPOCHS = 20
 # Scarcity from which a second network is worth its time.
 _SCARCE = 0.5
 
@@ -90,20 +91,24 @@ def transformer_parameters(profile: Profile, log: InteractionLog) -> Transformer
 
     The window holds 98 % of the histories, up to the profile's. Batches are larger in a large
     catalogue, so that an epoch has fewer steps. The epochs are as many as the profile allows. The
-    fewer events there are for each item, the more the network is held back from learning them by
-    heart.
+    network is held back from learning the events by heart: the more, the fewer there are for each
+    item, and the more epochs read them. Items are in a step without their own vectors by the first
+    alone: that is for items that have no events yet.
     """
     lengths = np.bincount(log.user)
     window = int(np.clip(np.quantile(lengths[lengths > 0], 0.98), _SHORTEST_WINDOW, profile.window))
+    epochs = int(np.clip(profile.events // len(log), 1, profile.epochs))
+    repetition = min(1.0, epochs / _MANY_EPOCHS)
     scarce = scarcity(log)
+    held = scarce * repetition
     return TransformerParameters(
         dim=profile.dim,
         window=window,
-        dropout=0.3 + 0.1 * scarce,
-        weight_decay=0.01 + 0.29 * scarce,
-        ahead=0.15 * scarce,
+        dropout=0.2 * repetition + 0.2 * held,
+        weight_decay=0.01 + 0.29 * held,
+        ahead=0.15 * held,
         unnamed=0.2 * scarce,
         batch=1_500 if log.n_items <= _LARGE_CATALOGUE else 4_000,
         negatives=profile.negatives,
-        epochs=int(np.clip(profile.events // len(log), 1, profile.epochs)),
+        epochs=epochs,
     )
