@@ -197,32 +197,32 @@ def quick_in_bfloat16(device: torch.device) -> bool:
 
 
 class Pace:
-    """The number of epochs that the training in the other process may do, as this one's goes on."""
+    """The number of epochs that the training in the other process may keep, as this one goes on."""
 
     def __init__(self, context: SpawnContext) -> None:
         self._epochs, self._ended = context.Value("i", 0), context.Event()
 
     def allow(self, epochs: int) -> None:
-        """Let the other training do so many epochs in all."""
+        """Let the other training keep so many epochs in all."""
         self._epochs.value = epochs
 
     def end(self) -> None:
-        """Let the other training end after the epochs that it may do."""
+        """Let the other training end after the epochs that it may keep."""
         self._ended.set()
 
     def allows(self, epoch: int) -> bool:
-        """Whether the epoch after `epoch` may begin. It waits until that is known."""
-        while self._epochs.value <= epoch:
+        """Whether this epoch may be kept. It waits until that is known."""
+        while self._epochs.value < epoch:
             if self._ended.wait(0.1):
-                return bool(self._epochs.value > epoch)
+                return bool(self._epochs.value >= epoch)
         return True
 
 
 _pace: Pace | None = None
 
 
-def may_begin(epoch: int) -> bool:
-    """Whether this process's training may go on after an epoch: always, but for a follower's."""
+def may_keep(epoch: int) -> bool:
+    """Whether this process's training may keep an epoch: always, but for a follower's."""
     return _pace is None or _pace.allows(epoch)
 
 
@@ -261,7 +261,7 @@ def followed(first: Callable[[Pace | None], T], follower: Callable[[], object]) 
 
     Args:
         first: The training, which sets the pace.
-        follower: The other one. Its epochs wait for `may_begin`.
+        follower: The other one, which asks `may_keep` after each epoch.
     """
     if not _room_for_two():
         return first(None)

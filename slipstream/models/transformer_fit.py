@@ -138,9 +138,7 @@ def fit_transformer(
             for epoch in run.curve:
                 progress(epoch)
             while (
-                run.epoch < parameters.epochs
-                and run.epoch - run.best.epoch < parameters.patience
-                and distributed.may_begin(run.epoch)
+                run.epoch < parameters.epochs and run.epoch - run.best.epoch < parameters.patience
             ):
                 group.share(True)
                 between = False
@@ -151,6 +149,8 @@ def fit_transformer(
                 with run.averaged() as dense:
                     found = quality(dense) if quality else None
                 run.judged(loss, found)
+                if not distributed.may_keep(run.epoch):
+                    break
                 checkpoint.write(run.state())
                 progress(run.curve[-1])
         finally:

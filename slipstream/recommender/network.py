@@ -97,7 +97,7 @@ def learn(
             search.
         number: Number of networks, up to that of `NETWORKS`.
         served_on: Data that `learn_again` will train on afterwards. Where this training leaves a
-            processor idle, that one follows it, epoch by epoch that was found good, and leaves a
+            processor idle, that one follows it, keeps the epochs that were found good, and leaves a
             checkpoint.
         seed: Seed of the search and of the first training; the next one's is one more.
         progress: Gets each epoch of the first network, and the share done within one.

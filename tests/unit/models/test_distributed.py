@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from slipstream.models.distributed import Pace, ProcessGroup, followed, may_begin, side_by_side
+from slipstream.models.distributed import Pace, ProcessGroup, followed, may_keep, side_by_side
 from slipstream.models.transformer_training import NetworkInTraining
 from tests.unit.models.test_transformer import SMALL, ring
 from tests.waiting import until
@@ -83,31 +83,36 @@ def test_two_trainings_have_a_process_each_and_one_that_is_killed_goes_on_in_the
     assert side_by_side([partial(process_of, 1), partial(process_of, 2)])[1] == (2, os.getpid())
 
 
-def epochs_noted(file: Path) -> None:
-    epoch = 0
-    while may_begin(epoch):
+def epochs_noted(kept: Path, done: Path) -> None:
+    epoch = 1
+    done.write_text("1")
+    while may_keep(epoch):
+        kept.write_text(str(epoch))
         epoch += 1
-        file.write_text(str(epoch))
+        done.write_text(str(epoch))
 
 
-def test_a_follower_does_the_epochs_that_were_found_good_and_no_more(
+def test_a_follower_is_an_epoch_ahead_and_keeps_those_that_were_found_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    noted = tmp_path / "epochs"
+    kept, done = tmp_path / "kept", tmp_path / "done"
 
     def first(pace: Pace | None) -> str:
         assert pace
+        until(lambda: done.exists() and done.read_text() == "1")
+        assert not kept.exists()
         pace.allow(2)
-        until(lambda: noted.exists() and noted.read_text() == "2")
+        until(lambda: done.read_text() == "3")
+        assert kept.read_text() == "2"
         pace.allow(3)
         return "a model"
 
-    assert followed(first, partial(epochs_noted, noted)) == "a model"
-    assert noted.read_text() == "3"
+    assert followed(first, partial(epochs_noted, kept, done)) == "a model"
+    assert (kept.read_text(), done.read_text()) == ("3", "4")
     assert followed(lambda _: 5, partial(killed_aside, 4)) == 5
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    assert followed(lambda pace: pace, partial(epochs_noted, noted)) is None
+    assert followed(lambda pace: pace, partial(epochs_noted, kept, done)) is None
 
 
 @pytest.mark.parametrize("own_negatives", [None, 4])
