@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # About how many neighbours a retriever stores in all (32 MB): a large catalogue keeps fewer for
 # each item.
 STORED_VALUES = 4_000_000
+_AT_ONCE = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -193,12 +194,17 @@ def strongest(
     """
     matrix.sum_duplicates()
     lengths = np.diff(matrix.indptr)
-    kept = np.arange(matrix.nnz)
-    if lengths.max(initial=0) > keep:
-        row = np.repeat(np.arange(matrix.shape[0]), lengths)
-        order = np.lexsort((-np.abs(matrix.data), row))
-        rank = kept - np.repeat(matrix.indptr[:-1], lengths)
-        kept = np.sort(order[rank < keep])
+    kept = np.ones(matrix.nnz, np.bool_)
+    long = np.flatnonzero(lengths > keep)
+    values = lengths[long].cumsum()
+    for rows in np.split(long, np.searchsorted(values, np.arange(_AT_ONCE, matrix.nnz, _AT_ONCE))):
+        begin = np.cumsum(lengths[rows]) - lengths[rows]
+        place = np.repeat(matrix.indptr[rows] - begin, lengths[rows])
+        place += np.arange(len(place))
+        row = np.repeat(np.arange(len(rows)), lengths[rows])
+        order = np.lexsort((-np.abs(matrix.data[place]), row))
+        rank = np.arange(len(place)) - np.repeat(begin, lengths[rows])
+        kept[place[order[rank >= keep]]] = False
     indptr = np.concatenate(([0], np.cumsum(np.minimum(lengths, keep)))).astype(np.int64)
     return matrix.data[kept].astype(np.float32), matrix.indices[kept].astype(np.int32), indptr
 

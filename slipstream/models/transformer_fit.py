@@ -33,14 +33,16 @@ class Checkpoint:
     digest: str
 
     def read(self) -> dict[str, Any] | None:
-        """The last state, in memory that every process of a group can use.
+        """The last state, mapped into memory that every process of a group can use.
 
         None without a file, for half a file, or for another training's.
         """
         if self.path is None or not self.path.exists():
             return None
         try:
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+            state: dict[str, Any] = torch.load(
+                self.path, map_location="cpu", weights_only=True, mmap=True
+            )
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
             return None
         return state if state.get("digest") == self.digest else None

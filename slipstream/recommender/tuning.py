@@ -220,9 +220,12 @@ def ranks(
         items = np.concatenate([query.history.item for query in queries])
         scores[np.repeat(rows, lengths), items] = -np.inf
         scores[rows, labels] = of_label
-    above = (scores > of_label[:, None]).sum(axis=1)
-    level = (scores == of_label[:, None]).sum(axis=1) - 1
-    return np.asarray(above + level / 2, np.float64)
+    return np.array(
+        [
+            np.count_nonzero(row > own) + (np.count_nonzero(row == own) - 1) / 2
+            for row, own in zip(scores, of_label, strict=True)
+        ]
+    )
 
 
 def fit_retrievers(

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import sparse
 
+from slipstream.models import neighbours
 from slipstream.models.base import SparseScores
 from slipstream.models.neighbours import HistoryWeighting, ItemToItem, neighbours_kept, strongest
 from tests.unit.models.logs import history_of
@@ -103,12 +104,14 @@ def test_weighting_by_event_can_be_turned_off() -> None:
     assert HistoryWeighting(by_event=False)(history)[1].tolist() == [1.0]
 
 
-@given(st.integers(1, 15), st.integers(1, 15), st.integers(0, 99))
+@given(st.integers(1, 15), st.integers(1, 15), st.integers(0, 99), st.integers(1, 99))
 def test_strongest_keeps_the_largest_magnitudes_of_each_row(
-    size: int, keep: int, seed: int
+    size: int, keep: int, seed: int, at_once: int
 ) -> None:
     matrix = _matrix(size, 0.6, seed) - _matrix(size, 0.3, seed + 1)
-    data, indices, indptr = strongest(sparse.csr_array(matrix), keep)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbours, "_AT_ONCE", at_once)
+        data, indices, indptr = strongest(sparse.csr_array(matrix), keep)
     for row in range(size):
         kept = data[indptr[row] : indptr[row + 1]]
         columns = indices[indptr[row] : indptr[row + 1]]
