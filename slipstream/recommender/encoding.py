@@ -29,6 +29,8 @@ from slipstream.models.base import (
     Mask,
 )
 
+_ROWS_AT_ONCE = 10_000
+
 
 class Query(NamedTuple):
     """A visitor's history, and the index of the item that came next.
@@ -220,10 +222,18 @@ def attributes(items: pa.Table | None, item_ids: list[str]) -> dict[str, dict[st
     if items is None:
         return {}
     known = set(item_ids)
+    same: dict[str, str] = {}  # one object for a text that many items have
+
+    def once(value: Any) -> Any:
+        return same.setdefault(value, value) if isinstance(value, str) else value
+
     return {
         row["item_id"]: {
-            name: value for name, value in row.items() if name != "item_id" and value is not None
+            name: once(value)
+            for name, value in row.items()
+            if name != "item_id" and value is not None
         }
-        for row in items.to_pylist()
+        for batch in items.to_batches(_ROWS_AT_ONCE)
+        for row in batch.to_pylist()
         if row["item_id"] in known
     }

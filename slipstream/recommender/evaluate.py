@@ -27,7 +27,6 @@ from slipstream.models.base import EventWeights, InteractionLog
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.fit import FitOptions, fit_log
-from slipstream.recommender.holdout import sample
 from slipstream.recommender.memory import peak_memory_mb
 from slipstream.recommender.omissions import compare, parse_omission, withhold
 from slipstream.recommender.predict import Answers, predict, question_of
@@ -43,7 +42,6 @@ from slipstream.recommender.protocols import (
 from slipstream.recommender.refit import refit
 from slipstream.recommender.scripted import find_scripted
 
-MOST_QUERIES = 100_000
 # Length of the lists that hidden items are looked for in.
 _DEEP = 50
 _RANKING = {"hit_rate": hit_rate, "ndcg": ndcg, "mrr": mrr}
@@ -138,7 +136,7 @@ def evaluate(
     item_ids = encoding.met_items(interactions, weights)
     log = encoding.encode(interactions, item_ids, weights)
     prefixes = list(prefix_queries(read_queries(queries), item_ids)) if queries is not None else []
-    task = task_of(protocol, log, prefixes, profile, last_days)
+    task = task_of(protocol, log, prefixes, profile, last_days, seed)
     hidden = np.zeros(len(item_ids), np.bool_)
     if cold:
         drawn = np.random.default_rng(seed).permutation(len(item_ids))
@@ -152,15 +150,16 @@ def evaluate(
     attributes = encoding.attributes(item_table, [*item_ids, *others])
     named = item_table.drop_columns(["item_id"]).column_names if item_table is not None else []
     types = interactions["event_type"].unique().to_pylist()
+    if not without:  # the table takes more memory than the log, and only omissions read it again
+        interactions = interactions.schema.empty_table()
     omissions = {text: parse_omission(text, types, named) for text in without}
-    rows = sample(np.arange(len(task.queries)), MOST_QUERIES, seed)
     options = FitOptions(
         profile=profile, seed=seed, event_weights=weights, search_s=60 * search_minutes
     )
-    exam = _Exam(item_ids, sorted(others), rows, max(ks), options)
+    exam = _Exam(item_ids, sorted(others), max(ks), options)
     sat = exam.sit(task, attributes, progress)
     served = exam.sit_again(sat.bundle, task, attributes, progress) if as_served else None
-    masks = _masks(task, rows, log)
+    masks = _masks(task, log)
     changes = {}
     for text, omission in omissions.items():
         reduced = withhold(task, log, interactions, item_ids, weights, omission)
@@ -178,11 +177,11 @@ def evaluate(
         "repurchases": sat.bundle.repurchases.learned if sat.bundle.repurchases else None,
         "seconds": sat.seconds,
         "peak_memory_mb": peak_memory_mb(),
-        "queries": len(rows),
+        "queries": len(task.queries),
         "metrics": _metrics(sat.answers, len(item_ids), ks, seed),
         "as_served": _metrics(served, len(item_ids), ks, seed) if served else {},
         "cohorts": _cohorts(sat.answers, task.past, masks, seed),
-        "cold": _cold(sat.answers, task, rows, hidden, ks, seed) if cold else {},
+        "cold": _cold(sat.answers, task, hidden, ks, seed) if cold else {},
         "without": changes,
         "ablation": _ablation(sat.answers, list(sat.bundle.retrievers), ks, seed),
         "parameters": sat.bundle.manifest.parameters,
@@ -206,14 +205,12 @@ class _Exam:
     Attributes:
         item_ids: Items of the file.
         others: Items of the catalogue that have no event at all.
-        rows: Queries asked.
         depth: Length of the lists.
         options: Options of the fits.
     """
 
     item_ids: list[str]
     others: list[str]
-    rows: NDArray[np.int64]
     depth: int
     options: FitOptions
 
@@ -254,10 +251,10 @@ class _Exam:
         attributes: Mapping[str, Mapping[str, Any]],
         progress: Progress,
     ) -> Answers:
-        """The answers of a bundle that is refitted on everything but what is asked."""
-        assert task.asked is not None  # noqa: S101
-        rest = task.log.select(np.setdiff1d(np.arange(len(task.log)), task.asked))
-        log, met = encoding.of_met_items(rest)
+        """The answers of a bundle that is refitted on the validation events, too."""
+        assert task.holdout is not None  # noqa: S101
+        rows = np.union1d(task.holdout.final, task.holdout.validation)
+        log, met = encoding.of_met_items(task.log.select(rows))
         item_ids = [self.item_ids[item] for item in met]
         served = refit(bundle, log, item_ids, attributes, progress=progress)
         return self._answers(served, met, task, attributes, progress, ablation=False)
@@ -278,7 +275,7 @@ class _Exam:
         new = [*(self.item_ids[item] for item in unmet), *self.others]
         answers = predict(
             bundle,
-            [task.queries[row] for row in self.rows],
+            task.queries,
             partial(question_of, places=np.argsort(items).astype(np.int32)),
             self.depth,
             progress,
@@ -307,16 +304,14 @@ def _metrics(
     return measured
 
 
-def _masks(
-    task: Task, rows: NDArray[np.int64], log: InteractionLog
-) -> dict[str, NDArray[np.bool_]]:
-    """Masks over the queries asked, by cohort."""
-    known = np.array([len(task.queries[row].history.item) for row in rows])
-    labels = np.array([task.queries[row].label for row in rows])
+def _masks(task: Task, log: InteractionLog) -> dict[str, NDArray[np.bool_]]:
+    """Masks over the queries, by cohort."""
+    known = np.array([len(query.history.item) for query in task.queries])
+    labels = np.array([query.label for query in task.queries])
     # An item outside the catalogue has no visitors.
     met = np.where(labels >= 0, task.past.counts()[labels], 0)
     masks = dict(cohorts(known, met))
-    if task.asked is not None and (led := led_on(log)[task.asked[rows]]).any():
+    if task.asked is not None and (led := led_on(log)[task.asked]).any():
         masks[LED_ON] = led
     return masks
 
@@ -337,13 +332,12 @@ def _cohorts(
 def _cold(
     answers: Answers,
     task: Task,
-    rows: NDArray[np.int64],
     hidden: NDArray[np.bool_],
     ks: Sequence[int],
     seed: int,
 ) -> dict[str, dict[str, Any]]:
     """Figures on hidden items by their events in the fit, then on all other items."""
-    labels = np.array([task.queries[row].label for row in rows])
+    labels = np.array([query.label for query in task.queries])
     of_hidden = (labels >= 0) & hidden[labels]
     met = task.past.counts()[labels]
     groups = {

@@ -17,10 +17,12 @@ from slipstream.evaluation.figures import Past
 from slipstream.models.base import History, InteractionLog
 from slipstream.recommender import encoding
 from slipstream.recommender.encoding import Query
-from slipstream.recommender.holdout import Holdout
+from slipstream.recommender.holdout import Holdout, sample
 from slipstream.recommender.profiles import PROFILES
 
 PROTOCOLS = ("leave-last-out", "next-click", "time-split", "discovery")
+# Most queries that are asked, drawn at random.
+MOST_QUERIES = 100_000
 _TEST_SHARE = 0.2
 _VALIDATION_SESSIONS = 5_000
 # Further validation events of each visitor where visitors are few, so that the choice of parameters
@@ -71,6 +73,7 @@ def task_of(
     prefixes: Sequence[Query],
     profile: str,
     last_days: float | None,
+    seed: int = 0,
 ) -> Task:
     """The file as the protocol splits it.
 
@@ -81,18 +84,20 @@ def task_of(
         profile: Name of the fit's effort.
         last_days: Days at the end that a time-split or discovery holds out; None holds out a fifth
             of the events.
+        seed: Seed of the sample where there are more than `MOST_QUERIES` queries.
 
     Raises:
         ValueError: A time-split leaves nothing to fit on.
     """
     if protocol == "leave-last-out":
-        return _leave_last_out(log, PROFILES[profile].ranking_queries)
+        return _leave_last_out(log, PROFILES[profile].ranking_queries, seed)
     if protocol in ("time-split", "discovery"):
-        return _time_split(log, last_days, discovery=protocol == "discovery")
+        return _time_split(log, last_days, seed, discovery=protocol == "discovery")
     split = splits.next_click(log.user, log.timestamp, _VALIDATION_SESSIONS)
     everything = np.arange(len(log))
     holdout = Holdout(split.training, split.validation, everything)
-    return Task(_by_position(log), holdout, prefixes, repeats=True, fitted=everything, asked=None)
+    asked = [prefixes[row] for row in sample(np.arange(len(prefixes)), MOST_QUERIES, seed)]
+    return Task(_by_position(log), holdout, asked, repeats=True, fitted=everything, asked=None)
 
 
 def first_meetings(log: InteractionLog) -> NDArray[np.bool_]:
@@ -126,17 +131,20 @@ def without_items(task: Task, hidden: NDArray[np.bool_], left: int) -> Task:
     return task.only(~hidden[log.item] | (final & (place < left)))
 
 
-def _leave_last_out(log: InteractionLog, validation_queries: int) -> Task:
+def _leave_last_out(log: InteractionLog, validation_queries: int, seed: int) -> Task:
     split = splits.leave_last_out(log.user)
     scarce = len(split.validation) < validation_queries
     inner = splits.hold_out_last(log.user[split.training], _FURTHER_VALIDATION if scarce else 0)
     validation = np.sort(np.concatenate((split.validation, split.training[inner.validation])))
     holdout = Holdout(split.training[inner.training], validation, split.training)
-    queries = encoding.queries(log, split.test)
-    return Task(log, holdout, queries, False, fitted=np.arange(len(log)), asked=split.test)
+    asked = sample(split.test, MOST_QUERIES, seed)
+    queries = encoding.queries(log, asked)
+    return Task(log, holdout, queries, False, fitted=np.arange(len(log)), asked=asked)
 
 
-def _time_split(log: InteractionLog, last_days: float | None, *, discovery: bool) -> Task:
+def _time_split(
+    log: InteractionLog, last_days: float | None, seed: int, *, discovery: bool
+) -> Task:
     if last_days is None:
         split, held_out = (
             splits.time_split(log.user, log.timestamp, _TEST_SHARE),
@@ -151,6 +159,7 @@ def _time_split(log: InteractionLog, last_days: float | None, *, discovery: bool
     if not len(split.training):
         raise ValueError(f"all events {held_out}: nothing is left to fit on")
     asked = split.test[first_meetings(log)[split.test]] if discovery else split.test
+    asked = sample(asked, MOST_QUERIES, seed)
     return Task(
         log.select(split.training),
         None,
