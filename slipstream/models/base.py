@@ -103,18 +103,24 @@ class InteractionLog:
         return len(self.item)
 
     def select(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> "InteractionLog":
-        """The events of a mask or of ascending row numbers, and the impressions up to the last."""
-        timestamp = self.timestamp[keep]
+        """The events of a mask or of ascending row numbers, and the impressions up to the last.
+
+        Of all events the arrays are views, not copies.
+        """
+        rows: NDArray[Any] | slice = keep
+        if len(keep) == len(self) and (keep.dtype != np.bool_ or keep.all()):
+            rows = slice(None)
+        timestamp = self.timestamp[rows]
         shown = self.impressions.until(int(timestamp.max(initial=0))) if self.impressions else None
 
         def part(mask: Mask | None) -> Mask | None:
-            return None if mask is None else mask[keep]
+            return None if mask is None else mask[rows]
 
         return InteractionLog(
-            self.user[keep],
-            self.item[keep],
+            self.user[rows],
+            self.item[rows],
             timestamp,
-            self.weight[keep],
+            self.weight[rows],
             self.n_items,
             shown,
             part(self.basket),
