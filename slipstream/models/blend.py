@@ -97,24 +97,25 @@ def fit_blend(
         return start
     query_of = np.repeat(np.arange(n_queries), np.diff(np.append(queries, len(scores))))
     logarithmic = np.flatnonzero(start.floors >= 0)
-    share = np.array(scores, np.float64)
-    share[:, logarithmic] /= np.where(totals > 0, totals, 1.0)[query_of][:, logarithmic]
-    share[:, logarithmic] = np.maximum(share[:, logarithmic], 0)
+    # A retriever's scores lie in one row, as most of the time goes into their logarithms.
+    features = scores.T.astype(np.float64, order="C")
+    whole = np.where(totals > 0, totals, 1.0).T[logarithmic][:, query_of]
+    shares = np.maximum(features[logarithmic] / whole, 0)
     origin = np.concatenate((start.weights, np.log(start.floors[logarithmic]))).astype(np.float64)
 
     def loss(point: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         weights, floors = point[:n_retrievers], np.exp(point[n_retrievers:])
-        features = share.copy()
-        features[:, logarithmic] = np.log(share[:, logarithmic] + floors)
-        total = features @ weights
+        above = shares + floors[:, None]
+        features[logarithmic] = np.log(above)
+        total = weights @ features
         total -= np.maximum.reduceat(total, queries)[query_of]
         exponential = np.exp(total)
         normaliser = np.add.reduceat(exponential, queries)
         error = exponential / normaliser[query_of]
         value = float((np.log(normaliser) - total[labels]).sum())
         error[labels] -= 1
-        by_floor = (error @ (1 / (share[:, logarithmic] + floors))) * weights[logarithmic] * floors
-        gradient = np.concatenate((error @ features, by_floor))
+        by_floor = (np.reciprocal(above, out=above) @ error) * weights[logarithmic] * floors
+        gradient = np.concatenate((features @ error, by_floor))
         away = point - origin
         return (value + _PRIOR * float(away @ away)) / n_queries, (
             gradient + 2 * _PRIOR * away
