@@ -197,6 +197,7 @@ def strongest(
     kept = np.ones(matrix.nnz, np.bool_)
     long = np.flatnonzero(lengths > keep)
     values = lengths[long].cumsum()
+    # In blocks: a sort of all rules of a large catalogue at once takes several copies of them.
     for rows in np.split(long, np.searchsorted(values, np.arange(_AT_ONCE, matrix.nnz, _AT_ONCE))):
         begin = np.cumsum(lengths[rows]) - lengths[rows]
         place = np.repeat(matrix.indptr[rows] - begin, lengths[rows])

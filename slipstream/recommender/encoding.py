@@ -222,16 +222,9 @@ def attributes(items: pa.Table | None, item_ids: list[str]) -> dict[str, dict[st
     if items is None:
         return {}
     known = set(item_ids)
-    same: dict[str, str] = {}  # one object for a text that many items have
-
-    def once(value: Any) -> Any:
-        return same.setdefault(value, value) if isinstance(value, str) else value
-
     return {
         row["item_id"]: {
-            name: once(value)
-            for name, value in row.items()
-            if name != "item_id" and value is not None
+            name: value for name, value in row.items() if name != "item_id" and value is not None
         }
         for batch in items.to_batches(_ROWS_AT_ONCE)
         for row in batch.to_pylist()
