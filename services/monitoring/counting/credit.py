@@ -67,7 +67,7 @@ CREDITS: Final = pa.schema(
         ("user_id", pa.string()),
         ("item_id", pa.string()),
         ("at_ms", pa.int64()),
-        # Empty for purchases and refunds that nothing led to.
+        # Empty for what nothing led to, and for carts of a place that has an earlier one.
         ("recommendation_id", pa.string()),
         *((name, pa.string()) for name in DIMENSIONS[:4]),
         ("revision", pa.int64()),

@@ -123,6 +123,11 @@ QUALIFY row_number() OVER (PARTITION BY recommendation_id, item_id ORDER BY at_m
 
 INSERT INTO credits SELECT * FROM first_credited('click', []);
 INSERT INTO credits SELECT * FROM first_credited('cart', ['click']);
+-- Other carts are kept without credit, since a late click may change it.
+INSERT INTO credits
+SELECT * REPLACE ('' AS recommendation_id, '' AS placement, '' AS model_version, '' AS experiment, '' AS variant,
+    0 AS revision, -1 AS position, '' AS source, NULL AS listed_at, NULL AS list_model, NULL AS answered_by)
+FROM credited(['cart'], ['click']) ANTI JOIN credits USING (event_id);
 INSERT INTO credits SELECT * FROM credited(['purchase'], ['click', 'cart']);
 INSERT INTO credits SELECT * FROM credited(['refund'], ['purchase']);
 
@@ -136,6 +141,7 @@ FROM keys k JOIN places p ON p.recommendation_id = k.named AND p.item_id = k.ite
 WHERE kind = 'impression' AND k.at_ms >= p.at_ms
 UNION ALL BY NAME
 SELECT kind || 's' AS measure, CASE kind WHEN 'refund' THEN coalesce(value, 0) ELSE 1 END AS amount, * FROM credits
+WHERE kind <> 'cart' OR recommendation_id <> ''
 UNION ALL BY NAME
 SELECT 'revenue' AS measure, value AS amount, * FROM credits WHERE kind = 'purchase' AND value > 0;
 

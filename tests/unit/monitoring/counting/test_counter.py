@@ -10,68 +10,140 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.monitoring.counting.counter import rest_s
-from services.monitoring.counting.credit import BUCKET_MS
+from services.monitoring.counting.credit import BUCKET_MS, SUMS
 from services.monitoring.people.repository import ErasureLedger, keep_visitors
 from services.monitoring.quality import Bucket, Counts
 from slipstream.contracts.events import ErasedVisitors
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from tests.unit.monitoring.counting.shop_lake import T0, Row, Shop, event, identity, slate
 
-minutes = st.integers(0, 150)
-people = st.sampled_from("uvw")
-things = st.sampled_from("abc")
+# Few visitors and items, and times on both sides of each limit: the half-hour of a slate, the next
+# bucket, two hours, a day.
+MINUTES = (0, 1, 29, 30, 31, 34, 119, 121)
+A_DAY = (1439, 1441)
+people = st.sampled_from("uw")
+things = st.sampled_from("ab")
 
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[list[Row], list[Row]]:
-    """Slates and events of three people within hours, some of which name slates."""
+    """Slates and events of two persons, one of them with two ids; some events name slates."""
+    # Each five minutes up to the newest row are counted, so few histories span a day.
+    minutes = st.sampled_from(draw(st.sampled_from([MINUTES] * 5 + [MINUTES + A_DAY])))
     slates = [
         slate(user, 60_000 * minute, "".join(sorted(items)), number=number)
         for number, (user, minute, items) in enumerate(
             draw(
                 st.lists(
-                    st.tuples(people, minutes, st.sets(things, min_size=1)), min_size=1, max_size=6
+                    st.tuples(people, minutes, st.sets(things, min_size=1)), min_size=1, max_size=3
                 )
             )
         )
     ]
     events = []
-    kinds = st.sampled_from(["view", "cart", "purchase", "impression", "remove"])
-    given_events = st.lists(st.tuples(kinds, people, things, minutes, st.booleans()), max_size=10)
-    for number, (kind, user, item, minute, named) in enumerate(draw(given_events)):
+    kinds = st.sampled_from(["view", "cart", "cart", "purchase", "impression", "remove"])
+    given_events = st.lists(
+        st.tuples(kinds, people, things, minutes, st.sampled_from([0, 500]), st.booleans()),
+        max_size=7,
+    )
+    for number, (kind, user, item, minute, after, named) in enumerate(draw(given_events)):
         of = draw(st.sampled_from(slates))["recommendation_id"] if named else None
         known = {"value": 2.5, "refunded": True, "recommendation_id": of}
-        events.append(event(f"e{number}", kind, user, item, 60_000 * minute + 500, **known))
+        events.append(event(f"e{number}", kind, user, item, 60_000 * minute + after, **known))
     return slates, events
 
 
-@settings(max_examples=5, deadline=None)
-@given(histories(), st.randoms(use_true_random=False))
+@settings(max_examples=8, deadline=None)
+@given(histories(), st.booleans(), st.randoms(use_true_random=False))
 def test_rows_in_any_order_and_pieces_give_the_same_outcomes(
     tmp_path_factory: pytest.TempPathFactory,
     migrated: Path,
     history: tuple[list[Row], list[Row]],
+    linked: bool,
     chance: random.Random,
 ) -> None:
     slates, events = history
-    link = identity("w", "u")
+    links = [identity("w", "u")] if linked else []
     once = Shop(migrated, tmp_path_factory.mktemp("once"))
-    once.lake.append(slates, events, link)
-    once.counter.step()
     pieces = Shop(migrated, tmp_path_factory.mktemp("pieces"))
+    for shop in (once, pieces):
+        shop.now = max(row["timestamp"] for row in (*slates, *events)) + BUCKET_MS
+        shop.lake.append((), (), *links)
+    once.lake.append(slates, events)
+    once.counter.step()
     rest: list[tuple[str, Row]] = [("s", row) for row in slates] + [("e", row) for row in events]
     chance.shuffle(rest)
-    rest.insert(0, ("i", link))
     while rest:
-        taken, rest = rest[: (size := chance.randint(1, 9))], rest[size:]
-        of: dict[str, list[Row]] = {"s": [], "e": [], "i": []}
+        taken, rest = rest[: (size := chance.randint(1, 4))], rest[size:]
+        of: dict[str, list[Row]] = {"s": [], "e": []}
         for kind, row in taken:
             of[kind].append(row)
-        pieces.lake.append(of["s"], of["e"], *of["i"])
+        pieces.lake.append(of["s"], of["e"])
         pieces.counter.step()
     assert pieces.rows() == once.rows()
+    assert {row[0]: row[5] for row in pieces.rows()[1] if row[5]} == plainly_credited(
+        slates, events, {"w": "u"} if linked else {}
+    )
     assert pieces.lists() == once.lists() == lists_of(slates, once.rows()[1])
     assert pieces.counter.step() == 0
+
+
+KINDS = {"view": "click", "cart": "cart", "purchase": "purchase", "remove": "refund"}
+
+
+def plainly_credited(
+    slates: list[Row], events: list[Row], persons: dict[str, str]
+) -> dict[str, str]:
+    """The slate that each credited event counts for, by the rules of `counting.credit`."""
+
+    def is_of(row: Row, other: Row) -> bool:
+        one, two = row["user_id"], other["user_id"]
+        return persons.get(one, one) == persons.get(two, two)
+
+    def of_item(row: Row) -> list[Row]:
+        item = row["item_id"]
+        return [s for s in slates if is_of(s, row) and item in {i["item_id"] for i in s["items"]}]
+
+    credit: dict[str, str] = {}
+    rows = sorted(events, key=lambda row: (row["timestamp"], row["event_id"]))
+    for kind, touching in (
+        ("click", ()),
+        ("cart", ("click",)),
+        ("purchase", ("click", "cart")),
+        ("refund", ("purchase",)),
+    ):
+        taken = set[tuple[str, str]]()
+        for row in (row for row in rows if KINDS.get(row["event_type"]) == kind):
+            at, item, named = row["timestamp"], row["item_id"], row["recommendation_id"]
+            own = [s for s in of_item(row) if s["recommendation_id"] == named]
+            touches = [
+                (other["timestamp"], other["event_id"])
+                for other in rows
+                if KINDS.get(other["event_type"]) in touching
+                and other["event_id"] in credit
+                and is_of(other, row)
+                and other["item_id"] == item
+                and other["timestamp"] <= at
+            ]
+            recent = [
+                (s["timestamp"], s["recommendation_id"])
+                for s in of_item(row)
+                if named is None and 0 <= at - s["timestamp"] <= HOUR_MS // 2
+            ]
+            if any(0 <= at - s["timestamp"] <= 3 * DAY_MS for s in own):
+                slate_id = named
+            elif touches:
+                slate_id = credit[max(touches)[1]]
+            elif recent:
+                slate_id = max(recent)[1]
+            else:
+                continue
+            if kind in ("click", "cart"):
+                if (slate_id, item) in taken:
+                    continue
+                taken.add((slate_id, item))
+            credit[row["event_id"]] = slate_id
+    return credit
 
 
 def lists_of(slates: list[Row], credits: list[Any]) -> dict[Bucket, Counts]:
@@ -105,6 +177,18 @@ def test_a_late_click_changes_the_credit_of_a_later_purchase(
     shop.lake.append((), [click])
     assert shop.counter.step() == 2
     assert credited(shop) == {"c": ("click", 1), "p": ("purchase", 1)}
+
+
+def test_a_late_click_changes_the_credit_of_a_later_cart(migrated: Path, tmp_path: Path) -> None:
+    shop = Shop(migrated, tmp_path)
+    shop.lake.append([slate("u", 0, "ab")], [event("t", "cart", "u", "b", HOUR_MS // 2 + 1)])
+    shop.counter.step()
+    assert credited(shop) == {"t": ("cart", -1)}
+    assert all(row.sums[SUMS.index("carts")] == 0 for row in shop.table.rows(0, 2**50))
+    shop.lake.append((), [event("c", "view", "u", "b", 500)])
+    shop.counter.step()
+    assert credited(shop) == {"c": ("click", 1), "t": ("cart", 1)}
+    assert sum(row.sums[SUMS.index("carts")] for row in shop.table.rows(0, 2**50)) == 1
 
 
 @pytest.mark.parametrize("interrupted", ["replace", "merge"])
