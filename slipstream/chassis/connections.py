@@ -58,11 +58,19 @@ class RequestLog:
         log.error("request failed", method=scope["method"], path=route, exc_info=error)
 
     def ended(self, scope: Scope, status: int, seconds: float) -> None:
-        """Count a request, and log it where it failed or was slow."""
-        route = self._route(scope)
+        """Count a request, and log it where it failed or was slow.
+
+        Anybody may send any method to any path. So the metric has the methods of a route and
+        `other`, and one route for all requests that were refused before they were routed.
+        """
+        routed, route = scope.get("route"), self._route(scope)
         if type(rid := request_id.get()) is TracedId and rid.recorded is not None:
             rid.recorded.answered(scope["method"], route, status)
-        key = (route, scope["method"], status)
+        if path := getattr(routed, "path", None):
+            methods = getattr(routed, "methods", None) or ()
+            key = (path, scope["method"] if scope["method"] in methods else "other", status)
+        else:
+            key = ("unmatched", "other", status)
         child = self._children.get(key)
         if child is None:
             child = self._children[key] = self._seconds.labels(*map(str, key))

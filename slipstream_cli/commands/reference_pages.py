@@ -275,8 +275,11 @@ _PARAGRAPHS: Final = (
     " service by a name with dots that `SLIPSTREAM_HTTP__HOSTS` does not list (`Host`): pages"
     " elsewhere could reach a service behind its user's firewall otherwise. Ingestion is not"
     " guarded so, as its pages are elsewhere, and every request names its key itself.",
-    "Logs and metrics name a request by its route, such as `/v1/users/{user_id:path}`, also where"
-    " it is refused, and by `unmatched` where it has none: paths may name a visitor or hold a key.",
+    "Logs and metrics name a request by its route, such as `/v1/users/{user_id:path}`, and by"
+    " `unmatched` where it has none: paths may name a visitor or hold a key. Logs name the route of"
+    " a refused request, too. Metrics count what was refused before it was routed as `unmatched`,"
+    " and methods that a route does not have as `other`: whoever sends anything adds no more than a"
+    " few series.",
     "Open endpoints hold nothing that is not public, or what probes and Prometheus need. Metrics"
     " and readiness tell how much is going on: let no stranger reach them. `/docs` loads nothing"
     " from another host, and monitoring has none: its origin has sessions.",
