@@ -138,7 +138,9 @@ class AccessKeyBook:
             fresh = before.model_copy(
                 update={
                     "digest": digest,
-                    "created_at": audit.at,
+                    # Rotations at once have their times from before they waited for one another.
+                    # The newest key must be the last one, since the others have an end.
+                    "created_at": max(audit.at, before.created_at + 1),
                     "page_key": "" if before.browser else page_key,
                 }
             )

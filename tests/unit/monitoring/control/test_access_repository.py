@@ -12,8 +12,8 @@ from slipstream.contracts.rest import AuditRecord
 NOW = 1_800_000_000_000
 
 
-def audit(action: str) -> AuditRecord:
-    return AuditRecord(at=NOW, principal="operator", action=action, subject="shop")
+def audit(action: str, at: int = NOW) -> AuditRecord:
+    return AuditRecord(at=at, principal="operator", action=action, subject="shop")
 
 
 def test_longest_grace_of_a_rotation_gives_an_end_that_can_be_read(db: Engine) -> None:
@@ -24,6 +24,16 @@ def test_longest_grace_of_a_rotation_gives_an_end_that_can_be_read(db: Engine) -
     book.rotate("shop", "b" * 64, NOW + longest, audit("rotate_key"))
     assert [key.name for key in book.unpublished()] == ["shop", "shop"]
     assert book.revoke("shop", audit("revoke_key")) == 2
+
+
+def test_of_rotations_at_once_one_key_has_no_end_whichever_waited(db: Engine) -> None:
+    book = AccessKeyBook(db)
+    key = AccessKey(digest="a" * 64, name="shop", scopes=[Scope.EVENTS], created_at=NOW)
+    book.create(key, audit("create_key"))
+    # The time of a rotation is from before it waited, so a later one may have an earlier time.
+    for digest, at in zip("bcdef", (NOW + 9, NOW + 4, NOW + 4, NOW + 7, NOW), strict=True):
+        book.rotate("shop", digest * 64, at + 5_000, audit("rotate_key", at))
+    assert [key.digest[0] for key in book.unpublished() if key.expires_at is None] == ["f"]
 
 
 @pytest.mark.parametrize("grace_ms", [-1, LONGEST_GRACE_MS + 1, 250_000_000_000_000])
