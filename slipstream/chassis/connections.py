@@ -185,6 +185,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._most_head = pool.settings.max_head_bytes
         self._timeout_s = pool.settings.client_timeout_s
         self._fault: ServiceError | None = None
+        self._in_body, self._hosts = False, 0
         self._without_progress = 0
         self._body_bytes = self._pending_bytes = 0
         # Since when the client is late: with its request, and with reading the answer.
@@ -226,6 +227,8 @@ class BoundedConnection(HttpToolsProtocol):
                 )
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_body:
+            return  # A trailer is no header: it must not sign in, or name another address.
         if len(self.headers) >= MOST_HEADERS:
             self._fault = HeadTooLargeError(f"The request has more than {MOST_HEADERS} headers")
             raise self._fault
@@ -233,6 +236,8 @@ class BoundedConnection(HttpToolsProtocol):
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
+        elif name == b"host":
+            self._hosts += 1
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -241,7 +246,11 @@ class BoundedConnection(HttpToolsProtocol):
                 f"More than {MOST_PIPELINED} requests wait on this connection"
             )
             raise self._fault
-        self._without_progress = 0
+        if self._hosts != 1 and self.parser.get_http_version() == "1.1":
+            self._fault = InvalidRequestError("The request has no Host header, or several")
+            raise self._fault
+        self._without_progress = self._hosts = 0
+        self._in_body = True
         self.begin()
 
     def begin(self) -> None:
@@ -268,6 +277,7 @@ class BoundedConnection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._in_body = False
         self.end()
         self._without_progress = 0
         if not self.cycle.response_complete:

@@ -35,6 +35,12 @@ def an_app() -> FastAPI:
     async def size(request: Request) -> Response:
         return Response(str(len(await request.body())))
 
+    @router.post("/named")
+    @open_to_all
+    async def named(request: Request) -> Response:
+        await request.body()
+        return Response("named:" + " ".join(request.headers.keys()))
+
     @router.get("/large")
     @open_to_all
     async def large() -> Response:
@@ -118,7 +124,7 @@ def repeated(first: bytes, piece: bytes) -> Iterator[bytes]:
         yield piece
 
 
-CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\nHost: probe\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -155,7 +161,8 @@ def test_the_largest_head_is_taken_and_one_more_byte_is_not() -> None:
 
 
 @pytest.mark.parametrize(
-    "first", [b"", b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nContent-Length: 999\r\n\r\n"]
+    "first",
+    [b"", b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nHost: probe\r\nContent-Length: 999\r\n\r\n"],
 )
 def test_a_client_that_sends_slowly_is_closed(first: bytes) -> None:
     """A byte now and then does not help; uvicorn would wait for ever."""
@@ -200,7 +207,7 @@ def test_at_the_limit_the_connection_that_waits_longest_gives_way() -> None:
 
 
 def test_large_bodies_on_their_way_have_a_limit_and_small_ones_none() -> None:
-    head = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n"
+    head = b"POST / HTTP/1.1\r\nHost: probe\r\nContent-Length: %d\r\n\r\n"
     with served(max_pending_bytes=65_536) as (port, _), connected(port) as large:
         large.sendall(head % 80_000 + b" " * 75_000)
         with connected(port) as second:
@@ -218,7 +225,7 @@ def test_large_bodies_on_their_way_have_a_limit_and_small_ones_none() -> None:
 
 
 def test_bodies_of_requests_that_wait_on_a_connection_count_until_they_are_answered() -> None:
-    request = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n"
+    request = b"POST / HTTP/1.1\r\nHost: probe\r\nContent-Length: %d\r\n\r\n"
     with served(max_pending_bytes=140_000) as (port, _), connected(port) as piped:
         # One answer may come while the next two requests are still on their way.
         piped.sendall((request % 30_000 + b" " * 30_000) * 2 + request % 80_000 + b" " * 60_000)
@@ -253,9 +260,30 @@ def test_a_request_to_change_the_protocol_is_answered_as_any_other(port: int) ->
         assert connection.recv(12) == b"HTTP/1.1 200"
 
 
+@pytest.mark.parametrize("expects", [b"", b"Expect: 100-continue\r\n"])
+def test_a_trailer_is_no_header(port: int, expects: bytes) -> None:
+    head = b"POST /named HTTP/1.1\r\nHost: probe\r\nTransfer-Encoding: chunked\r\n" + expects
+    body = b"3\r\nabc\r\n0\r\nAuthorization: Bearer s3cret\r\nX-Forwarded-For: 10.9.8.7\r\n\r\n"
+    with connected(port) as connection:
+        for _ in range(2):
+            connection.sendall(head + b"\r\n" + body)
+            received_until(connection, b"named:")
+            assert connection.recv(1 << 16).strip() == b"host transfer-encoding" + (
+                b" expect" if expects else b""
+            )
+
+
+@pytest.mark.parametrize("hosts", [b"", b"Host: a\r\nHost: b\r\n"])
+def test_a_request_without_one_host_is_refused(port: int, hosts: bytes) -> None:
+    with connected(port) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n" + hosts + b"\r\n")
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 400") and b"Host" in answer
+
+
 def test_refused_bodies_are_forgotten_before_the_garbage_collector_comes() -> None:
     """It comes rarely, and clients with large bodies come again and again."""
-    head = b"POST / HTTP/1.1\r\nContent-Length: 3000000\r\n\r\n"
+    head = b"POST / HTTP/1.1\r\nHost: probe\r\nContent-Length: 3000000\r\n\r\n"
     with served(max_pending_bytes=1_000_000) as (port, app):
         gc.collect()
         gc.disable()
