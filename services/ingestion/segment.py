@@ -31,7 +31,14 @@ from slipstream.chassis.access.page_tokens import Unproven
 from slipstream.contracts.access import Scope
 from slipstream.contracts.events import NewInteraction
 from slipstream.contracts.times import HOUR_MS
-from slipstream.contracts.vocabulary import IMPRESSION, RATE, REFUNDED, REMOVE, VIEW
+from slipstream.contracts.vocabulary import (
+    CONVERSIONS,
+    IMPRESSION,
+    RATE,
+    REFUNDED,
+    REMOVE,
+    VIEW,
+)
 from slipstream.ingress import fields
 from slipstream.ingress.fields import Code, RejectionError
 
@@ -208,25 +215,46 @@ def _of_a_list(
     return made
 
 
-def _value(properties: dict[str, Any], event_type: str, field: str) -> float | None:
-    """`value`, else a rating, else the revenue.
+# Types with a value that is counted: a sale without its value would be too little for ever.
+_WITH_MONEY: Final = CONVERSIONS | {REMOVE}
 
-    Money that is no number ("19,99 €") stays a property.
+
+def _value(properties: dict[str, Any], event_type: str, field: str) -> float | None:
+    """`value`, else a rating, else the revenue, else price times quantity.
+
+    Money of a cart, a purchase or a refund that is no number ("19,99 €") is rejected. That of other
+    events, such as views, stays a property.
     """
     if (value := properties.get("value")) is not None:
         return fields.as_value(value, f"{field}.value")
     if event_type == RATE:
         rating = properties.get("rating")
         return None if rating is None else fields.as_value(rating, f"{field}.rating")
-    if (
-        "revenue" in properties
-        and (revenue := fields.number_or_none(properties["revenue"])) is not None
-    ):
+    read = _money if event_type in _WITH_MONEY else _number
+    if (revenue := read(properties, "revenue", field)) is not None:
         return revenue
-    if "price" not in properties or (price := fields.number_or_none(properties["price"])) is None:
+    if (price := read(properties, "price", field)) is None:
         return None
-    quantity = fields.number_or_none(properties.get("quantity", 1))
+    quantity = read(properties, "quantity", field)
     return fields.number_or_none(price * (1.0 if quantity is None else quantity))
+
+
+def _number(properties: dict[str, Any], name: str, _field: str) -> float | None:
+    return fields.number_or_none(properties.get(name))
+
+
+def _money(properties: dict[str, Any], name: str, field: str) -> float | None:
+    """A number that may be missing, null or empty, and nothing else."""
+    given = properties.get(name)
+    if given is None or given == "":
+        return None
+    if (number := fields.number_or_none(given)) is None:
+        raise RejectionError(
+            Code.INVALID_VALUE,
+            f"{name} must be a number, such as 12.90; send a price's currency in `currency`",
+            f"{field}.{name}",
+        )
+    return number
 
 
 PAGE = EventName("page", of_an_item=False)

@@ -204,9 +204,39 @@ def test_nul_in_an_id_and_too_many_products_are_rejected() -> None:
     )
 
 
-def test_money_that_is_no_number_does_not_cost_the_event() -> None:
-    interaction = only_interaction(track("Product Added", {"sku": "a", "price": "19,99 €"}))
+def test_money_that_is_no_number_does_not_cost_a_view() -> None:
+    interaction = only_interaction(track("Product Viewed", {"sku": "a", "price": "19,99 €"}))
     assert (interaction.value, interaction.properties["price"]) == (None, "19,99 €")
+
+
+@pytest.mark.parametrize("event", ["Product Added", "Order Completed", "Order Refunded"])
+@pytest.mark.parametrize(
+    ("product", "field"),
+    [
+        ({"price": "EUR 12.90"}, "price"),
+        ({"price": "12,90", "quantity": 2}, "price"),
+        ({"price": 12.9, "quantity": "two"}, "quantity"),
+        ({"price": True}, "price"),
+        ({"revenue": "12,90"}, "revenue"),
+    ],
+)
+def test_money_that_is_no_number_is_rejected_where_it_is_counted(
+    event: str, product: dict[str, Any], field: str
+) -> None:
+    product = {"product_id": "a", **product}
+    assert rejection(track(event, product)) == (Code.INVALID_VALUE, f"properties.{field}")
+    listed = {"products": [{"product_id": "b", "price": "9.5"}, product]}
+    assert rejection(track(event, listed)) == (
+        Code.INVALID_VALUE,
+        f"properties.products.1.{field}",
+    )
+
+
+def test_missing_empty_and_plain_text_money_is_read() -> None:
+    products = [{"product_id": "a", "price": ""}, {"product_id": "b", "price": None}, "c"]
+    products.append({"product_id": "d", "price": "12.90", "quantity": "2"})
+    made = interactions(track("Order Completed", {"products": products}))
+    assert [interaction.value for interaction in made] == [None, None, None, 25.8]
 
 
 @pytest.mark.parametrize(
