@@ -8,8 +8,8 @@ e-commerce part; `docs/events.md` describes the mapping.
 Well-meaning crawlers name themselves in their user agent. Those that hide are not detected.
 """
 
-import random
 import re
+import secrets
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
@@ -299,7 +299,7 @@ def read_message(
         rules.budgets.refuse_event(message, max_bytes, "an event")
         given = message_id = fields.as_id(message.get("messageId"), "messageId", INDEX_ROOM)
         if message_id is None:
-            message_id = f"{random.getrandbits(128):032x}"
+            message_id = secrets.token_hex(16)
         unproven = doubt_of(message, token, kind, rules) if origin.browser else None
         return Acceptance(
             message_id,

@@ -286,6 +286,8 @@ class Triggers:
         if run is None:
             return
         request = RunRequest(
-            trigger=run.trigger, reason=run.reason, profile=self._settings.schedule_profile
+            trigger=run.trigger,
+            reason=run.reason[:1_000],
+            profile=self._settings.schedule_profile,
         )
         self._runs.request_unless_busy(request)

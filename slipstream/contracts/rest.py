@@ -172,7 +172,7 @@ class RunRequest(BaseModel, extra="forbid"):
     """
 
     trigger: Literal["request", "schedule", "events", "catalog", "alert", "erasure"] = "request"
-    reason: str = ""
+    reason: Annotated[str, Field(max_length=1_000)] = ""
     profile: Literal["fast", "best"] = "fast"
     key: RunKey | None = None
 

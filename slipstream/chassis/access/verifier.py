@@ -96,7 +96,10 @@ class Verifier:
 
     def find(self, credential: str) -> KnownKey | None:
         """The key or token; None where it is wrong or has ended."""
-        known = self._ring.find(credential)
+        try:
+            known = self._ring.find(credential)
+        except UnicodeEncodeError:  # JSON may hold half of a surrogate pair
+            return None
         if known is None and self._tokens is not None and credential.count(".") == 2:
             known = self._tokens.find(credential)
         return known

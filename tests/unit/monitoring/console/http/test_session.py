@@ -130,6 +130,12 @@ def test_a_page_of_another_origin_signs_nobody_in(console: Console) -> None:
     assert console.client.post("/v1/session", json={"credential": "s3cret"}).status_code == 200
 
 
+def test_a_credential_that_is_no_text_is_wrong(console: Console) -> None:
+    body = b'{"credential": "a.\\ud800.b"}'
+    headers = {"Content-Type": "application/json", **OWN}
+    assert console.client.post("/v1/session", content=body, headers=headers).status_code == 401
+
+
 def test_a_credential_in_the_header_counts_before_a_cookie(console: Console) -> None:
     console.sign_in()
     wrong = console.client.get("/v1/timeline", headers={"Authorization": "Bearer wrong"})
