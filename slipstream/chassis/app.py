@@ -214,6 +214,8 @@ def create_service(
     if guarded:
         refuse_exposure(settings)
     app = ServiceApp(
+        # A redirect would lead to whichever host the request names.
+        redirect_slashes=False,
         title=f"Slipstream {name}",
         description=description,
         version="1",

@@ -189,6 +189,12 @@ def test_ready_names_what_is_down() -> None:
     assert ready.json()["checks"]["kafka"] == "ok"
 
 
+def test_a_slash_too_many_leads_to_no_other_host() -> None:
+    with TestClient(an_app(), follow_redirects=False) as client:
+        answer = client.get("/metrics/", headers={"Host": "evil.example"})
+    assert (answer.status_code, answer.headers.get("location")) == (404, None)
+
+
 def test_metrics_count_requests_by_route_not_by_path() -> None:
     with TestClient(an_app()) as client:
         client.get("/echo")
