@@ -264,12 +264,18 @@ def every_item(peer: "Peer", path: str, limit: int) -> list[dict[str, Any]]:
 
 
 def asleep(monitoring: "Peer") -> set[str]:
-    """Return the services that are scaled to zero, by monitoring; none where it does not answer."""
+    """Return the services that are scaled to zero, by monitoring; none where it does not answer.
+
+    Raises:
+        PeerError: Monitoring wants another token.
+    """
     from slipstream.chassis.client import PeerError
 
     try:
         services = monitoring.get("/v1/services")["items"]
-    except PeerError:
+    except PeerError as error:
+        if error.status == 401:
+            raise
         return set()
     return {each["name"] for each in services if each["state"] == "asleep"}
 

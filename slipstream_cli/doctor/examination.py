@@ -29,7 +29,7 @@ from slipstream_cli.backups.places import settings_of
 from slipstream_cli.doctor import stack
 from slipstream_cli.doctor.catalogue import check_rules, read_catalogue, rule_filters
 from slipstream_cli.doctor.findings import Limits, by_weight
-from slipstream_cli.peers import asleep, every_item, peer_at, stack_on, target_url
+from slipstream_cli.peers import asleep, every_item, explained_errors, peer_at, stack_on, target_url
 
 if TYPE_CHECKING:
     from services.training.settings import TrainingSettings
@@ -100,11 +100,16 @@ def examine(
         places: Where the stack's parts are.
         limits: The most that is read.
         tell: Called with the part that is looked at next.
+
+    Raises:
+        click.ClickException: Monitoring wants another token.
     """
     found, settings = Examination(), places.settings
     monitoring = peer_at("monitoring", places.urls["monitoring"])
     tell("looking at services")
-    services, training = _ask(places, asleep(monitoring))
+    with explained_errors(places.urls["monitoring"], ""):
+        may_sleep = asleep(monitoring)
+    services, training = _ask(places, may_sleep)
     found.looked_at["services"] = f"{len(services)}"
     if asleep_here := [each.name for each in services if each.state == "asleep"]:
         found.looked_at["asleep"] = " and ".join(asleep_here)

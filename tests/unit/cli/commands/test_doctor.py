@@ -1,15 +1,18 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 from click.testing import CliRunner
 
 from slipstream.chassis.logging import get_logger
+from slipstream.contracts.services import SERVICES
 from slipstream.evaluation.findings import Finding, Weight
 from slipstream_cli.__main__ import cli
 from slipstream_cli.doctor import examination
+from tests.unit.cli.rest_answers import Answers, problem
 
 NOTE = Finding("heavy_visitor", Weight.NOTE, "a figure", "a reason", "a command")
 WARNING = Finding("no_purchases", Weight.WARNING, "no purchase", "why", "slipstream import")
@@ -65,3 +68,16 @@ def test_no_stack_is_as_bad_as_one_that_is_away(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["doctor", "--data-dir", str(tmp_path)])
     assert result.exit_code == 2
     assert f"no stack runs on {tmp_path}" in result.output and "--url" not in result.output
+
+
+def test_a_stack_that_wants_a_token_says_which_setting_has_it(
+    answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere: Any = dict.fromkeys(SERVICES, "http://stack")
+    monkeypatch.setattr(examination, "places_of", lambda _: examination.Places(None, nowhere))  # type: ignore[arg-type]
+    answers.by_request["GET /v1/services"] = problem(401, "a token is needed")
+    result = CliRunner().invoke(cli, ["doctor"])
+    assert result.exit_code == 2
+    assert result.output.endswith(
+        "Error: http://stack wants a token: set SLIPSTREAM_HTTP__API_TOKEN\n"
+    )
