@@ -233,7 +233,8 @@ def _refuse_absent_stack(data_dir: Path, otherwise: str) -> None:
 
     context = click.get_current_context(silent=True)
     source = context and context.get_parameter_source("data_dir")
-    others = running_stacks()
+    here = data_dir.absolute()
+    others = sorted(running_stacks(), key=lambda it: -len(os.path.commonpath([here, it])))
     if others:
         named = ", ".join(map(str, others))
         raise click.ClickException(

@@ -229,3 +229,5 @@ def test_without_a_stack_on_the_data_folder_nothing_is_sent_elsewhere(
         answer = run(*command)
         assert answer.exit_code == 1
         assert "no stack runs on .slipstream, but one on /elsewhere" in answer.output
+    running.append(below := here / "shop" / ".slipstream")
+    assert f"say --data-dir {below}," in run(*commands[0]).output
