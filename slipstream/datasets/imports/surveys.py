@@ -58,9 +58,12 @@ class Ids:
     def __init__(self) -> None:
         self._hashes: set[int] = set()
 
-    def add(self, identifier: str) -> None:
+    def add(self, identifier: str) -> bool:
+        """Count an id. Returns whether it was there before."""
+        is_known = hash(identifier) in self._hashes
         if len(self._hashes) < MOST_IDS:
             self._hashes.add(hash(identifier))
+        return is_known
 
     def named(self, noun: str) -> str:
         """The number with its noun."""
@@ -85,6 +88,7 @@ class Survey:
         skipped: Rows of types that are left out.
         first, last: Least and greatest event time (ms).
         example: The first item, as it will be stored.
+        repeated: Rows of items by id, of the first ids that have several.
     """
 
     rows: int = 0
@@ -104,6 +108,7 @@ class Survey:
     first: int | None = None
     last: int | None = None
     example: dict[str, Any] | None = None
+    repeated: Counter[str] = field(default_factory=Counter)
 
     def suggested_type(self, name: str = "") -> str:
         """The type that rows most probably have that name none, or this one."""
@@ -136,7 +141,9 @@ class Survey:
     def add_item(self, item: Item) -> None:
         """Count an item, and keep the first as an example."""
         self.sendable += 1
-        self.items.add(item.entry["item_id"])
+        item_id = item.entry["item_id"]
+        if self.items.add(item_id) and (item_id in self.repeated or len(self.repeated) < _EXAMPLES):
+            self.repeated[item_id] += 1 if item_id in self.repeated else 2
         self.example = self.example or item.entry
 
     def views_of_orders(self, choices: Choices) -> dict[str, int]:
@@ -368,6 +375,10 @@ def describe(export: Export, survey: Survey) -> list[str]:
     if survey.example:
         text = orjson.dumps(survey.example, default=str).decode()
         lines.append(f"first item: {text[:_MOST_OF_ITEM]}{'…' * (len(text) > _MOST_OF_ITEM)}")
+    lines += [
+        f"{item_id} occurs {'twice' if rows == 2 else f'{rows:,} times'}; the last counts"
+        for item_id, rows in survey.repeated.items()
+    ]
     if survey.skipped:
         lines.append(f"{counted(survey.skipped, 'row')} left out by type")
     return [*lines, *_rejection_lines(survey)]

@@ -221,6 +221,15 @@ def test_items_have_the_types_that_ingestion_takes(tmp_path: Path) -> None:
     assert [(bad.line, bad.field) for bad in rejected] == [(4, "in_stock")]
 
 
+def test_an_item_that_occurs_again_is_told(tmp_path: Path) -> None:
+    export = export_of(tmp_path, "sku,name\na1,A\nb2,B\na1,Again\nc3,C\nc3,C\nc3,C\n")
+    lines = describe(export, export.survey())
+    assert lines[-2:] == [
+        "a1 occurs twice; the last counts",
+        "c3 occurs 3 times; the last counts",
+    ]
+
+
 def test_columns_of_one_category_are_items_categories(tmp_path: Path) -> None:
     text = "sku,product_type,category,name\n1,Apparel > Shirts,Shirts|New,A\n2,,7,B\n3,,,C\n"
     export = export_of(tmp_path, text)
