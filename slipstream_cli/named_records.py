@@ -125,10 +125,18 @@ class RecordCommands:
         else:
             click.echo(f"{_named(put)}. It counts {self.counts}.")
 
-    def delete(self, name: str, revision: int | None, url: str | None, data_dir: Path) -> None:
-        """Delete a record."""
+    def delete(
+        self,
+        name: str,
+        revision: int | None,
+        url: str | None,
+        data_dir: Path,
+        force: bool = False,
+    ) -> None:
+        """Delete a record; by `force` one in use, too."""
+        path = f"{self._path_of(name)}?force=true" if force else self._path_of(name)
         with monitoring_peer(url, data_dir) as peer:
-            gone = peer.delete(self._path_of(name), _if_match(revision))
+            gone = peer.delete(path, _if_match(revision))
         click.echo(f"{_named(gone)}: deleted. It counts {self.counts}.")
 
     def _record(self, peer: "Peer", name: str, revision: int | None) -> dict[str, Any]:

@@ -240,7 +240,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         placement_publisher = StatePublisher(PLACEMENTS, placements, publish)
         experiment_publisher = StatePublisher(EXPERIMENTS, experiments, publish)
         app.state.placements = placement_routes.PlacementRoutes(
-            "placement", placements, placement_publisher.wake, now_ms
+            "placement", placements, placement_publisher.wake, now_ms, experiments, outcomes
         )
         app.state.experiments = experiment_routes.ExperimentRoutes(
             "experiment", experiments, experiment_publisher.wake, now_ms

@@ -70,6 +70,11 @@ def set_placement(**options: Any) -> None:
 
 
 @placements.command("delete", short_help="Delete a placement.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Delete it even where a running experiment or requests of the last hour name it.",
+)
 @delete_options
 def delete_placement(**options: Any) -> None:
     """Delete NAME: requests that name it are refused. Its revisions stay.

@@ -98,7 +98,7 @@ def test_what_is_put_in_monitoring_assigns_in_serving_and_is_in_the_slates_recor
             return "experiment" not in answer.json()
 
         until(is_plain, "the end of the experiment")
-        assert monitoring.delete("/v1/placements/home").status_code == 200
+        assert monitoring.delete("/v1/placements/home?force=true").status_code == 200
 
         def is_refused() -> bool:
             answer = serving.client.get("/v1/recommendations/ada", params={"placement": "home"})

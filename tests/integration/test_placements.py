@@ -138,7 +138,7 @@ def test_every_process_of_serving_follows_each_change(stack: Stack) -> None:
         assert error["reason"] == "there is no placement hoem; did you mean home?"
         assert processes[0].client.get("/v1/trending?placement=home").status_code == 200
         assert put(monitoring, "home", {}) == 2
-        assert monitoring.delete("/v1/placements/before").json()["revision"] == 2
+        assert monitoring.delete("/v1/placements/before?force=true").json()["revision"] == 2
         for process in processes:
             process.comes_to("home", 2)
             process.comes_to("before", None)

@@ -5,6 +5,7 @@ refused, since a misspelt one would change what is shown.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Annotated, Final, Self
 
@@ -12,6 +13,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from services.monitoring.control.experiments_repository import ExperimentTable
 from services.monitoring.control.http.named_records import (
     CHANGED,
     PAGE_LIMIT,
@@ -21,7 +23,10 @@ from services.monitoring.control.http.named_records import (
     RecordRoutes,
     missing,
 )
+from services.monitoring.counting.credit import DIMENSIONS, SUMS
+from services.monitoring.counting.outcomes_repository import OutcomeTable
 from slipstream.chassis.access.guard import requires
+from slipstream.chassis.errors import ConflictError
 from slipstream.contracts.access import Scope
 from slipstream.contracts.placements import (
     MOST_RULES,
@@ -36,6 +41,7 @@ from slipstream.contracts.placements import (
     RuleBase,
 )
 from slipstream.contracts.rest import Problem
+from slipstream.contracts.times import HOUR_MS
 from slipstream.filters.expressions import FilterError, parsed
 
 # The largest policy, as JSON: all of them fit into a service's memory, and into one answer's pages.
@@ -149,7 +155,42 @@ def _refused(words: str) -> PydanticCustomError:
 
 
 PathName = Annotated[PlacementName, Path()]
-PlacementRoutes = RecordRoutes[Placement, PlacementPolicy]
+# How long a request for a placement counts as a use of it.
+_IN_USE_MS: Final = HOUR_MS
+
+
+@dataclass(frozen=True)
+class PlacementRoutes(RecordRoutes[Placement, PlacementPolicy]):
+    """The answers of the routes of placements.
+
+    Attributes:
+        experiments: The experiments, which may name placements.
+        outcomes: The outcomes, which tell of requests.
+    """
+
+    experiments: ExperimentTable
+    outcomes: OutcomeTable
+
+    def uses(self, name: str) -> list[str]:
+        """What would have no list without the placement, in words."""
+        running = [
+            experiment.name
+            for experiment in self.experiments.page(self.experiments.most)
+            if experiment.design.state == "running"
+            and name
+            in (
+                *experiment.design.placements,
+                *(variant.placement for variant in experiment.design.variants),
+            )
+        ]
+        now_ms = self.clock()
+        answers = sum(
+            row.sums[SUMS.index("answers")]
+            for row in self.outcomes.rows(now_ms - _IN_USE_MS, now_ms)
+            if row.group[DIMENSIONS.index("placement")] == name
+        )
+        uses = [f"experiment {experiment} names it" for experiment in running]
+        return [*uses, f"{answers:,} requests of the last hour named it"] if answers else uses
 
 
 class PlacementPage(BaseModel):
@@ -220,12 +261,33 @@ def put_placement(
 
 
 @router.delete(
-    "/{name}", summary="Delete a placement", responses={**missing("placement"), **CHANGED}
+    "/{name}",
+    summary="Delete a placement",
+    responses={
+        **missing("placement"),
+        409: {"model": Problem, "description": "placement_in_use"},
+        **CHANGED,
+    },
 )
 @requires(Scope.OPERATE)
-def delete_placement(request: Request, name: PathName, if_match: IfMatch = None) -> Placement:
-    """Delete a placement: within a second, requests that name it are refused. Revisions stay."""
-    return routes(request).delete(request, name, if_match)
+def delete_placement(
+    request: Request,
+    name: PathName,
+    if_match: IfMatch = None,
+    force: Annotated[bool, Query(description="whether one in use is deleted, too")] = False,
+) -> Placement:
+    """Delete a placement: within a second, requests that name it are refused. Revisions stay.
+
+    One that a running experiment names, or requests of the last hour, is deleted only by `force`.
+    """
+    of_placements = routes(request)
+    if not force and (uses := of_placements.uses(name)):
+        raise ConflictError(
+            f"{' and '.join(uses)}: each such request would be refused. Stop the experiment and "
+            "change the pages first, or delete it by force",
+            code="placement_in_use",
+        )
+    return of_placements.delete(request, name, if_match)
 
 
 @router.get(

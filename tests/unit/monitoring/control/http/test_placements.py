@@ -8,25 +8,38 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
+from sqlalchemy import Engine, insert
 
 from services.monitoring.app import create_app
+from services.monitoring.control.experiments_repository import ExperimentTable
 from services.monitoring.control.http import placements
 from services.monitoring.control.http.placements import PlacementRoutes, PolicyBody
 from services.monitoring.control.named_records_repository import PlacementTable
+from services.monitoring.counting.credit import DIMENSIONS, SUMS
+from services.monitoring.counting.outcomes_repository import OutcomeTable
+from services.monitoring.counting.tables import outcomes
 from services.monitoring.settings import MonitoringSettings
 from slipstream.chassis.settings import HttpSettings
+from slipstream.contracts.experiments import ExperimentDesign
 from slipstream.contracts.placements import MOST_RULES, PlacementPolicy
+from slipstream.contracts.rest import AuditRecord
+from slipstream.contracts.times import HOUR_MS
 
+NOW = 1_800_000_000_000
 SPONSORED = {"name": "sponsored", "action": "pin", "position": 3}
 
 
 class Shop:
     """A client with all scopes, and the number of times that the publisher was woken."""
 
-    def __init__(self, table: PlacementTable) -> None:
+    def __init__(self, table: PlacementTable, db: Engine) -> None:
         self.wakes = 0
+        self.experiments = ExperimentTable(db)
+        outcomes = OutcomeTable(db, lambda _digests: {})
         app = create_app(MonitoringSettings(http=HttpSettings(api_token=SecretStr("s3cret"))))
-        app.state.placements = PlacementRoutes("placement", table, self._changed, lambda: 5)
+        app.state.placements = PlacementRoutes(
+            "placement", table, self._changed, lambda: NOW, self.experiments, outcomes
+        )
         self.client = TestClient(app, headers={"Authorization": "Bearer s3cret"})
 
     def _changed(self) -> None:
@@ -41,21 +54,46 @@ class Shop:
         answer = self.client.get(f"/v1/placements{path}", params=params)
         return answer.status_code, answer.json()
 
-    def delete(self, name: str, if_match: str | None = None) -> tuple[int, Any]:
+    def delete(self, name: str, if_match: str | None = None, **params: Any) -> tuple[int, Any]:
         headers = {"If-Match": if_match} if if_match is not None else {}
-        answer = self.client.delete(f"/v1/placements/{name}", headers=headers)
+        answer = self.client.delete(f"/v1/placements/{name}", headers=headers, params=params)
         return answer.status_code, answer.json()
 
 
 @pytest.fixture
-def shop(table: PlacementTable) -> Shop:
-    return Shop(table)
+def shop(table: PlacementTable, db: Engine) -> Shop:
+    return Shop(table, db)
+
+
+@pytest.mark.parametrize("use", ["placements", "variant", "requests"])
+def test_a_placement_in_use_is_deleted_by_force_alone(shop: Shop, db: Engine, use: str) -> None:
+    for name in ("home", "cart"):
+        shop.put(name, {})
+    if use == "requests":
+        row = {**dict.fromkeys(DIMENSIONS, ""), **dict.fromkeys(SUMS, 0), "currency": ""}
+        row |= {"length_ms": HOUR_MS, "start": NOW - HOUR_MS, "placement": "home", "answers": 7}
+        row |= {"revision": 0, "position": 0, "visitors": b""}
+        with db.begin() as connection:
+            connection.execute(insert(outcomes).values(**row))
+    else:
+        of_variant = {"name": "new", "placement": "home" if use == "variant" else ""}
+        design = {
+            "placements": ["home" if use == "placements" else "cart"],
+            "variants": [{"name": "control"}, of_variant],
+        }
+        audit = AuditRecord(at=NOW, principal="a", action="put_experiment", subject="trial")
+        shop.experiments.put("trial", ExperimentDesign.model_validate(design), audit)
+    status, problem = shop.delete("home")
+    assert (status, problem["code"]) == (409, "placement_in_use")
+    assert ("7 requests" if use == "requests" else "experiment trial") in problem["detail"]
+    assert shop.get("/home")[0] == 200
+    assert shop.delete("home", force=True)[1]["deleted"]
 
 
 def test_a_placement_is_created_replaced_read_and_deleted(shop: Shop) -> None:
     status, made = shop.put("home", {"rules": [SPONSORED], "seen": "hide"})
     assert (status, made["revision"], made["changed_at"], made["changed_by"]) == (
-        201, 1, 5, "api-token",
+        201, 1, NOW, "api-token",
     )  # fmt: skip
     assert made["policy"]["rules"][0] | SPONSORED == made["policy"]["rules"][0]
     assert shop.get("/home") == (200, made)
