@@ -229,20 +229,25 @@ def _by_version(outcome: str) -> Callable[[Snapshot, int], Iterable[Reading]]:
     return read
 
 
-def _fallback_share(snapshot: Snapshot, minutes: int) -> list[Reading]:
+def _with_model(snapshot: Snapshot, minutes: int) -> Mapping[Bucket, Counts]:
+    """The slates of the window since the first model; none while no model is in service."""
     if snapshot.training.champion is None:
-        return []
+        return {}
     # A young shop had no model before: the window begins after the bucket in which one came.
     models = (it.start for it in snapshot.answered or () if it.answered_by == "model")
     first = min(models, default=0)
-    counts = {it: each for it, each in _answered(snapshot, minutes).items() if it.start > first}
+    return {it: each for it, each in _answered(snapshot, minutes).items() if it.start > first}
+
+
+def _fallback_share(snapshot: Snapshot, minutes: int) -> list[Reading]:
+    counts = _with_model(snapshot, minutes)
     slates = total(counts).slates
     by_model = sum(each.slates for it, each in counts.items() if it.answered_by == "model")
     return _share("", wilson(slates - by_model, slates))
 
 
 def _empty_share(snapshot: Snapshot, minutes: int) -> list[Reading]:
-    counts = total(_answered(snapshot, minutes))
+    counts = total(_with_model(snapshot, minutes))
     return _share("", wilson(counts.slates - counts.shown, counts.slates))
 
 
@@ -299,6 +304,8 @@ def _features_delay(snapshot: Snapshot, _minutes: int) -> list[Reading]:
 
 
 def _silence(snapshot: Snapshot, _minutes: int) -> list[Reading]:
+    if snapshot.training.champion is None:  # it may still be being set up
+        return []
     heard_at = snapshot.freshness.last_interaction_at
     return _plain(None if heard_at is None else max(0, snapshot.checked_at - heard_at) / 1000)
 

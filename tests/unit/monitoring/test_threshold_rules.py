@@ -111,6 +111,16 @@ def test_fallbacks_are_known_only_with_a_model() -> None:
     assert found.summary == "the share of slates without the model is 100.0%, above 50.0%"
 
 
+def test_silence_and_empty_lists_before_a_first_model_are_no_readings() -> None:
+    state = counted({(0, "", ""): Counts(slates=300)}, training=Training(reached=True))
+    heard = state.freshness.model_copy(update={"last_interaction_at": NOW - 3_600_000})
+    state = state.model_copy(update={"freshness": heard})
+    assert values("empty_share", state) == values("interactions_silence", state) == {}
+    served = state.model_copy(update={"training": snapshot().training})
+    assert values("empty_share", served) == {"": 1.0}
+    assert values("interactions_silence", served) == {"": 3_600.0}
+
+
 def test_what_a_young_shop_showed_before_its_first_model_is_no_fallback() -> None:
     before = {(ago, "", "trending"): Counts(slates=500, shown=500) for ago in (10, 5)}
     came = before | {(5, "1", "model"): Counts(slates=100, shown=100)}
