@@ -246,15 +246,7 @@ def _number(properties: dict[str, Any], name: str, _field: str) -> float | None:
 def _money(properties: dict[str, Any], name: str, field: str) -> float | None:
     """A number that may be missing, null or empty, and nothing else."""
     given = properties.get(name)
-    if given is None or given == "":
-        return None
-    if (number := fields.number_or_none(given)) is None:
-        raise RejectionError(
-            Code.INVALID_VALUE,
-            f"{name} must be a number, such as 12.90; send a price's currency in `currency`",
-            f"{field}.{name}",
-        )
-    return number
+    return None if given is None or given == "" else fields.as_value(given, f"{field}.{name}")
 
 
 PAGE = EventName("page", of_an_item=False)

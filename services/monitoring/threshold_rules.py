@@ -304,7 +304,7 @@ def _features_delay(snapshot: Snapshot, _minutes: int) -> list[Reading]:
 
 
 def _silence(snapshot: Snapshot, _minutes: int) -> list[Reading]:
-    if snapshot.training.champion is None:  # it may still be being set up
+    if snapshot.training.champion is None:  # the shop may not send yet
         return []
     heard_at = snapshot.freshness.last_interaction_at
     return _plain(None if heard_at is None else max(0, snapshot.checked_at - heard_at) / 1000)

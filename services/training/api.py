@@ -26,7 +26,14 @@ from slipstream.chassis.errors import ConflictError, GoneError, InvalidRequestEr
 from slipstream.contracts.access import Scope
 from slipstream.contracts.bundle import Manifest
 from slipstream.contracts.events import ModelEventType
-from slipstream.contracts.rest import AuditPage, ModelsBeforeErasure, ModelVersion, Run, RunRequest
+from slipstream.contracts.rest import (
+    MOST_REASON,
+    AuditPage,
+    ModelsBeforeErasure,
+    ModelVersion,
+    Run,
+    RunRequest,
+)
 from slipstream.contracts.steps import RunSteps
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.vocabulary import CANARY, CHAMPION
@@ -51,7 +58,7 @@ class ModelPage(BaseModel):
 class Reason(BaseModel, extra="forbid"):
     """A person's reason for moving an alias, kept with the model event."""
 
-    reason: str = Field("by request", max_length=1_000)
+    reason: str = Field("by request", max_length=MOST_REASON)
 
 
 class CanaryChoice(Reason):
@@ -288,7 +295,7 @@ def set_canary(request: Request, body: CanaryChoice) -> ModelVersion:
 @router.delete("/aliases/canary")
 @requires(Scope.OPERATE)
 def remove_canary(
-    request: Request, reason: Annotated[str, Query(max_length=1_000)] = "by request"
+    request: Request, reason: Annotated[str, Query(max_length=MOST_REASON)] = "by request"
 ) -> ModelVersion:
     """Remove the alias canary, and return the version that had it."""
     training = parts(request)

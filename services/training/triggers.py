@@ -20,7 +20,7 @@ from services.training.waiting_alert_repository import WaitingAlert, WaitingAler
 from slipstream.broker.records import Batch
 from slipstream.chassis.logging import carrying, get_logger
 from slipstream.contracts.events import AlertEvent
-from slipstream.contracts.rest import RunRequest
+from slipstream.contracts.rest import MOST_REASON, RunRequest
 from slipstream.contracts.times import now_ms
 from slipstream.stores.lake import CATALOG, INTERACTIONS, SCHEMAS, Lake, LakeUnavailableError
 
@@ -287,7 +287,7 @@ class Triggers:
             return
         request = RunRequest(
             trigger=run.trigger,
-            reason=run.reason[:1_000],
+            reason=run.reason[:MOST_REASON],
             profile=self._settings.schedule_profile,
         )
         self._runs.request_unless_busy(request)

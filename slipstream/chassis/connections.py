@@ -29,6 +29,8 @@ from slipstream.chassis.settings import HttpSettings
 log = get_logger(__name__)
 
 SLOW_REQUEST_S = 1.0
+# Route of requests that have none.
+_UNMATCHED: Final = "unmatched"
 
 
 class RequestLog:
@@ -61,16 +63,13 @@ class RequestLog:
         """Count a request, and log it where it failed or was slow.
 
         Anybody may send any method to any path. So the metric has the methods of a route and
-        `other`, and one route for all requests that were refused before they were routed.
+        `other`, and one route for all requests that were answered before they were routed.
         """
-        routed, route = scope.get("route"), self._route(scope)
+        route, routed = self._route(scope), scope.get("route")
         if type(rid := request_id.get()) is TracedId and rid.recorded is not None:
             rid.recorded.answered(scope["method"], route, status)
-        if path := getattr(routed, "path", None):
-            methods = getattr(routed, "methods", None) or ()
-            key = (path, scope["method"] if scope["method"] in methods else "other", status)
-        else:
-            key = ("unmatched", "other", status)
+        own = scope["method"] in (getattr(routed, "methods", None) or ())
+        key = (route if routed else _UNMATCHED, scope["method"] if own else "other", status)
         child = self._children.get(key)
         if child is None:
             child = self._children[key] = self._seconds.labels(*map(str, key))
@@ -99,7 +98,7 @@ class RequestLog:
         A refused request has not been routed, so its route is looked up.
         """
         routed = getattr(scope.get("route"), "path", None)
-        return routed or self._demands.path_of(scope) or "unmatched"
+        return routed or self._demands.path_of(scope) or _UNMATCHED
 
 
 # Header lines of one request. Browsers and proxies send some dozens.
@@ -185,7 +184,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._most_head = pool.settings.max_head_bytes
         self._timeout_s = pool.settings.client_timeout_s
         self._fault: ServiceError | None = None
-        self._in_body, self._hosts = False, 0
+        self._in_body = False
         self._without_progress = 0
         self._body_bytes = self._pending_bytes = 0
         # Since when the client is late: with its request, and with reading the answer.
@@ -236,8 +235,6 @@ class BoundedConnection(HttpToolsProtocol):
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
-        elif name == b"host":
-            self._hosts += 1
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -246,10 +243,11 @@ class BoundedConnection(HttpToolsProtocol):
                 f"More than {MOST_PIPELINED} requests wait on this connection"
             )
             raise self._fault
-        if self._hosts != 1 and self.parser.get_http_version() == "1.1":
+        hosts = [name for name, _ in self.headers].count(b"host")
+        if hosts != 1 and self.parser.get_http_version() == "1.1":
             self._fault = InvalidRequestError("The request has no Host header, or several")
             raise self._fault
-        self._without_progress = self._hosts = 0
+        self._without_progress = 0
         self._in_body = True
         self.begin()
 

@@ -1,7 +1,7 @@
 """REST bodies that several services share. A body of one service's routes stays next to them."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
@@ -165,6 +165,10 @@ RunKey = Annotated[
 ]
 
 
+# Characters of a reason for a run, or for moving an alias.
+MOST_REASON: Final = 1_000
+
+
 class RunRequest(BaseModel, extra="forbid"):
     """A request for a training run; `trigger` and `reason` are kept with the run.
 
@@ -172,7 +176,7 @@ class RunRequest(BaseModel, extra="forbid"):
     """
 
     trigger: Literal["request", "schedule", "events", "catalog", "alert", "erasure"] = "request"
-    reason: Annotated[str, Field(max_length=1_000)] = ""
+    reason: Annotated[str, Field(max_length=MOST_REASON)] = ""
     profile: Literal["fast", "best"] = "fast"
     key: RunKey | None = None
 

@@ -100,7 +100,9 @@ def as_value(value: Any, field: str) -> float:
     """A finite number, also when sent as a string."""
     number = number_or_none(value)
     if number is None:
-        raise RejectionError(Code.INVALID_VALUE, f"{field} must be a finite number", field)
+        raise RejectionError(
+            Code.INVALID_VALUE, f"{field} must be a finite number, such as 12.90", field
+        )
     return number
 
 

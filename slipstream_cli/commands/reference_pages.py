@@ -277,9 +277,9 @@ _PARAGRAPHS: Final = (
     " guarded so, as its pages are elsewhere, and every request names its key itself.",
     "Logs and metrics name a request by its route, such as `/v1/users/{user_id:path}`, and by"
     " `unmatched` where it has none: paths may name a visitor or hold a key. Logs name the route of"
-    " a refused request, too. Metrics count what was refused before it was routed as `unmatched`,"
-    " and methods that a route does not have as `other`: whoever sends anything adds no more than a"
-    " few series.",
+    " a refused request, too. Metrics count what was answered before it was routed as `unmatched`,"
+    " and methods that a route does not have as `other`: whoever sends anything adds at most a"
+    " series for each route and status.",
     "Open endpoints hold nothing that is not public, or what probes and Prometheus need. Metrics"
     " and readiness tell how much is going on: let no stranger reach them. `/docs` loads nothing"
     " from another host, and monitoring has none: its origin has sessions.",

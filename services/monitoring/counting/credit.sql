@@ -112,22 +112,26 @@ SELECT h.event_id, kind, coalesce(best.user_id, h.user_id) AS user_id, item_id, 
     value, currency, listed_at, list_model, answered_by
 FROM happened h LEFT JOIN best USING (event_id) WHERE list_contains(kinds, kind);
 
--- The first click or the first cart of a place.
-CREATE MACRO first_credited(a_kind, touches) AS TABLE
-SELECT c.* FROM credited([a_kind], touches) c
+-- The first click or the first cart of a place, of a table of all of them.
+CREATE MACRO first_of(a_kind, responses) AS TABLE
+SELECT c.* FROM query_table(responses) c
 LEFT JOIN (
     SELECT recommendation_id, item_id, min((at_ms, event_id)) AS earliest FROM past WHERE kind = a_kind GROUP BY ALL
 ) USING (recommendation_id, item_id)
 WHERE recommendation_id <> '' AND (earliest IS NULL OR (at_ms, event_id) < earliest)
 QUALIFY row_number() OVER (PARTITION BY recommendation_id, item_id ORDER BY at_ms, event_id) = 1;
 
-INSERT INTO credits SELECT * FROM first_credited('click', []);
-INSERT INTO credits SELECT * FROM first_credited('cart', ['click']);
+CREATE TABLE clicks AS FROM credited(['click'], []);
+INSERT INTO credits FROM first_of('click', 'clicks');
+DROP TABLE clicks;
+CREATE TABLE carts AS FROM credited(['cart'], ['click']);
+INSERT INTO credits FROM first_of('cart', 'carts');
 -- Other carts are kept without credit, since a late click may change it.
 INSERT INTO credits
 SELECT * REPLACE ('' AS recommendation_id, '' AS placement, '' AS model_version, '' AS experiment, '' AS variant,
     0 AS revision, -1 AS position, '' AS source, NULL AS listed_at, NULL AS list_model, NULL AS answered_by)
-FROM credited(['cart'], ['click']) ANTI JOIN credits USING (event_id);
+FROM carts ANTI JOIN credits USING (event_id);
+DROP TABLE carts;
 INSERT INTO credits SELECT * FROM credited(['purchase'], ['click', 'cart']);
 INSERT INTO credits SELECT * FROM credited(['refund'], ['purchase']);
 

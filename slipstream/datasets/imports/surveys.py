@@ -108,7 +108,7 @@ class Survey:
     first: int | None = None
     last: int | None = None
     example: dict[str, Any] | None = None
-    repeated: Counter[str] = field(default_factory=Counter)
+    repeated: dict[str, int] = field(default_factory=dict)
 
     def suggested_type(self, name: str = "") -> str:
         """The type that rows most probably have that name none, or this one."""
@@ -143,7 +143,7 @@ class Survey:
         self.sendable += 1
         item_id = item.entry["item_id"]
         if self.items.add(item_id) and (item_id in self.repeated or len(self.repeated) < _EXAMPLES):
-            self.repeated[item_id] += 1 if item_id in self.repeated else 2
+            self.repeated[item_id] = self.repeated.get(item_id, 1) + 1
         self.example = self.example or item.entry
 
     def views_of_orders(self, choices: Choices) -> dict[str, int]:
@@ -376,7 +376,8 @@ def describe(export: Export, survey: Survey) -> list[str]:
         text = orjson.dumps(survey.example, default=str).decode()
         lines.append(f"first item: {text[:_MOST_OF_ITEM]}{'…' * (len(text) > _MOST_OF_ITEM)}")
     lines += [
-        f"{item_id} occurs {'twice' if rows == 2 else f'{rows:,} times'}; the last counts"
+        f"{item_id} occurs {'twice' if rows == 2 else f'{rows:,} times'}; its rows make one item,"
+        " and later values count"
         for item_id, rows in survey.repeated.items()
     ]
     if survey.skipped:

@@ -254,10 +254,8 @@ def test_logs_name_the_route_of_a_refused_request_and_never_its_path(
     lines = [line for line in logged if line.get("path", "/metrics") != "/metrics"]
     assert lines and {line["path"] for line in lines} == {route}
     assert "ada" not in str([{**line, "exc_info": None} for line in logged])
-    # Refused before it was routed, or with a method that the route does not have.
-    counted, of = (route, method) if status == 500 else ("unmatched", "other")
-    if status == 405:
-        counted = route
+    # A 405 was routed, with a method that the route does not have; the others were refused before.
+    of, counted = {500: (method, route), 405: ("other", route)}.get(status, ("other", "unmatched"))
     assert f'method="{of}",route="{counted}",status="{status}"' in measured
 
 

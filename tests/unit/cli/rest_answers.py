@@ -19,17 +19,19 @@ class InTurn:
 class Answers:
     """Answers of every service by "METHOD path": a body, or a status and a body, or several of
     these `InTurn`. Anything else can't be reached. `heard` is what was asked, with the bodies of
-    POSTs.
+    POSTs, and `queries` with which parameters.
     """
 
     def __init__(self) -> None:
         self.by_request: dict[str, Any] = {}
         self.heard: list[tuple[str, Any]] = []
+        self.queries: list[str] = []
         self.urls: set[str] = set()
 
     def transport(self) -> httpx.MockTransport:
         def handle(request: httpx.Request) -> httpx.Response:
             asked = f"{request.method} {request.url.raw_path.decode().partition('?')[0]}"
+            self.queries.append(request.url.query.decode())
             self.heard.append((asked, json.loads(request.content or b"null")))
             self.urls.add(f"{request.url.scheme}://{request.url.netloc.decode()}")
             found = self.by_request.get(asked)

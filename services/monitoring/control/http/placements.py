@@ -184,13 +184,15 @@ class PlacementRoutes(RecordRoutes[Placement, PlacementPolicy]):
             )
         ]
         now_ms = self.clock()
-        answers = sum(
+        placement, position = map(DIMENSIONS.index, ("placement", "position"))
+        # Answers are counted by place, and each list has one first place.
+        lists = sum(
             row.sums[SUMS.index("answers")]
             for row in self.outcomes.rows(now_ms - _IN_USE_MS, now_ms)
-            if row.group[DIMENSIONS.index("placement")] == name
+            if row.group[placement] == name and row.group[position] == 0
         )
         uses = [f"experiment {experiment} names it" for experiment in running]
-        return [*uses, f"{answers:,} requests of the last hour named it"] if answers else uses
+        return [*uses, f"{lists:,} requests of the last hour named it"] if lists else uses
 
 
 class PlacementPage(BaseModel):

@@ -75,4 +75,6 @@ def test_a_file_that_is_no_json_is_one_clear_line(
 
 def test_a_placement_is_deleted(answers: Answers) -> None:
     answers.by_request[f"DELETE {PATH}"] = HOME | {"revision": 4, "deleted": True}
-    assert "home has revision 4, by ada: deleted" in invoke("delete", "home").output
+    for force, query in (([], ""), (["--force"], "force=true")):
+        assert "home has revision 4, by ada: deleted" in invoke("delete", "home", *force).output
+        assert answers.queries[-1] == query

@@ -225,8 +225,8 @@ def test_an_item_that_occurs_again_is_told(tmp_path: Path) -> None:
     export = export_of(tmp_path, "sku,name\na1,A\nb2,B\na1,Again\nc3,C\nc3,C\nc3,C\n")
     lines = describe(export, export.survey())
     assert lines[-2:] == [
-        "a1 occurs twice; the last counts",
-        "c3 occurs 3 times; the last counts",
+        "a1 occurs twice; its rows make one item, and later values count",
+        "c3 occurs 3 times; its rows make one item, and later values count",
     ]
 
 

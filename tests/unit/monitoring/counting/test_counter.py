@@ -27,7 +27,7 @@ things = st.sampled_from("ab")
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[list[Row], list[Row]]:
-    """Slates and events of two persons, one of them with two ids; some events name slates."""
+    """Slates and events of two visitors, who may be one person; some events name slates."""
     # Each five minutes up to the newest row are counted, so few histories span a day.
     minutes = st.sampled_from(draw(st.sampled_from([MINUTES] * 5 + [MINUTES + A_DAY])))
     slates = [
