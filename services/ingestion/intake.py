@@ -1,6 +1,7 @@
 """Intake: authenticates a body, reads its messages, publishes them and answers. Knows no HTTP."""
 
 import base64
+import hashlib
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -16,6 +17,7 @@ from services.ingestion.publisher import OutcomePublisher
 from services.ingestion.segment import read_message
 from services.ingestion.settings import IngestionSection
 from slipstream.chassis.access.verifier import Verifier
+from slipstream.chassis.addresses import network_of
 from slipstream.chassis.bodies import LARGE_BYTES, LargeRequests, in_slices, refuse_many_values
 from slipstream.chassis.errors import (
     ForbiddenError,
@@ -69,6 +71,8 @@ class Intake:
         self._max_values = settings.max_body_values
         self._addresses = AddressBudget(settings.address_kib_per_s, settings.address_burst_kib)
         self._large = LargeRequests()
+        keys = settings.write_keys.get_secret_value() + settings.browser_keys.get_secret_value()
+        self._secret = hashlib.blake2b(keys.encode(), digest_size=32).digest()
         self._verifier = verifier
         self._publisher = publisher
         self._rules = rules
@@ -201,6 +205,7 @@ class Intake:
                 imported,
                 principal.scopes,
                 principal.browser,
+                self._network(headers.address) if principal.browser else "",
             )
             most = self._max_page_messages if principal.browser else self._max_messages
             messages = [body] if listed is None else _list(body, listed, *most)
@@ -218,6 +223,11 @@ class Intake:
                 self._rules.budgets.refuse_grown(outcomes)
         published = await self._publisher.publish(outcomes, origin, single=listed is None)
         return orjson.dumps(answer(published))
+
+    def _network(self, address: str) -> str:
+        """A name for an address, which whoever reads Redis can't undo: the keys are its secret."""
+        network = network_of(address).encode()
+        return hashlib.blake2b(network, digest_size=12, key=self._secret).hexdigest()
 
     def _parsed(self, raw: bytes) -> Body:
         """The body as a JSON object. Raises `InvalidRequestError`, `TooLargeError`."""

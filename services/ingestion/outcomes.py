@@ -5,7 +5,7 @@ Admission rejects messages beyond the allowed rates, and tells duplicates apart.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
@@ -16,7 +16,7 @@ from slipstream.chassis.access.page_tokens import Unproven
 from slipstream.chassis.errors import TooManyRequestsError
 from slipstream.contracts.access import INGESTION_SCOPES, Scope
 from slipstream.contracts.events import CatalogRecord, NewInteraction
-from slipstream.contracts.vocabulary import MERGED_INTO
+from slipstream.contracts.vocabulary import MERGED_INTO, signal_weight
 from slipstream.ingress.fields import Code, RejectionError
 from slipstream.stores.admission_store import (
     DONE,
@@ -26,10 +26,12 @@ from slipstream.stores.admission_store import (
     TOO_FAST,
     TOO_MANY,
     UNCHECKED,
+    UNLEARNED,
     AdmissionQuery,
     AdmissionStore,
     AdmissionVerdict,
     PageLink,
+    PageMessage,
     Rate,
     Rates,
 )
@@ -47,7 +49,8 @@ class Origin(NamedTuple):
     """Where a request came from: name of its write key, its id, and moment of receipt (ms).
 
     `agent` is its `User-Agent`. `imported` means that it is history, which may be of any age.
-    `scopes` are the key's; `browser` means that web pages show the key to everyone.
+    `scopes` are the key's; `browser` means that web pages show the key to everyone. `network` is a
+    name for a page's address that does not tell it.
     """
 
     source: str
@@ -57,6 +60,7 @@ class Origin(NamedTuple):
     imported: bool = False
     scopes: frozenset[Scope] = INGESTION_SCOPES
     browser: bool = False
+    network: str = ""
 
 
 class Acceptance(NamedTuple):
@@ -216,7 +220,8 @@ class Admission:
             rates = rates._replace(visitor=Rate())
         counts = rates.visitor.records_per_s > 0
         links = _links(outcomes) if rates.links_per_hour else {}
-        if not (counts or self.store.remembers or rates.key.records_per_s or links):
+        pages = _pages(outcomes) if origin.browser and not origin.imported else {}
+        if not (counts or self.store.remembers or rates.key.records_per_s or links or pages):
             return None
         ids: list[str | None] = []
         visitors: list[str | None] = []
@@ -246,7 +251,8 @@ class Admission:
             else None
         )
         return AdmissionQuestion(
-            AdmissionQuery(source, ids, visitors, records, rates, links), frozenset(repeated)
+            AdmissionQuery(source, ids, visitors, records, rates, links, pages, origin.network),
+            frozenset(repeated),
         )
 
     def outcomes(
@@ -267,6 +273,8 @@ class Admission:
         codes = judged.codes
         if not judged.counted and question.asked.links:
             codes = self._bounded(codes, question.asked)
+        if question.asked.pages and judged.learned:
+            outcomes = _learned(outcomes, question.asked.pages, judged.learned)
         if not question.repeated and not codes.translate(None, _UNCHANGED):
             return outcomes
         return [
@@ -326,6 +334,55 @@ class Admission:
         if code == PENDING:
             return outcome.as_repeat()
         return outcome
+
+
+def _pages(outcomes: Sequence[Outcome]) -> dict[int, PageMessage]:
+    """The events of a page's messages, by the message's place."""
+    pages: dict[int, PageMessage] = {}
+    for place, outcome in enumerate(outcomes):
+        if type(outcome) is not Acceptance or not outcome.records:
+            continue
+        first, records = outcome.records[0], outcome.records
+        if type(first) is NewInteraction:
+            proven = outcome.unproven is None and first.user_id != first.anonymous_id
+            weights = [(record.item_id, _weight(record)) for record in records]  # type: ignore[union-attr, arg-type]
+            pages[place] = PageMessage(first.user_id, weights, proven)
+    return pages
+
+
+def _weight(record: NewInteraction) -> int:
+    """What an event adds to its item's demand at most."""
+    if record.item_id is None or record.weight == 0:
+        return 0
+    return int(signal_weight(record.event_type, record.value))
+
+
+def _learned(
+    outcomes: Sequence[Outcome], pages: Mapping[int, PageMessage], codes: bytes
+) -> list[Outcome]:
+    """The outcomes with the records marked that add less than they weigh."""
+    marked, at = list(outcomes), 0
+    for place, page in pages.items():
+        of_message = codes[at : (at := at + len(page.records))]
+        weights = [weight for _, weight in page.records]
+        if of_message == bytes(ord("0") + weight for weight in weights):
+            continue
+        made = outcomes[place]
+        assert type(made) is Acceptance  # noqa: S101
+        records = [
+            _marked(record, code, weight)
+            for record, code, weight in zip(made.records, of_message, weights, strict=True)
+        ]
+        marked[place] = made._replace(records=records)
+    return marked
+
+
+def _marked(record: Any, code: int, weight: int) -> Any:
+    """The event with the mark that the store's code stands for."""
+    if code == UNLEARNED:
+        return replace(record, unlearned=True)
+    gain = code - ord("0")
+    return replace(record, weight=float(gain)) if gain < weight else record
 
 
 def _links(outcomes: Sequence[Outcome]) -> dict[int, PageLink]:

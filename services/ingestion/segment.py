@@ -181,6 +181,7 @@ def _of_a_list(
     }
     prefix = f"{message_id}:" if listed == "products" else f"{message_id}:i"
     made: list[NewInteraction] = []
+    listed_items: set[str] = set()
     for index, entry in enumerate(entries):
         field = f"{whole}.{index}"
         product = entry if type(entry) is dict else {"item_id": entry}
@@ -210,8 +211,11 @@ def _of_a_list(
                     **common,
                     **{key: value for key, value in product.items() if key not in _RECORD_FIELDS},
                 },
+                # Equal products of an order, such as two sizes, speak for the item once.
+                weight=0.0 if item_id in listed_items else None,
             )
         )
+        listed_items.add(item_id)
     return made
 
 

@@ -127,6 +127,13 @@ class IngestionSection(Section):
         "beyond which links are rejected; those with a proof and those without are counted apart; "
         "0: no limit",
     )
+    browser_new_visitors: int = Field(
+        3,
+        ge=0,
+        description="new visitors of one address and day, sent by a browser's key without a proof, "
+        "that models and lists learn from, or 1 % of the key's where that is more; the events of "
+        "others count for themselves alone; 0: no limit",
+    )
     browser_max_batch_events: int = Field(
         500, ge=1, description="more events in one body with a browser's key are answered with 413"
     )
@@ -207,6 +214,7 @@ class IngestionSection(Section):
             Rate(self.browser_key_records_per_s, self.browser_key_burst),
             Rate(self.browser_visitor_records_per_s, self.browser_visitor_burst),
             links_per_hour=self.browser_links_per_user,
+            new_visitors=self.browser_new_visitors,
         )
 
     def window_ms(self) -> int:

@@ -77,6 +77,11 @@ class Interaction(Record):
     is marked (the exceptions: docs/adr/0013), so readers that count look for the first.
     `imported` marks history that was sent on purpose, of any age and perhaps again. Readers that
     count look for its first copy, too (docs/adr/0059).
+
+    `weight` is what the event adds to its item's demand where that is less than its type's weight:
+    its visitor has said the same of the item already. `unlearned` marks an event that models, lists
+    and the features of items leave out, since its address has brought too many new visitors. It
+    counts for its own visitor (docs/adr/0117).
     """
 
     event_id: Id
@@ -94,6 +99,8 @@ class Interaction(Record):
     properties: dict[str, Any] = Field(default_factory=dict)
     maybe_repeat: bool = False
     imported: bool = False
+    weight: float | None = None
+    unlearned: bool = False
 
 
 class NewInteraction(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -117,6 +124,8 @@ class NewInteraction(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     properties: dict[str, Any] = {}
     maybe_repeat: bool = False
     imported: bool = False
+    weight: float | None = None
+    unlearned: bool = False
 
 
 class CatalogRecord(Record):

@@ -68,13 +68,25 @@ IDENTIFYING: Final = frozenset(
 # The highest position in a slate that is accepted.
 MAX_POSITION: Final = 2**31 - 1
 
+# Life of what only events have made that nothing learns from, in Redis.
+UNLEARNED_TTL_MS: Final = 30 * 60_000
+
 # The greatest value of a purchase that is counted; no sum of them overflows.
 MOST_VALUE: Final = 1e9
 
 
-def signal_weight(event_type: str) -> float:
-    """The weight of an event of this type for its item: 0 or more, 1 for a custom type."""
-    return SIGNAL_WEIGHTS.get(event_type, 1.0)
+# Types that speak against an item.
+_AGAINST: Final = frozenset({"dislike", "dislikes", "disliked", "downvote", "thumbs_down"})
+
+
+def signal_weight(event_type: str, value: float | None = None) -> float:
+    """The weight of an event for its item: 0 or more, 1 for a custom type.
+
+    A negative opinion weighs nothing: a dislike, a rating of 0 or less, or a negative value.
+    """
+    if value is not None and (value < 0.0 or (value == 0.0 and event_type == RATE)):
+        return 0.0
+    return 0.0 if event_type in _AGAINST else SIGNAL_WEIGHTS.get(event_type, 1.0)
 
 
 def currency_code(properties: Mapping[str, Any]) -> str:

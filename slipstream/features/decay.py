@@ -73,6 +73,14 @@ def half_lives(trending_ms: float) -> tuple[float, ...]:
     return (trending_ms, *POPULAR_HALF_LIVES.values())
 
 
+def demand_of(event: Interaction) -> float:
+    """What an event adds to the demand of its item, at least 0."""
+    if event.unlearned:
+        return 0.0
+    weight = signal_weight(event.event_type, event.value)
+    return weight if event.weight is None else min(weight, event.weight)
+
+
 def add_event(
     masses: Sequence[float] | None, event: Interaction, half_lives_ms: Sequence[float]
 ) -> Sequence[float] | None:
@@ -83,7 +91,7 @@ def add_event(
         event: An event of the item. One of a type without signal adds nothing.
         half_lives_ms: The half-life of each list.
     """
-    weight = signal_weight(event.event_type)
+    weight = demand_of(event)
     if weight <= 0.0:
         return masses
     gained = [log2(weight) + event.timestamp / half_life for half_life in half_lives_ms]

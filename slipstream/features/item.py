@@ -17,7 +17,6 @@ from slipstream.contracts.vocabulary import (
     PURCHASE,
     VIEW,
     WITHOUT_SIGNAL,
-    signal_weight,
 )
 from slipstream.features import decay
 from slipstream.features import tiles as tiling
@@ -97,12 +96,14 @@ def fold_all(
     counts, hours, days = state.counts.copy(), state.hours, state.days
     mass, first_seen, last_seen = state.mass, state.first_seen, state.last_seen
     for event in interactions:
+        if event.unlearned:
+            continue
         kind, when = event.event_type, event.timestamp
         first_seen = min(first_seen, when) if counts else when
         last_seen = max(last_seen, when)
         counts[kind] = counts.get(kind, 0) + 1
         if kind not in WITHOUT_SIGNAL:
-            mass = decay.add(mass, signal_weight(kind), when, POPULARITY_HALF_LIFE_MS)
+            mass = decay.add(mass, decay.demand_of(event), when, POPULARITY_HALF_LIFE_MS)
         elif kind != IMPRESSION:
             continue
         group = GROUP_OF.get(kind, OTHER)

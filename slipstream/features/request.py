@@ -202,7 +202,7 @@ def _weighted(
     for event in sequence:
         attributes = items.get(event.item_id)
         if attributes and event.timestamp <= now_ms:
-            weight = signal_weight(event.event_type) * 2.0 ** (
+            weight = signal_weight(event.event_type, event.value) * 2.0 ** (
                 (event.timestamp - now_ms) / HALF_LIFE_MS
             )
             if weight > 0.0:

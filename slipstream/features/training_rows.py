@@ -198,7 +198,9 @@ def rows_between(since_ms: int | None = None, until_ms: int | None = None) -> Ro
 
     def chosen(record: StreamInteraction) -> bool:
         return (
-            record.interaction.item_id is not None and first <= record.interaction.timestamp < end
+            record.interaction.item_id is not None
+            and not record.interaction.unlearned
+            and first <= record.interaction.timestamp < end
         )
 
     return chosen

@@ -392,7 +392,7 @@ def pairs(before: VisitorState | None, fresh: Sequence[Interaction]) -> list[lis
             made.append([])
             continue
         entry = SequenceEvent(event.item_id, event.event_type, event.timestamp, event.value)
-        made.append(_pairs(sequence, entry))
+        made.append([] if event.unlearned else _pairs(sequence, entry))
         enter(sequence, entry)
     return made
 

@@ -218,7 +218,7 @@ def arranged(
     )
     past = Visitor(
         history,
-        [signal_weight(event.event_type) for event in reversed(visitor.history)]
+        [signal_weight(event.event_type, event.value) for event in reversed(visitor.history)]
         if policy.calibration
         else [1.0] * len(history),
         own_items(visitor),

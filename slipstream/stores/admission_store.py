@@ -24,6 +24,7 @@ from redis.exceptions import NoPermissionError, NoScriptError
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts import times
+from slipstream.contracts.vocabulary import UNLEARNED_TTL_MS
 from slipstream.stores.connection import FAILURES, connect, translated
 from slipstream.stores.redis_clients import single_client
 from slipstream.stores.redis_server import redis_memory, refuse_cluster
@@ -39,6 +40,11 @@ ID_AND_VISITOR: Final = b"b"
 # Plan, before a message: it links a visitor to a user. One key holds the user's visitors of the
 # hour. It has no code in the answer.
 LINK: Final = b"l"
+# Plan, behind a message: a page sent it. The keys hold what its visitor's items have weighed, and
+# count the new visitors of its address and of its write key. It has no code in the first answer,
+# and one for each record in the second: its gain in weight, or `UNLEARNED`.
+PAGE: Final = b"g"
+UNLEARNED: Final = ord("u")
 # Answer, a request: its messages are judged; or its write key's rate is exceeded, and none is.
 ACCEPTED: Final = b"+"
 REFUSED: Final = b"-"
@@ -77,13 +83,26 @@ class Rates(NamedTuple):
     """The rates of a write key and of each visitor with messages that come with it.
 
     `links` is that of its new links, and `links_per_hour` how many visitors may become one user
-    within an hour; 0 limits neither.
+    within an hour; 0 limits neither. `new_visitors` is how many new visitors of an address and day
+    are learned from, or 1 % of the key's where that is more; 0 limits them not.
     """
 
     key: Rate = Rate()
     visitor: Rate = Rate()
     links: Rate = Rate(50.0, 200)
     links_per_hour: int = 0
+    new_visitors: int = 0
+
+
+class PageMessage(NamedTuple):
+    """The visitor of a page's message, and its records, each by item (None for none) and weight.
+
+    The address of a `proven` visitor has no budget.
+    """
+
+    visitor_id: str
+    records: Sequence[tuple[str | None, int]]
+    proven: bool
 
 
 class PageLink(NamedTuple):
@@ -101,7 +120,8 @@ class AdmissionQuery:
     `source` is the name of its write key. `ids` and `visitors` have an entry for each message: the
     key of its id (`AdmissionStore.message_key`) and the visitor to count, each None to leave out.
     `records` has the number of records that each message makes; None for one each. `links` has the
-    links to count, by the message's place.
+    links to count, by the message's place. `pages` has the messages of pages likewise, and
+    `network` a name for the address that they came from.
     """
 
     source: str
@@ -110,6 +130,8 @@ class AdmissionQuery:
     records: Sequence[int] | None = None
     rates: Rates = field(default_factory=Rates)
     links: Mapping[int, PageLink] = field(default_factory=dict)
+    pages: Mapping[int, PageMessage] = field(default_factory=dict)
+    network: str = ""
 
 
 class AdmissionVerdict(NamedTuple):
@@ -117,12 +139,14 @@ class AdmissionVerdict(NamedTuple):
 
     `codes` has `FIRST`, `PENDING` (also: not known), `DONE`, `LIMITED`, `TOO_MANY`, `TOO_FAST` or
     `UNCHECKED` for each message. `wait_ms` is over 0 where the request exceeds its key's rate.
-    `counted` is False where no answer came.
+    `counted` is False where no answer came. `learned` has a code for each record of `pages`:
+    `UNLEARNED`, or the digit of what it adds to its item's demand. It is empty without an answer.
     """
 
     codes: bytes
     wait_ms: int = 0
     counted: bool = True
+    learned: bytes = b""
 
 
 class AdmissionCall:
@@ -150,7 +174,7 @@ class AdmissionCall:
             else:
                 plan.append(REQUEST)
             counts = query.rates.visitor.records_per_s > 0
-            if not counts and not query.links:
+            if not counts and not query.links and not query.pages:
                 plan += [ID if key else NOTHING for key in query.ids]
                 self.keys += [key for key in query.ids if key]
                 continue
@@ -173,10 +197,25 @@ class AdmissionCall:
                 if visitor:
                     self.keys.append(f"{prefix}v:{digest(visitor)}")
                     self._charge(count, query.rates.visitor)
+                if page := query.pages.get(place):
+                    plan.append(PAGE)
+                    self._page(page, query, prefix)
         self.plan = b"".join(plan)
 
     def _charge(self, records: int, rate: Rate) -> None:
         self.charges += (records, rate.interval_ms, rate.burst)
+
+    def _page(self, page: PageMessage, query: AdmissionQuery, prefix: str) -> None:
+        self.keys += (
+            f"{prefix}i:{digest(page.visitor_id)}",
+            f"{prefix}a:{query.source}:{query.network}",
+            f"{prefix}n:{query.source}",
+        )
+        most = 0 if page.proven else query.rates.new_visitors
+        self.charges += (most, times.DAY_MS, UNLEARNED_TTL_MS, len(page.records))
+        for item_id, weight in page.records:
+            # 48 bits: an item is one of a visitor's 200.
+            self.charges += (digest(item_id)[:12] if item_id and weight else "", weight)
 
     def verdicts(self, answer: Sequence[Any] | None) -> list[AdmissionVerdict]:
         """The verdict on each query; without an answer, every id is `PENDING`."""
@@ -188,13 +227,18 @@ class AdmissionCall:
             yield AdmissionVerdict(codes, counted=False)
 
     def _judged(self, answer: Sequence[Any]) -> Iterator[AdmissionVerdict]:
-        codes, waits = answer[0], iter(answer[1:])
-        at = 0
+        codes, learned, waits = answer[0], answer[1], iter(answer[2:])
+        at = of_pages = 0
         for query in self.queries:
             first, end = at + 1, at + 1 + len(query.ids)
             refused = codes[at:first] == REFUSED
-            yield AdmissionVerdict(codes[first:end], int(next(waits)) if refused else 0)
-            at = end
+            pages_end = of_pages + sum(len(page.records) for page in query.pages.values())
+            yield AdmissionVerdict(
+                codes[first:end],
+                int(next(waits)) if refused else 0,
+                learned=learned[of_pages:pages_end],
+            )
+            at, of_pages = end, pages_end
 
 
 log = get_logger(__name__)

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.positions import StreamInteraction, advance
+from slipstream.contracts.vocabulary import UNLEARNED_TTL_MS
 from slipstream.features import decay, item, visitor
 from slipstream.features.decay import POPULAR_WINDOWS
 from slipstream.features.visitor import Covisit, VisitorState
@@ -89,7 +90,12 @@ class Visitors:
     def write(self, updates: Mapping[str, VisitorUpdate]) -> list[str]:
         """Write the states; the keys that another writer changed first."""
         done = self._values.replace_all(
-            {end: (update.revision, update.state) for end, update in updates.items()}
+            {end: (update.revision, update.state) for end, update in updates.items()},
+            {
+                end
+                for end, update in updates.items()
+                if all(record.interaction.unlearned for record in update.records)
+            },
         )
         self._values.keep_markers(
             {end: update.markers for end, update in updates.items() if update.markers}
@@ -170,10 +176,11 @@ class Items:
                 )
                 state.applied = applied
                 revision = layout.new_revision()
+                short = all(event.unlearned for event in events) and not state.neighbours
                 arguments = [
                     layout.revision_of(value),
                     layout.encode_item(state, revision),
-                    self._ttl_ms,
+                    min(UNLEARNED_TTL_MS, self._ttl_ms) if short else self._ttl_ms,
                 ]
                 calls.append(Call([key], arguments))
                 self._cache.remember(key, revision, state)
@@ -277,6 +284,8 @@ class TrendingList:
             masses: dict[str, Sequence[float] | None] = {}
             latest: dict[str, int] = {}
             for event in events:
+                if event.unlearned:
+                    continue
                 latest[event.user_id] = max(event.timestamp, latest.get(event.user_id, 0))
                 if event.item_id is not None:
                     masses[event.item_id] = decay.add_event(

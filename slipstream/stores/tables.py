@@ -54,6 +54,8 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
             *_POSITION,
             *_DATE,
             ("maybe_repeat", pa.bool_()),
+            ("weight", pa.float64()),
+            ("unlearned", pa.bool_()),
         ]
     ),
     CATALOG: pa.schema(
@@ -170,6 +172,8 @@ _COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "source": "name of the write key",
         "properties": "the event's other properties, a JSON object as text",
         "maybe_repeat": "whether the event was accepted while repeats could not be recognised",
+        "weight": "weight in the item's demand; null for that of the type",
+        "unlearned": "whether models, lists and the features of items leave the event out",
         "received_at_utc": "received_at as a timestamp; null in rows of versions before it",
     },
     CATALOG: {

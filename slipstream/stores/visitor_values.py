@@ -25,12 +25,13 @@ On a cluster each step is settled before the next one, whoever did it: a node th
 alone would let A grow next to U.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal, NamedTuple
 
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.page_visitors import apart_id, has_apart
+from slipstream.contracts.vocabulary import UNLEARNED_TTL_MS
 from slipstream.features import visitor
 from slipstream.features.identity import has_taken_in, taken_in
 from slipstream.features.visitor import VisitorState
@@ -163,11 +164,16 @@ class VisitorValues:
         """Write a content in place of that revision; whether the key still had it."""
         return self._scripts.replace([self._call(visitor_id, revision, content)])[0]
 
-    def replace_all(self, states: Mapping[str, tuple[bytes, VisitorState]]) -> list[bool]:
-        """Write states by visitor, each in place of its revision; which keys still had it."""
+    def replace_all(
+        self, states: Mapping[str, tuple[bytes, VisitorState]], short: Collection[str] = ()
+    ) -> list[bool]:
+        """Write states by visitor, each in place of its revision; which keys still had it.
+
+        Those of `short` have only events that nothing learns from, and live for a short time.
+        """
         return self._scripts.replace(
             [
-                self._call(visitor_id, revision, state)
+                self._call(visitor_id, revision, state, short=visitor_id in short)
                 for visitor_id, (revision, state) in states.items()
             ]
         )
@@ -216,7 +222,14 @@ class VisitorValues:
             layout.revision_of(value), self._cache.state(key, value) if value else None
         )
 
-    def _call(self, visitor_id: str, revision: bytes, content: VisitorState | MergeMarker) -> Call:
+    def _call(
+        self,
+        visitor_id: str,
+        revision: bytes,
+        content: VisitorState | MergeMarker,
+        *,
+        short: bool = False,
+    ) -> Call:
         new, key = layout.new_revision(), self._keys.visitor(visitor_id)
         encoded = (
             layout.encode_marker(content, new)
@@ -224,7 +237,8 @@ class VisitorValues:
             else layout.encode_visitor(content, new)
         )
         self._cache.remember(key, new, content)
-        return Call([key], [revision, encoded, self._ttl_ms])
+        ttl_ms = min(UNLEARNED_TTL_MS, self._ttl_ms) if short else self._ttl_ms
+        return Call([key], [revision, encoded, ttl_ms])
 
 
 # merged: it is now. known: it was before. other: the visitor is another user already. itself: the

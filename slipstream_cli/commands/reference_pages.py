@@ -250,6 +250,9 @@ _PARAGRAPHS: Final = (
     "By pages' links a user gains 20 anonymous visitors an hour"
     " (`SLIPSTREAM_INGESTION__BROWSER_LINKS_PER_USER`), and as many with a proof; further links are"
     " rejected with `too_many_links`.",
+    "Models and lists learn from 3 new visitors a day of one address, or 1 % of a browser's key's"
+    " (`SLIPSTREAM_INGESTION__BROWSER_NEW_VISITORS`), and from a visitor once for each item and"
+    " day. What others send lives for half an hour in Redis (docs/adr/0117).",
     "`GET /v1/audit` of training lists who promoted, rolled back and cancelled; that of monitoring,"
     " who made, rotated and revoked keys, who changed placements and experiments, and who had a"
     " user erased (by the receipt's id; the user is not named).",

@@ -8,7 +8,7 @@ from slipstream.broker.producer import Producer
 from slipstream.contracts.events import CatalogRecord, Interaction
 from slipstream.contracts.times import DAY_MS, now_ms
 from slipstream.contracts.topics import INTERACTIONS, topic_of
-from slipstream.contracts.vocabulary import MERGED_INTO, signal_weight
+from slipstream.contracts.vocabulary import MERGED_INTO
 from slipstream.features import decay, item, visitor
 from slipstream.features.decay import POPULAR_HALF_LIVES
 from slipstream.stores import lake
@@ -38,6 +38,9 @@ def events(
                 value=chosen.choice((1.0, 4.5, 5.0)) if kind == "rate" else None,
                 session_id=f"s{number % 50}",
                 properties={"n": number},
+                # As ingestion marks what a visitor has said before, and a flood's visitors.
+                weight=float(number % 3) if number % 5 == 0 else None,
+                unlearned=number % 11 == 0,
             )
         )
     return made
@@ -119,7 +122,7 @@ def assert_exactly(
         masses: dict[str, float | None] = {}
         for event in (event for theirs in by_item.values() for event in theirs):
             assert event.item_id is not None
-            weight = signal_weight(event.event_type)
+            weight = decay.demand_of(event)
             before = masses.get(event.item_id)
             masses[event.item_id] = decay.add(before, weight, event.timestamp, half_life_ms)
         listed = dict(store.trending(len(by_item), window))

@@ -36,7 +36,7 @@ Row = tuple[Any, ...]
 # Columns of an interaction that folding reads.
 FOLDED_COLUMNS: Final = (
     "event_id", "event_type", "user_id", "anonymous_id", "item_id", "timestamp", "received_at",
-    "value", "topic_id", "partition", "offset",
+    "value", "topic_id", "partition", "offset", "weight", "unlearned",
 )  # fmt: skip
 # Fields of an interaction that no feature reads. They are given here, since filling in defaults
 # costs more than all the rest.
@@ -66,6 +66,8 @@ def interaction_row(message: Message[Interaction]) -> Row:
         *_position(message),
         _date(event.received_at),
         event.maybe_repeat,
+        event.weight,
+        event.unlearned,
     )
 
 
@@ -158,6 +160,8 @@ def stream_interactions(columns: Mapping[str, Sequence[Any]]) -> list[StreamInte
             topic_id,
             partition,
             offset,
+            weight,
+            unlearned,
         ) = row
         # The lake holds what was validated on its way in.
         interaction = Interaction.model_construct(
@@ -169,6 +173,8 @@ def stream_interactions(columns: Mapping[str, Sequence[Any]]) -> list[StreamInte
             timestamp=timestamp,
             received_at=received_at,
             value=None if value is None or value != value else value,
+            weight=None if weight is None or weight != weight else weight,
+            unlearned=unlearned is True,
             **_UNREAD,
         )
         records.append(StreamInteraction(source_name(topic_id, partition), offset, interaction))

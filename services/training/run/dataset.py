@@ -62,6 +62,8 @@ _UNREAD: dict[str, Any] = {
     "properties": {},
     "maybe_repeat": False,
     "imported": False,
+    "weight": None,
+    "unlearned": False,
 }
 
 
@@ -197,8 +199,10 @@ def _read(
     exclude_scripted: bool,
 ) -> Dataset:
     since = _first_day(lake.rows_of_days("interactions", version), most_events)
-    columns = [*_COLUMNS, "received_at"]
+    columns = [*_COLUMNS, "received_at", "unlearned"]
     interactions = lake.read("interactions", version, columns, received_since=since)
+    learned = pc.invert(pc.fill_null(interactions["unlearned"], False))
+    interactions = interactions.filter(learned).drop_columns("unlearned")
     interactions = interactions.sort_by([("timestamp", "ascending"), ("event_id", "ascending")])
     if interactions.num_rows > most_events:
         log.info("the latest events are read", events=most_events, of=interactions.num_rows)

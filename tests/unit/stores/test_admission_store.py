@@ -13,6 +13,7 @@ from slipstream.stores.admission_store import (
     AdmissionCall,
     AdmissionQuery,
     AdmissionVerdict,
+    PageMessage,
     Rate,
     Rates,
     digest,
@@ -74,11 +75,15 @@ def test_answer_is_read_as_a_verdict_on_each_query() -> None:
     queries = [
         AdmissionQuery("s", ["a", None, "b"], [None] * 3, rates=Rates(KEY)),
         AdmissionQuery("t", ["c"], [None], rates=Rates(KEY)),
+        AdmissionQuery(
+            "t", ["d"], [None], pages={0: PageMessage("v", [("a", 1), ("b", 3)], False)}
+        ),
     ]
     call = AdmissionCall(queries, "p:")
-    assert call.verdicts([b"+fdr-.", 250]) == [
+    assert call.verdicts([b"+fdr-.+f", b"1u", 250]) == [
         AdmissionVerdict(bytes((FIRST, DONE, LIMITED))),
         AdmissionVerdict(bytes((UNCHECKED,)), 250),
+        AdmissionVerdict(bytes((FIRST,)), learned=b"1u"),
     ]
 
 
