@@ -23,7 +23,7 @@ from slipstream.contracts.vocabulary import WITHOUT_SIGNAL
 from slipstream.features.visitor import SEQUENCE_LENGTH
 from slipstream.filters.conditions import depends_on_visitor
 from slipstream.filters.expressions import FilterError as FilterError
-from slipstream.filters.expressions import parsed
+from slipstream.filters.expressions import parsed_at
 from slipstream.models.base import History, Mask
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle
@@ -238,7 +238,7 @@ def listed(bundle: Bundle, entries: Iterable[StreamCatalogRecord], expression: s
         catalog.apply(entry)
     shown = np.fromiter(map(catalog.shown, bundle.item_ids), np.bool_, len(bundle.item_ids))
     if expression:
-        condition = parsed(expression)
+        condition = parsed_at(expression, now_ms())
         if depends_on_visitor(condition):
             raise FilterError("`seen` and `bought` can't be in a filter for all visitors", 0)
         shown &= mask(condition, catalog.listed(bundle.item_ids), {})

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal, Self
 
 import msgspec
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from slipstream.contracts.times import parse_iso
 from slipstream.contracts.vocabulary import MAX_ID_BYTES, SHOWN
 
 
@@ -31,6 +32,17 @@ Id = Annotated[str, Field(min_length=1), AfterValidator(_short_enough)]
 EventType = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 # From 0 to the year 9999. A larger value is in microseconds; seconds are caught at ingestion.
 Millis = Annotated[int, Field(ge=0, lt=253_402_300_800_000)]
+
+
+def _from_iso(value: Any) -> Any:
+    try:
+        return parse_iso(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError("it is neither ISO 8601 nor milliseconds since the epoch") from error
+
+
+# A time that people write: ISO 8601 (UTC without a zone) or ms.
+Moment = Annotated[Millis, BeforeValidator(_from_iso, json_schema_input_type=int | str)]
 
 
 class Record(BaseModel):

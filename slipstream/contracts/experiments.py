@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from slipstream.contracts.events import Millis, Record
+from slipstream.contracts.events import Millis, Moment, Record
 from slipstream.contracts.placements import PlacementName
 
 MOST_VARIANTS: Final = 10
@@ -123,8 +123,8 @@ class ExperimentDesign(BaseModel):
     traffic: Annotated[float, Field(ge=0, le=1)] = 1.0
     kind: Literal["split", "interleave", "shadow", "canary"] = "split"
     variants: Annotated[list[Variant], Field(min_length=2, max_length=MOST_VARIANTS)]
-    starts_at: Millis | None = None
-    ends_at: Millis | None = None
+    starts_at: Moment | None = None
+    ends_at: Moment | None = None
     state: Literal["running", "stopped"] = "running"
     guard: Guard = Guard()
     metric: MetricName = PRIMARY_METRICS[0]

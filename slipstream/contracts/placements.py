@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from slipstream.contracts.events import Id, Millis, Record
+from slipstream.contracts.events import Id, Millis, Moment, Record
 
 MOST_RULES: Final = 100
 # The longest slate, and so the last position that an item can be pinned to.
@@ -33,8 +33,8 @@ class RuleBase(BaseModel):
     name: RuleName
     filter: str = ""
     when: str = ""
-    starts_at: Millis | None = None
-    ends_at: Millis | None = None
+    starts_at: Moment | None = None
+    ends_at: Moment | None = None
     enabled: bool = True
 
 

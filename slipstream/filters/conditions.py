@@ -4,8 +4,9 @@ An attribute has a set of values: a number or a category has one, a list has its
 item without the attribute has none.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 # A name that stands for the item itself in place of an attribute.
 ITEM_ID = "item_id"
@@ -58,11 +59,15 @@ class OneOf:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Whether the attribute is a number that compares so with this one."""
+    """Whether the attribute is a number that compares so with this one.
+
+    With `since_now` the number counts in ms from the time of the request (`at`).
+    """
 
     attribute: str
     order: Order
     number: float
+    since_now: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,3 +124,22 @@ def attributes_of(condition: Condition) -> set[str]:
         case All(inner) | Any(inner):
             return set[str]().union(*map(attributes_of, inner))
     return {condition.attribute} - {ITEM_ID}
+
+
+# Steps of the time of requests, so that those of one minute share their masks.
+_STEP_MS: Final = 60_000
+
+
+def at(condition: Condition, now_ms: int) -> Condition:
+    """The condition with `now` as the minute in which this moment is."""
+    match condition:
+        case Compared(since_now=True):
+            moment = now_ms // _STEP_MS * _STEP_MS
+            return replace(condition, number=moment + condition.number, since_now=False)
+        case Not(inner):
+            return Not(at(inner, now_ms))
+        case All(inner):
+            return All(tuple(at(each, now_ms) for each in inner))
+        case Any(inner):
+            return Any(tuple(at(each, now_ms) for each in inner))
+    return condition

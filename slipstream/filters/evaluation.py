@@ -2,8 +2,10 @@
 
 import operator
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
+from slipstream.contracts.times import parse_iso
 from slipstream.filters import conditions as kinds
 from slipstream.filters.conditions import Condition, Order, Own
 
@@ -17,13 +19,26 @@ _COMPARE: Final[Mapping[Order, Callable[[Any, Any], bool]]] = {
 }
 
 
+def number_of(value: Any) -> float | None:
+    """The number that a value is compared by: an ISO 8601 time counts in ms, true and false as 1
+    and 0. None for all others.
+    """
+    if isinstance(value, int | float):
+        return float(value)
+    if isinstance(value, str) and value[4:5] == "-" and value[:4].isdigit():
+        with suppress(ValueError):
+            return float(parse_iso(value))
+    return None
+
+
 def values_of(attributes: Mapping[str, Any], name: str) -> Values:
     """The values of an attribute, as docs/filters.md describes them."""
     value = attributes.get(name)
-    if isinstance(value, bool | int | float):
-        return {float(value)}
+    number = number_of(value)
     if isinstance(value, str):
-        return {value} if value else set()
+        return ({value} if value else set()) | (set() if number is None else {number})
+    if number is not None:
+        return {number}
     return {one for one in value if one} if isinstance(value, list) else set()
 
 

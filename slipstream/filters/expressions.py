@@ -6,12 +6,14 @@ of its own, checked when it is read.
 """
 
 import ast
+import re
 from functools import lru_cache
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from slipstream.contracts.times import DAY_MS, HOUR_MS, parse_iso
 from slipstream.contracts.vocabulary import is_identifying
 from slipstream.filters.conditions import (
     ITEM_ID,
@@ -27,6 +29,7 @@ from slipstream.filters.conditions import (
     Own,
     Present,
     SharedWith,
+    at,
 )
 
 LONGEST: Final = 2_000
@@ -46,9 +49,27 @@ _TURNED: Final = {
     Order.AT_LEAST: Order.AT_MOST,
 }
 _OWN: Final = {own.value: own for own in Own}
-_NO_NUMBER = "only numbers have an order; texts can be compared by == and !="
+_NO_NUMBER = "only numbers and times have an order; texts can be compared by == and !="
+_NOW: Final = "now"
+# The days since `published_at`, as an attribute.
+_AGE: Final = "age_days"
+_PUBLISHED: Final = "published_at"
+# A span of time such as 14d, outside texts. Python reads its digits as 14j, which has as many
+# characters, so that positions stay what they are.
+_SPAN: Final = re.compile(
+    r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?<![\w.])(\d+(?:\.\d+)?)([smhdw])(?!\w)"""
+)
+_UNITS_MS: Final = {"s": 1_000, "m": 60_000, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
+_SPAN_ALONE = "a span of time comes after now, as in `now - 14d`"
 
-Value = str | float | None
+
+class Moment(NamedTuple):
+    """A time in ms from that of the request."""
+
+    since_now: float
+
+
+Value = str | float | Moment | None
 
 
 class FilterError(ValueError):
@@ -72,7 +93,7 @@ def parsed(expression: str, *, of_context: bool = False) -> Condition:
     line = "".join(" " if character.isspace() else character for character in expression)
     start = len(line) - len(line.lstrip())
     try:
-        tree = ast.parse(line.strip(), mode="eval")
+        tree = ast.parse(_SPAN.sub(_as_python, line.strip()), mode="eval")
     except SyntaxError as error:
         # Python puts what is missing at the end on a line of its own.
         ended = error.lineno != 1 or not error.offset
@@ -83,6 +104,21 @@ def parsed(expression: str, *, of_context: bool = False) -> Condition:
             "the filter can't be read: it is too deep, or has odd characters", 0
         ) from None
     return _Reader(line.strip(), start, of_context).condition(tree.body)
+
+
+def parsed_at(expression: str, now_ms: int) -> Condition:
+    """The condition that an expression states for a request of this time. Raises FilterError."""
+    condition = parsed(expression)
+    return at(condition, now_ms) if tells_time(expression) else condition
+
+
+def tells_time(expression: str) -> bool:
+    """Whether an expression may compare with the time of the request."""
+    return _NOW in expression or _AGE in expression
+
+
+def _as_python(match: re.Match[str]) -> str:
+    return f"{match[1]}j" if match[1] else match[0]
 
 
 def _words_of(error: SyntaxError) -> str:
@@ -137,11 +173,25 @@ class _Reader:
         name, wanted = self._attribute(attribute), self._value(value)
         if type(op) in _ORDERS:
             order = _ORDERS[type(op)] if named else _TURNED[_ORDERS[type(op)]]
-            if not isinstance(wanted, float):
-                raise self._error(_NO_NUMBER, value)
-            return Compared(name, order, wanted)
+            return self._ordered(name, order, wanted, value)
+        if isinstance(wanted, Moment) or name == _AGE:
+            raise self._error("a time is compared by <, <=, > and >=", value)
         same = Missing(name) if wanted is None else OneOf(name, frozenset({wanted}))
         return Not(same) if isinstance(op, ast.NotEq | ast.IsNot) else same
+
+    def _ordered(self, name: str, order: Order, wanted: Value, node: ast.expr) -> Condition:
+        if isinstance(wanted, str):
+            try:
+                wanted = float(parse_iso(wanted))
+            except ValueError:
+                raise self._error(_NO_NUMBER, node) from None
+        if name == _AGE and isinstance(wanted, float):
+            return Compared(_PUBLISHED, _TURNED[order], -wanted * DAY_MS, since_now=True)
+        if isinstance(wanted, Moment) and name != _AGE:
+            return Compared(name, order, wanted.since_now, since_now=True)
+        if not isinstance(wanted, float):
+            raise self._error(_NO_NUMBER, node)
+        return Compared(name, order, wanted)
 
     def _contained(self, left: ast.expr, right: ast.expr) -> Condition:
         """`attribute in [values]`, `attribute in seen`, or `value in attribute`."""
@@ -160,16 +210,20 @@ class _Reader:
 
     def _one_of(self, name: str, nodes: list[ast.expr]) -> Condition:
         values = {self._value(each) for each in nodes}
-        found = OneOf(name, frozenset(value for value in values if value is not None))
+        if name == _AGE or any(isinstance(value, Moment) for value in values):
+            raise self._error("a time is compared by <, <=, > and >=", nodes[0])
+        found = OneOf(name, frozenset(value for value in values if isinstance(value, str | float)))
         return Any((found, Missing(name))) if None in values else found
 
     def _is_attribute(self, node: ast.expr) -> bool:
         return isinstance(node, ast.Subscript) or (
-            isinstance(node, ast.Name) and node.id not in _LITERALS
+            isinstance(node, ast.Name) and node.id not in _LITERALS and node.id != _NOW
         )
 
     def _attribute(self, node: ast.expr) -> str:
         match node:
+            case ast.Name(id=name) if name == _NOW:
+                raise self._error("`now` is compared with, as in `published_at > now - 14d`", node)
             case ast.Name(id=name) if name in _OWN:
                 raise self._error(f"`{name}` comes after `in`, as in `item_id in {name}`", node)
             case ast.Name(id=name):
@@ -195,7 +249,23 @@ class _Reader:
             case ast.Name(id=name) if name in _LITERALS:
                 literal = _LITERALS[name]
                 return None if literal is None else float(literal)
+            case ast.Name(id=name) if name == _NOW:
+                return Moment(0.0)
+            case ast.BinOp(left=ast.Name(id="now"), op=ast.Add() | ast.Sub() as op, right=span):
+                length = self._span(span)
+                return Moment(length if isinstance(op, ast.Add) else -length)
+            case ast.Constant(value=complex()):
+                raise self._error(_SPAN_ALONE, node)
         raise self._error(f"{self._source(node)} is no value: a text, a number, true or null", node)
+
+    def _span(self, node: ast.expr) -> float:
+        """The length of a span of time, in ms."""
+        unit = self._line[: node.end_col_offset].decode()[-1]
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, complex):
+            raise self._error(_SPAN_ALONE, node)
+        if unit not in _UNITS_MS:
+            raise self._error("a span of time ends with s, m, h, d or w", node)
+        return node.value.imag * _UNITS_MS[unit]
 
     def _number(self, number: float, node: ast.expr) -> float:
         try:

@@ -274,4 +274,5 @@ _CHECKS: Final[dict[str, Callable[[Any, str], object]]] = {
     "price": _price,
     "image_url": _text,
     "expires_at": as_millis,
+    "published_at": as_millis,
 }

@@ -248,7 +248,8 @@ def _excluded(
     def holds(condition: Condition) -> bool:
         return bool(mask(condition, items, own)[0])
 
-    if request.condition is not None and not holds(request.condition):
+    filtered = request.condition(plan.now_ms)
+    if filtered is not None and not holds(filtered):
         return Fall("rules", "filter", f"it does not meet the request's filter {request.filter}")
     for rule, condition, _ in plan.policy.in_force(plan.now_ms, request.context):
         meets = condition is None or holds(condition)

@@ -150,7 +150,7 @@ def _ordered(
 def _arrange(made: MadeSlate, visitor: VisitorReading, catalog: Catalog) -> Arrangement | None:
     """Leave out what does not pass, and arrange the rest; None for the order as it is."""
     plan, features = made.plan, made.plan.request.features
-    names, filtered = plan.policy.attributes(), plan.request.condition
+    names, filtered = plan.policy.attributes(), plan.request.condition(plan.now_ms)
     if names is not None and filtered is not None:
         names |= attributes_of(filtered)
     made.remarks.append(_unused(features, names))

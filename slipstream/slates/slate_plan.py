@@ -105,7 +105,7 @@ class SlatePlan:
         context = request.context
         repeats = bool(request.repeats or (model is not None and model.bundle.repeats))
         condition = policy.condition(now_ms, context, known, model_repeats=repeats)
-        both = [each for each in (request.condition, condition) if each is not None]
+        both = [each for each in (request.condition(now_ms), condition) if each is not None]
         share = policy.policy.sampling
         samples = share > 0 and request.purpose == SHOWN and is_sampled(seed, share)
         return cls(

@@ -17,7 +17,7 @@ from slipstream.features.visitor import (
     fruitless_impressions,
 )
 from slipstream.filters.conditions import Condition
-from slipstream.filters.expressions import parsed
+from slipstream.filters.expressions import parsed_at
 from slipstream.slates.catalogue.model import Model
 
 # The longest slate that one request may ask for.
@@ -101,10 +101,9 @@ class SlateRequest:
     purpose: str = SHOWN
     window: str = ""
 
-    @property
-    def condition(self) -> Condition | None:
-        """The condition that the filter states; None lets all. Raises FilterError."""
-        return parsed(self.filter) if self.filter else None
+    def condition(self, now_ms: int) -> Condition | None:
+        """The condition that the filter states at a time; None lets all. Raises FilterError."""
+        return parsed_at(self.filter, now_ms) if self.filter else None
 
 
 # The features of a visitor that a slate is recorded with.

@@ -7,11 +7,12 @@ from typing import Any, Final, NamedTuple
 
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.times import now_ms
 from slipstream.evaluation.data_checks import CatalogueFigures, EventFigures
 from slipstream.evaluation.findings import Finding, Weight, some
 from slipstream.filters.conditions import ITEM_ID, Condition, depends_on_visitor
 from slipstream.filters.evaluation import Values, holds, values_of
-from slipstream.filters.expressions import FilterError, parsed
+from slipstream.filters.expressions import FilterError, parsed_at
 from slipstream.stores.online import OnlineReader, OnlineStore
 from slipstream_cli.doctor.findings import Limits
 
@@ -88,7 +89,7 @@ def rule_filters(placements: Sequence[Mapping[str, Any]]) -> list[RuleFilter]:
             if not (text and rule.get("enabled", True)):
                 continue
             try:
-                condition = parsed(text)
+                condition = parsed_at(text, now_ms())
             except FilterError:
                 continue  # of a newer version
             if not depends_on_visitor(condition):

@@ -30,7 +30,7 @@ from slipstream.filters.conditions import (
     depends_on_visitor,
 )
 from slipstream.filters.evaluation import holds_in_context
-from slipstream.filters.expressions import parsed
+from slipstream.filters.expressions import parsed, tells_time
 from slipstream.models.kernels import slates
 from slipstream.models.kernels.compiler import prepare
 
@@ -61,8 +61,14 @@ class CompiledRule(NamedTuple):
             rule.enabled
             and (rule.starts_at is None or rule.starts_at <= now_ms)
             and (rule.ends_at is None or now_ms < rule.ends_at)
-            and (self.when is None or holds_in_context(self.when, context))
+            and (self.when is None or holds_in_context(conditions.at(self.when, now_ms), context))
         )
+
+    def at(self, now_ms: int) -> Self:
+        """The rule with its condition as of a time."""
+        if self.condition is None or not tells_time(self.rule.filter):
+            return self
+        return self._replace(condition=conditions.at(self.condition, now_ms))
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,7 @@ class CompiledPolicy:
 
     def in_force(self, now_ms: int, context: Mapping[str, Any]) -> list[CompiledRule]:
         """The rules that count, in the policy's order."""
-        return [rule for rule in self.rules if rule.counts(now_ms, context)]
+        return [rule.at(now_ms) for rule in self.rules if rule.counts(now_ms, context)]
 
     def condition(
         self,

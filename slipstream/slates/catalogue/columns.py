@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.times import parse_iso
 from slipstream.contracts.vocabulary import is_identifying
+from slipstream.filters.evaluation import number_of
 from slipstream.models.base import Mask
 from slipstream.slates.catalogue.growing import (
     GrowingArray,
@@ -450,10 +451,11 @@ class Columns:
                     yield column.vocabulary, code
 
     def _put(self, row: int, name: str, was: Any, now: Any) -> None:
-        if _is_number(was) or _is_number(now):
+        earlier, number = number_of(was), number_of(now)
+        if earlier is not None or number is not None:
             column = _column(self.numbers, name, _number_column, self._most)
             if column is not None:
-                column.put(row, now if _is_number(now) else np.nan)
+                column.put(row, np.nan if number is None else number)
         if _is_category(was) or _is_category(now):
             categories = _column(self.categories, name, CategoryColumn, self._most)
             if categories is not None:
@@ -482,11 +484,6 @@ def _column(
 
 def _number_column() -> GrowingArray[np.float64]:
     return GrowingArray(np.float64, np.nan)
-
-
-def _is_number(value: Any) -> bool:
-    """Whether it is a number, or says whether something is so, which counts as 1 or 0."""
-    return isinstance(value, int | float)
 
 
 def _is_category(value: Any) -> bool:

@@ -11,7 +11,8 @@ from slipstream.filters.conditions import ITEM_ID, Condition, Order, Own
 from slipstream.filters.evaluation import Values, values_of
 
 NAMES = ("price", "brand", "colours", "mixed", "absent")
-TEXTS = ("red", "blue", "nike", "")
+# The last but one is a time, which is compared as its 2 ms.
+TEXTS = ("red", "blue", "nike", "1970-01-01T00:00:00.002", "")
 Catalogue = Mapping[str, Mapping[str, Any]]
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.filters.conditions import (
     All,
     Any,
@@ -56,6 +57,13 @@ SHOES = OneOf("category", frozenset({"shoes"}))
         ("not (true)", Not(Constant(True))),
         ("\n  category ==\n  'shoes'\n", SHOES),
         ('größe == "XL"', OneOf("größe", frozenset({"XL"}))),
+        ("published_at > now - 14d", Compared("published_at", Order.MORE, -14.0 * DAY_MS, True)),
+        ("now + 1.5h >= ends_at", Compared("ends_at", Order.AT_MOST, 1.5 * HOUR_MS, True)),
+        ("starts_at < now", Compared("starts_at", Order.LESS, 0.0, True)),
+        ("age_days < 14", Compared("published_at", Order.MORE, -14.0 * DAY_MS, True)),
+        ("seen_at > '1970-01-02'", Compared("seen_at", Order.MORE, float(DAY_MS))),
+        ('sole in ["a 14d", "2w"]', OneOf("sole", frozenset({"a 14d", "2w"}))),
+        ('item["now"] < 3', Compared("now", Order.LESS, 3.0)),
     ],
 )
 def test_an_expression_states_a_condition(expression: str, condition: Condition) -> None:
@@ -70,8 +78,8 @@ def test_an_expression_states_a_condition(expression: str, condition: Condition)
         ('  category = "shoes"', 11, "=="),
         ('category == "shoes" && price < 3', 21, "`and`"),
         ("", 0, "invalid syntax"),
-        ('price < "x"', 8, "only numbers have an order"),
-        ('größe == "ü" and price < "x"', 25, "only numbers have an order"),
+        ('price < "x"', 8, "only numbers and times have an order"),
+        ('größe == "ü" and price < "x"', 25, "only numbers and times have an order"),
         ("price < cost", 8, "the other a value"),
         ("1 < 2", 4, "the other a value"),
         ("brand in seen_before", 9, "`seen` or `bought`"),
@@ -86,7 +94,13 @@ def test_an_expression_states_a_condition(expression: str, condition: Condition)
         ('f"{price}" == brand', 0, "is no value"),
         ("price < 1e999 and (lambda: 1)", 19, "is no condition"),
         ("price < 1" + "0" * 400, 8, "too large"),
-        ("price < 1j", 8, "is no value"),
+        ("price < 1j", 8, "comes after now"),
+        ("a > now - 14d and b > 3h", 22, "comes after now"),
+        ("a > now - 14j", 10, "s, m, h, d or w"),
+        ("a > now - 14", 10, "comes after now"),
+        ("a == now", 5, "compared by <"),
+        ("age_days == 3", 12, "compared by <"),
+        ("now > 3", 6, "is an attribute"),
         ('b"x" == brand', 0, "is no value"),
         (" or ".join(["a"] * 300), 995, "at most 200 parts"),
         ("x" * (LONGEST + 1), LONGEST, "characters"),

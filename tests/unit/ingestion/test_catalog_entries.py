@@ -89,6 +89,7 @@ def test_deletion_is_a_record_that_says_so() -> None:
         ({"item_id": "a", "image_url": {}}, Code.INVALID_VALUE, "image_url"),
         ({"item_id": "a", "title": 1}, Code.INVALID_VALUE, "title"),
         ({"item_id": "a", "expires_at": "soon"}, Code.INVALID_TIMESTAMP, "expires_at"),
+        ({"item_id": "a", "published_at": "yesterday"}, Code.INVALID_TIMESTAMP, "published_at"),
         ({"item_id": "a", "expires_at": 1_800_000_000}, Code.TIMESTAMP_IN_SECONDS, "expires_at"),
     ],
 )

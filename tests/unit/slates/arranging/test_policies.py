@@ -57,6 +57,35 @@ def test_only_rules_that_count_now_and_here_are_asked_for() -> None:
     assert compiled(rules=[{**SHOES, "enabled": False}]).condition(0, {}) is None
 
 
+def test_new_items_are_those_of_the_days_before_the_request() -> None:
+    now, day = 1_790_000_000_000, 86_400_000
+    catalogue = {
+        "in ms": {"published_at": now - 13 * day},
+        "in text": {"published_at": "2026-09-15T10:00:00Z"},
+        "old": {"published_at": "2026-08-01"},
+        "of no date": {},
+    }
+    for text in ("published_at > now - 14d", "age_days < 14"):
+        policy = compiled(rules=[{"name": "new", "action": "include", "filter": text}])
+        condition = policy.condition(now, {})
+        assert condition is not None
+        passes = mask(condition, items_of(catalogue, list(catalogue)), OWN)
+        assert passes.tolist() == [True, True, False, False], text
+        assert policy.condition(now // 60_000 * 60_000, {}) == condition, "masks are kept a minute"
+        assert policy.condition(now + 60_000, {}) != condition
+    signed_up = compiled(rules=[{**SHOES, "when": "signed_up_at > now - 7d"}])
+    assert signed_up.condition(now, {"signed_up_at": "2026-09-20"}) is not None
+    assert signed_up.condition(now, {"signed_up_at": "2026-09-01"}) is None
+
+
+def test_a_rules_time_is_iso_8601_or_milliseconds() -> None:
+    timed = compiled(rules=[{**SHOES, "starts_at": "1970-01-02", "ends_at": 86_400_001}])
+    assert timed.condition(86_400_000, {}) is not None
+    assert timed.condition(86_399_999, {}) is None
+    with pytest.raises(ValueError, match="neither ISO 8601 nor milliseconds"):
+        compiled(rules=[{**SHOES, "starts_at": "tomorrow"}])
+
+
 @pytest.mark.parametrize(
     ("seen", "bought", "hidden", "repeats"),
     [
