@@ -22,7 +22,7 @@ from services.monitoring.console.peers import PeerClient
 from services.monitoring.console.session_repository import SessionBook
 from services.monitoring.console.streams import Streams
 from services.monitoring.console.visitor_slates_repository import VisitorSlates
-from services.monitoring.console.watching import FlowWatch, gauge_of, records_target
+from services.monitoring.console.watching import FlowWatch, gauge_of, records_target, updates_of
 from services.monitoring.consumer import GROUP, TOPICS, consumer_target
 from services.monitoring.control.access_repository import AccessKeyBook
 from services.monitoring.control.canaries import CanaryWatch
@@ -335,6 +335,7 @@ def _peers(settings: MonitoringSettings) -> PeerClient:
 def _flow_watch(settings: MonitoringSettings, streams: Streams, checkup: Checkup) -> FlowWatch:
     return FlowWatch(
         gauge_of(settings.kafka, settings.namespace),
+        updates_of(settings.kafka, settings.namespace),
         streams,
         lambda: snapshot.services if (snapshot := checkup.fresh()) is not None else (),
         lambda: len(checkup.open_alerts),

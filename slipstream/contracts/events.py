@@ -222,6 +222,9 @@ class DeadLetter(Record):
 class FeatureUpdate(Record):
     """`feature-updates.v1`, key `entity_id`: an entity's new features, and the newest event time
     that was applied (`watermark`).
+
+    The first update of a batch has the offset behind the batch's last interaction in each partition
+    (`applied`), and the longest time from the acceptance of one of them until it was applied.
     """
 
     view: Literal["visitor", "item"]
@@ -229,6 +232,8 @@ class FeatureUpdate(Record):
     features: dict[str, float]
     watermark: Millis
     updated_at: Millis
+    applied: dict[str, int] = Field(default_factory=dict)
+    delay_ms: int | None = None
 
 
 @dataclass(slots=True)

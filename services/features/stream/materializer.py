@@ -38,6 +38,7 @@ from slipstream.broker.records import Batch, observe, traced
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.metrics import Metrics
+from slipstream.contracts.events import Interaction
 from slipstream.contracts.late_records import without_late
 from slipstream.contracts.positions import Source
 from slipstream.contracts.times import HOUR_MS, now_ms
@@ -333,7 +334,10 @@ class Materializer:
         self._progress.advance(len(messages), changes.newest)
         self._count(late, repeats, len(batch.messages) - len(timely), changes.people)
         self._announcer.send_updates(
-            changes.visitors, changes.request_ids, self._progress.watermark
+            changes.visitors,
+            changes.request_ids,
+            self._progress.watermark,
+            (each for each in messages if isinstance(each.record, Interaction)),
         )
 
     def _pass_over(self, batch: Batch) -> None:

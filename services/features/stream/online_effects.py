@@ -65,7 +65,11 @@ class FeatureAnnouncer:
             self._measured.rejected.labels(letter.code).inc()
 
     def send_updates(
-        self, visitors: Mapping[str, VisitorState], request_ids: Mapping[str, str], watermark: int
+        self,
+        visitors: Mapping[str, VisitorState],
+        request_ids: Mapping[str, str],
+        watermark: int,
+        interactions: Iterable[Message[Any]] = (),
     ) -> None:
         """Send the features of changed visitors as of each one's last event.
 
@@ -75,6 +79,7 @@ class FeatureAnnouncer:
             visitors: The changed states by user id.
             request_ids: The request id of each visitor's newest message; "" where there is none.
             watermark: Newest event time applied, in ms.
+            interactions: The messages that changed them.
         """
         now = self._clock()
         gained = (now - self._counted_at) * self._updates_per_s
@@ -84,6 +89,12 @@ class FeatureAnnouncer:
         if len(announced) > self._updates_left:
             announced = random.sample(announced, int(self._updates_left))
         self._updates_left -= len(announced)
+        applied: dict[str, int] = {}
+        received = updated_at = now_ms()
+        for message in interactions:
+            partition = str(message.source.partition)
+            applied[partition] = max(applied.get(partition, 0), message.offset + 1)
+            received = min(received, message.record.received_at)
         self._producer.send_all(
             [
                 OutgoingRecord(
@@ -94,11 +105,13 @@ class FeatureAnnouncer:
                         entity_id=user_id,
                         features=visitor_features(state, state.last_seen, _ANNOUNCED),
                         watermark=watermark,
-                        updated_at=now_ms(),
+                        updated_at=updated_at,
+                        applied={} if place else applied,
+                        delay_ms=None if place or not applied else updated_at - received,
                     ),
                     request_ids.get(user_id, ""),
                 )
-                for user_id, state in announced
+                for place, (user_id, state) in enumerate(announced)
             ]
         )
 

@@ -45,7 +45,9 @@ class FlowEdge(BaseModel):
     source: str
     target: str
     rate: float | None = Field(None, description="records per second")
-    lag: int | None = Field(None, description="records that the group has not committed")
+    lag: int | None = Field(
+        None, description="records that the group has not committed, and features not applied"
+    )
     delay_ms: int | None = Field(
         None,
         description="age of the oldest of those; at least this age where it is a minute or more",
@@ -64,10 +66,28 @@ class Flow(BaseModel):
 
 
 class Moment(NamedTuple):
-    """Offsets with the time (s, monotonic) at which they were read."""
+    """Offsets with the time (s, monotonic) at which they were read.
+
+    `applied` are the offsets of interactions that features has applied, by partition, as its last
+    updates told, and `delay_ms` how long the last batch took from acceptance until then.
+    """
 
     at: float
     gauged: Gauged
+    applied: Mapping[int, int] = {}
+    delay_ms: int | None = None
+
+    def read_by(self, group: str, name: str) -> Mapping[int, int]:
+        """The offset in each partition of a topic up to which a group has come."""
+        committed = self.gauged.committed.get(group, {}).get(name, {})
+        if group != GROUPS["features"] or name != INTERACTIONS.name or not committed:
+            return committed
+        # Commits wait until effects are durable, which takes seconds.
+        ends = self.gauged.ends.get(name, {})
+        return {
+            at: max(committed.get(at, 0), min(self.applied.get(at, 0), end))
+            for at, end in ends.items()
+        }
 
 
 def nodes(services: Iterable[ServiceState], broker_answers: bool | None) -> list[FlowNode]:
@@ -114,9 +134,20 @@ def records_per_s(moments: Sequence[Moment], topic: Topic) -> float | None:
     return _rate([moment.gauged.ends for moment in moments], topic.name, moments)
 
 
+# Age of an interaction that is not applied from which on it counts. Below, offsets and updates may
+# just not have been read at the same time.
+_WAITING_MS: Final = 1_000
+
+
 def features_delay_ms(moments: Sequence[Moment]) -> int | None:
-    """The age of the oldest interaction that features has not committed."""
-    return _delay_ms("features", INTERACTIONS.name, moments)
+    """The time from the acceptance of interactions until features has applied them.
+
+    It is that of the last batch, or the age of the oldest interaction that waits for a second and
+    longer.
+    """
+    waiting = _delay_ms("features", INTERACTIONS.name, moments)
+    last = moments[-1].delay_ms if moments else None
+    return waiting if last is None or (waiting or 0) >= _WAITING_MS else last
 
 
 def _users(store: str) -> list[str]:
@@ -139,14 +170,14 @@ def _topic_edges(topic: Topic, moments: Sequence[Moment]) -> Iterable[FlowEdge]:
         edge = FlowEdge(source=name, target=consumer, rate=through)
         group = GROUPS.get(consumer)
         if moments and group and moments[-1].gauged.committed.get(group, {}).get(name):
-            committed = [moment.gauged.committed.get(group, {}) for moment in moments]
+            read = [{name: moment.read_by(group, name)} for moment in moments]
             edge = FlowEdge(
                 source=name,
                 target=consumer,
-                rate=_rate(committed, name, moments),
-                lag=_lag(committed[-1], name, moments[-1]),
+                rate=_rate(read, name, moments),
+                lag=_lag(read[-1], name, moments[-1]),
                 delay_ms=_delay_ms(group, name, moments),
-                drops=_drops(committed, name, moments),
+                drops=_drops(read, name, moments),
             )
         yield edge
 
@@ -183,19 +214,19 @@ def _lag(committed: Offsets, name: str, moment: Moment) -> int:
 
 
 def _delay_ms(group: str, name: str, moments: Sequence[Moment]) -> int | None:
-    """The time since the end of a partition passed what the group has committed, of the partition
-    where that is longest; None where the group has committed nothing.
+    """The time since the end of a partition passed what the group has read, of the partition where
+    that is longest; None where the group has committed nothing.
     """
     if not moments:
         return None
     newest = moments[-1]
-    committed = newest.gauged.committed.get(group, {}).get(name)
-    if not committed:
+    read = newest.read_by(group, name)
+    if not read:
         return None
     longest = 0.0
     for partition, end in newest.gauged.ends.get(name, {}).items():
         offset = max(
-            committed.get(partition, 0), newest.gauged.beginnings.get(name, {}).get(partition, 0)
+            read.get(partition, 0), newest.gauged.beginnings.get(name, {}).get(partition, 0)
         )
         if offset < end:
             longest = max(longest, newest.at - _passed_at(partition, offset, name, moments))

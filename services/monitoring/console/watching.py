@@ -1,4 +1,8 @@
-"""The threads behind flow and streams. They reach the broker only while somebody watches."""
+"""The threads behind flow and streams.
+
+Offsets are read all the time, so that who looks sees since when something waits; records only while
+somebody watches.
+"""
 
 import threading
 import time
@@ -8,6 +12,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
+import orjson
+
 from services.monitoring.console import flow
 from services.monitoring.console.flow import Flow, Moment
 from services.monitoring.console.passing_records import WATCHED, passing
@@ -15,10 +21,10 @@ from services.monitoring.console.streams import MOST_PER_S, QUEUE, Streams
 from services.monitoring.probes import ServiceState
 from slipstream.broker.gauge import LogGauge
 from slipstream.broker.kafka import BrokerUnavailableError
-from slipstream.broker.tail import Tail
+from slipstream.broker.tail import Tail, TailRecord
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import KafkaSettings
-from slipstream.contracts.topics import INTERACTIONS, RECOMMENDATIONS, TOPICS
+from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS, RECOMMENDATIONS, TOPICS
 
 log = get_logger(__name__)
 
@@ -27,8 +33,8 @@ _IDLE_S: Final = 0.25
 # Seconds between two readings of offsets. The second one follows soon, since it gives rates.
 _EVERY_S: Final = 1.0
 _FIRST_PAUSE_S: Final = 0.3
-# Seconds for which a look at the flow keeps offsets being read: pages look again.
-KEPT_S: Final = 15.0
+# Most updates of features that are read in a second, for what they tell of the flow.
+_UPDATES_PER_S: Final = 1_000
 # Moments that are remembered: a minute.
 _MOMENTS: Final = 60
 # Seconds between two readings of records. Each wakes every stream.
@@ -45,10 +51,11 @@ _PATIENCE_S: Final = 4.0
 
 
 class FlowWatch:
-    """Reads offsets each second while somebody watches; `run` is a worker's target.
+    """Reads offsets each second, and what features has applied; `run` is a worker's target.
 
     Args:
         gauge: Connects to the broker.
+        updates: Connects to read the updates of features.
         streams: Streams, which get figures each second.
         services: Returns the answers of the newest round of checks.
         alerts: Returns the number of open alerts.
@@ -58,14 +65,16 @@ class FlowWatch:
     def __init__(
         self,
         gauge: Callable[[], LogGauge],
+        updates: Callable[[], Tail],
         streams: Streams,
         services: Callable[[], Iterable[ServiceState]],
         alerts: Callable[[], int],
         clock: Callable[[], int],
     ) -> None:
-        self._connect, self._streams = gauge, streams
+        self._connect, self._follow, self._streams = gauge, updates, streams
         self._services, self._alerts, self._clock = services, alerts, clock
-        self._wanted_until = 0.0
+        self._applied: dict[int, int] = {}
+        self._delay_ms: int | None = None
         self._moments = deque[Moment](maxlen=_MOMENTS)
         self._answers: bool | None = None
         self._read = threading.Condition()
@@ -73,16 +82,17 @@ class FlowWatch:
     def run(self, stop: threading.Event) -> None:
         """Read until `stop` is set."""
         while not stop.is_set():
-            if not self._wanted():
-                stop.wait(_IDLE_S)
-                continue
             gauge: LogGauge | None = None
+            updates: Tail | None = None
             try:
-                gauge = self._connect()
-                while self._wanted() and not stop.is_set():
+                gauge, updates = self._connect(), self._follow()
+                while not stop.is_set():
                     began = time.monotonic()
+                    self._hear(updates.read(0.0)[0])
                     gauged = gauge.read()
-                    self._note(Moment(time.monotonic(), gauged))
+                    self._note(
+                        Moment(time.monotonic(), gauged, self._applied.copy(), self._delay_ms)
+                    )
                     pause = _FIRST_PAUSE_S if len(self._moments) == 1 else _EVERY_S
                     stop.wait(max(0.0, began + pause - time.monotonic()))
             except BrokerUnavailableError as error:
@@ -91,13 +101,14 @@ class FlowWatch:
                 self._note(None)
                 stop.wait(_EVERY_S)
             finally:
-                if gauge is not None:
-                    gauge.close()
+                for connection in (gauge, updates):
+                    if connection is not None:
+                        with suppress(BrokerUnavailableError):
+                            connection.close()
         self._streams.end()
 
     def report(self) -> Flow:
         """The flow now. It waits for figures, a few seconds at most."""
-        self._wanted_until = time.monotonic() + KEPT_S
         with self._read:
             self._read.wait_for(
                 lambda: self._answers is False or len(self._moments) > 1, _PATIENCE_S
@@ -109,13 +120,13 @@ class FlowWatch:
             edges=flow.edges(moments),
         )
 
-    def _wanted(self) -> bool:
-        wanted = self._streams.watched or time.monotonic() < self._wanted_until
-        if not wanted:
-            with self._read:
-                self._moments.clear()
-                self._answers = None
-        return wanted
+    def _hear(self, updates: Iterable[TailRecord]) -> None:
+        """Take what updates tell of the interactions that features has applied."""
+        for record in updates:
+            update = orjson.loads(record.value or b"{}")
+            if update.get("applied"):
+                self._applied |= {int(at): end for at, end in update["applied"].items()}
+                self._delay_ms = update["delay_ms"]
 
     def _note(self, moment: Moment | None) -> None:
         """Take the offsets of a moment; None where the broker does not answer."""
@@ -142,6 +153,11 @@ class FlowWatch:
 def gauge_of(kafka: KafkaSettings, namespace: str) -> Callable[[], LogGauge]:
     """Connects to read the offsets of all topics and groups."""
     return partial(LogGauge, kafka, namespace, TOPICS, tuple(flow.GROUPS.values()))
+
+
+def updates_of(kafka: KafkaSettings, namespace: str) -> Callable[[], Tail]:
+    """Connects to read the updates of features."""
+    return partial(Tail, kafka, namespace, [FEATURE_UPDATES], _UPDATES_PER_S)
 
 
 def records_target(

@@ -7,8 +7,11 @@ from prometheus_client import CollectorRegistry
 from services.features.metrics import FeaturesMetrics
 from services.features.stream.online_effects import FeatureAnnouncer
 from slipstream.broker.producer import OutgoingRecord
+from slipstream.broker.records import Message
 from slipstream.contracts.events import DeadLetter, Interaction
-from slipstream.contracts.topics import DEAD_LETTERS, FEATURE_UPDATES
+from slipstream.contracts.positions import Source
+from slipstream.contracts.times import now_ms
+from slipstream.contracts.topics import DEAD_LETTERS, FEATURE_UPDATES, INTERACTIONS
 from slipstream.features import visitor
 from slipstream.features.visitor import VisitorState
 
@@ -76,6 +79,24 @@ def test_an_update_has_the_features_as_of_the_last_event_and_the_request_id() ->
     assert (topic, key, request_id, other) == (FEATURE_UPDATES, "u0", "request-1", "")
     assert (update.view, update.entity_id, update.watermark) == ("visitor", "u0", NOW + 5)
     assert (update.features["views"], update.features["hours_since_last"]) == (1.0, 0.0)
+
+
+def test_the_first_update_of_a_batch_says_what_was_applied_and_how_long_that_took() -> None:
+    producer = Producer()
+    announcer = FeatureAnnouncer(producer, 10, FeaturesMetrics(CollectorRegistry()))
+
+    def message(partition: int, offset: int, age_ms: int) -> Message[Interaction]:
+        received_at = now_ms() - age_ms
+        record = Interaction(
+            event_id="e", event_type="view", user_id="u", timestamp=NOW, received_at=received_at
+        )
+        return Message(Source(INTERACTIONS.name, "t", partition), offset, "u", record, "")
+
+    taken = [message(0, 7, 20), message(1, 3, 500), message(0, 9, 10)]
+    announcer.send_updates(visitors(2), {}, NOW, taken)
+    (_, _, first, _), (_, _, second, _) = producer.sent
+    assert (first.applied, second.applied, second.delay_ms) == ({"0": 10, "1": 4}, {}, None)
+    assert 500 <= first.delay_ms < 60_000
 
 
 def test_letters_are_published_with_their_request_ids_and_counted() -> None:

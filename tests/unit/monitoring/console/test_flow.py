@@ -113,6 +113,21 @@ def test_a_delay_that_is_longer_than_what_is_remembered_is_at_least_that() -> No
     assert flow.features_delay_ms([moment(1.0, {0: 5})]) is None
 
 
+def test_features_delay_is_that_of_the_last_batch_until_something_waits_for_a_second() -> None:
+    def looked(applied: int, at: float = 10.0) -> list[Moment]:
+        """Interactions come until 10 s, ten a second; commits are four seconds behind."""
+        before = [moment(float(at), {0: 10 * at}, {0: 10 * at - 40}) for at in range(11)]
+        return [*before, moment(at, {0: 100}, {0: 60})._replace(applied={0: applied}, delay_ms=21)]
+
+    assert flow.features_delay_ms(looked(100)) == 21
+    assert flow.features_delay_ms(looked(95)) == 21, "read a moment before the offsets were"
+    assert flow.features_delay_ms(looked(95, 30.0)) == 20_500, "frozen"
+    assert flow.features_delay_ms(looked(101)) == 21, "the end is older than the update"
+    assert edge(looked(98), TOPIC, "features").lag == 2
+    other = looked(100)[-1]
+    assert other.read_by("monitoring", TOPIC) == {}
+
+
 def test_records_that_were_deleted_unread_are_drops() -> None:
     moments = [
         moment(0.0, {0: 100}, {0: 10}, {0: 0}),

@@ -1,4 +1,4 @@
-"""The threads behind flow and streams: they reach the broker only while somebody watches."""
+"""The threads behind flow and streams."""
 
 import asyncio
 import threading
@@ -16,7 +16,7 @@ from slipstream.broker.gauge import Gauged
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.tail import TailRecord
 from slipstream.chassis.settings import KafkaSettings
-from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS
+from slipstream.contracts.topics import DEAD_LETTERS, FEATURE_UPDATES, INTERACTIONS
 from tests.waiting import until
 
 
@@ -35,7 +35,9 @@ class ScriptedGauge:
         if self.fails:
             raise BrokerUnavailableError("no broker answers")
         self.read_ends += 10
-        return Gauged({INTERACTIONS.name: {0: self.read_ends}}, {INTERACTIONS.name: {0: 0}}, {})
+        topic = INTERACTIONS.name
+        committed = {"features": {topic: {0: self.read_ends // 2}}}
+        return Gauged({topic: {0: self.read_ends}}, {topic: {0: 0}}, committed)
 
     def close(self) -> None:
         self.closed += 1
@@ -54,33 +56,49 @@ def running(target: Any) -> tuple[threading.Event, threading.Thread]:
     return stop, thread
 
 
-async def test_offsets_are_read_while_somebody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "KEPT_S", 0.0)
+class ScriptedUpdates:
+    """Updates of features that tell that everything but two records was applied in 21 ms."""
+
+    def __init__(self, gauge: ScriptedGauge) -> None:
+        self._gauge, self.closed = gauge, 0
+
+    def read(self, _timeout_s: float) -> tuple[list[TailRecord], int]:
+        applied = {"0": self._gauge.read_ends - 2}
+        value = orjson.dumps({"applied": applied, "delay_ms": 21})
+        other = orjson.dumps({"applied": {}, "delay_ms": None})
+        return [TailRecord(FEATURE_UPDATES, 0, 0, 5, "", each) for each in (value, other)], 2
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+async def test_offsets_are_read_before_somebody_watches() -> None:
     gauge, streams = ScriptedGauge(), Streams(written, lambda: 7)
-    watch = FlowWatch(gauge.open, streams, list, lambda: 3, lambda: 7)
+    updates = ScriptedUpdates(gauge)
+    watch = FlowWatch(gauge.open, lambda: updates, streams, list, lambda: 3, lambda: 7)  # type: ignore[arg-type, return-value]
     stop, thread = running(watch.run)
-    await asyncio.sleep(0.1)
-    assert gauge.opened == 0
+    await asyncio.to_thread(until, lambda: gauge.read_ends > 50)
     stream = streams.open(None, True, lambda: True)
-    told = b""
+    seen = b""
     async with asyncio.timeout(30):
-        while b'"events_per_s":' not in told or b'"events_per_s":null' in told:
+        while b'"events_per_s":' not in seen:
             await stream.wait(1)
-            told = stream.take()
-    figures = orjson.loads(told.split(b"data: ")[-1].split(b"\n")[0])
+            seen = stream.take()
+    figures = orjson.loads(seen.split(b"data: ")[-1].split(b"\n")[0])
     assert figures["alerts"] == 3 and figures["events_per_s"] > 0
-    assert (gauge.opened, gauge.closed) == (1, 0)
+    assert figures["features_delay_ms"] == 21
     streams.close(stream)
-    await asyncio.to_thread(until, lambda: gauge.closed == 1)
     stop.set()
     await asyncio.to_thread(thread.join, 30)
+    assert (gauge.opened, gauge.closed, updates.closed) == (1, 1, 1)
     assert streams.open(None, True, lambda: True).is_over
 
 
 async def test_without_a_broker_figures_say_nothing_and_come_back() -> None:
     gauge, streams = ScriptedGauge(), Streams(written, lambda: 7)
     gauge.fails = True
-    watch = FlowWatch(gauge.open, streams, list, lambda: 0, lambda: 7)
+    updates = ScriptedUpdates(gauge)
+    watch = FlowWatch(gauge.open, lambda: updates, streams, list, lambda: 0, lambda: 7)  # type: ignore[arg-type, return-value]
     stop, thread = running(watch.run)
     try:
         without = await asyncio.to_thread(watch.report)

@@ -29,7 +29,9 @@ class Served:
         self.app: FastAPI = create_app(MonitoringSettings(http={"api_token": "s3cret"}))  # type: ignore[arg-type]
         self.streams = Streams(written, lambda: 7)
         self.asked: list[tuple[str, int]] = []
-        watch = FlowWatch(self._unreachable, self.streams, list, lambda: 0, lambda: 7)
+        watch = FlowWatch(
+            self._unreachable, self._unreachable, self.streams, list, lambda: 0, lambda: 7
+        )
         self.app.state.flow_parts = FlowParts(watch, self.streams, self._slates)
         self.app.state.keys.take(key_record("reader", ["read"]))
         self.client = TestClient(self.app, headers=TOKEN)
