@@ -112,18 +112,23 @@ class RecordCommands:
         as_json: bool,
         url: str | None,
         data_dir: Path,
-    ) -> None:
-        """Put the content of a JSON file, under the file's name where no other is given."""
+    ) -> dict[str, Any]:
+        """Put the content of a JSON file, under the file's name where no other is given.
+
+        Returns the answer.
+        """
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise click.ClickException(f"{file} is not JSON: {error}") from error
         with monitoring_peer(url, data_dir) as peer:
-            put = peer.put(self._path_of(name or file.stem), content, _if_match(revision))
+            path = self._path_of(name or file.stem)
+            put: dict[str, Any] = peer.put(path, content, _if_match(revision))
         if as_json:
             show_json(put)
         else:
             click.echo(f"{_named(put)}. It counts {self.counts}.")
+        return put
 
     def delete(
         self,

@@ -94,6 +94,8 @@ _CAUGHT_UP: Final = 10_000
 # Patience for features' part of a receipt: it lists the files of the lake, which takes seconds in
 # a large one.
 _RECEIPT_S: Final = 20.0
+# Patience for the number of items that rules match, which a change does not need.
+_MATCHES_S: Final = 3.0
 
 
 def create_app(settings: MonitoringSettings) -> FastAPI:
@@ -239,8 +241,22 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         placement_publisher = StatePublisher(PLACEMENTS, placements, publish)
         experiment_publisher = StatePublisher(EXPERIMENTS, experiments, publish)
+        rule_counts = Peer(
+            "serving",
+            settings.peers.serving_url,
+            timeout_s=_MATCHES_S,
+            retries=0,
+            token=service_credential(settings, "monitoring"),
+        )
+        stack.callback(rule_counts.close)
         app.state.placements = placement_routes.PlacementRoutes(
-            "placement", placements, placement_publisher.wake, now_ms, experiments, outcomes
+            "placement",
+            placements,
+            placement_publisher.wake,
+            now_ms,
+            experiments,
+            outcomes,
+            rule_counts,
         )
         app.state.experiments = experiment_routes.ExperimentRoutes(
             "experiment", experiments, experiment_publisher.wake, now_ms

@@ -77,6 +77,24 @@ Rule = Annotated[
 ]
 
 
+class RuleMatch(BaseModel):
+    """How many items a rule is about; null where that depends on the visitor.
+
+    `remark` says why it is none, where that is known.
+    """
+
+    rule: str
+    matches: int | None
+    remark: str = ""
+
+
+class RuleMatches(BaseModel):
+    """The items that rules are about now, of all `items` of the catalogue that may be shown."""
+
+    items: int
+    rules: list[RuleMatch]
+
+
 class PlacementPolicy(BaseModel):
     """The rules of a placement's slates.
 

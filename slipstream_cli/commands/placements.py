@@ -1,5 +1,6 @@
 """`slipstream placements`: list, show, set and delete placements, over monitoring's REST API."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,23 @@ def set_placement(**options: Any) -> None:
     Example:  slipstream placements set home.json
               slipstream placements set sale.json --name home --if-revision 3
     """
-    COMMANDS.set(**options)
+    put = COMMANDS.set(**options)
+    if not options["as_json"]:
+        for line in _matches(put):
+            click.echo(line)
+
+
+def _matches(put: dict[str, Any]) -> Iterator[str]:
+    """What each rule of an answer is about now."""
+    found = put["matches"]
+    if found is None and put["policy"]["rules"]:
+        yield "Serving did not answer, so it is not known what the rules match."
+    for rule in found["rules"] if found else ():
+        matches = rule["matches"]
+        words = "what it matches depends on the visitor"
+        if matches is not None:
+            words = f"matches {matches:,} of {found['items']:,} items"
+        yield "; ".join(filter(None, (f"  {rule['rule']}: {words}", rule["remark"])))
 
 
 @placements.command("delete", short_help="Delete a placement.")

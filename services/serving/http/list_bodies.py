@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field, model_validator
 from services.serving.http.bodies import MOST_EXCLUDED, ItemSlateQuery
 from services.serving.request.audiences import Audience
 from slipstream.contracts.events import Id
+from slipstream.contracts.placements import MOST_RULES
 from slipstream.contracts.rest import RecommendationResponse
 from slipstream.filters.expressions import FilterText
 from slipstream.slates.slate_request import MOST_ITEMS
@@ -55,6 +56,20 @@ class BatchResponse(BaseModel):
     """A list for each visitor, in the order asked."""
 
     lists: list[RecommendationResponse]
+
+
+class CountedRule(BaseModel, extra="forbid"):
+    """What a rule is about: the items that meet `filter`, and an attribute that it caps."""
+
+    name: str = Field(max_length=64)
+    filter: FilterText = ""
+    attribute: str = Field("", max_length=64)
+
+
+class RulesBody(BaseModel, extra="forbid"):
+    """Rules with items that are to be counted."""
+
+    rules: list[CountedRule] = Field(max_length=MOST_RULES)
 
 
 class SearchQuery(BaseModel):

@@ -14,6 +14,7 @@ from services.serving.http.list_bodies import (
     CartRequest,
     FoundItems,
     PopularQuery,
+    RulesBody,
     SearchQuery,
     audience_body,
 )
@@ -33,8 +34,11 @@ from services.serving.request.audiences import AudienceRequest
 from slipstream.chassis.access.guard import principal_of, requires
 from slipstream.chassis.hot_routes import HotRoute
 from slipstream.contracts.access import Scope
+from slipstream.contracts.placements import RuleMatches
 from slipstream.contracts.rest import Problem
+from slipstream.contracts.times import now_ms
 from slipstream.contracts.vocabulary import BATCH
+from slipstream.slates.arranging.matches import matches_of
 from slipstream.slates.slate_request import SlateRequest, Step
 
 BATCH_ANSWER: Final[dict[int | str, dict[str, Any]]] = {
@@ -164,6 +168,19 @@ async def search_items(request: Request, query: Annotated[SearchQuery, Query()])
     opened.rates.take(principal_of(request).name)
     items = await asyncio.to_thread(opened.search.found, query.q, query.limit)
     return json_response({"items": items})
+
+
+@router.post("/rules:match", responses={200: {"model": RuleMatches}, 422: {"model": Problem}})
+@requires(Scope.READ)
+async def match_rules(request: Request, body: RulesBody) -> Response:
+    """How many items of the catalogue each of these rules is about now.
+
+    A rule that is about none, for a typing error perhaps, says why where that is known.
+    """
+    opened = parts(request)
+    opened.rates.take(principal_of(request).name, max(1, len(body.rules)))
+    found = await asyncio.to_thread(matches_of, body.rules, opened.catalog, now_ms())
+    return json_response(found.model_dump())
 
 
 _ANSWER: Final[dict[int | str, dict[str, Any]]] = {

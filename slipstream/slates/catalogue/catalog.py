@@ -308,6 +308,18 @@ class Catalog:
         places = dict(zip(item_ids, range(len(item_ids)), strict=True))
         return Items(self.columns, rows, places.get)
 
+    def all_shown(self) -> Items:
+        """All items of the catalogue that may be shown now, as filters see them."""
+        self._expire()
+        rows = np.flatnonzero(self._shown.values[: len(self)]).astype(np.int32)
+
+        def place(item_id: str) -> int | None:
+            row = self._item_ids.row(item_id)
+            at = len(rows) if row is None else int(np.searchsorted(rows, row))
+            return at if at < len(rows) and rows[at] == row else None
+
+        return Items(self.columns, rows, place)
+
     def numbered(self, model: Model, numbers: Indices, others: Sequence[str]) -> Items:
         """Items that a model knows, by number, each once, then the others that are not among them.
 

@@ -50,6 +50,7 @@ OPERATIONS = [
     ("POST", "/v1/rank"),
     ("POST", "/v1/previews"),
     ("GET", "/v1/items:search"),
+    ("POST", "/v1/rules:match"),
     ("GET", "/v1/users-for-item/{item_id}"),
     ("GET", "/v1/answers/{recommendation_id}"),
     ("POST", "/v1/answers/{recommendation_id}:what-if"),

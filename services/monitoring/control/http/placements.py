@@ -10,7 +10,14 @@ from itertools import combinations
 from typing import Annotated, Final, Self
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from services.monitoring.control.experiments_repository import ExperimentTable
@@ -26,6 +33,7 @@ from services.monitoring.control.http.named_records import (
 from services.monitoring.counting.credit import DIMENSIONS, SUMS
 from services.monitoring.counting.outcomes_repository import OutcomeTable
 from slipstream.chassis.access.guard import requires
+from slipstream.chassis.client import Peer, PeerError
 from slipstream.chassis.errors import ConflictError
 from slipstream.contracts.access import Scope
 from slipstream.contracts.placements import (
@@ -39,6 +47,7 @@ from slipstream.contracts.placements import (
     PlacementName,
     PlacementPolicy,
     RuleBase,
+    RuleMatches,
 )
 from slipstream.contracts.rest import Problem
 from slipstream.contracts.times import HOUR_MS
@@ -166,24 +175,36 @@ class PlacementRoutes(RecordRoutes[Placement, PlacementPolicy]):
     Attributes:
         experiments: The experiments, which may name placements.
         outcomes: The outcomes, which tell of requests.
+        serving: Serving, which has the catalogue.
     """
 
     experiments: ExperimentTable
     outcomes: OutcomeTable
+    serving: Peer
+
+    def matches(self, policy: PlacementPolicy) -> RuleMatches | None:
+        """What the rules are about now; None where serving does not answer."""
+        rules = [
+            {"name": rule.name, "filter": rule.filter, "attribute": getattr(rule, "attribute", "")}
+            for rule in policy.rules
+        ]
+        try:
+            counted = self.serving.post("/v1/rules:match", {"rules": rules})
+            return RuleMatches.model_validate(counted)
+        except (PeerError, ValidationError):
+            return None
 
     def uses(self, name: str) -> list[str]:
         """What would have no list without the placement, in words."""
-        running = [
-            experiment.name
-            for experiment in self.experiments.page(self.experiments.most)
-            if experiment.design.state == "running"
-            and name
-            in (
-                *experiment.design.placements,
-                *(variant.placement for variant in experiment.design.variants),
-            )
-        ]
         now_ms = self.clock()
+        designs = {each.name: each.design for each in self.experiments.page(self.experiments.most)}
+        running = [
+            experiment
+            for experiment, design in designs.items()
+            if design.state == "running"
+            and (design.ends_at is None or now_ms < design.ends_at)
+            and name in (*design.placements, *(variant.placement for variant in design.variants))
+        ]
         placement, position = map(DIMENSIONS.index, ("placement", "position"))
         # Answers are counted by place, and each list has one first place.
         lists = sum(
@@ -193,6 +214,12 @@ class PlacementRoutes(RecordRoutes[Placement, PlacementPolicy]):
         )
         uses = [f"experiment {experiment} names it" for experiment in running]
         return [*uses, f"{lists:,} requests of the last hour named it"] if lists else uses
+
+
+class PutPlacement(Placement):
+    """A placement after a change. `matches` is null where serving did not tell."""
+
+    matches: RuleMatches | None
 
 
 class PlacementPage(BaseModel):
@@ -242,7 +269,7 @@ def get_placement(request: Request, response: Response, name: PathName) -> Place
     "/{name}",
     summary="Create or replace a placement",
     responses={
-        201: {"model": Placement, "description": "created"},
+        201: {"model": PutPlacement, "description": "created"},
         409: {"model": Problem, "description": "too_many_placements"},
         **CHANGED,
     },
@@ -254,12 +281,15 @@ def put_placement(
     name: PathName,
     body: PolicyBody,
     if_match: IfMatch = None,
-) -> Placement:
+) -> PutPlacement:
     """Give a placement this policy, whole. Serving has it within a second.
 
-    The same policy again changes nothing, and makes no revision.
+    The same policy again changes nothing, and makes no revision. The answer says how many items
+    each rule is about now.
     """
-    return routes(request).put(request, response, name, body.policy(), if_match)
+    of_placements, policy = routes(request), body.policy()
+    put = of_placements.put(request, response, name, policy, if_match)
+    return PutPlacement(**put.model_dump(), matches=of_placements.matches(policy))
 
 
 @router.delete(

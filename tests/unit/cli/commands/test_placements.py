@@ -35,12 +35,31 @@ def test_what_is_shown_can_be_set_again(answers: Answers, tmp_path: Path) -> Non
     assert "home has revision 3, by ada" in shown.stderr
     file = tmp_path / "home.json"
     file.write_text(shown.stdout)
-    answers.by_request[f"PUT {PATH}"] = (201, HOME)
+    put = HOME | {"matches": {"items": 578, "rules": []}}
+    answers.by_request[f"PUT {PATH}"] = (201, put)
     assert invoke("set", str(file)).output.startswith("home has revision 3, by ada.")
     assert answers.heard[-1] == (f"PUT {PATH}", HOME["policy"])
-    assert json.loads(invoke("set", str(file), "--json").output) == HOME
+    assert json.loads(invoke("set", str(file), "--json").output) == put
     assert invoke("set", str(file), "--name", "a/b").exit_code == 1
     assert answers.heard[-1][0] == "PUT /v1/placements/a%2Fb"
+
+
+def test_set_says_what_each_rule_matches(answers: Answers, tmp_path: Path) -> None:
+    file = tmp_path / "home.json"
+    file.write_text("{}")
+    found = [
+        {"rule": "hide", "matches": 0, "remark": "no item has an attribute brnad"},
+        {"rule": "own", "matches": None, "remark": ""},
+    ]
+    answers.by_request[f"PUT {PATH}"] = HOME | {"matches": {"items": 1_578, "rules": found}}
+    assert invoke("set", str(file)).output.splitlines()[1:] == [
+        "  hide: matches 0 of 1,578 items; no item has an attribute brnad",
+        "  own: what it matches depends on the visitor",
+    ]
+    policy = HOME["policy"] | {"rules": [{"name": "hide"}]}
+    answers.by_request[f"PUT {PATH}"] = HOME | {"policy": policy, "matches": None}
+    (line,) = invoke("set", str(file)).output.splitlines()[1:]
+    assert line == "Serving did not answer, so it is not known what the rules match."
 
 
 def test_an_older_revision_is_shown_and_a_missing_one_is_one_clear_line(answers: Answers) -> None:

@@ -133,3 +133,32 @@ async def test_the_route_checks_its_query_and_answers_items(catalog: Catalog) ->
         for query in ({}, {"q": ""}, {"q": "x" * 201}, {"q": "x", "limit": 101}, {"query": "x"}):
             refused = await client.get("/v1/items:search", params=query)
             assert refused.status_code == 422, query
+
+
+async def test_rules_are_counted_over_the_items_that_may_be_shown() -> None:
+    setting = Setting(FakeOnline())
+    app = make_app(setting)
+    for number in range(6):
+        brand = "Kalo" if number < 2 else "Mine"
+        described(setting.catalog, f"i{number}", brand=brand, price=number)
+    rules = [
+        {"name": "hide", "filter": 'brnad == "Kalo"'},
+        {"name": "kalo", "filter": 'brand == "Kalo" and price > 0'},
+        {"name": "hero", "filter": 'item_id in ["i0", "i99999"]'},
+        {"name": "own", "filter": "brand in seen"},
+        {"name": "cap", "attribute": "brnad"},
+    ]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=URL) as client:
+        answer = await client.post("/v1/rules:match", json={"rules": rules})
+        told = answer.json()
+        assert told["items"] >= 6
+        meant = "no item has an attribute brnad (did you mean brand?)"
+        assert [(each["rule"], each["matches"], each["remark"]) for each in told["rules"]] == [
+            ("hide", 0, meant),
+            ("kalo", 1, ""),
+            ("hero", 1, "there is no item i99999 that may be shown"),
+            ("own", None, ""),
+            ("cap", told["items"], meant),
+        ]
+        refused = await client.post("/v1/rules:match", json={"rules": [rules[0] | {"filter": "("}]})
+        assert (refused.status_code, refused.json()["errors"][0]["code"]) == (422, "invalid_filter")

@@ -1,8 +1,10 @@
 """The REST routes of placements, on real SQLite and without a broker."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given
@@ -19,6 +21,7 @@ from services.monitoring.counting.credit import DIMENSIONS, SUMS
 from services.monitoring.counting.outcomes_repository import OutcomeTable
 from services.monitoring.counting.tables import outcomes
 from services.monitoring.settings import MonitoringSettings
+from slipstream.chassis.client import Peer
 from slipstream.chassis.settings import HttpSettings
 from slipstream.contracts.experiments import ExperimentDesign
 from slipstream.contracts.placements import MOST_RULES, PlacementPolicy
@@ -37,10 +40,19 @@ class Shop:
         self.experiments = ExperimentTable(db)
         outcomes = OutcomeTable(db, lambda _digests: {})
         app = create_app(MonitoringSettings(http=HttpSettings(api_token=SecretStr("s3cret"))))
+        self.asked: list[Any] = []
+        self.serving_answers = True
+        serving = Peer("serving", "http://serving", transport=httpx.MockTransport(self._serve))
         app.state.placements = PlacementRoutes(
-            "placement", table, self._changed, lambda: NOW, self.experiments, outcomes
+            "placement", table, self._changed, lambda: NOW, self.experiments, outcomes, serving
         )
         self.client = TestClient(app, headers={"Authorization": "Bearer s3cret"})
+
+    def _serve(self, request: httpx.Request) -> httpx.Response:
+        if not self.serving_answers:
+            raise httpx.ConnectError("no answer", request=request)
+        self.asked.append((request.url.path, json.loads(request.content)))
+        return httpx.Response(200, json={"items": 578, "rules": [{"rule": "r", "matches": 0}]})
 
     def _changed(self) -> None:
         self.wakes += 1
@@ -63,6 +75,29 @@ class Shop:
 @pytest.fixture
 def shop(table: PlacementTable, db: Engine) -> Shop:
     return Shop(table, db)
+
+
+def test_a_change_says_what_its_rules_match_where_serving_tells(shop: Shop) -> None:
+    rule = {"name": "r", "action": "exclude", "filter": 'brnad == "Kalo"'}
+    status, put = shop.put("home", {"rules": [rule]})
+    assert (status, put["matches"]) == (
+        201,
+        {"items": 578, "rules": [{"rule": "r", "matches": 0, "remark": ""}]},
+    )
+    ((path, body),) = shop.asked
+    assert path == "/v1/rules:match" and body["rules"][0]["filter"] == rule["filter"]
+    shop.serving_answers = False
+    status, put = shop.put("home", {"rules": [rule | {"name": "s"}]})
+    assert (status, put["revision"], put["matches"]) == (200, 2, None)
+
+
+def test_an_experiment_that_has_ended_uses_no_placement(shop: Shop) -> None:
+    shop.put("home", {})
+    variants = [{"name": "control"}, {"name": "new"}]
+    design = {"placements": ["home"], "variants": variants, "ends_at": NOW}
+    audit = AuditRecord(at=NOW, principal="a", action="put_experiment", subject="trial")
+    shop.experiments.put("trial", ExperimentDesign.model_validate(design), audit)
+    assert shop.delete("home")[0] == 200
 
 
 @pytest.mark.parametrize("use", ["placements", "variant", "requests"])
@@ -97,7 +132,7 @@ def test_a_placement_is_created_replaced_read_and_deleted(shop: Shop) -> None:
         201, 1, NOW, "api-token",
     )  # fmt: skip
     assert made["policy"]["rules"][0] | SPONSORED == made["policy"]["rules"][0]
-    assert shop.get("/home") == (200, made)
+    assert shop.get("/home") == (200, {k: v for k, v in made.items() if k != "matches"})
     assert shop.client.get("/v1/placements/home").headers["ETag"] == '"1"'
     assert shop.put("home", made["policy"]) == (200, made)
     assert shop.put("home", {})[1]["revision"] == 2
