@@ -75,7 +75,12 @@ def read_entry(
         # Named in the letter, since a patch that was sent again as a whole would wipe the rest.
         named = kind if is_patch else None
         return Rejection(entity_id, error, rules.privacy.original(entry, named))
-    return Acceptance(entity_id, [record], hints=() if of_user else tuple(naming_hints(attributes)))
+    hints = () if of_user else tuple(naming_hints(attributes))
+    return Acceptance(entity_id, [record], hints=hints, remark=_LATER if is_patch else "")
+
+
+# A patch is merged behind the broker, where its item or user is known.
+_LATER = "it becomes a dead letter if there is nothing that it changes"
 
 
 def read_patch_of(

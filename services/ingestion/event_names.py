@@ -7,6 +7,7 @@ Viewed`, `product viewed` and `product_viewed` are equal. A name that is not lis
 
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -77,12 +78,14 @@ class EventName(NamedTuple):
     """Meaning of an event's name.
 
     With `of_an_item`, the event is about an item, or lists `products`, each of which makes an
-    interaction. If it names no item, its type is `otherwise`; if that is None, it is rejected.
+    interaction. If it names no item, its type is `otherwise`; if that is None, it is rejected. A
+    name that is not known has a `remark`.
     """
 
     event_type: str
     of_an_item: bool
     otherwise: str | None = None
+    remark: str = ""
 
 
 @lru_cache(_REMEMBERED)
@@ -132,7 +135,16 @@ class EventNames:
                 "event",
             )
         otherwise = name if name in WITH_OR_WITHOUT and name not in self._added else None
-        return EventName(event_type, event_type in OF_AN_ITEM, otherwise)
+        of_an_item = event_type in OF_AN_ITEM
+        is_known = of_an_item or name in SEGMENT_NAMES or name in self._added
+        return EventName(event_type, of_an_item, otherwise, "" if is_known else _remark(name))
+
+
+def _remark(name: str) -> str:
+    """Words on a name that is not known, for an event about an item."""
+    (close,) = get_close_matches(name, [*SEGMENT_NAMES, *OF_AN_ITEM], 1, 0.8) or ("",)
+    meant = f"; did you mean {close.replace('_', ' ').title()}?" if close else ""
+    return f"{name} is a type of its own, and counts for its item as a view does{meant}"
 
 
 def read_mapping(data: bytes) -> EventNames:

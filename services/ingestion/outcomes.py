@@ -67,8 +67,8 @@ class Acceptance(NamedTuple):
     """A good message, and the records that it makes.
 
     `named` means that the client gave the `messageId`, by which a repeat can be recognised. `hints`
-    are words for people about names that they may have meant otherwise. `unproven` says why what a
-    page says about its user is not proven.
+    are words for people about names that they may have meant otherwise, `remark` about what the
+    message counts as. `unproven` says why what a page says about its user is not proven.
     """
 
     message_id: str
@@ -76,6 +76,7 @@ class Acceptance(NamedTuple):
     named: bool = False
     hints: tuple[str, ...] = ()
     unproven: Unproven | None = None
+    remark: str = ""
 
     def as_repeat(self) -> "Acceptance":
         """The same message, marked as one with events that may be on their topic already."""
@@ -113,7 +114,8 @@ Outcome = Acceptance | Rejection | Duplicate
 class Verdict(BaseModel):
     """The verdict on the message at `index`. A rejected one has `code`, `field` and `reason`.
 
-    `unproven` is there where a page named a user without proof: why there is none.
+    `unproven` is there where a page named a user without proof: why there is none. `remark` is
+    there where an accepted message may mean something else than what it counts as.
     """
 
     index: int
@@ -123,6 +125,7 @@ class Verdict(BaseModel):
     field: str | None = None
     reason: str | None = None
     unproven: Unproven | None = None
+    remark: str | None = None
 
 
 class Verdicts(BaseModel):
@@ -149,6 +152,8 @@ def answer(outcomes: list[Outcome]) -> dict[str, Any]:
             results.append({"index": index, "message_id": outcome.message_id, "status": "accepted"})
             if outcome.unproven is not None:
                 results[-1]["unproven"] = outcome.unproven
+            if outcome.remark:
+                results[-1]["remark"] = outcome.remark
             if outcome.hints and len(hints) < MOST_HINTS:
                 hints |= dict.fromkeys(outcome.hints)
         elif type(outcome) is Duplicate:

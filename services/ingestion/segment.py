@@ -297,11 +297,13 @@ def read_message(
         if message_id is None:
             message_id = secrets.token_hex(16)
         unproven = doubt_of(message, token, kind, rules) if origin.browser else None
+        records = _records(message, message_id, kind, envelope, origin, rules, unproven)
         return Acceptance(
             message_id,
-            _records(message, message_id, kind, envelope, origin, rules, unproven),
+            records,
             given is not None,
             unproven=unproven,
+            remark="" if origin.imported else _remark(message, records, origin, rules),
         )
     except RejectionError as error:
         return Rejection(
@@ -309,6 +311,30 @@ def read_message(
             error,
             None if error.code in NOT_KEPT else rules.privacy.original(message, kind),
         )
+
+
+_ZONE = re.compile(r"(Z|[+-]\d\d(:?\d\d)?)$")
+# How far ahead a client's clock may be without a word.
+_AHEAD_MS: Final = 300_000
+
+
+def _remark(message: Message, records: Records, origin: Origin, rules: IntakeRules) -> str:
+    """What people may have meant otherwise: an unknown name, a time without a zone or ahead."""
+    first = records[0] if records else None
+    if type(first) is not NewInteraction:
+        return ""
+    remarks = []
+    event, told = message.get("event"), message.get(_time_field(message))
+    if first.item_id is not None and type(event) is str:
+        remarks.append(rules.names.classify(event).remark)
+    if type(told) is str and not _ZONE.search(told, 10):
+        remarks.append("its time has no zone, and is taken as UTC")
+    if first.timestamp > origin.received_at + _AHEAD_MS:
+        minutes = (first.timestamp - origin.received_at) // 60_000
+        remarks.append(
+            f"its time is {minutes} minutes ahead, and until then it is the visitor's newest event"
+        )
+    return "; ".join(filter(None, remarks))
 
 
 def _records(

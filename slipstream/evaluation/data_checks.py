@@ -22,6 +22,7 @@ COLUMNS: Final = (
     "item_id",
     "timestamp",
     "received_at",
+    "value",
 )
 # Time by which an event may be ahead of its receipt, as clocks differ (ms).
 _CLOCKS_MS: Final = 60_000
@@ -45,6 +46,7 @@ class EventFigures:
         types: Interactions by type.
         visitors: Interactions by visitor.
         items: Interactions by item.
+        valueless: Purchases without a value.
         ahead: Interactions whose time was over a minute ahead of their receipt.
         furthest_ahead_ms: The longest of these times.
         newest: Time (ms) of the newest interaction that was not ahead; None without any.
@@ -55,6 +57,7 @@ class EventFigures:
     types: Counter[str] = field(default_factory=Counter)
     visitors: Counter[str] = field(default_factory=Counter)
     items: Counter[str] = field(default_factory=Counter)
+    valueless: int = 0
     ahead: int = 0
     furthest_ahead_ms: int = 0
     newest: int | None = None
@@ -72,6 +75,8 @@ class EventFigures:
         for name, counter in counters.items():
             values, counts = pc.value_counts(rows[name].drop_null()).flatten()
             counter.update(dict(zip(values.to_pylist(), counts.to_pylist(), strict=True)))
+        purchases = rows["value"].filter(pc.equal(rows["event_type"], PURCHASE))
+        self.valueless += purchases.null_count
         ahead = pc.subtract(rows["timestamp"], rows["received_at"])
         late = pc.greater(ahead, _CLOCKS_MS)
         self.ahead += pc.sum(late).as_py() or 0
@@ -138,6 +143,7 @@ def check_events(figures: EventFigures, now_ms: int) -> Iterator[Finding]:
         return
     for finding in (
         _no_purchases(figures),
+        _without_value(figures),
         _heavy_visitor(figures),
         _times_ahead(figures),
         _unknown_types(figures),
@@ -157,6 +163,19 @@ def _no_purchases(figures: EventFigures) -> Finding | None:
         f"no purchase among {figures.among}" + (f", but {carts:,} carts" if carts else ""),
         "a purchase counts three times as much as a view, and conversion can't be measured",
         "send Order Completed (docs/events.md), or slipstream import ORDERS --event-type purchase",
+    )
+
+
+def _without_value(figures: EventFigures) -> Finding | None:
+    purchases = figures.types[PURCHASE]
+    if not figures.valueless or figures.valueless == purchases:  # none has: the shop sends none
+        return None
+    return Finding(
+        "purchases_without_value",
+        Weight.WARNING,
+        f"{share(figures.valueless, purchases, 'purchases')} have no value",
+        "revenue, results of experiments and prices are too low by theirs",
+        "send price and quantity of each product, or value, as numbers (docs/events.md)",
     )
 
 

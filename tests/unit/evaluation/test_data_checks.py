@@ -18,7 +18,7 @@ from slipstream.evaluation.findings import Finding, Weight
 NOW = 1_790_000_000_123
 
 
-Row = tuple[str, str, str | None, int, int]
+Row = tuple[str, str, str | None, int, int, float | None]
 
 
 def row(number: int, **values: Any) -> Row:
@@ -29,13 +29,14 @@ def row(number: int, **values: Any) -> Row:
         values.get("item", f"i{number % 7}"),
         values.get("at", NOW - 60_000 * number),
         values.get("received_at", NOW),
+        values.get("value", 9.5),
     )
 
 
 def checked(rows: Sequence[Row]) -> dict[str, Finding]:
     figures = EventFigures()
-    kinds = [pa.string()] * 3 + [pa.int64()] * 2
-    columns = list(zip(*rows, strict=True)) or [()] * 5
+    kinds = [pa.string()] * 3 + [pa.int64()] * 2 + [pa.float64()]
+    columns = list(zip(*rows, strict=True)) or [()] * 6
     figures.count(pa.table([*map(pa.array, columns, kinds)], list(COLUMNS)))
     figures.total = figures.sampled
     return {found.check: found for found in check_events(figures, NOW)}
@@ -60,6 +61,15 @@ def test_no_purchases_counts_the_carts() -> None:
     assert found["no_purchases"].figure == "no purchase among 400 events, but 100 carts"
     # Of few events nothing follows.
     assert checked(rows[:150]) == {}
+
+
+def test_purchases_without_a_value_where_others_have_one() -> None:
+    rows = [row(n, value=None if n % 20 == 0 else 9.5) for n in range(400)]
+    found = checked(rows)
+    assert list(found) == ["purchases_without_value"]
+    assert found["purchases_without_value"].figure == "20 of 40 purchases (50 %) have no value"
+    # A shop that sends no values at all knows that.
+    assert checked([row(n, value=None) for n in range(400)]) == {}
 
 
 def test_heavy_visitor_weighs_more_from_two_fifths_on() -> None:

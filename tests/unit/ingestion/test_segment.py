@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from services.ingestion.event_names import EventNames
 from services.ingestion.intake_rules import IntakeRules, TrackingPlan
-from services.ingestion.outcomes import Acceptance, Rejection
+from services.ingestion.outcomes import Acceptance, Rejection, answer
 from services.ingestion.segment import bot_word
 from slipstream.broker.records import decode, encode
 from slipstream.contracts.events import CatalogRecord, Interaction, NewInteraction
@@ -302,3 +302,38 @@ def test_crawlers_previewers_and_monitors_are_known(agent: str) -> None:
 )
 def test_browsers_and_libraries_are_none(agent: str) -> None:
     assert not bot_word(agent)
+
+
+ZONELESS = "its time has no zone, and is taken as UTC"
+
+
+@pytest.mark.parametrize(
+    ("message", "remark"),
+    [
+        (track("Product Viewed", {"sku": "a"}), ""),
+        (
+            track("Product Veiwed", {"sku": "a"}),
+            "product_veiwed is a type of its own, and counts for its item as a view does; "
+            "did you mean Product Viewed?",
+        ),
+        (
+            track("Produkt angesehen", {"sku": "a"}),
+            "produkt_angesehen is a type of its own, and counts for its item as a view does",
+        ),
+        (track("Video Started", {}), ""),
+        (track("Product Viewed", {"sku": "a"}, timestamp="2025-10-09T00:00:00"), ZONELESS),
+        (track("Product Viewed", {"sku": "a"}, timestamp="2025-10-09"), ZONELESS),
+        (track("Product Viewed", {"sku": "a"}, timestamp="2025-10-09T00:00:00+0200"), ""),
+        (
+            track("Product Viewed", {"sku": "a"}, timestamp=NOW + 7_200_000),
+            "its time is 120 minutes ahead, and until then it is the visitor's newest event",
+        ),
+        (track("Product Viewed", {"sku": "a"}, timestamp=NOW + 240_000), ""),
+        ({"type": "identify", "userId": "ada", "traits": {"a": 1}}, ""),
+    ],
+)
+def test_what_may_be_meant_otherwise_has_a_remark(message: dict[str, Any], remark: str) -> None:
+    outcome = read(message)
+    assert isinstance(outcome, Acceptance) and outcome.remark == remark
+    (result,) = answer([outcome])["results"]
+    assert result.get("remark", "") == remark
