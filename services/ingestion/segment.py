@@ -180,6 +180,7 @@ def _of_a_list(
         or (type(value) is str and len(value) <= SHARED_LENGTH)
     }
     prefix = f"{message_id}:" if listed == "products" else f"{message_id}:i"
+    _check_money(properties, event_type, "properties")
     made: list[NewInteraction] = []
     listed_items: set[str] = set()
     for index, entry in enumerate(entries):
@@ -221,6 +222,7 @@ def _of_a_list(
 
 # Types with a value that is counted: a sale without its value would be too little for ever.
 _WITH_MONEY: Final = CONVERSIONS | {REMOVE}
+_MONEY: Final = ("revenue", "price", "quantity", "total")
 
 
 def _value(properties: dict[str, Any], event_type: str, field: str) -> float | None:
@@ -229,28 +231,26 @@ def _value(properties: dict[str, Any], event_type: str, field: str) -> float | N
     Money of a cart, a purchase or a refund that is no number ("19,99 €") is rejected. That of other
     events, such as views, stays a property.
     """
+    _check_money(properties, event_type, field)
     if (value := properties.get("value")) is not None:
         return fields.as_value(value, f"{field}.value")
     if event_type == RATE:
         rating = properties.get("rating")
         return None if rating is None else fields.as_value(rating, f"{field}.rating")
-    read = _money if event_type in _WITH_MONEY else _number
-    if (revenue := read(properties, "revenue", field)) is not None:
+    revenue, price, quantity = (
+        fields.number_or_none(properties.get(name)) for name in ("revenue", "price", "quantity")
+    )
+    if revenue is not None or price is None:
         return revenue
-    if (price := read(properties, "price", field)) is None:
-        return None
-    quantity = read(properties, "quantity", field)
     return fields.number_or_none(price * (1.0 if quantity is None else quantity))
 
 
-def _number(properties: dict[str, Any], name: str, _field: str) -> float | None:
-    return fields.number_or_none(properties.get(name))
-
-
-def _money(properties: dict[str, Any], name: str, field: str) -> float | None:
-    """A number that may be missing, null or empty, and nothing else."""
-    given = properties.get(name)
-    return None if given is None or given == "" else fields.as_value(given, f"{field}.{name}")
+def _check_money(properties: dict[str, Any], event_type: str, field: str) -> None:
+    """Reject money that is not a number, where it is counted; it may be missing, null or empty."""
+    if event_type in _WITH_MONEY:
+        for name in _MONEY:
+            if (given := properties.get(name)) is not None and given != "":
+                fields.as_value(given, f"{field}.{name}")
 
 
 PAGE = EventName("page", of_an_item=False)

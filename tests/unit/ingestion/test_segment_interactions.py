@@ -218,6 +218,8 @@ def test_money_that_is_no_number_does_not_cost_a_view() -> None:
         ({"price": 12.9, "quantity": "two"}, "quantity"),
         ({"price": True}, "price"),
         ({"revenue": "12,90"}, "revenue"),
+        ({"quantity": "two"}, "quantity"),
+        ({"value": 5, "total": "EUR 5"}, "total"),
     ],
 )
 def test_money_that_is_no_number_is_rejected_where_it_is_counted(
@@ -230,6 +232,8 @@ def test_money_that_is_no_number_is_rejected_where_it_is_counted(
         Code.INVALID_VALUE,
         f"properties.products.1.{field}",
     )
+    of_order = {"products": ["a", "b"], **{k: v for k, v in product.items() if k != "product_id"}}
+    assert rejection(track(event, of_order)) == (Code.INVALID_VALUE, f"properties.{field}")
 
 
 def test_missing_empty_and_plain_text_money_is_read() -> None:
