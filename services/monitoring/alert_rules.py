@@ -47,9 +47,10 @@ class Hysteresis(NamedTuple):
 
     def for_rule(self, rule: "Rule", interval_s: float) -> "Hysteresis":
         """The numbers for a rule: its checks to open last for its `for_minutes` at least."""
+        to_close = 1 if rule.closes_at_once else self.to_close
         if rule.for_minutes is None:
-            return self
-        return self._replace(to_open=1 + ceil(60 * rule.for_minutes / interval_s))
+            return self._replace(to_close=to_close)
+        return Hysteresis(1 + ceil(60 * rule.for_minutes / interval_s), to_close)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ class Rule(Protocol):
 
     Its `name` is stable: the key on the topic, and a label in Prometheus. `runbook` is a text or
     link for people. Its alert opens once it has failed for `for_minutes`; None for the number of
-    checks that the settings say.
+    checks that the settings say. One that `closes_at_once` needs a single check for that.
     """
 
     @property
@@ -146,6 +147,9 @@ class Rule(Protocol):
 
     @property
     def for_minutes(self) -> float | None: ...
+
+    @property
+    def closes_at_once(self) -> bool: ...
 
     def judgeable(self, snapshot: Snapshot) -> bool: ...
 
@@ -226,6 +230,7 @@ class BuiltInRule:
     name: ClassVar[str]
     action: ClassVar[Action] = "none"
     for_minutes: ClassVar[float | None] = None
+    closes_at_once: ClassVar[bool] = False
 
     @property
     def runbook(self) -> str:
@@ -258,12 +263,15 @@ class ServiceDown(BuiltInRule):
 
 
 class NoChampion(BuiltInRule):
-    """Training says that no model is in service."""
+    """Training says that no model is in service, though one has been."""
 
     name: ClassVar[str] = "no_champion"
+    # A model is in service or not: there is no noise to wait out.
+    closes_at_once: ClassVar[bool] = True
 
     def judgeable(self, snapshot: Snapshot) -> bool:
-        return snapshot.training.reached
+        known = snapshot.training.champion is not None or snapshot.had_champion
+        return snapshot.training.reached and known
 
     def check(self, snapshot: Snapshot) -> Finding | None:
         if snapshot.training.champion is not None:

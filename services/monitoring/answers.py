@@ -106,11 +106,16 @@ class Latencies:
         )
 
 
+# The step, as answers are summed by, of visitors without a history. The model can't answer them, so
+# they say nothing of it.
+FIRST_VISIT: Final = "first_visit"
+
+
 class AnswerKey(NamedTuple):
     """What answers are summed by; `start` is the beginning of their time (ms).
 
-    `variant` is empty outside an experiment, and `substituted` says why the champion made a list
-    for a variant's model.
+    `answered_by` is the step, or `FIRST_VISIT`. `variant` is empty outside an experiment, and
+    `substituted` says why the champion made a list for a variant's model.
     """
 
     start: int
@@ -133,10 +138,12 @@ class Answer(NamedTuple):
     @classmethod
     def of(cls, slate: RecordedSlate, source: str, offset: int) -> "Answer":
         step = EXPERIMENT_STEP_MS if slate.experiment else MINUTE_MS
+        # No features are recorded where the online store did not tell of the visitor.
+        is_new = slate.answered_by != "model" and slate.features.get("history_length") == 0.0
         key = AnswerKey(
             slate.timestamp - slate.timestamp % step,
             slate.model_version or "",
-            slate.answered_by,
+            FIRST_VISIT if is_new else slate.answered_by,
             slate.experiment,
             slate.variant if slate.experiment else "",
             slate.substituted,

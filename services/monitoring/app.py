@@ -197,6 +197,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             announce,
             now_ms,
             experiments.returned,
+            lambda: flow_watch.rejections(),
             alertmanagers.post,
         )
         SnapshotCollector(checkup, app.state.metrics.registry)

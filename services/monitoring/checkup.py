@@ -31,7 +31,7 @@ from services.monitoring.settings import MonitoringSection
 from services.monitoring.snapshot import Snapshot
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.chassis.logging import get_logger
-from slipstream.contracts.events import AlertEvent
+from slipstream.contracts.events import AlertEvent, ModelEventType
 from slipstream.contracts.experiments import Experiment
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 
@@ -64,6 +64,8 @@ class Checkup:
             never lost.
         clock: Returns the time in ms.
         returned: Returns the canaries that were stopped by their guards since a time (ms).
+        rejections: Returns the rejected records of the last hour and all of them, None where they
+            are not known.
         notify: Takes the open alerts and those that a round closed, with the time (ms), each round.
     """
 
@@ -79,13 +81,14 @@ class Checkup:
         announce: Callable[[Sequence[AlertEvent]], None],
         clock: Callable[[], int],
         returned: Callable[[int], Sequence[Experiment]] = lambda _since: (),
+        rejections: Callable[[], tuple[int, int] | None] = lambda: None,
         notify: Callable[[Sequence[Alert], int], None] = lambda _alerts, _now_ms: None,
     ) -> None:
         self._records, self._counts, self._drift, self._book = records, counts, drift, book
         self._probes, self._rules = probes, rules
         self._settings, self._announce, self._clock = settings, announce, clock
         self._limits = Hysteresis(settings.failing_checks_to_open, settings.passing_checks_to_close)
-        self._returned, self._notify = returned, notify
+        self._returned, self._rejections, self._notify = returned, rejections, notify
         self._expired_at = 0
         self._began_at = clock()
         self.latest: Snapshot | None = None
@@ -146,6 +149,8 @@ class Checkup:
             answer_latency=state.answer_latency(self._records.latencies(now_ms - state.LATENCY_MS)),
             answered=answered if known else None,
             counts=counts,
+            had_champion=bool(self._records.model_events(1, [ModelEventType.PROMOTED])),
+            rejections=self._rejections(),
         )
 
     def _judge(self, snapshot: Snapshot) -> list[Alert]:

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from pydantic import BaseModel, Field
 
-from services.monitoring.answers import Latencies
+from services.monitoring.answers import FIRST_VISIT, Latencies
 from services.monitoring.arrivals import Watermark
 from services.monitoring.click_trend import ClickTrend
 from services.monitoring.drift_watch import FaultReport, Level, ShiftReport
@@ -47,7 +47,10 @@ class Thresholds(BaseModel):
 
 
 class MixDrift(BaseModel):
-    """The shares of the answering steps, before and lately. It shows a rise of fallbacks."""
+    """The shares of the answering steps, before and lately. It shows a rise of fallbacks.
+
+    Lists of visitors without a history are left out.
+    """
 
     psi: float | None
     level: Level
@@ -142,6 +145,10 @@ class Snapshot(BaseModel):
         default_factory=list, description="canaries that were stopped by their guards in a day"
     )
     answer_latency: AnswerLatency | None = Field(None, description="null without a slate lately")
+    # Whether a model has ever been in service, as far as monitoring remembers; and the rejected
+    # records of the last hour with all of them, None where they are not known.
+    had_champion: bool = Field(False, exclude=True)
+    rejections: tuple[int, int] | None = Field(None, exclude=True)
     # Lists as they are answered, None while monitoring is behind the topics; and those of the lake
     # with their clicks. They reach back as far as the longest window of a rule.
     answered: dict[Bucket, Counts] | None = Field(None, exclude=True)
@@ -219,6 +226,7 @@ def drift_report(
         {
             step: each.slates
             for step, each in grouped(period, lambda bucket: bucket.answered_by).items()
+            if step != FIRST_VISIT
         }
         for period in periods
     )

@@ -6,11 +6,13 @@ that is nearer to the threshold, so that few slates open no alert. Pure function
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.monitoring.alert_rules import Action, Finding
+from services.monitoring.answers import FIRST_VISIT
 from services.monitoring.quality import (
     BUCKET_MS,
     Bucket,
@@ -39,10 +41,12 @@ MetricName = Literal[
     "features_lag",
     "features_delay",
     "interactions_silence",
+    "rejected_share",
+    "failed_runs",
     "champion_age",
     "readiness_latency",
 ]
-Unit = Literal["share", "per minute", "ms", "s", "h", "records", "PSI", "bits", "index"]
+Unit = Literal["share", "per minute", "ms", "s", "h", "records", "runs", "PSI", "bits", "index"]
 # The values of rules that name none, where the metric takes them.
 WINDOW_MINUTES: Final = 60
 LEAST_SAMPLES: Final = 200
@@ -144,6 +148,10 @@ class ThresholdRule:
     def for_minutes(self) -> float:
         return self.definition.for_minutes
 
+    @property
+    def closes_at_once(self) -> bool:
+        return False
+
     def judgeable(self, snapshot: Snapshot) -> bool:
         at_fault = self.action == "retrain" and snapshot.drift.faults.faults
         return not at_fault and bool(self._readings(snapshot))
@@ -241,7 +249,7 @@ def _with_model(snapshot: Snapshot, minutes: int) -> Mapping[Bucket, Counts]:
 
 def _fallback_share(snapshot: Snapshot, minutes: int) -> list[Reading]:
     counts = _with_model(snapshot, minutes)
-    slates = total(counts).slates
+    slates = sum(each.slates for it, each in counts.items() if it.answered_by != FIRST_VISIT)
     by_model = sum(each.slates for it, each in counts.items() if it.answered_by == "model")
     return _share("", wilson(slates - by_model, slates))
 
@@ -301,6 +309,21 @@ def _features_delay(snapshot: Snapshot, _minutes: int) -> list[Reading]:
         return _plain(0)
     delay_ms = snapshot.freshness.delay_ms
     return _plain(None if delay_ms is None else delay_ms / 1000)
+
+
+def _rejected_share(snapshot: Snapshot, _minutes: int) -> list[Reading]:
+    if snapshot.training.champion is None or snapshot.rejections is None:
+        return []
+    return _share("", wilson(*snapshot.rejections))
+
+
+def _failed_runs(snapshot: Snapshot, _minutes: int) -> list[Reading]:
+    """The runs that have failed since the last one that did not, the newest first."""
+    if snapshot.training.champion is None:
+        return []
+    ended = [it for it in snapshot.training.runs if it.state in ("succeeded", "failed")]
+    final = [it for it in ended if it.resumed_by is None]
+    return _plain(len(list(takewhile(lambda it: it.state == "failed", final))))
 
 
 def _silence(snapshot: Snapshot, _minutes: int) -> list[Reading]:
@@ -365,6 +388,10 @@ METRICS: Final[Mapping[MetricName, Metric]] = {
     "features_lag": Metric("features' lag", "records", _features_lag),
     "features_delay": Metric("features' delay behind ingestion", "s", _features_delay),
     "interactions_silence": Metric("the time without an interaction", "s", _silence),
+    "rejected_share": Metric(
+        "the share of rejected records", "share", _rejected_share, sampled=True
+    ),
+    "failed_runs": Metric("the failed training runs in a row", "runs", _failed_runs),
     "champion_age": Metric("the age of the model in service", "h", _champion_age, of_models=True),
     "readiness_latency": Metric("the latency of readiness", "ms", _readiness_latency, "service"),
 }  # fmt: skip

@@ -408,8 +408,13 @@ def deliveries_of(got: list[dict[str, Any]]) -> list[str]:
 
 
 def test_alerts_page_by_cursor_and_refuse_a_foreign_one(
-    settings: MonitoringSettings, peers: Peers
+    settings: MonitoringSettings,
+    publish: Callable[[Sequence[tuple[Topic, str, Record]]], None],
+    peers: Peers,
 ) -> None:
+    # A model has been in service, and is no longer.
+    promoted = ModelEvent(event=ModelEventType.PROMOTED, version="4", timestamp=now_ms())
+    publish([(MODEL_EVENTS, "recommender", promoted)])
     peers.answers["/health/ready"] = (500, {})
     peers.answers["/v1/aliases/champion"] = (404, {"code": "no_model"})
     with running(settings) as client:

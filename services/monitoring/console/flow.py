@@ -134,6 +134,13 @@ def records_per_s(moments: Sequence[Moment], topic: Topic) -> float | None:
     return _rate([moment.gauged.ends for moment in moments], topic.name, moments)
 
 
+def records_between(before: Moment, after: Moment, topic: Topic) -> int:
+    """Records that came onto a topic between two moments."""
+    known = before.gauged.ends.get(topic.name, {})
+    now = after.gauged.ends.get(topic.name, {})
+    return sum(max(0, end - known.get(at, 0)) for at, end in now.items())
+
+
 # Age of an interaction that is not applied from which on it counts. Below, offsets and updates may
 # just not have been read at the same time.
 _WAITING_MS: Final = 1_000

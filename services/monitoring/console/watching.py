@@ -24,7 +24,13 @@ from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.tail import Tail, TailRecord
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import KafkaSettings
-from slipstream.contracts.topics import FEATURE_UPDATES, INTERACTIONS, RECOMMENDATIONS, TOPICS
+from slipstream.contracts.topics import (
+    DEAD_LETTERS,
+    FEATURE_UPDATES,
+    INTERACTIONS,
+    RECOMMENDATIONS,
+    TOPICS,
+)
 
 log = get_logger(__name__)
 
@@ -46,6 +52,9 @@ _PORTION_S: Final = 0.01
 _POLL_S: Final = 0.2
 # Milliseconds for which a broker may hold an empty fetch.
 _FETCH_WAIT_MS: Final = 50
+# Time over which rejected records are counted, and between two of its moments (s).
+_REJECTED_S: Final = 3_600.0
+_REJECTED_EVERY_S: Final = 60.0
 # Longest wait of a look at the flow for two moments, between which there are rates.
 _PATIENCE_S: Final = 4.0
 
@@ -76,6 +85,7 @@ class FlowWatch:
         self._applied: dict[int, int] = {}
         self._delay_ms: int | None = None
         self._moments = deque[Moment](maxlen=_MOMENTS)
+        self._totals = deque[Moment](maxlen=int(_REJECTED_S / _REJECTED_EVERY_S) + 1)
         self._answers: bool | None = None
         self._read = threading.Condition()
 
@@ -120,6 +130,17 @@ class FlowWatch:
             edges=flow.edges(moments),
         )
 
+    def rejections(self) -> tuple[int, int] | None:
+        """The dead letters of the last hour, and all records with them; None where not known."""
+        with self._read:
+            if not self._totals or not self._moments:
+                return None
+            rejected, accepted = (
+                flow.records_between(self._totals[0], self._moments[-1], topic)
+                for topic in (DEAD_LETTERS, INTERACTIONS)
+            )
+        return rejected, rejected + accepted
+
     def _hear(self, updates: Iterable[TailRecord]) -> None:
         """Take what updates tell of the interactions that features has applied."""
         for record in updates:
@@ -135,6 +156,8 @@ class FlowWatch:
                 self._moments.clear()
             else:
                 self._moments.append(moment)
+                if not self._totals or moment.at - self._totals[-1].at >= _REJECTED_EVERY_S:
+                    self._totals.append(moment)
             self._answers = moment is not None
             moments = list(self._moments)
             self._read.notify_all()

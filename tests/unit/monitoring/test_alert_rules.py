@@ -75,8 +75,11 @@ def test_service_down_is_a_warning_when_all_answer() -> None:
 
 
 def test_no_champion_is_found_only_when_training_says_so() -> None:
-    assert NoChampion().check(snapshot(training=Training(reached=True))) is not None
-    assert not NoChampion().judgeable(snapshot(training=Training(reached=False)))
+    without = snapshot(training=Training(reached=True))
+    had = without.model_copy(update={"had_champion": True})
+    assert NoChampion().judgeable(had) and NoChampion().check(had) is not None
+    assert not NoChampion().judgeable(without), "a young shop has had none"
+    assert not NoChampion().judgeable(had.model_copy(update={"training": Training(reached=False)}))
 
 
 def test_feature_drift_is_as_severe_as_the_worst_feature() -> None:
@@ -245,7 +248,8 @@ def test_a_rule_with_a_time_of_its_own_fails_for_at_least_as_long() -> None:
         return LIMITS.for_rule(ThresholdRule("r", 1, definition), interval_s=15).to_open
 
     assert [limits(minutes) for minutes in (0, 0.1, 1, 5)] == [1, 2, 5, 21]
-    assert LIMITS.for_rule(NoChampion(), 15) == LIMITS
+    assert LIMITS.for_rule(ServiceDown(), 15) == LIMITS
+    assert LIMITS.for_rule(NoChampion(), 15) == LIMITS._replace(to_close=1)
 
 
 @settings(deadline=None)

@@ -1,11 +1,20 @@
 """Sketches of latency: exact in number and sums, within two in a hundred for any share."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.monitoring.answers import EXPERIMENT_STEP_MS, MINUTE_MS, Answer, AnswerKey, Latencies
+from services.monitoring.answers import (
+    EXPERIMENT_STEP_MS,
+    FIRST_VISIT,
+    MINUTE_MS,
+    Answer,
+    AnswerKey,
+    Latencies,
+)
 from slipstream.contracts.events import Slate, SlateItem
 from tests.unit.monitoring.builders import T0, recorded
 
@@ -51,16 +60,15 @@ def test_mean_and_error_are_those_of_the_values() -> None:
 
 
 def test_an_answer_is_summed_by_the_minute_and_in_an_experiment_by_less() -> None:
-    def key(**more: str) -> AnswerKey:
+    def key(**more: Any) -> AnswerKey:
+        fields: dict[str, Any] = {"answered_by": "model", "model_version": "7"}
         slate = Slate(
             recommendation_id="s",
             user_id="ada",
             timestamp=T0 + 59_999,
             items=[SlateItem("a", 1.0, "model")],
-            answered_by="model",
-            model_version="7",
             variant="b",
-            **more,
+            **fields | more,
         )
         return Answer.of(recorded(slate), "t:0", 1).key
 
@@ -68,3 +76,8 @@ def test_an_answer_is_summed_by_the_minute_and_in_an_experiment_by_less() -> Non
     assert key() == (at - at % MINUTE_MS, "7", "model", "", "", "")
     tried = key(experiment="e", substituted="absent")
     assert tried == (at - at % EXPERIMENT_STEP_MS, "7", "model", "e", "b", "absent")
+    of_trending = {"answered_by": "trending", "model_version": None}
+    assert key(**of_trending, features={"history_length": 0.0})[2] == FIRST_VISIT
+    assert key(**of_trending, features={"history_length": 3.0})[2] == "trending"
+    assert key(**of_trending)[2] == "trending", "the store did not tell, which is no first visit"
+    assert key(features={"history_length": 0.0})[2] == "model", "the request has brought events"

@@ -89,6 +89,7 @@ class Bench:
             SETTINGS,
             self._announce,
             self._clock,
+            rejections=lambda: (2, 40),
             notify=self._notify,
         )
 
@@ -331,6 +332,7 @@ def test_every_metric_of_rules_is_measured(week: Bench) -> None:
     week.check()
     snapshot = week.checkup.latest
     assert snapshot is not None
+    assert (snapshot.rejections, snapshot.had_champion) == ((2, 40), False)
     found = {name: [*it.read(snapshot, 10)] for name, it in METRICS.items()}
     assert [name for name, readings in found.items() if not readings] == []
     first = {name: readings[0].value for name, readings in found.items()}

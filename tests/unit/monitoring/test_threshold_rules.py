@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.monitoring.answers import FIRST_VISIT
 from services.monitoring.drift_watch import Fault
 from services.monitoring.probes import FeaturesStatus, Training
 from services.monitoring.quality import BUCKET_MS, Bucket, Counts, wilson
@@ -19,6 +20,7 @@ from services.monitoring.threshold_rules import (
     ThresholdRule,
 )
 from slipstream.contracts.events import Severity
+from slipstream.contracts.rest import Run
 from tests.unit.monitoring.builders import T0, clicks, service, snapshot
 
 NOW = T0 - T0 % BUCKET_MS + 60_000
@@ -119,6 +121,37 @@ def test_silence_and_empty_lists_before_a_first_model_are_no_readings() -> None:
     served = state.model_copy(update={"training": snapshot().training})
     assert values("empty_share", served) == {"": 1.0}
     assert values("interactions_silence", served) == {"": 3_600.0}
+
+
+def test_first_visits_are_no_fallbacks() -> None:
+    state = counted(
+        {
+            (200, "3", "model"): Counts(slates=1),
+            (0, "4", "model"): Counts(slates=300, shown=300),
+            (0, "", "trending"): Counts(slates=100, shown=100),
+            (0, "", FIRST_VISIT): Counts(slates=3_000, shown=2_900),
+        }
+    )
+    assert values("fallback_share", state) == {"": 100 / 400}
+    assert values("empty_share", state) == {"": 100 / 3_400}
+
+
+def test_rejections_and_failed_runs_count_while_a_model_is_in_service() -> None:
+    def run(state: str, resumed_by: str | None = None) -> Run:
+        return Run.model_validate(
+            {"run_id": "r", "state": state, "trigger": "manual", "created_at": 1}
+            | {"resumed_by": resumed_by}
+        )
+
+    served = snapshot(at=NOW)
+    young = Training(reached=True, runs=[run("failed")])
+    state = served.model_copy(update={"training": young, "rejections": (60, 400)})
+    assert values("rejected_share", state) == values("failed_runs", state) == {}
+    runs = [run("running"), run("failed"), run("failed", "r2"), run("succeeded"), run("failed")]
+    training = served.training.model_copy(update={"runs": runs})
+    state = state.model_copy(update={"training": training})
+    assert values("rejected_share", state) == {"": 60 / 400}
+    assert values("failed_runs", state) == {"": 1.0}
 
 
 def test_what_a_young_shop_showed_before_its_first_model_is_no_fallback() -> None:

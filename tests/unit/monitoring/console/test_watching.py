@@ -37,7 +37,8 @@ class ScriptedGauge:
         self.read_ends += 10
         topic = INTERACTIONS.name
         committed = {"features": {topic: {0: self.read_ends // 2}}}
-        return Gauged({topic: {0: self.read_ends}}, {topic: {0: 0}}, committed)
+        ends = {topic: {0: self.read_ends}, DEAD_LETTERS.name: {0: self.read_ends // 10}}
+        return Gauged(ends, {topic: {0: 0}, DEAD_LETTERS.name: {0: 0}}, committed)
 
     def close(self) -> None:
         self.closed += 1
@@ -87,6 +88,8 @@ async def test_offsets_are_read_before_somebody_watches() -> None:
     figures = orjson.loads(seen.split(b"data: ")[-1].split(b"\n")[0])
     assert figures["alerts"] == 3 and figures["events_per_s"] > 0
     assert figures["features_delay_ms"] == 21
+    rejected, records = watch.rejections() or (0, 0)
+    assert records > 0 and rejected == records // 11, "a letter to ten interactions"
     streams.close(stream)
     stop.set()
     await asyncio.to_thread(thread.join, 30)

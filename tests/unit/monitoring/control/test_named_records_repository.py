@@ -182,6 +182,7 @@ def test_shipped_rules_are_added_once_and_a_deleted_one_stays_so(db: Engine) -> 
     assert shipped == [
         *("empty_share_high", "fallback_share_high", "fallback_share_rose"),
         *("features_lagging", "features_silent", "interactions_silent"),
+        *("rejected_share_high", "training_failed"),
     ]
     change = AuditRecord(at=2, principal="ada", action="delete_alert_rule", subject="x")
     rules.delete("features_silent", change)
@@ -209,4 +210,6 @@ def test_a_rule_that_this_version_does_not_know_is_left_out(db: Engine) -> None:
         "fallback_share_rose",
         "features_silent",
         "interactions_silent",
+        "rejected_share_high",
+        "training_failed",
     ]
