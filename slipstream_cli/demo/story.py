@@ -279,6 +279,7 @@ class Demo:
 
         self._preparation = Preparation(plan, terminal, files)
         self._peers = self._preparation.peers
+        self._films: dict[str, Film] = {}
         self.clicks: list[Click] = []
 
     def run(self, start: Callable[[], None]) -> EventFiles:
@@ -299,13 +300,13 @@ class Demo:
         return files
 
     def _show(self, visitors: list[DemoVisitor], items: pa.Table) -> None:
-        films = {row["item_id"]: row for row in items.to_pylist()}
+        self._films = {row["item_id"]: row for row in items.to_pylist()}
         slates = [self._recommended(visitor.user_id) for visitor in visitors]
         for visitor, slate in zip(visitors, slates, strict=True):
             self._terminal.show(
                 visitor_text(
                     visitor,
-                    [films[item] for item in self._sequence(visitor.user_id)],
+                    [self._films[item] for item in self._sequence(visitor.user_id)],
                     slate,
                     self._words,
                 )
@@ -318,14 +319,17 @@ class Demo:
         return [event["item_id"] for event in reversed(detail["sequence"])]
 
     def _recommended(self, user_id: str) -> list[dict[str, Any]]:
-        answer = self._peers["serving"].get(
-            f"/v1/recommendations/{user_id}", n=SLATE, attributes=True
-        )
+        # Lists of a batch count as not shown, as the demo's questions must.
+        body = {"user_ids": [user_id], "n": SLATE}
+        answer = self._peers["serving"].post("/v1/recommendations:batch", body)["lists"][0]
         if answer["answered_by"] != "model":
             raise DemoError(
                 f"visitor {user_id} was answered by {answer['answered_by']}: {answer['reason']}."
                 " If the champion was trained on other data, give the demo another --data-dir."
             )
+        for item in answer["items"]:
+            unknown = {"title": item["item_id"], "categories": []}
+            item["attributes"] = self._films.get(item["item_id"], unknown)
         slate: list[dict[str, Any]] = answer["items"]
         return slate
 

@@ -1,16 +1,23 @@
+import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from slipstream_cli.demo import story
+from slipstream.datasets.movielens import EventFiles
+from slipstream_cli.demo import preparation, story
 from slipstream_cli.demo.story import (
     RECENT,
+    Demo,
     DemoVisitor,
     contrasting_visitors,
     films_of_another_kind,
 )
+from slipstream_cli.local.plan import make_plan
+from slipstream_cli.local.terminal import Terminal
 
 
 def _film(item_id: str, title: str, *genres: str) -> dict[str, Any]:
@@ -100,3 +107,41 @@ def test_films_of_another_kind_begin_with_unknown_ones_that_share_fewest_genres(
     visitor = DemoVisitor("v", watched=[], likes=["Horror"])
     found = films_of_another_kind(visitor, {"2"}, [slate[:3], slate[3:]])
     assert [film["item_id"] for film in found] == ["4", "1", "3", "2"], "known ones come last"
+
+
+class Services:
+    """Services with lists that change with the second click."""
+
+    def __init__(self) -> None:
+        self.clicked: list[str] = []
+
+    def get(self, path: str) -> Any:
+        assert path.startswith("/v1/features/visitor/"), "a list of another kind counts as seen"
+        return {"sequence": [{"item_id": "1"}]}
+
+    def post(self, path: str, body: Any) -> Any:
+        if path == "/v1/track":
+            self.clicked.append(body["properties"]["item_id"])
+            return {}
+        assert path == "/v1/recommendations:batch"
+        first = {"drama": 0, "horror": 30, "war": 60}[body["user_ids"][0]] + len(self.clicked) // 2
+        items = [{"item_id": str(first + place)} for place in range(body["n"] - 1)]
+        return {"lists": [{"answered_by": "model", "items": [*items, {"item_id": "unnamed"}]}]}
+
+
+def test_the_lists_that_the_demo_asks_for_itself_count_as_not_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    services, told = Services(), io.StringIO()
+    monkeypatch.setattr(preparation, "Peer", lambda *_, **__: services)
+    monkeypatch.setattr(story, "CHANGE_LIMIT_S", 0.01)
+    files = EventFiles(tmp_path / "interactions.parquet", tmp_path / "items.parquet")
+    pq.write_table(_interactions(0), files.interactions)
+    titles = pa.array([f"Film {n}" for n in range(90)])
+    pq.write_table(ITEMS.append_column("title", titles), files.items)
+    demo = Demo(make_plan(tmp_path, {}, any_ports=True), Terminal(io.StringIO(), told))
+    monkeypatch.setattr(demo._preparation, "run", lambda _: files)
+    demo.run(lambda: None)
+    assert [click.item_id for click in demo.clicks] == services.clicked != []
+    assert len(services.clicked) == 2 and "ms after the click was accepted" in told.getvalue()
+    assert "10 unnamed" in told.getvalue()
