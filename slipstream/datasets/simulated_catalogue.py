@@ -282,14 +282,16 @@ def garment_table(catalogue: Catalogue, item_ids: pa.Array) -> pa.Table:
         pa.array(names).take(pa.array(numbers % len(names)))
         for names, numbers in ((_COLORS, design * 5 + tint), (_MATERIALS, design))
     )
+    sizes = pa.array(_SIZES).take(pa.array(size))
+    title = pc.binary_join_element_wise(brand, collection, color, material, kind, sizes, " ")
     return pa.table(
         {
             "item_id": item_ids,
-            "title": pc.binary_join_element_wise(brand, collection, color, material, kind, " "),
+            "title": title,
             "categories": categories,
             "brand": brand,
             "color": color,
-            "size": pa.array(_SIZES).take(pa.array(size)),
+            "size": sizes,
             "material": material,
             "item_group_id": pc.binary_join_element_wise(
                 *(pa.array(numbers).cast(pa.string()) for numbers in (design, tint)), "-"

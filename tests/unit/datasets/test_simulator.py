@@ -287,15 +287,16 @@ def test_garments_have_colours_sizes_and_materials_and_the_same_events(tmp_path:
     events = "interactions.parquet"
     assert pq.read_table(plain / events).equals(pq.read_table(dressed / events))
     items = read_items(dressed / "items.parquet").to_pylist()
+    assert len({item["title"] for item in items}) == len(items)
     assert len({item["size"] for item in items}) == 3
     assert len({item["color"] for item in items}) == 12
     assert len({item["material"] for item in items}) == 8
     groups: dict[str, list[dict[str, Any]]] = {}
     for item in items:
         groups.setdefault(item["item_group_id"], []).append(item)
-        assert all(item[name] in item["title"] for name in ("brand", "color", "material"))
+        assert all(item[name] in item["title"] for name in ("brand", "color", "material", "size"))
         assert item["categories"][1] in item["title"]
     for group in groups.values():
         assert len({item["size"] for item in group}) == len(group) <= 3
-        assert len({(item["title"], item["material"], *item["categories"]) for item in group}) == 1
+        assert len({(item["material"], *item["categories"]) for item in group}) == 1
     assert 100 < len(groups) < 200
