@@ -75,6 +75,8 @@ class Behaviour:
     after_cart: float = 0.4
     # Steps with an item in the cart that buy it.
     checkout: float = 0.16
+    # Carts and purchases that are followed by the same of what goes with the item.
+    together: float = 0.0
 
 
 @dataclass(frozen=True)

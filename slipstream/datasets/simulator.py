@@ -191,19 +191,31 @@ def browse(rng: Generator, shoppers: Shoppers, came: Visits, moments: Ints) -> E
         np.full(len(viewed), Kind.VIEW),
     )
     item, kind = np.repeat(viewed, came.length), np.full(len(moments), Kind.VIEW)
+    # What went into the cart or was bought last, apart from what went with it.
+    chosen = viewed.copy()
+    # A stream of its own, so that shops without such baskets stay as they are.
+    chance = rng.spawn(1)[0]
     for step in range(1, int(came.length.max())):
         on = np.flatnonzero(came.length > step)
-        buys = (in_cart[on] != NONE) & (rng.random(len(on)) < behaviour.checkout)
-        carts = ~buys & (last[on] == Kind.VIEW) & shoppers.carts(rng, came.visitor[on], viewed[on])
-        looks = on[~buys & ~carts]
+        joins = (last[on] != Kind.VIEW) & (chance.random(len(on)) < behaviour.together)
+        buys = ~joins & (in_cart[on] != NONE) & (rng.random(len(on)) < behaviour.checkout)
+        carts = (
+            ~(joins | buys)
+            & (last[on] == Kind.VIEW)
+            & shoppers.carts(rng, came.visitor[on], viewed[on])
+        )
+        looks = on[~(joins | buys | carts)]
         after_cart = last[looks] != Kind.VIEW
         following = shoppers.next_view(
             rng, came.visitor[looks], viewed[looks], before[looks], after_cart, came.begins[looks]
         )
         before[looks], viewed[looks] = viewed[looks], following
-        last[on] = np.where(buys, Kind.PURCHASE, np.where(carts, Kind.CART, Kind.VIEW))
+        does = np.where(buys, Kind.PURCHASE, np.where(carts, Kind.CART, Kind.VIEW))
+        last[on] = np.where(joins, last[on], does)
+        chosen[on] = np.where(buys, in_cart[on], np.where(carts, viewed[on], chosen[on]))
+        companion = catalogue.complements[chosen[on], step % COMPLEMENTS]
         event = came.first_event[on] + step
-        item[event] = np.where(buys, in_cart[on], viewed[on])
+        item[event] = np.where(joins, companion, np.where(buys, in_cart[on], viewed[on]))
         kind[event] = last[on]
         in_cart[on] = np.where(buys, NONE, np.where(carts, viewed[on], in_cart[on]))
     quantity = np.where(kind == Kind.PURCHASE, rng.geometric(0.9, len(kind)), 1)

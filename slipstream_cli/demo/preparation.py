@@ -20,6 +20,7 @@ from slipstream.contracts.rest import Run
 from slipstream.contracts.times import DAY_MS, now_ms
 from slipstream.datasets.movielens import DatasetError, EventFiles, fetch
 from slipstream.datasets.replay import replay
+from slipstream.datasets.simulated_visits import Behaviour
 from slipstream.datasets.simulator import Simulation, simulate
 from slipstream.datasets.upload import ReplayError
 from slipstream_cli.local.plan import Plan
@@ -255,6 +256,8 @@ def movielens_files(plan: Plan, terminal: Terminal, folder: Path | None = None) 
 
 # Size of the shop of garments: enough for a model, and for two minutes.
 _VISITORS, _GARMENTS, _EVENTS, _DAYS = 800, 576, 40_000, 60
+# Its visitors buy together what they seldom look at together: other garments than similar ones.
+_BEHAVIOUR = Behaviour(carting=0.16, complement=0.02, after_cart=0.1, together=0.5)
 
 
 def garment_files(plan: Plan, terminal: Terminal) -> EventFiles:
@@ -268,7 +271,13 @@ def garment_files(plan: Plan, terminal: Terminal) -> EventFiles:
     if not (files.interactions.exists() and files.items.exists()):
         today = now_ms() // DAY_MS * DAY_MS
         start = today - (_DAYS + 1) * DAY_MS
-        shop = Simulation(_VISITORS, _GARMENTS, _EVENTS, days=_DAYS, start=start, garments=True)
+        shop = Simulation(
+            *(_VISITORS, _GARMENTS, _EVENTS),
+            days=_DAYS,
+            start=start,
+            garments=True,
+            behaviour=_BEHAVIOUR,
+        )
         try:
             simulate(folder, shop, terminal.bar())
         except FileExistsError as error:

@@ -5,15 +5,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from slipstream.chassis.client import PeerError
 from slipstream.datasets.imports.sending import ReplayReport
 from slipstream.datasets.movielens import EventFiles
+from slipstream.models.base import InteractionLog
+from slipstream.models.baskets import fit_baskets
 from slipstream_cli.demo import preparation
-from slipstream_cli.demo.preparation import DemoError, Preparation, missing_events
+from slipstream_cli.demo.preparation import (
+    DemoError,
+    Preparation,
+    garment_files,
+    missing_events,
+)
 from slipstream_cli.local.plan import make_plan
 from slipstream_cli.local.terminal import Terminal
 
@@ -153,3 +162,23 @@ def test_missing_events_are_the_last_of_each_visitor() -> None:
 def test_missing_events_are_none_when_all_are_stored() -> None:
     assert missing_events(EVENTS, {"a": 3, "b": 9}.__getitem__).num_rows == 0
     assert missing_events(EVENTS, lambda _: 0).num_rows == 4
+
+
+def test_garments_are_bought_together_with_others_than_similar_ones(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, {}, any_ports=True)
+    files = garment_files(plan, Terminal(io.StringIO()))
+    events, items = pq.read_table(files.interactions), pq.read_table(files.items)
+    user = np.unique(events["user_id"].to_numpy(), return_inverse=True)[1].astype(np.int32)
+    item = pc.index_in(events["item_id"], items["item_id"]).to_numpy()
+    carted = pc.not_equal(events["event_type"], "view").to_numpy()
+    weight = np.ones(len(item), np.float32)
+    log = InteractionLog(
+        *(user, item, events["timestamp"].to_numpy(), weight, items.num_rows), basket=carted
+    )
+    found = fit_baskets(log)
+    assert found is not None
+    companions = np.diff(found.indptr)
+    assert (companions[item] > 0).mean() > 0.7, "what visitors look at has companions"
+    category = np.array([path[1] for path in items["categories"].to_pylist()])
+    alike = np.repeat(category, companions) == category[found.indices]
+    assert alike.mean() < 0.1
