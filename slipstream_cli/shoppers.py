@@ -70,24 +70,27 @@ async def visit(
     return visiting, None
 
 
-def course_of(shop: "LivingShop") -> "Plan":
+def course_of(shop: "LivingShop", placement: str = "") -> "Plan":
     """The course of all shoppers, until they are stopped. The services have the shop's items."""
     from slipstream.datasets.living_truth import Plan
 
     return Plan(
         shop.shoppers * CALLS_PER_S,
+        placement=placement,
         concurrency=min(shop.shoppers, _MOST_AT_ONCE),
         sends_items=False,
     )
 
 
 @contextmanager
-def at_work(stack: "StackPlan", shop: "LivingShop", terminal: Terminal) -> Iterator[None]:
+def at_work(
+    stack: "StackPlan", shop: "LivingShop", terminal: Terminal, placement: str = ""
+) -> Iterator[None]:
     """Within the block, all shoppers of a shop visit a local stack, in a thread.
 
-    A failure ends the visits, and the terminal shows it.
+    Their lists are of the placement. A failure ends the visits, and the terminal shows it.
     """
-    plan = course_of(shop)
+    plan = course_of(shop, placement)
     begun: list[tuple[LiveVisits, asyncio.AbstractEventLoop]] = []
     stopped = Event()
 

@@ -35,6 +35,12 @@ from slipstream_cli.options import any_ports, demo_data_dir, plan_of, ports
     help="Number of simulated shoppers who visit until Ctrl-C: they ask for lists, look at upper"
     " places more often, click and buy. Default: none.",
 )
+@click.option(
+    "--placement",
+    default="home",
+    show_default=True,
+    help="Placement of the shoppers' lists, which is made if there is none.",
+)
 @click.pass_context
 def demo(
     context: click.Context,
@@ -45,6 +51,7 @@ def demo(
     movielens: Path | None,
     catalogue: str,
     shoppers: int | None,
+    placement: str,
 ) -> None:
     """Replay MovieLens-100K, train on it, and watch a click change the recommendations.
 
@@ -76,7 +83,9 @@ def demo(
     plan = plan_of(data_dir, ports, any_ports, own)
     with ForegroundStack(plan, terminal) as stack:
         try:
-            files = Demo(plan, terminal, movielens, garments=garments).run(stack.start)
+            placed = placement if shoppers else ""
+            story = Demo(plan, terminal, movielens, garments=garments, placement=placed)
+            files = story.run(stack.start)
         except DemoError as error:
             raise click.ClickException(str(error)) from error
         if not exit_after:
@@ -88,5 +97,5 @@ def demo(
                 stack.wait()
                 return
             shop = shop_of(pq.read_table(files.items).to_pylist(), 0, shoppers)
-            with at_work(plan, shop, terminal):
+            with at_work(plan, shop, terminal, placement):
                 stack.wait()

@@ -6,11 +6,12 @@ All over REST, as any client could.
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -137,13 +138,9 @@ class Preparation:
 
     def _stored_of(self, types: Sequence[str], user_id: str) -> int:
         """The number of a visitor's events of these types that are stored."""
-        try:
-            counts = self.peers["features"].get(f"/v1/features/visitor/{user_id}")["counts"]
-        except PeerError as error:
-            if error.status == 404:
-                return 0
-            raise
-        return sum(int(counts.get(name, 0)) for name in types)
+        path = f"/v1/features/visitor/{user_id}"
+        answer = _unless({404}, lambda: self.peers["features"].get(path)) or {"counts": {}}
+        return sum(int(answer["counts"].get(name, 0)) for name in types)
 
     def _caught_up(self) -> dict[str, Any]:
         def caught_up() -> dict[str, Any] | None:
@@ -171,20 +168,12 @@ class Preparation:
             )
 
     def _champion(self) -> str | None:
-        try:
-            return str(self.peers["training"].get("/v1/aliases/champion")["version"])
-        except PeerError as error:
-            if error.status == 404:
-                return None
-            raise
+        answer = _unless({404}, lambda: self.peers["training"].get("/v1/aliases/champion"))
+        return str(answer["version"]) if answer else None
 
     def _served(self) -> str | None:
-        try:
-            return str(self.peers["serving"].get("/v1/model")["version"])
-        except PeerError as error:
-            if error.status in (404, 503):
-                return None
-            raise
+        answer = _unless({404, 503}, lambda: self.peers["serving"].get("/v1/model"))
+        return str(answer["version"]) if answer else None
 
     def train(self, reason: str) -> Run:
         """Train on what the stack has, and return the run that has succeeded.
@@ -204,6 +193,20 @@ class Preparation:
         if run.state != "succeeded":
             raise DemoError(f"the training run {run.state}: {run.error}")
         return run
+
+    def take_placement(self, name: str) -> None:
+        """Wait until serving has the placement, which is made without rules if there is none.
+
+        Raises:
+            PeerError: The name is no placement's, or a service does not answer.
+        """
+        path = f"/v1/placements/{quote(name, safe='')}"
+        monitoring, serving = self.peers["monitoring"], self.peers["serving"]
+        if _unless({404}, partial(monitoring.get, path)) is None:
+            monitoring.put(path, {})
+        batch = {"user_ids": ["demo"], "n": 1, "placement": name}
+        known = partial(_unless, {422}, partial(serving.post, "/v1/recommendations:batch", batch))
+        self._until(known, SWAP_LIMIT_S, f"serving to have the placement {name}")
 
     def _first_champion(self) -> str:
         run = self.train("demo")
@@ -242,6 +245,16 @@ class Preparation:
         yield
         self._terminal.progress("")
         self._terminal.line(f"{name:<12} {time.perf_counter() - started:5.1f} s")
+
+
+def _unless(refused: Container[int], ask: Callable[[], Any]) -> Any:
+    """The answer; None where its status is one of `refused`."""
+    try:
+        return ask()
+    except PeerError as error:
+        if error.status not in refused:
+            raise
+        return None
 
 
 def movielens_files(plan: Plan, terminal: Terminal, folder: Path | None = None) -> EventFiles:

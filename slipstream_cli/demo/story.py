@@ -256,6 +256,7 @@ class Demo:
         terminal: Where it tells of itself.
         movielens: A folder with MovieLens-100K, for machines that can't fetch it.
         garments: Whether a simulated shop of garments takes its place.
+        placement: A placement that serving is to have in the end; "" for none.
 
     Attributes:
         clicks: The clicks that ingestion has accepted, in their order.
@@ -268,8 +269,9 @@ class Demo:
         movielens: Path | None = None,
         *,
         garments: bool = False,
+        placement: str = "",
     ) -> None:
-        self._plan, self._terminal = plan, terminal
+        self._plan, self._terminal, self._placement = plan, terminal, placement
         self._words = GARMENTS if garments else FILMS
 
         def files() -> EventFiles:
@@ -294,6 +296,8 @@ class Demo:
         visitors = contrasting_visitors(interactions, items)
         with self._preparation.explained():
             self._show(visitors, items)
+            if self._placement:
+                self._preparation.take_placement(self._placement)
         self._terminal.line(f"\nTime so far: {time.perf_counter() - began:.0f} s")
         other = visitors[-1].watched[0]
         self._terminal.show(where_to_look(self._plan, visitors[0].user_id, other))

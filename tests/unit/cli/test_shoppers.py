@@ -45,7 +45,7 @@ def test_shoppers_visit_for_as_long_as_the_block_runs(
     begun: list[tuple[Any, ...]] = []
     monkeypatch.setattr(shoppers, "visit", visit_of(begun))
     stack, said = make_plan(tmp_path, {API_TOKEN: "secret"}, any_ports=True), io.StringIO()
-    with at_work(stack, SHOP, Terminal(said)):
+    with at_work(stack, SHOP, Terminal(said), "home"):
         while not begun:
             time.sleep(0.001)
         assert not begun[0][0].ended.is_set()
@@ -55,6 +55,7 @@ def test_shoppers_visit_for_as_long_as_the_block_runs(
     assert (ingestion, serving) == (stack.urls["ingestion"], stack.urls["serving"])
     assert (plan.rate, plan.concurrency, plan.seconds) == (50 * CALLS_PER_S, 50, None)
     assert not plan.sends_items, "the demo has sent them"
+    assert plan.placement == "home"
     assert said.getvalue() == ""
 
 

@@ -147,6 +147,39 @@ def test_a_refusal_without_a_champion_ends_the_demo(
         prepare()
 
 
+class Placements:
+    """Monitoring that has `kept` placements, and serving that knows them when it is asked again."""
+
+    def __init__(self, *kept: str) -> None:
+        self.kept, self.known, self.put_bodies = set(kept), set[str](), list[Any]()
+
+    def get(self, path: str) -> Any:
+        if path.removeprefix("/v1/placements/") not in self.kept:
+            raise PeerError("no placement", 404)
+        return {}
+
+    def put(self, path: str, body: Any) -> None:
+        self.kept.add(path.removeprefix("/v1/placements/"))
+        self.put_bodies.append(body)
+
+    def post(self, _: str, body: Any) -> Any:
+        if body["placement"] not in self.known:
+            self.known |= self.kept
+            raise PeerError("there is no placement", 422)
+        return {"lists": []}
+
+
+@pytest.mark.parametrize(("kept", "put_bodies"), [((), [{}]), (("home",), [])])
+def test_a_placement_is_taken_or_made_and_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kept: tuple[str, ...], put_bodies: list[Any]
+) -> None:
+    placements = Placements(*kept)
+    monkeypatch.setattr(preparation, "Peer", lambda *_, **__: placements)
+    plan = make_plan(tmp_path, {}, any_ports=True)
+    Preparation(plan, Terminal(io.StringIO()), lambda: None).take_placement("home")  # type: ignore[arg-type, return-value]
+    assert placements.put_bodies == put_bodies and placements.known == {"home"}
+
+
 EVENTS = pa.table(
     {"user_id": ["a", "b", "a", "a"], "item_id": ["3", "1", "1", "2"], "timestamp": [30, 5, 10, 20]}
 )

@@ -139,9 +139,13 @@ def test_the_lists_that_the_demo_asks_for_itself_count_as_not_shown(
     pq.write_table(_interactions(0), files.interactions)
     titles = pa.array([f"Film {n}" for n in range(90)])
     pq.write_table(ITEMS.append_column("title", titles), files.items)
-    demo = Demo(make_plan(tmp_path, {}, any_ports=True), Terminal(io.StringIO(), told))
+    plan = make_plan(tmp_path, {}, any_ports=True)
+    demo = Demo(plan, Terminal(io.StringIO(), told), placement="home")
     monkeypatch.setattr(demo._preparation, "run", lambda _: files)
+    taken: list[str] = []
+    monkeypatch.setattr(demo._preparation, "take_placement", taken.append)
     demo.run(lambda: None)
+    assert taken == ["home"]
     assert [click.item_id for click in demo.clicks] == services.clicked != []
     assert len(services.clicked) == 2 and "ms after the click was accepted" in told.getvalue()
     assert "10 unnamed" in told.getvalue()
