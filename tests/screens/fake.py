@@ -139,7 +139,8 @@ class Fake(Figures):
                 fell = {
                     "stage": "rules",
                     "reason": "rule",
-                    "detail": "the rule “in stock” of placement home leaves it out",
+                    "detail": "the rule “in stock” of placement "
+                    f"{body.get('placement')} leaves it out",
                 }
                 answer["about"] = {
                     "item_id": about,

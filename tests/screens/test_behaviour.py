@@ -9,6 +9,7 @@ from bench import shop
 from bench.measurements import BenchmarkError
 from tests.screens.conftest import Pages, serious
 from tests.screens.fake import Fake, Server
+from tests.screens.fake_shop import ITEMS
 from tests.waiting import until
 
 
@@ -98,8 +99,22 @@ def test_why_a_visitor_does_not_see_an_item(pages: Pages) -> None:
     page = pages.open("/visitors/405")
     page.get_by_label("Item", exact=True).fill("contact")
     page.get_by_role("button", name="Contact").click()
-    page.get_by_text("It fell at rules").wait_for()
+    page.get_by_text("Without a placement, it fell at rules").wait_for()
     page.get_by_text("“in stock”").wait_for()
+
+
+def test_why_an_item_is_not_seen_is_asked_of_a_placement(pages: Pages) -> None:
+    contact = next(item for item, known in ITEMS.items() if known["title"].startswith("Contact"))
+    page = pages.open(f"/items/{contact}")
+    page.get_by_label("Placement").select_option("home")
+    page.get_by_label("Visitor’s id").fill("405")
+    page.get_by_role("button", name="Ask").click()
+    page.get_by_text("In home, it fell at rules").wait_for()
+    page.get_by_text("of placement home").wait_for()
+    expect(page).to_have_url(re.compile(r"\?visitor=405&placement=home$"))
+    page.reload()
+    page.get_by_text("In home, it fell at rules").wait_for()
+    expect(page.get_by_label("Placement")).to_have_value("home")
 
 
 def test_sign_in_and_sign_out(pages: Pages, fake: Fake) -> None:
