@@ -42,6 +42,9 @@ EXPIRE_EVERY_MS = 300_000
 # a round waits for services that do not answer.
 MISSED_ROUNDS = 4
 LEAST_FRESH_S = 60.0
+# Rounds that services which start with this one are waited for, and the time between two looks.
+STARTING_ROUNDS = 3
+STARTING_PAUSE_S = 1.0
 
 
 class Checkup:
@@ -111,10 +114,21 @@ class Checkup:
         return self.latest if age_s <= self.fresh_for_s else None
 
     def run(self, stop: threading.Event) -> None:
-        """Check in rounds until `stop` is set."""
+        """Check in rounds until `stop` is set. The first one waits for services that start, too."""
+        self._wait_for_services(stop)
         while not stop.is_set():
             self.run_once()
             stop.wait(self._settings.check_interval_s)
+
+    def _wait_for_services(self, stop: threading.Event) -> None:
+        """Wait until all services have been ready, for `STARTING_ROUNDS` at most."""
+        interval_s = self._settings.check_interval_s
+        until_ms = self._began_at + STARTING_ROUNDS * interval_s * 1000
+        while not stop.is_set() and self._clock() < until_ms:
+            services, _, _ = self._probes.ask()
+            if all(service.state in ("ready", "asleep") for service in services):
+                return
+            stop.wait(min(STARTING_PAUSE_S, interval_s))
 
     def run_once(self) -> Snapshot:
         """Do one round of checks."""

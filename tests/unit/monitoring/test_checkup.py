@@ -2,6 +2,7 @@
 the round's result.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -151,6 +152,48 @@ def test_run_once_opens_and_closes_an_alert_and_tells_both(make: Callable[[], Be
     # Each round tells of those that are open, and the last of the one that it closed.
     opened, closed = ("service_down", True), ("service_down", False)
     assert bench.notified == [[], [opened], [opened], [opened], [closed]]
+
+
+class Stop(threading.Event):
+    """A stop that lets time pass at once when it is waited for, and is set by the first round."""
+
+    def __init__(self, bench: Bench, waited: Callable[[], None]) -> None:
+        super().__init__()
+        self._bench, self._waited = bench, waited
+        self.waits: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self._bench.now += round(timeout * 1000)
+        self.waits.append(timeout)
+        self._waited()
+        if self._bench.checkup.latest is not None:
+            self.set()
+        return self.is_set()
+
+
+def test_the_first_round_waits_for_services_that_start_but_not_for_one_that_stays_away(
+    make: Callable[[], Bench],
+) -> None:
+    bench = make()
+    away, asleep = service("serving", "away"), service("features", "asleep")
+    bench.probes.services = [away, asleep]
+
+    def started() -> None:
+        if len(stop.waits) == 2:
+            bench.probes.services = [service("serving"), asleep]
+
+    stop = Stop(bench, started)
+    bench.checkup.run(stop)
+    assert stop.waits == [1, 1, 15]
+    assert bench.checkup.latest and bench.checkup.latest.services[0].state == "ready"
+
+    bench = make()
+    bench.probes.services = [away]
+    stop = Stop(bench, lambda: None)
+    bench.checkup.run(stop)
+    assert stop.waits == [1] * 45 + [15]
+    assert bench.checkup.latest and bench.checkup.latest.services == [away]
 
 
 def test_run_once_queues_each_transition_once(make: Callable[[], Bench]) -> None:
