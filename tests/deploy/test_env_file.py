@@ -40,6 +40,21 @@ def test_a_file_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
     assert written(path) == {"POSTGRES_PASSWORD": "mine"}
 
 
+def test_the_documented_commands_send_the_secrets_of_the_file(tmp_path: Path) -> None:
+    secrets = written(tmp_path / ".env")
+    page = (ROOT / "deploy" / "README.md").read_text()
+    commands = page[page.index("    make env\n") : page.index("`make env` writes")]
+    told = "make() { :; }; docker() { :; }; slipstream() { echo $*; }; curl() { echo $*; }\n"
+    ran = subprocess.run(
+        ["sh", "-euc", told + commands], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    replay, train, recommend = ran.stdout.splitlines()
+    key = secrets["SLIPSTREAM_INGESTION__WRITE_KEYS"].removeprefix("shop:")
+    assert replay.endswith(f" --write-key {key}")
+    bearer = f" -H Authorization: Bearer {secrets['SLIPSTREAM_HTTP__API_TOKEN']}"
+    assert train.endswith(bearer) and recommend.endswith(bearer)
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_service_takes_the_secrets_and_need_not_be_open(
     service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
