@@ -2,6 +2,7 @@
 
 import signal
 import stat
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from slipstream.chassis.settings import LakeSettings
 from slipstream.datasets.replay import replay
 from slipstream.stores.lake import INTERACTIONS, Lake
 from slipstream_cli.dead_letters import KEPT_FILE
-from tests.e2e import examined, living, replayed, scraped, shop
+from tests.e2e import examined, first_hour, living, replayed, scraped, shop
 from tests.e2e.stack import Stack, alive, caught_up, made_again, running, wait_for
 from tests.servers import Servers, outside
 
@@ -205,6 +206,22 @@ def test_prometheus_asks_for_what_running_services_expose(stack: Stack) -> None:
 
 def test_monitoring_counts_the_visits_of_live_shoppers(stack: Stack, tmp_path: Path) -> None:
     living.count_visits(stack, tmp_path)
+
+
+def test_the_commands_of_the_readme_find_the_teapot_when_they_are_pasted_at_once(
+    stack: Stack,
+) -> None:
+    page = (first_hour.ROOT / "README.md").read_text()
+    (block,) = (part for part in page.split("```") if part.startswith("console\n$ curl"))
+    pasted = (
+        block.removeprefix("console").replace("\n$ ", "\n").replace("dev:", stack.write_key + ":")
+    )
+    for name, url in first_hour.STANDARD.items():
+        pasted = pasted.replace(url, stack.urls[name])
+    printed = subprocess.run(
+        ["bash", "-euc", pasted], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    assert '"title":"Teapot"' in printed, printed
 
 
 def _history(stack: Stack, user_id: str) -> int:
