@@ -7,6 +7,7 @@ the page, and could change it.
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -48,13 +49,24 @@ _POLICY: Final = (
 )
 
 page_router = APIRouter(
-    prefix=PATH,
     include_in_schema=False,
     route_class=taking_any_name("a link to a page may carry anything"),
 )
 
 
-@page_router.get("")
+@page_router.get("/")
+@open_to_all
+async def index(request: Request) -> dict[str, str]:
+    """What answers here, and where to read on."""
+    return {
+        "service": request.app.title,
+        "version": version("slipstream"),
+        "docs": PATH,
+        "ready": health.READY,
+    }
+
+
+@page_router.get(PATH)
 @open_to_all
 async def page(request: Request) -> HTMLResponse:
     """The page, which reads `/openapi.json`."""
@@ -69,7 +81,7 @@ async def page(request: Request) -> HTMLResponse:
     return shown
 
 
-@page_router.get("/{name}")
+@page_router.get(f"{PATH}/{{name}}")
 @open_to_all
 async def file(name: str) -> FileResponse:
     """A file of the page."""
@@ -204,7 +216,8 @@ def create_service(
             `http.max_body_bytes`. A service without does both itself.
         keys: Configured keys by digest, besides the API token.
         sessions: Sessions that the service takes in the place of credentials. Its origin then has
-            no page of the API: that runs scripts in the page, which a session must not meet.
+            no index, and no page of the API: that runs scripts in the page, which a session must
+            not meet.
 
     Raises:
         ExposedError: The service would listen beyond this machine without asking for credentials.
@@ -241,7 +254,7 @@ def create_service(
     app.state.workers = Workers(
         app.state.health, app.state.metrics.worker_restarts, app.state.ending.ask
     )
-    install_error_handlers(app)
+    install_error_handlers(app, name)
     app.include_router(health.router)
     app.include_router(metrics.router)
     if sessions is None:

@@ -12,6 +12,7 @@ from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.request_names import MOST_FAULTS, unknown_field
 from slipstream.contracts.rest import PROBLEM_JSON, Problem
+from slipstream.contracts.services import owners_of
 
 
 class ServiceError(Exception):
@@ -156,8 +157,19 @@ def _in_words(request: Request, fault: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**fault, "msg": words}
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Answer foreseen failures of routes as problem+json. The request middleware answers others."""
+def _elsewhere(service: str, path: str) -> str:
+    """Which other services to ask for a path that this one lacks; empty where none has it."""
+    owners = [f"{owner.name} ({owner.port})" for owner in owners_of(path) if owner.name != service]
+    # The rest of the path may name a visitor.
+    known = "/".join(path.split("/")[:3])
+    return f"this is {service}; ask {' or '.join(owners)} for {known}" if owners else ""
+
+
+def install_error_handlers(app: FastAPI, service: str) -> None:
+    """Answer foreseen failures of a service's routes as problem+json.
+
+    The request middleware answers others.
+    """
 
     async def service_error(_request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceError)  # noqa: S101
@@ -173,12 +185,13 @@ def install_error_handlers(app: FastAPI) -> None:
         detail = "; ".join(f"{e['field']}: {e['reason']}" for e in errors[:5])
         return problem(422, "invalid_request", "The request is not valid", detail, errors=errors)
 
-    async def http_error(_request: Request, error: Exception) -> Response:
+    async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
         code = _HTTP_CODES.get(error.status_code, f"http_{error.status_code}")
-        return problem(
-            error.status_code, code, str(error.detail), str(error.detail), headers=error.headers
-        )
+        title = detail = str(error.detail)
+        if error.status_code in (404, 405):
+            detail = _elsewhere(service, request.url.path) or detail
+        return problem(error.status_code, code, title, detail, headers=error.headers)
 
     async def away(_request: Request, error: Exception) -> Response:
         assert isinstance(error, DependencyUnavailableError)  # noqa: S101

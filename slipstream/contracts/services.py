@@ -77,3 +77,25 @@ SERVICES: Final = {
         ),
     )
 }
+
+# The first words of their paths below /v1, for a request that came to another service.
+PATHS: Final = {
+    "ingestion": "alias batch erasures group identify import items page pixel.gif projects screen "
+    "slipstream.js track users",
+    "features": "erasures feature-services feature-views features items slates status users "
+    "visitors",
+    "training": "aliases audit models models:before-erasure models:rollback runs",
+    "serving": "answers bought-together items:search model new popular previews prices rank "
+    "recently-viewed recommendations recommendations:batch sessions:recommend similar trending "
+    "users-for-item",
+    "monitoring": "alert-metrics alert-rules alerts audit console erasures experiments flow keys "
+    "overview peers placements reports services session stream timeline visitors "
+    "visitors:export",
+}
+
+
+def owners_of(path: str) -> list[Service]:
+    """The services that have paths with the first word of this one."""
+    version, _, rest = path.lstrip("/").partition("/")
+    word = rest.partition("/")[0]
+    return [SERVICES[name] for name in SERVICES if version == "v1" and word in PATHS[name].split()]

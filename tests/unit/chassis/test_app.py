@@ -1,6 +1,7 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 
 import pytest
 import structlog
@@ -165,6 +166,31 @@ def test_errors_are_problem_json_with_a_stable_code(
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["code"] == code
     assert response.json()["request_id"]
+
+
+@pytest.mark.parametrize(
+    ("service", "path", "detail"),
+    [
+        ("serving", "/v1/track", "this is serving; ask ingestion (8001) for /v1/track"),
+        (
+            "training",
+            "/v1/users/ada/export",
+            "this is training; ask ingestion (8001) or features (8002) for /v1/users",
+        ),
+        ("serving", "/v1/answers/x/y", "Not Found"),
+        ("serving", "/track", "Not Found"),
+    ],
+)
+def test_a_path_of_another_service_says_whom_to_ask(service: str, path: str, detail: str) -> None:
+    with TestClient(an_app(name=service)) as client:
+        assert client.get(path).json()["detail"] == detail
+
+
+def test_the_root_says_what_answers_and_where_to_read_on() -> None:
+    with TestClient(an_app(name="serving")) as client:
+        index = client.get("/").json()
+        assert (index["service"], index["version"]) == ("Slipstream serving", version("slipstream"))
+        assert [client.get(index[link]).status_code for link in ("docs", "ready")] == [200, 200]
 
 
 def test_unavailable_says_when_to_try_again() -> None:

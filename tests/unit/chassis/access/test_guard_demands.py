@@ -37,7 +37,7 @@ OPEN = {
             "/", "/flow", "/live", "/visitors", "/visitors/{visitor_id:path}", "/items",
             "/items/{item_id:path}", "/shop", "/assets/{name:path}",
         ),
-        "pages without data and their files, which ask people to sign in",
+        "the console's pages, which have no data and ask to sign in; elsewhere / is an index",
     ),
     "/v1/console": "what those pages show before anyone has signed in",
     "/v1/session": "the sign-in itself, which judges what it is sent",
