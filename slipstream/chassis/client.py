@@ -121,7 +121,7 @@ class Peer:
                     raise PeerError(
                         f"{self.name} answered {response.status_code} to {method} {path}",
                         response.status_code,
-                        _detail(response),
+                        detail_of(response),
                     )
                 yield response
         except httpx.HTTPError as error:
@@ -154,9 +154,9 @@ class Peer:
                 if last or method != "GET" or response.status_code not in (502, 503, 504):
                     raise PeerError(
                         f"{self.name} answered {response.status_code} to {method} {path}: "
-                        f"{response.text[:300]}",
+                        f"{detail_of(response) or response.text[:300]}",
                         response.status_code,
-                        _detail(response),
+                        detail_of(response),
                     )
             time.sleep(pause_after(attempt + 1, 0.1, 10.0))
         raise AssertionError("the last attempt returns or raises")
@@ -173,7 +173,7 @@ def _of_request() -> dict[str, str]:
     return headers
 
 
-def _detail(response: httpx.Response) -> str:
+def detail_of(response: httpx.Response) -> str:
     """The detail of an error body; "" where the body is no `Problem`."""
     try:
         return Problem.model_validate_json(response.content).detail

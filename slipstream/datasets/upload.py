@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import orjson
 
+from slipstream.chassis.client import detail_of
 from slipstream.chassis.pauses import pause_after
 
 # Below the size that ingestion takes in one body.
@@ -58,7 +59,7 @@ async def post(
                 return verdicts
             complaint = (
                 f"ingestion at {client.base_url} answered {response.status_code} to {path}: "
-                f"{response.text[:300]}"
+                f"{detail_of(response) or response.text[:300]}"
             )
             if response.status_code not in (429, 502, 503, 504):
                 raise ReplayError(complaint)

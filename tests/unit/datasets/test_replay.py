@@ -5,10 +5,12 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from slipstream.contracts.rest import Problem
 from slipstream.datasets import upload
 from slipstream.datasets.replay import replay
 from slipstream.datasets.upload import ReplayError
@@ -150,6 +152,17 @@ def test_refused_write_key_ends_the_replay_with_the_reason(
     with pytest.raises(ReplayError, match="401"):
         replay(shuffled, url=collector.url, write_key="k")
     assert not collector.bodies
+
+
+async def test_another_service_ends_the_upload_with_its_words() -> None:
+    said = "this is serving; ask ingestion (8001) for /v1/import"
+    wrong = Problem(title="Not Found", status=404, detail=said, code="not_found")
+    answer = httpx.Response(404, content=wrong.model_dump_json())
+    transport = httpx.MockTransport(lambda request: answer)
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
+        with pytest.raises(ReplayError) as caught:
+            await upload.post(client, "/v1/import", b"{}")
+    assert str(caught.value).endswith(f"answered 404 to /v1/import: {said}")
 
 
 def test_absent_server_ends_the_replay_with_the_address(shuffled: Path) -> None:
