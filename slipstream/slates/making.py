@@ -10,7 +10,7 @@ from slipstream.recommender import stages
 from slipstream.recommender.stages import RankedList
 from slipstream.slates.arranging.arrangement import Arrangement
 from slipstream.slates.catalogue.catalog import Catalog
-from slipstream.slates.catalogue.masks import Filter, unknown_attributes
+from slipstream.slates.catalogue.masks import Filter, unknown_attributes, values_instead
 from slipstream.slates.catalogue.model import Model
 from slipstream.slates.list_steps import Wanted, unproven
 from slipstream.slates.model_steps import Steps
@@ -58,6 +58,11 @@ def slate(
     else:
         yield from _fill_and_arrange(steps, made, visitor, catalog, wanted)
     if wanted.filter is not None:
+        if not made.items and (condition := plan.request.condition) is not None:
+            filter_ = wanted.filter._replace(condition=condition)
+            if not (yield from steps.may_have(Wanted(1, set(), filter_))):
+                made.remarks.insert(0, values_instead(condition, catalog.columns))
+                made.remarks.insert(0, "no item that may be shown meets the filter")
         made.remarks.insert(0, unknown_attributes(wanted.filter.condition, catalog.columns))
     if plan.request.explain:
         made.rules = [*made.rules, *plan.hidden(visitor)]

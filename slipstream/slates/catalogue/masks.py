@@ -1,7 +1,7 @@
 """Masks of conditions over the catalogue's columns."""
 
 import operator
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -38,6 +38,9 @@ class Items(NamedTuple):
     number: Callable[[str], int | None]
 
 
+# Values of an attribute that are searched, and that a remark names.
+_SEARCHED: Final = 1_000
+_TOLD: Final = 5
 _NOBODY: Final[Mapping[Own, Collection[str]]] = dict.fromkeys(Own, ())
 
 
@@ -56,6 +59,36 @@ def unknown_attributes(condition: Condition, columns: Columns) -> str:
     known = (*columns.numbers, *columns.categories, *columns.lists)
     told = (f"{name} (did you mean {_meant(name, known)}?)" for name in names)
     return f"no item has an attribute {', '.join(told).replace(' (did you mean ?)', '')}"
+
+
+def values_instead(condition: Condition, columns: Columns) -> str:
+    """For texts of a condition that no item has, values of the attribute: those that differ in case
+    alone come first. Empty where items have all of them.
+    """
+    told = dict[str, None]()
+    for each in _texts_in(condition):
+        both = (columns.categories.get(each.attribute), columns.lists.get(each.attribute))
+        known = [column.vocabulary for column in both if column is not None]
+        texts = (one for one in each.values if isinstance(one, str))
+        lacking = {one.casefold() for one in texts if not any(one in of.codes for of in known)}
+        # The catalogue's thread may add codes meanwhile, and leaves texts that no item has.
+        values = {one for of in known for one in of.texts[:_SEARCHED] if one in of.codes}
+        if lacking and values:
+            first = sorted(values, key=lambda one: (one.casefold() not in lacking, one))
+            more = [", …"] if len(first) > _TOLD else []
+            told["".join([f"{each.attribute} has ", ", ".join(first[:_TOLD]), *more])] = None
+    return "; ".join(told)
+
+
+def _texts_in(condition: Condition) -> Iterator[kinds.OneOf]:
+    match condition:
+        case kinds.OneOf():
+            yield condition
+        case kinds.Not(inner):
+            yield from _texts_in(inner)
+        case kinds.All(inner) | kinds.Any(inner):
+            for each in inner:
+                yield from _texts_in(each)
 
 
 # Every request with that filter asks.

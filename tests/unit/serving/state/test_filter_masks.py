@@ -111,6 +111,32 @@ async def test_an_attribute_that_no_item_has_is_remarked(client: httpx.AsyncClie
     assert "no item has an attribute colour;" in other.json()["reason"]
 
 
+@pytest.mark.parametrize("path", ["/v1/recommendations/ada", "/v1/similar/item-03"])
+async def test_a_filter_that_no_item_meets_is_told_the_values_that_there_are(
+    client: httpx.AsyncClient, path: str
+) -> None:
+    async def reason(filter_: str) -> str:
+        answer = (await client.get(path, params={"filter": filter_})).json()
+        return str(answer["reason"]) if not answer["items"] else ""
+
+    nothing = "no item that may be shown meets the filter"
+    upper, other = await reason("brand == 'PUMA'"), await reason("price > 0 and sizes in ['4']")
+    assert upper.startswith(f"{nothing}; brand has puma, asics, nike; ")
+    assert other.startswith(f"{nothing}; sizes has 0, 1, 2, 3, x; ")
+    assert (await reason("brand == 'puma' and price > 1000")).startswith(f"{nothing}; nothing ")
+    # Excluded items meet it.
+    assert nothing not in await reason("item_id in ['item-03']")
+
+
+async def test_of_many_values_the_first_are_told(
+    setting: Setting, client: httpx.AsyncClient
+) -> None:
+    for number, item_id in enumerate(ITEMS):
+        setting.catalog.apply(item_record(item_id, 2, attributes={"shade": f"s{number:02}"}))
+    answer = await client.get("/v1/trending", params={"filter": "shade == 'S30'"})
+    assert "; shade has s30, s00, s01, s02, s03, …; " in answer.json()["reason"]
+
+
 async def test_an_expression_that_is_no_filter_is_refused_with_its_place(
     client: httpx.AsyncClient,
 ) -> None:
