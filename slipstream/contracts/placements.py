@@ -148,9 +148,10 @@ class Placement(Record):
 class RuleTrace(BaseModel):
     """An account of a rule in one slate.
 
-    `matched` counts the candidates that it is about; null where it was applied before there were
-    candidates. `items` are the items of the slate that it moved, kept out or put in; of those kept
-    out, the ten best. `note` says why it had no effect.
+    `matched` counts the candidates that it is about. Of a rule that includes or excludes, which is
+    applied before there are candidates, it counts the catalogue's items; null without a model.
+    `items` are the items of the slate that it moved, kept out or put in; of those kept out, the ten
+    best. `note` says why it had no effect.
     """
 
     rule: str

@@ -5,7 +5,8 @@ from time import perf_counter
 from typing import Any, Final
 
 from slipstream.contracts.events import SlateItems
-from slipstream.filters.conditions import All
+from slipstream.contracts.placements import ExcludeRule, IncludeRule
+from slipstream.filters.conditions import All, Constant
 from slipstream.recommender import stages
 from slipstream.recommender.stages import RankedList
 from slipstream.slates.arranging.arrangement import Arrangement
@@ -65,6 +66,11 @@ def slate(
                 made.remarks.insert(0, "no item that may be shown meets the filter")
         made.remarks.insert(0, unknown_attributes(wanted.filter.condition, catalog.columns))
     if plan.request.explain:
+        in_force = plan.policy.in_force(plan.now_ms, plan.request.context)
+        for trace, (rule, condition, _) in zip(made.rules, in_force, strict=True):
+            if isinstance(rule, IncludeRule | ExcludeRule):
+                about = Filter(condition or Constant(holds=True), own_items(visitor))
+                trace.matched = yield from steps.matched(about)
         made.rules = [*made.rules, *plan.hidden(visitor)]
     made.items = _shown(made.items)
     return made

@@ -18,7 +18,7 @@ from slipstream.recommender.new_items import LENDERS
 from slipstream.recommender.sound import answer_without_failed_parts
 from slipstream.slates.catalogue.borrowing import borrowing, in_known_items, merged
 from slipstream.slates.catalogue.catalog import Catalog
-from slipstream.slates.catalogue.masks import mask
+from slipstream.slates.catalogue.masks import Filter, mask
 from slipstream.slates.catalogue.model import Model
 from slipstream.slates.list_steps import OF_STORE, Entries, Wanted, recent, selected
 from slipstream.slates.slate_plan import (
@@ -123,6 +123,16 @@ class Steps:
         except Exception as error:  # the steps would fail likewise
             self._slate.failures.append(("catalog", error))
             return False
+
+    def matched(self, filter_: Filter) -> Generator[Asked, Any, int | None]:
+        """The number of items that may be shown and meet a filter; None where it can't be told."""
+        if self._model is None:
+            return None
+        try:
+            return int(np.count_nonzero((yield MaskAsked(self._model, filter_))))
+        except Exception as error:  # a slate without the number is a slate
+            self._slate.failures.append(("catalog", error))
+            return None
 
     def _from_model(self, wanted: Wanted) -> Finding:
         model, visitor, catalog = self._model, self._visitor, self._catalog

@@ -103,6 +103,8 @@ async def test_rules_decide_which_items_are_shown_and_where(shop: Shop) -> None:
     assert list(traced) == ["cheap", "not six", "two of a brand", "sponsored"]
     assert traced["sponsored"]["items"] == ["item-11"]
     assert traced["two of a brand"]["items"]
+    # Of 40 items, 26 cost 250 at most.
+    assert (traced["cheap"]["matched"], traced["not six"]["matched"]) == (26, 1)
 
 
 async def test_a_pin_is_looked_for_beyond_the_candidates(shop: Shop) -> None:
