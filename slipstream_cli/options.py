@@ -65,6 +65,12 @@ json_out: Final = click.option(
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="File that the results are also written to, as JSON. Default: none.",
 )
+each_line: Final = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Write a line for each table and file, off a terminal, too. Default: a summary.",
+)
 demo_data_dir: Final = click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),

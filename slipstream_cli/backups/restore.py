@@ -88,6 +88,7 @@ def restore(
     overwrite: bool,
     without_broker: bool,
     progress: Progress,
+    each: Progress,
 ) -> RestoreReport:
     """Put a backup's rows and bundles in place of those that are there.
 
@@ -101,6 +102,7 @@ def restore(
         overwrite: Replace what is there. Otherwise every database and the models must be empty.
         without_broker: Go on where the broker does not know of all erasures since the backup.
         progress: Gets each step.
+        each: Gets each model.
 
     Raises:
         BackupError: A service runs, something is there, or the backup does not fit this program.
@@ -140,7 +142,7 @@ def restore(
             _refuse_unfit(sql_rows.contents_of(one), manifest, overwrite)
             for lease in leases:
                 lease.guard(one)
-        bundles = _restore_models(folder / "models", root, overwrite, progress)
+        bundles = _restore_models(folder / "models", root, overwrite, each)
         deleted = 0
         for copy in manifest.databases:
             progress(f"rows of {copy.folder}")
@@ -297,7 +299,7 @@ def _moved(before: Path, after: Path) -> Callable[[dict[str, Any]], dict[str, An
     return moved
 
 
-def _restore_models(source: Path, root: Path, overwrite: bool, progress: Progress) -> int:
+def _restore_models(source: Path, root: Path, overwrite: bool, each: Progress) -> int:
     """Copy bundles, reports and MLflow's files; returns the number of bundles.
 
     A directory appears whole, as `Artifacts` makes them. Bundles that the backup lacks stay.
@@ -309,7 +311,7 @@ def _restore_models(source: Path, root: Path, overwrite: bool, progress: Progres
             raise BackupError(f"there are bundles in {target}: --overwrite replaces what is there")
         target.mkdir(parents=True, exist_ok=True)
         for entry in sorted((source / name).glob("*")):
-            progress(f"models: {name}/{entry.name}")
+            each(f"models: {name}/{entry.name}")
             partial = target / f".{entry.name}.restored"
             shutil.rmtree(partial, ignore_errors=True)
             if entry.is_dir():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from slipstream_cli.options import data_dir_option, json_out, write_json
+from slipstream_cli.options import data_dir_option, each_line, json_out, write_json
 
 
 @click.command(short_help="Back up SQL, models, keys and pointers into the lake.")
@@ -12,8 +12,9 @@ from slipstream_cli.options import data_dir_option, json_out, write_json
 @data_dir_option(
     "Data folder of the stack that is backed up, where the environment names no other places."
 )
+@each_line
 @json_out
-def backup(folder: Path, data_dir: Path, json_path: Path | None) -> None:
+def backup(folder: Path, data_dir: Path, verbose: bool, json_path: Path | None) -> None:
     """Back up SQL, models, keys and pointers into the lake, in a new FOLDER.
 
     Services may run meanwhile. All rows of the database are copied as of one moment (runs and
@@ -36,7 +37,8 @@ def backup(folder: Path, data_dir: Path, json_path: Path | None) -> None:
 
     terminal = Terminal()
     try:
-        manifest = back_up(settings_of(data_dir), folder, terminal.progress)
+        each = terminal.progress if verbose else terminal.transient
+        manifest = back_up(settings_of(data_dir), folder, each)
     except (BackupError, DependencyUnavailableError) as error:
         raise click.ClickException(str(error)) from error
     finally:

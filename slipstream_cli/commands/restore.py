@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slipstream_cli.options import data_dir_option, json_out, write_json
+from slipstream_cli.options import data_dir_option, each_line, json_out, write_json
 
 if TYPE_CHECKING:
     from slipstream_cli.backups.restore import LakeStanding
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @data_dir_option(
     "Data folder of the stack that is restored, where the environment names no other places."
 )
+@each_line
 @json_out
 def restore(
     folder: Path,
@@ -37,6 +38,7 @@ def restore(
     check: bool,
     without_broker: bool,
     data_dir: Path,
+    verbose: bool,
     json_path: Path | None,
 ) -> None:
     """Restore the backup in FOLDER into the database and the folder of models.
@@ -67,11 +69,13 @@ def restore(
 
     terminal, settings = Terminal(), settings_of(data_dir)
     report = None
+    each = terminal.progress if verbose else terminal.transient
     try:
-        manifest = verified(folder, lambda name: terminal.progress(f"checksum of {name}"))
+        manifest = verified(folder, lambda name: each(f"checksum of {name}"))
         lake = lake_standings(settings.lake, manifest)
         if not check:
-            report = run(settings, folder, manifest, overwrite, without_broker, terminal.progress)
+            shown = (terminal.progress, each)
+            report = run(settings, folder, manifest, overwrite, without_broker, *shown)
     except (BackupError, DependencyUnavailableError) as error:
         raise click.ClickException(str(error)) from error
     finally:

@@ -205,6 +205,19 @@ def test_a_backup_that_was_changed_is_not_restored(
     assert refused.exit_code == 1 and "missing" in refused.output
 
 
+def test_a_line_for_each_table_and_file_is_written_when_asked_for(
+    place: Place, lake: Lake, tmp_path: Path
+) -> None:
+    shop, one, other = place("shop").migrated(), str(tmp_path / "one"), str(tmp_path / "other")
+    short, verbose = shop.run("backup", one), shop.run("backup", "-v", other)
+    assert (short.exit_code, short.stderr) == (0, "")
+    assert "table monitoring_" in verbose.stderr and "checksum of " in verbose.stderr
+    assert shop.run("restore", one, "--check").stderr == ""
+    assert "checksum of " in shop.run("restore", one, "--check", "-v").stderr
+    restored = shop.run("restore", one, "--overwrite").stderr
+    assert "MLflow's tables" in restored and "checksum of " not in restored
+
+
 def test_versions_of_the_lake_that_are_gone_are_told(
     place: Place, lake: Lake, tmp_path: Path
 ) -> None:
