@@ -125,6 +125,7 @@ def create_app(settings: MonitoringSettings) -> FastAPI:
         routers=routers,
         sessions=sessions,
     )
+    page_routes.answer_browsers(app)
     app.state.sessions = sessions
     app.state.collect_after = COLLECT_AFTER
     app.state.lease = Lease(

@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
 
 from services.monitoring.settings import MonitoringSettings
 from slipstream.chassis.access.guard import open_to_all
@@ -108,6 +109,8 @@ async def shop_page(request: Request) -> Response:
     """The shop, which may send events to ingestion."""
     settings: MonitoringSettings = request.app.state.settings
     if not settings.monitoring.shop:
+        if _is_browser(request):
+            return _document(request, policy(), 404)
         raise NotFoundError(
             "There is no shop here: SLIPSTREAM_MONITORING__SHOP=true on the server opens it"
         )
@@ -134,23 +137,44 @@ async def asset(request: Request, name: str) -> Response:
     return _sent(request, file, {"Cache-Control": _FOR_GOOD})
 
 
-def _document(request: Request, content_policy: str) -> Response:
+def answer_browsers(app: FastAPI) -> None:
+    """Answer a browser at an address without a route by the document, which says so."""
+    otherwise: Any = app.exception_handlers[HTTPException]
+
+    async def handle(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        of_api = request.url.path.startswith("/v1/")
+        if error.status_code == 404 and _is_browser(request) and not of_api:
+            return _document(request, policy(), 404)
+        answer: Response = await otherwise(request, error)
+        return answer
+
+    app.add_exception_handler(HTTPException, handle)
+
+
+def _is_browser(request: Request) -> bool:
+    return "text/html" in request.headers.get("accept", "")
+
+
+def _document(request: Request, content_policy: str, status: int = 200) -> Response:
     headers = {
         "Content-Security-Policy": content_policy,
         "Cache-Control": "no-cache",
         # A request by session may have to name its page by this.
         "Referrer-Policy": "same-origin",
     }
-    return _sent(request, static_files()["index.html"], headers)
+    return _sent(request, static_files()["index.html"], headers, status)
 
 
-def _sent(request: Request, file: StaticFile, headers: dict[str, str]) -> Response:
+def _sent(
+    request: Request, file: StaticFile, headers: dict[str, str], status: int = 200
+) -> Response:
     headers |= {"X-Content-Type-Options": "nosniff", "Vary": "Accept-Encoding"}
     accepted = request.headers.get("accept-encoding", "")
     if file.gzipped is not None and "gzip" in accepted:
         headers["Content-Encoding"] = "gzip"
-        return Response(file.gzipped, headers=headers, media_type=file.media_type)
-    return Response(file.content, headers=headers, media_type=file.media_type)
+        return Response(file.gzipped, status, headers, file.media_type)
+    return Response(file.content, status, headers, file.media_type)
 
 
 def _ingestion_url(settings: MonitoringSettings) -> str:

@@ -37,6 +37,22 @@ def test_every_address_of_the_console_is_one_document_with_its_policy(address: s
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+@pytest.mark.parametrize("address", ["/nowhere", "/flow/x", "/docs", "/shop"])
+def test_a_browser_at_an_unknown_address_gets_the_document(address: str) -> None:
+    answer = console().get(address, headers=BROWSER)
+    assert answer.status_code == 404
+    assert answer.content == (pages.STATIC / "index.html").read_bytes()
+    assert answer.headers["content-security-policy"] == POLICY
+    assert console().get(address).json()["code"] == "not_found"
+
+
+def test_an_unknown_address_of_the_api_is_a_problem_for_a_browser_too() -> None:
+    assert console().get("/v1/nowhere", headers=BROWSER).json()["code"] == "not_found"
+
+
 def test_the_shop_is_there_where_the_settings_open_it() -> None:
     closed = console().get("/shop")
     assert (closed.status_code, closed.json()["code"]) == (404, "not_found")
