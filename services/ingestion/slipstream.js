@@ -304,7 +304,7 @@
   // ---- lists of serving
 
   /**
-   * A promise of a list for this visitor, as serving answers; of null where there is none, so that the page shows no row.
+   * A promise of a list for this visitor, as serving answers; of null where there is none.
    * `options` are parameters of the request, and `similarTo` or `userToken`. `callback` gets the same, for calls by push.
    */
   function recommend(options, callback) {
@@ -329,12 +329,11 @@
     return window
       .fetch(config.serving + '/v1/' + path + '?' + query, { headers, credentials: 'omit' })
       .then((response) => response.json().then((body) => {
-        if (response.ok) return body;
-        warn('serving refused a list with status ' + response.status + ': ' + body.detail);
-        return null;
+        if (!response.ok) throw 'status ' + response.status + ': ' + body.detail;
+        return body;
       }))
       .catch((error) => {
-        warn('serving gave no list: ' + error);
+        warn('serving gave no list: ' + error + (error.name === 'TypeError' ? ' (see SLIPSTREAM_SERVING__CORS_ORIGINS)' : ''));
         return null;
       });
   }

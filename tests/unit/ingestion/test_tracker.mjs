@@ -471,7 +471,7 @@ test('where there is no list the page gets null and the console the reason', asy
   const browser = new Browser();
   const tracker = browser.loaded(SERVING);
   browser.replies.push({ status: 403, list: { detail: 'not yours' } }, { unreachable: true }, { status: 502 });
-  for (const reason of ['status 403: not yours', 'Failed to fetch', 'no JSON']) {
+  for (const reason of ['status 403: not yours', 'Failed to fetch (see SLIPSTREAM_SERVING__CORS_ORIGINS)', 'no JSON']) {
     assert.equal(await tracker.recommend({}), null);
     assert.ok(browser.warnings.pop().includes(reason));
   }
