@@ -49,8 +49,8 @@ export async function recommended(id: string, n: number): Promise<Answer> {
 }
 
 /** Items by words of title, brand and category. */
-export async function search(words: string, limit: number, signal?: AbortSignal): Promise<FoundItem[]> {
-  const found = await get<{ items: FoundItem[] }>(peer('serving', '/v1/items:search') + query({ q: words.slice(0, 200), limit }), signal);
+export async function search(words: string, n: number, signal?: AbortSignal): Promise<FoundItem[]> {
+  const found = await get<{ items: FoundItem[] }>(peer('serving', '/v1/items:search') + query({ q: words.slice(0, 200), n }), signal);
   for (const { item_id, title, category, brand, color, price } of found.items) {
     remember(item_id, Object.fromEntries(Object.entries({ title, category, brand, color, price }).filter(([, value]) => value !== null)));
   }

@@ -80,7 +80,7 @@ class SearchQuery(BaseModel):
         max_length=200,
         description="words, or their beginnings, of title, brand and category; or an item's id",
     )
-    limit: int = Field(20, ge=1, le=100, description="most items")
+    n: int = Field(20, ge=1, le=100, description="most items")
 
 
 class FoundItem(BaseModel):

@@ -166,7 +166,7 @@ async def search_items(request: Request, query: Annotated[SearchQuery, Query()])
     """
     opened = parts(request)
     opened.rates.take(principal_of(request).name)
-    items = await asyncio.to_thread(opened.search.found, query.q, query.limit)
+    items = await asyncio.to_thread(opened.search.found, query.q, query.n)
     return json_response({"items": items})
 
 

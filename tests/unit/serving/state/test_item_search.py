@@ -130,7 +130,11 @@ async def test_the_route_checks_its_query_and_answers_items(catalog: Catalog) ->
     async with httpx.AsyncClient(transport=transport, base_url=URL) as client:
         answer = await client.get("/v1/items:search", params={"q": "עולם"})
         assert [item["item_id"] for item in answer.json()["items"]] == ["a/b <i>"]
-        for query in ({}, {"q": ""}, {"q": "x" * 201}, {"q": "x", "limit": 101}, {"query": "x"}):
+        described(setting.catalog, "c", title="עולם")
+        app.state.parts.search.catch_up()
+        one = await client.get("/v1/items:search", params={"q": "עולם", "n": 1})
+        assert len(one.json()["items"]) == 1
+        for query in ({}, {"q": ""}, {"q": "x" * 201}, {"q": "x", "n": 101}, {"query": "x"}):
             refused = await client.get("/v1/items:search", params=query)
             assert refused.status_code == 422, query
 
