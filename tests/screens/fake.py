@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from slipstream.contracts.services import SERVICES
 from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.features.views import REGISTRY
 from tests.screens.fake_figures import VERSION, Figures
@@ -283,6 +284,7 @@ def app(fake: Fake) -> Starlette:
                 "name": "key of ada" if signed else None,
                 "scopes": ["read", "operate"] if signed else [],
                 "expires_at": now_ms() + 12 * HOUR_MS if signed else None,
+                "addresses": {name: SERVICES[name].local_url for name in ("ingestion", "serving")},
             }
         )
 

@@ -52,6 +52,7 @@ class SessionBody(BaseModel):
     """Who has signed in.
 
     Where `needed` is false, there is no sign-in. `expires_at` is in ms, null without a session.
+    `addresses` are those by which monitoring reaches what clients call; none before the sign-in.
     """
 
     needed: bool
@@ -59,6 +60,7 @@ class SessionBody(BaseModel):
     name: str | None
     scopes: list[str]
     expires_at: int | None
+    addresses: dict[str, str]
 
 
 router = APIRouter(prefix="/v1/session", tags=["session"])
@@ -77,13 +79,13 @@ async def get_session(request: Request) -> SessionBody:
     """The session of this browser, also where there is none or it has ended."""
     verifier = _verifier(request)
     if not verifier.required:
-        return _body(False, None, KnownKey(ANYBODY))
+        return _body(request, None, KnownKey(ANYBODY))
     found = _parts(request).sessions.of(request.scope, verifier)
     if isinstance(found, UnauthorizedError):
         found = None
     if isinstance(found, ServiceError):
         raise found
-    return _body(True, *(found or (None, None)))
+    return _body(request, *(found or (None, None)))
 
 
 @router.post("", summary="Sign in", responses=REFUSED)
@@ -117,7 +119,7 @@ async def sign_in(request: Request, response: Response, body: SignIn) -> Session
     ended = parts.sessions.add(session)
     await asyncio.to_thread(parts.book.keep, session, ended)
     _set_cookie(request, response, secret, (session.ends_at - session.created_at) // 1000)
-    return _body(True, session, known)
+    return _body(request, session, known)
 
 
 @router.delete("", status_code=204, summary="Sign out", responses={403: REFUSED[403]})
@@ -168,11 +170,13 @@ def _set_cookie(request: Request, response: Response, secret: str, seconds: int)
     )
 
 
-def _body(needed: bool, session: Session | None, known: KnownKey | None) -> SessionBody:
+def _body(request: Request, session: Session | None, known: KnownKey | None) -> SessionBody:
+    peers = request.app.state.settings.peers
     return SessionBody(
-        needed=needed,
+        needed=_verifier(request).required,
         signed_in=session is not None,
         name=known.principal.name if known is not None and session is not None else None,
         scopes=sorted(known.principal.scopes) if known is not None else [],
         expires_at=session.ends_at if session is not None else None,
+        addresses={"ingestion": peers.ingestion_url, "serving": peers.serving_url} if known else {},
     )

@@ -52,18 +52,20 @@ def console(db: Engine) -> Console:
 
 
 def test_a_session_stands_for_its_credential(console: Console) -> None:
-    signed_out = {
+    signed_out: dict[str, Any] = {
         "needed": True,
         "signed_in": False,
         "name": None,
         "scopes": [],
         "expires_at": None,
+        "addresses": {},
     }
     assert console.client.get("/v1/session").json() == signed_out
     signed_in = console.sign_in()
     body = signed_in.json()
     assert (signed_in.status_code, body["signed_in"], body["name"]) == (200, True, "api-token")
     assert body["expires_at"] == console.now + LENGTH_MS
+    assert body["addresses"]["serving"] == "http://127.0.0.1:8004"
     assert {"read", "operate", "admin"} <= set(body["scopes"])
     cookie = signed_in.headers["set-cookie"]
     assert cookie.startswith("slipstream_session=")
