@@ -14,7 +14,7 @@ from fastapi import Path, Request, Response
 from pydantic import BaseModel
 
 from services.serving.http.bodies import ItemSlateQuery, SlateQuery, items_before, next_cursor
-from services.serving.http.page_requests import PageReads
+from services.serving.http.page_requests import PROOF, PageReads
 from services.serving.http.preview_bodies import PreviewBody, funnel_body
 from services.serving.request.explaining import LISTS
 from services.serving.request.line import Line
@@ -22,7 +22,8 @@ from services.serving.request.store_reads import KeyRates
 from services.serving.state.item_search import ItemSearch
 from services.serving.state.model_holder import ModelHolder
 from slipstream.chassis.access.guard import principal_of
-from slipstream.chassis.errors import NotFoundError
+from slipstream.chassis.access.verifier import ANYBODY
+from slipstream.chassis.errors import NotFoundError, UnauthorizedError
 from slipstream.chassis.request_names import refuse_unknown
 from slipstream.contracts.access import Scope
 from slipstream.contracts.bundle import ModelMetrics
@@ -239,6 +240,11 @@ async def answered(request: Request, query: SlateQuery, wanted: SlateRequest) ->
     if of_page:
         opened.pages.check(request, principal, wanted)
         fields = opened.pages.fields(query)
+    elif principal is ANYBODY and PROOF in request.headers:
+        raise UnauthorizedError(
+            "Serving does not know this page's key: `slipstream keys create page --browser` makes "
+            "one, and those in SLIPSTREAM_INGESTION__BROWSER_KEYS are ingestion's alone"
+        )
     refuse_unknown_placement(request, query.placement)
     if query.fields and not of_page:
         _refuse_unknown_fields(request, query.fields)

@@ -103,6 +103,12 @@ def test_a_list_of_no_visitor_and_what_pages_need_not_know_are_refused(client: T
     assert all(item["reason_text"] for item in explained["items"])
 
 
+def test_a_page_with_a_key_that_serving_does_not_know_is_refused(client: TestClient) -> None:
+    headers = {"Authorization": "Bearer of-ingestion", "X-Slipstream-Proof": SECRET}
+    answer = client.get(f"/v1/recommendations/{DEVICE}?fields=url", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+
+
 def test_a_pages_key_opens_nothing_else_and_comes_from_its_own_pages(client: TestClient) -> None:
     key = {"Authorization": "Bearer page", "X-Slipstream-Proof": SECRET}
     page = key | {"Origin": ORIGIN}
