@@ -34,6 +34,8 @@ WORKDIR /src
 COPY pyproject.toml README.md ./
 COPY slipstream slipstream
 COPY services services
+# services/monitoring/runbook_pages leads there.
+COPY docs/runbook docs/runbook
 # The person's tool too: `docker compose exec training slipstream runs list`.
 COPY slipstream_cli slipstream_cli
 RUN python -m pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels .

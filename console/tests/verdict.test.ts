@@ -13,7 +13,7 @@ const overview = (changed: Record<string, unknown> = {}) =>
     },
   }) as unknown as Overview;
 const alert = (rule: string, severity: string, opened_at: number) =>
-  ({ rule, severity, opened_at, summary: `${rule} it is`, runbook: `docs/runbook/${rule}.md` }) as Alert;
+  ({ rule, severity, opened_at, summary: `${rule} it is`, runbook: `/runbook/${rule}.md` }) as Alert;
 
 test('without anything open all is well, with the figures that say so', () => {
   const verdict = verdictOf(overview(), []);
@@ -29,7 +29,7 @@ test('the oldest critical alert is the heaviest, whatever opened since', () => {
   const open = [alert('feature_drift', 'warning', 1), alert('no_champion', 'critical', 3), alert('service_down', 'critical', 2)];
   const verdict = verdictOf(overview(), open);
   expect(verdict.text).toBe('Service down: service_down it is');
-  expect(verdict.runbook).toBe('docs/runbook/service_down.md');
+  expect(verdict.runbook).toBe('/runbook/service_down.md');
   expect([verdict.level, verdict.more]).toEqual(['bad', 2]);
 });
 
@@ -43,7 +43,7 @@ test('one that may sleep and does is no finding; no model is one, and a fault we
   const asleep = overview({ services: [{ name: 'serving', state: 'asleep', down: [], detail: '', latency_ms: 0 }] });
   expect(verdictOf(asleep, []).level).toBe('good');
   const bare = { training: { reached: true, champion: null, runs: [] } };
-  expect(verdictOf(overview(bare), []).runbook).toBe('docs/runbook/no_champion.md');
+  expect(verdictOf(overview(bare), []).runbook).toBe('/runbook/no_champion.md');
   const fault = { ...bare, drift: { faults: { faults: [{ measure: 'catalogue_items', why: 'not known' }] } } };
   expect(verdictOf(overview(fault), [])).toMatchObject({ level: 'bad', more: 1, text: 'Data fault, catalogue items: not known' });
 });

@@ -12,6 +12,7 @@ import httpx
 import orjson
 
 from services.monitoring.alert_rules import Alert
+from services.monitoring.runbook import address
 from slipstream.chassis.logging import get_logger
 
 log = get_logger(__name__)
@@ -24,13 +25,16 @@ LASTS_MS: Final = 300_000
 _LONGEST_EVIDENCE: Final = 4_000
 
 
-def postable(alerts: Sequence[Alert], stack: str, until_ms: int) -> list[dict[str, Any]]:
+def postable(
+    alerts: Sequence[Alert], stack: str, until_ms: int, runbook: str
+) -> list[dict[str, Any]]:
     """The alerts as Alertmanager's `postableAlerts`.
 
     Args:
         alerts: Open alerts, and those that have closed since the last post.
         stack: Name of the stack, which tells several at one Alertmanager apart.
         until_ms: Time (ms) at which an open alert ends unless it is posted again.
+        runbook: Address of the runbook.
     """
     return [
         {
@@ -44,7 +48,9 @@ def postable(alerts: Sequence[Alert], stack: str, until_ms: int) -> list[dict[st
             "annotations": {
                 "summary": alert.summary,
                 "evidence": orjson.dumps(alert.evidence).decode()[:_LONGEST_EVIDENCE],
-                "runbook" if " " in alert.runbook else "runbook_url": alert.runbook,
+                "runbook" if " " in alert.runbook else "runbook_url": address(
+                    alert.runbook, runbook
+                ),
             },
             "startsAt": _time(alert.opened_at),
             "endsAt": _time(until_ms if alert.closed_at is None else alert.closed_at),
@@ -59,6 +65,7 @@ class AlertmanagerClient:
     Args:
         urls: Addresses; as Prometheus does, every one gets all alerts.
         stack: Name of the stack.
+        runbook: Address of the runbook.
         lasts_ms: Time for which a posted alert counts.
         timeout_s: Deadline of a post.
         transport: Transport of a test.
@@ -68,12 +75,14 @@ class AlertmanagerClient:
         self,
         urls: Sequence[str],
         stack: str,
+        runbook: str,
         *,
         lasts_ms: int,
         timeout_s: float,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._urls, self._stack, self._lasts_ms = urls, stack, max(lasts_ms, LASTS_MS)
+        self._urls, self._stack, self._runbook = urls, stack, runbook
+        self._lasts_ms = max(lasts_ms, LASTS_MS)
         self._http = httpx.Client(timeout=timeout_s, transport=transport)
         self._failing: set[str] = set()
 
@@ -81,7 +90,7 @@ class AlertmanagerClient:
         """Post the alerts. Of a failure the first attempt is logged; the next round posts again."""
         if not alerts:
             return
-        body = postable(alerts, self._stack, now_ms + self._lasts_ms)
+        body = postable(alerts, self._stack, now_ms + self._lasts_ms, self._runbook)
         for number, url in enumerate(self._urls, 1):
             try:
                 self._http.post(url.rstrip("/") + _PATH, json=body).raise_for_status()

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
-from services.monitoring import quality
+from services.monitoring import quality, runbook
 from services.monitoring.alert_repository import AlertBook, NoticeBook
 from services.monitoring.alert_rules import Acknowledgement, Action, Alert, Delivery
 from services.monitoring.checkup import Checkup
@@ -89,7 +89,7 @@ class AlertBody(BaseModel):
     opened_at: int
     checked_at: int
     closed_at: int | None
-    runbook: str = Field(description="text or link for those who get the alert")
+    runbook: str = Field(description="text, or the address of a page")
     acknowledged: Acknowledgement | None = Field(
         None, description="who said last that it is known, and when"
     )
@@ -99,7 +99,11 @@ class AlertBody(BaseModel):
 
     @classmethod
     def of(
-        cls, alert: Alert, acknowledged: Acknowledgement | None, deliveries: list[Delivery]
+        cls,
+        alert: Alert,
+        acknowledged: Acknowledgement | None,
+        deliveries: list[Delivery],
+        runbook_url: str,
     ) -> "AlertBody":
         state: Literal["open", "closed"] = "open" if alert.closed_at is None else "closed"
         return cls(
@@ -113,7 +117,7 @@ class AlertBody(BaseModel):
             opened_at=alert.opened_at,
             checked_at=alert.checked_at,
             closed_at=alert.closed_at,
-            runbook=alert.runbook,
+            runbook=runbook.address(alert.runbook, runbook_url or runbook.PATH),
             acknowledged=acknowledged,
             deliveries=deliveries,
         )
@@ -281,7 +285,12 @@ def alerts(
     known, deliveries = opened.book.acknowledged(ids), opened.notices.deliveries(ids)
     return AlertPage(
         items=[
-            AlertBody.of(alert, known.get(alert.alert_id), deliveries.get(alert.alert_id, []))
+            AlertBody.of(
+                alert,
+                known.get(alert.alert_id),
+                deliveries.get(alert.alert_id, []),
+                opened.settings.runbook_url,
+            )
             for alert in page[:limit]
         ],
         next_cursor=_cursor(last) if last else None,
@@ -308,7 +317,8 @@ def acknowledge_alert(
     except LookupError as error:
         raise NotFoundError(str(error), code="no_alert") from error
     known = Acknowledgement(at=record.at, by=record.principal, note=note)
-    return AlertBody.of(alert, known, opened.notices.deliveries([alert_id]).get(alert_id, []))
+    deliveries = opened.notices.deliveries([alert_id]).get(alert_id, [])
+    return AlertBody.of(alert, known, deliveries, opened.settings.runbook_url)
 
 
 class MetricReading(BaseModel):

@@ -315,7 +315,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         app.state.workers.start("checks", checkup.run)
         if told:
-            notifier = Notifier(notices, told, settings.namespace, lease.renew, now_ms)
+            notifier = Notifier(
+                notices, told, settings.namespace, settings.runbook_address, lease.renew, now_ms
+            )
             app.state.workers.start("notices", notifier.run, checked=False)
         app.state.workers.start("erasures", lambda stop: deletion.run(stop, own.erase_every_s))
         app.state.workers.start(
@@ -381,6 +383,7 @@ def _alertmanagers(settings: MonitoringSettings) -> AlertmanagerClient:
     return AlertmanagerClient(
         listed(own.alertmanager_urls.get_secret_value()),
         settings.namespace,
+        settings.runbook_address,
         lasts_ms=int(4_000 * own.check_interval_s),
         timeout_s=own.probe_timeout_s,
     )

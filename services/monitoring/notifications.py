@@ -15,6 +15,7 @@ import orjson
 from services.monitoring.alert_repository import NoticeBook, WaitingNotice
 from services.monitoring.alert_rules import Alert, Attempt, Transition
 from services.monitoring.channels import Notice, Send
+from services.monitoring.runbook import address
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.pauses import pause_after
 from slipstream.contracts.times import DAY_MS, format_time
@@ -30,7 +31,7 @@ GIVEN_UP_AFTER_MS: Final = DAY_MS
 _LONGEST_EVIDENCE: Final = 4_000
 
 
-def notice(alert: Alert, transition: Transition, stack: str) -> Notice:
+def notice(alert: Alert, transition: Transition, stack: str, runbook: str) -> Notice:
     """The message about a transition of an alert, with its newest summary and evidence."""
     kind: Literal["warning", "failure", "success"] = (
         "success"
@@ -44,7 +45,7 @@ def notice(alert: Alert, transition: Transition, stack: str) -> Notice:
         alert.summary,
         f"Open since {format_time(alert.opened_at)}"
         + (f", closed {format_time(alert.closed_at)}" if alert.closed_at is not None else ""),
-        f"Runbook: {alert.runbook}" if alert.runbook else "",
+        f"Runbook: {address(alert.runbook, runbook)}" if alert.runbook else "",
         evidence[:_LONGEST_EVIDENCE] if alert.evidence else "",
         f"Alert {alert.alert_id}, {transition}",
     ]
@@ -59,6 +60,7 @@ class Notifier:
         book: The notices.
         channels: The channels by name.
         stack: Name of the stack, for titles.
+        runbook: Address of the runbook.
         renew: Renews the lease, or raises: another instance may act by now.
         clock: The time, in ms.
     """
@@ -68,10 +70,12 @@ class Notifier:
         book: NoticeBook,
         channels: Mapping[str, Send],
         stack: str,
+        runbook: str,
         renew: Callable[[], None],
         clock: Callable[[], int],
     ) -> None:
-        self._book, self._channels, self._stack = book, channels, stack
+        self._book, self._channels = book, channels
+        self._stack, self._runbook = stack, runbook
         self._renew, self._clock = renew, clock
 
     def run(self, stop: threading.Event) -> None:
@@ -108,7 +112,7 @@ class Notifier:
         if send is None:
             self._give_up(waiting, "this channel is no longer in the settings")
             return True
-        reason = send(notice(waiting.alert, waiting.transition, self._stack))
+        reason = send(notice(waiting.alert, waiting.transition, self._stack, self._runbook))
         now_ms = self._clock()
         if not reason:
             self._book.note(waiting, Attempt(at=now_ms, outcome="delivered"), delivered=True)

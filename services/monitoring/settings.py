@@ -4,6 +4,7 @@ from typing import Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from services.monitoring import runbook
 from services.monitoring.channels import channels
 from slipstream.chassis.settings import Section, ServiceSettings, listed
 from slipstream.contracts.services import SERVICES
@@ -99,6 +100,14 @@ class MonitoringSection(Section):
         "mailtos://user:password@host?to=people@shop.example",
     )
 
+    runbook_url: str = Field(
+        "",
+        pattern=r"^(https?://\S*[^\s/])?$",
+        description="where people reach the runbook's pages, as "
+        "https://monitoring.shop.example/runbook, for links in alerts; empty: at this service "
+        "(SLIPSTREAM_PEERS__MONITORING_URL)",
+    )
+
     drift_window_s: int = Field(
         21_600,
         ge=1,
@@ -188,3 +197,8 @@ class MonitoringSettings(ServiceSettings):
     """The settings that monitoring reads from the environment."""
 
     monitoring: MonitoringSection = MonitoringSection()
+
+    @property
+    def runbook_address(self) -> str:
+        """The address of the runbook for those who get an alert elsewhere."""
+        return self.monitoring.runbook_url or f"{self.peers.monitoring_url}{runbook.PATH}"

@@ -43,6 +43,19 @@ def test_image_sets_only_variables_that_settings_know() -> None:
     assert unknown == []
 
 
+def test_folders_that_packages_lead_to_are_in_the_build() -> None:
+    led_to = {
+        link.resolve().relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for link in (ROOT / package).rglob("*")
+        if link.is_symlink()
+    }
+    assert led_to == {"docs/runbook"}
+    for folder in led_to:
+        assert f"COPY {folder} {folder}\n" in DOCKERFILE
+        assert f"!{folder}/\n" in (ROOT / ".dockerignore").read_text("utf-8")
+
+
 @pytest.mark.parametrize("service", ["ingestion", "features", "monitoring"])
 def test_requirements_of_a_light_image_hold_no_training_library(service: str) -> None:
     names = {requirement.name for requirement in requirement_lists.of_image(service)}

@@ -85,7 +85,9 @@ def test_an_alert_reaches_a_webhook_when_it_opens_and_when_it_closes(
     webhook: tuple[str, Queue[dict[str, Any]]], alertmanager: str
 ) -> None:
     _, notified = webhook
-    client = AlertmanagerClient([alertmanager], "shop", lasts_ms=60_000, timeout_s=10)
+    client = AlertmanagerClient(
+        [alertmanager], "shop", "http://m/runbook", lasts_ms=60_000, timeout_s=10
+    )
     now = now_ms()
     alert = Alert(
         "a-1", "service_down", Severity.CRITICAL, "serving is away", {"down": ["serving"]}, "none",

@@ -432,6 +432,7 @@ def test_alerts_page_by_cursor_and_refuse_a_foreign_one(
         path = f"/v1/alerts/{first['items'][0]['alert_id']}:acknowledge"
         body = client.post(path, json={"note": "known"}).json()
         assert (body["state"], body["acknowledged"]["note"]) == ("open", "known")
+        assert client.get(body["runbook"]).text.startswith(f"# {body['rule']}\n")
         listed = client.get("/v1/alerts").json()["items"]
         notes = [it["acknowledged"] and it["acknowledged"]["note"] for it in listed]
         assert notes == ["known", None]

@@ -107,7 +107,7 @@ class Figures:
             "opened_at": now - 240_000,
             "checked_at": now,
             "closed_at": None,
-            "runbook": "docs/runbook/service_down.md",
+            "runbook": "/runbook/service_down.md",
             "acknowledged": None,
             "deliveries": [],
             "state": "open",
@@ -119,7 +119,7 @@ class Figures:
             "summary": "features is 21,400 records behind",
             "opened_at": now - 9 * HOUR_MS,
             "closed_at": now - 9 * HOUR_MS + 400_000,
-            "runbook": "docs/runbook/features_lagging.md",
+            "runbook": "/runbook/features_lagging.md",
             "state": "closed",
         }
         items = [] if self.empty else [alert] * self.broken if state == "open" else [closed]

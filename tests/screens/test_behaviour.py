@@ -19,7 +19,8 @@ def test_the_sentence_names_the_heaviest_and_its_runbook(pages: Pages, fake: Fak
     expect(verdict).to_contain_text("All is well: 5 services answer")
     fake.broken = True
     expect(verdict).to_contain_text("Service down: serving is not ready: kafka", timeout=15_000)
-    expect(verdict).to_contain_text("docs/runbook/service_down.md")
+    link = verdict.get_by_role("link", name="/runbook/service_down.md")
+    expect(link).to_have_attribute("href", "/runbook/service_down.md")
     expect(page).to_have_title(re.compile(r"^\(1\) Overview"))
 
 

@@ -12,7 +12,7 @@ export type Verdict = {
   more: number;
 };
 
-const page = (name: string) => `docs/runbook/${name}.md`;
+const page = (name: string) => `/runbook/${name}.md`;
 
 /** The heaviest of what is open or broken: critical alerts, services, faults, warnings, no model. */
 export function verdictOf(overview: Overview, open: Alert[]): Verdict {
@@ -21,7 +21,7 @@ export function verdictOf(overview: Overview, open: Alert[]): Verdict {
   const alerts = [...open].sort((a, b) => a.opened_at - b.opened_at);
   const spoken = (alert: Alert) => ({
     text: `${capital(words(alert.rule))}: ${alert.summary}`,
-    runbook: alert.runbook || page(alert.rule),
+    runbook: alert.runbook,
   });
   for (const alert of alerts.filter((each) => each.severity === 'critical')) {
     found.push({ level: 'bad', ...spoken(alert) });

@@ -32,7 +32,9 @@ def client(
     answer: Callable[[httpx.Request], httpx.Response], *urls: str, lasts_ms: int = 60_000
 ) -> AlertmanagerClient:
     transport = httpx.MockTransport(answer)
-    return AlertmanagerClient(urls, "shop", lasts_ms=lasts_ms, timeout_s=1, transport=transport)
+    return AlertmanagerClient(
+        urls, "shop", "http://m/runbook", lasts_ms=lasts_ms, timeout_s=1, transport=transport
+    )
 
 
 def posted(*alerts: Alert, **named: Any) -> list[dict[str, Any]]:
@@ -61,7 +63,7 @@ def test_an_open_alert_lasts_until_after_the_next_rounds() -> None:
     assert body["annotations"] == {
         "summary": "views has drifted",
         "evidence": '{"psi":0.4}',
-        "runbook_url": "docs/runbook/feature_drift.md",
+        "runbook_url": "http://m/runbook/feature_drift.md",
     }
     assert (body["startsAt"], body["endsAt"]) == (at(T0), at(NOW + LASTS_MS))
     (body,) = posted(OPEN, lasts_ms=900_000)

@@ -32,8 +32,10 @@ OPEN = Alert(
     "none",
     T0,
     T0,
-    runbook="Call the shop.",
+    runbook="docs/runbook/no_champion.md",
 )
+
+RUNBOOK = "Runbook: http://m/runbook/no_champion.md"
 
 
 class Hook(BaseHTTPRequestHandler):
@@ -104,7 +106,9 @@ class Desk:
     def __init__(self, db: Engine, sends: dict[str, Send]) -> None:
         self.now, self.lost = T0, False
         self.book, self.notices = AlertBook(db, sends), NoticeBook(db)
-        self.notifier = Notifier(self.notices, sends, "shop", self._renew, lambda: self.now)
+        self.notifier = Notifier(
+            self.notices, sends, "shop", "http://m/runbook", self._renew, lambda: self.now
+        )
 
     def _renew(self) -> None:
         if self.lost:
@@ -155,14 +159,14 @@ def test_openings_and_closings_reach_a_webhook_and_a_mailbox(
     opened, closed = hook[1].got
     assert (opened["title"], opened["type"]) == ("shop: behind opened (critical)", "failure")
     assert (closed["title"], closed["type"]) == ("shop: behind closed (critical)", "success")
-    for words in ("lag is 3 records", "Call the shop.", '"threshold": 2', "Alert behind-1, opened"):
+    for words in ("lag is 3 records", RUNBOOK, '"threshold": 2', "Alert behind-1, opened"):
         assert words in opened["message"]
     assert [letter["subject"] for letter in mailbox[1]] == [opened["title"], closed["title"]]
     (letter, _) = mailbox[1]
     assert letter["to"] == "people@shop.example"
     body = letter.get_body(("html", "plain"))
     assert body is not None
-    assert "Call the shop." in body.get_content()
+    assert RUNBOOK in body.get_content()
     assert own.told() == [("opened", ["delivered"])] * 2 + [("closed", ["delivered"])] * 2
 
 

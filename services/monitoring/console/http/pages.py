@@ -18,10 +18,12 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from services.monitoring import runbook
 from services.monitoring.settings import MonitoringSettings
 from slipstream.chassis.access.guard import open_to_all
 from slipstream.chassis.errors import NotFoundError
 from slipstream.chassis.request_names import taking_any_name
+from slipstream.contracts.spellings import did_you_mean
 
 STATIC: Final = Path(__file__).parents[2] / "static"
 # Bytes below which compression saves nothing.
@@ -135,6 +137,18 @@ async def asset(request: Request, name: str) -> Response:
     if file is None:
         raise NotFoundError(f"The console has no file {name[:200]!r}")
     return _sent(request, file, {"Cache-Control": _FOR_GOOD})
+
+
+@pages.get(runbook.PATH, include_in_schema=False)
+@pages.get(runbook.PATH + "/{name}", include_in_schema=False)
+@open_to_all
+async def runbook_page(name: str = "README") -> Response:
+    """A page of the runbook as text, open like the console: who is on call may have no key."""
+    known, name = runbook.pages(), name.removesuffix(".md")
+    if name not in known:
+        raise NotFoundError(f"The runbook has no page {name[:200]!r}: {did_you_mean(name, known)}")
+    headers = {"X-Content-Type-Options": "nosniff"}
+    return Response(known[name], headers=headers, media_type="text/plain")
 
 
 def answer_browsers(app: FastAPI) -> None:

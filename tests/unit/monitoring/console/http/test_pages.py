@@ -105,6 +105,20 @@ def test_files_are_read_from_the_package() -> None:
     assert all(not name.startswith("/") for name in pages.static_files())
 
 
+@pytest.mark.parametrize("name", ["/service_down.md", "/service_down", "", "/README.md"])
+def test_the_runbook_is_text_for_everyone(name: str) -> None:
+    answer = console().get(f"/runbook{name}")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    first, *_ = answer.text.splitlines()
+    assert first == ("# service_down" if "service" in name else "# Runbook")
+
+
+def test_an_unknown_page_of_the_runbook_is_told_the_name_meant() -> None:
+    answer = console().get("/runbook/servce_down.md")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert answer.json()["detail"].endswith("did you mean service_down?")
+
+
 def test_pages_learn_what_they_need_before_a_sign_in() -> None:
     told = console().get("/v1/console").json()
     assert told.pop("version")
