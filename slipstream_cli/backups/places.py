@@ -1,6 +1,7 @@
 """The places that a backup is taken of: databases, the folder of models, the lake."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -20,10 +21,11 @@ MODEL_FOLDERS = ("bundles", "reports", "experiments")
 OURS, MLFLOW = "sql/metadata", "sql/mlflow"
 
 
-def settings_of(data_dir: Path) -> TrainingSettings:
+def settings_of(data_dir: Path, running: Mapping[str, str]) -> TrainingSettings:
     """Read training's settings from the environment.
 
-    Places that it does not name are those of the stack on the data folder.
+    Places that it does not name are those of the stack on the data folder. `running` describes
+    that stack where it runs; its servers, and its namespace, count then.
 
     Raises:
         click.ClickException: A setting is wrong; the text names it.
@@ -34,13 +36,21 @@ def settings_of(data_dir: Path) -> TrainingSettings:
         raise click.ClickException(wrong_settings(error)) from error
     changed: dict[str, object] = {}
     if "SLIPSTREAM_DATABASE__URL" not in os.environ:
-        url = SecretStr(f"sqlite:///{data_dir.absolute() / 'metadata.db'}")
-        changed["database"] = settings.database.model_copy(update={"url": url})
+        # A stack that an older version started does not tell database and lake.
+        url = running.get("database", f"sqlite:///{data_dir.absolute() / 'metadata.db'}")
+        changed["database"] = settings.database.model_copy(update={"url": SecretStr(url)})
     if "SLIPSTREAM_LAKE__URI" not in os.environ:
-        changed["lake"] = settings.lake.model_copy(update={"uri": str(data_dir / "lake")})
+        uri = running.get("lake", str(data_dir / "lake"))
+        changed["lake"] = settings.lake.model_copy(update={"uri": uri})
     if "SLIPSTREAM_ARTIFACTS__DIRECTORY" not in os.environ:
         folder = {"directory": data_dir / "models"}
         changed["artifacts"] = settings.artifacts.model_copy(update=folder)
+    if running:
+        kafka = {"bootstrap_servers": running["kafka"]}
+        redis = {"url": SecretStr(running["redis"])}
+        changed["kafka"] = settings.kafka.model_copy(update=kafka)
+        changed["redis"] = settings.redis.model_copy(update=redis)
+        changed["namespace"] = running["namespace"]
     return settings.model_copy(update=changed)
 
 

@@ -200,7 +200,7 @@ def _topics(
     except BrokerUnavailableError as error:
         if without_broker:
             return TopicRecords(None, [], [], [], [])
-        reason = str(error)
+        reason = f"{error}; where it is that of `slipstream up`, start this first"
     raise BackupError(
         f"{reason}. The erasures since the backup can't all be known; --without-broker restores"
         " all the same, and visitors that were erased may be back"

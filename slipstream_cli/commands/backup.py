@@ -34,11 +34,12 @@ def backup(folder: Path, data_dir: Path, verbose: bool, json_path: Path | None) 
     from slipstream_cli.backups.places import settings_of
     from slipstream_cli.local.terminal import Terminal
     from slipstream_cli.output import show_facts
+    from slipstream_cli.peers import stack_on
 
     terminal = Terminal()
     try:
         each = terminal.progress if verbose else terminal.transient
-        manifest = back_up(settings_of(data_dir), folder, each)
+        manifest = back_up(settings_of(data_dir, stack_on(data_dir)), folder, each)
     except (BackupError, DependencyUnavailableError) as error:
         raise click.ClickException(str(error)) from error
     finally:

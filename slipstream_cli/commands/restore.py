@@ -1,5 +1,6 @@
 """`slipstream restore`: a backup into the database and the folder of models."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,8 @@ def restore(
 ) -> None:
     """Restore the backup in FOLDER into the database and the folder of models.
 
-    Stop training and monitoring first: a restore takes their leases, and refuses while they run.
+    A stack of `slipstream up` must run: it stops training and monitoring for the restore. Of any
+    other, stop them first: a restore takes their leases, and refuses while they run.
     Each database changes in one transaction, which also deletes erased visitors again. people.v1
     and the lake list erasures, including those after the backup, so the broker must answer.
     Existing access keys, placements, experiments, audit records and erasure receipts stay. The
@@ -64,10 +66,15 @@ def restore(
     from slipstream_cli.backups.places import settings_of
     from slipstream_cli.backups.restore import lake_standings
     from slipstream_cli.backups.restore import restore as run
+    from slipstream_cli.local.data_folder import services_stopped
     from slipstream_cli.local.terminal import Terminal
     from slipstream_cli.output import show_facts
+    from slipstream_cli.peers import stack_on
 
-    terminal, settings = Terminal(), settings_of(data_dir)
+    terminal, stack = Terminal(), stack_on(data_dir)
+    settings = settings_of(data_dir, stack)
+    # The environment may name another database.
+    is_of_stack = stack.get("database") == settings.database.url.get_secret_value()
     report = None
     each = terminal.progress if verbose else terminal.transient
     try:
@@ -75,7 +82,8 @@ def restore(
         lake = lake_standings(settings.lake, manifest)
         if not check:
             shown = (terminal.progress, each)
-            report = run(settings, folder, manifest, overwrite, without_broker, *shown)
+            with services_stopped(data_dir) if is_of_stack else nullcontext():
+                report = run(settings, folder, manifest, overwrite, without_broker, *shown)
     except (BackupError, DependencyUnavailableError) as error:
         raise click.ClickException(str(error)) from error
     finally:
@@ -95,7 +103,11 @@ def restore(
             ("keys", _from_topic(report.keys, "revoke again what was revoked")),
             ("placements", _from_topic(report.placements, "set again what was set")),
             ("experiments", _from_topic(report.experiments, "set again what was set")),
-            ("next", "start training and monitoring; `slipstream backfill` if Redis is lost, too"),
+            (
+                "next",
+                ("" if is_of_stack else "start training and monitoring; ")
+                + "`slipstream backfill` if Redis is lost, too",
+            ),
         ]
     show_facts(facts)
     write_json(

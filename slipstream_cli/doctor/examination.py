@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pydantic import SecretStr
-
 from services.monitoring.probes import Probes, ServiceState, Training
 from slipstream.chassis.client import PeerError
 from slipstream.chassis.dependencies import DependencyUnavailableError, RefusedSettingsError
@@ -57,17 +55,7 @@ def places_of(data_dir: Path) -> Places:
         click.ClickException: No stack runs on the folder, and another one or none is named.
     """
     urls = {name: target_url(name, None, data_dir, otherwise=_ELSEWHERE)[0] for name in SERVICES}
-    settings, running = settings_of(data_dir), stack_on(data_dir)
-    if running:
-        kafka = settings.kafka.model_copy(update={"bootstrap_servers": running["kafka"]})
-        redis = settings.redis.model_copy(update={"url": SecretStr(running["redis"])})
-        # A stack that an older version started does not tell the last two.
-        address = running.get("database", settings.database.url.get_secret_value())
-        database = settings.database.model_copy(update={"url": SecretStr(address)})
-        lake = settings.lake.model_copy(update={"uri": running.get("lake", settings.lake.uri)})
-        servers = {"kafka": kafka, "redis": redis, "database": database, "lake": lake}
-        settings = settings.model_copy(update=servers | {"namespace": running["namespace"]})
-    return Places(settings, urls)
+    return Places(settings_of(data_dir, stack_on(data_dir)), urls)
 
 
 _PROBE_S: Final = 5.0

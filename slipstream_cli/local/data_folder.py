@@ -17,7 +17,7 @@ from typing import IO
 from slipstream_cli.local.plan import Plan
 from slipstream_cli.local.processes import StartError
 
-_LOCK = "lock"
+_LOCK, _RESTORE = "lock", "restore.lock"
 
 
 def running_stack(directory: Path) -> dict[str, str]:
@@ -59,6 +59,26 @@ def data_folder_lock(plan: Plan) -> Iterator[None]:
         json.dump(plan.description, file)
         file.flush()
         yield
+
+
+@contextmanager
+def services_stopped(directory: Path) -> Iterator[None]:
+    """Have the stack on this folder stop training and monitoring, at once and for the block.
+
+    It starts them again even if this process dies in the block.
+    """
+    with (directory / _RESTORE).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def restore_runs(directory: Path) -> bool:
+    """Whether a process is within `services_stopped` on this folder."""
+    try:
+        with (directory / _RESTORE).open("r") as file:
+            return not _try_lock(file)
+    except FileNotFoundError:
+        return False
 
 
 def _try_lock(file: IO[str]) -> bool:

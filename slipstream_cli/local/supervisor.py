@@ -18,7 +18,7 @@ from slipstream.chassis.pauses import pause_after
 from slipstream.contracts.services import SERVICES
 from slipstream_cli.dead_letters import KEPT_FILE
 from slipstream_cli.local import servers
-from slipstream_cli.local.data_folder import data_folder_lock, note
+from slipstream_cli.local.data_folder import data_folder_lock, note, restore_runs
 from slipstream_cli.local.plan import API_TOKEN, TOKEN_SECRET, Plan
 from slipstream_cli.local.processes import INTERRUPTED, Child, Log, StartError, error_in
 from slipstream_cli.local.readiness import RecordsAtRisk, is_ready, why_unready
@@ -55,6 +55,8 @@ START_LIMIT_S = 180.0
 DRAIN_LIMIT_S = 10.0
 SERVICE_GRACE_S = 15.0
 SERVERS = ("broker", "valkey")
+# They have tables, which a restore replaces.
+RESTORED = ("training", "monitoring")
 
 
 @dataclass
@@ -86,6 +88,7 @@ class Supervisor:
         # Whether the broker has the dead letters of earlier runs. Only an embedded one forgets any.
         self._has_all_letters = False
         self._at_risk = RecordsAtRisk(plan)
+        self._restore_runs = False
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     @property
@@ -144,8 +147,10 @@ class Supervisor:
                                 target=self._at_risk.watch, args=(self._stop,), daemon=True
                             ).start()
                     while not self._stop.wait(0.1):
+                        self._follow_restore()
                         for name in self._children:
-                            self._restart_if_dead(name)
+                            if not (self._restore_runs and name in RESTORED):
+                                self._restart_if_dead(name)
                 finally:
                     self._stop_all()
         except StartError as error:
@@ -232,6 +237,20 @@ class Supervisor:
         elif name == "broker" and supervised.coming_up and supervised.child.answers():
             supervised.coming_up = False
             self._make_topics_again()
+
+    def _follow_restore(self) -> None:
+        """Stop the services that a restore must not meet, and start them after it."""
+        if restore_runs(self.plan.directory) is self._restore_runs:
+            return
+        self._restore_runs = not self._restore_runs
+        names = " and ".join(RESTORED)
+        if self._restore_runs:
+            self._terminal.line(f"a restore begins: {names} stop until it has ended")
+            self._end([*RESTORED])
+        else:
+            self._terminal.line(f"the restore has ended: {names} start again")
+            for name in RESTORED:
+                self._children[name].restart_at = time.monotonic()
 
     def _loss(self) -> str:
         most = self._at_risk.at_most()

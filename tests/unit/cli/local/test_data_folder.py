@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from slipstream_cli.local.data_folder import data_folder_lock, note, running_stack, running_stacks
+from slipstream_cli.local.data_folder import (
+    data_folder_lock,
+    note,
+    restore_runs,
+    running_stack,
+    running_stacks,
+    services_stopped,
+)
 from slipstream_cli.local.plan import make_plan
 from slipstream_cli.local.processes import StartError
 from slipstream_cli.local.supervisor import Supervisor
@@ -75,3 +82,10 @@ def test_addresses_of_servers_have_no_passwords(tmp_path: Path) -> None:
         "lake": str(tmp_path / "lake"),
         "database": "postgresql+psycopg://shop:***@db/shop",
     }
+
+
+def test_a_restore_runs_until_its_block_ends(tmp_path: Path) -> None:
+    assert not restore_runs(tmp_path)
+    with services_stopped(tmp_path):
+        assert restore_runs(tmp_path)
+    assert not restore_runs(tmp_path)
