@@ -59,7 +59,7 @@ def slate(
     else:
         yield from _fill_and_arrange(steps, made, visitor, catalog, wanted)
     if wanted.filter is not None:
-        if not made.items and (condition := plan.request.condition) is not None:
+        if not made.items and (condition := plan.request.condition(plan.now_ms)) is not None:
             filter_ = wanted.filter._replace(condition=condition)
             if not (yield from steps.may_have(Wanted(1, set(), filter_))):
                 made.remarks.insert(0, values_instead(condition, catalog.columns))

@@ -39,6 +39,7 @@ OPEN = {
         ),
         "the console's pages, which have no data and ask to sign in; elsewhere / is an index",
     ),
+    **dict.fromkeys(("/runbook", "/runbook/{name}"), "pages without data, for who is on call"),
     "/v1/console": "what those pages show before anyone has signed in",
     "/v1/session": "the sign-in itself, which judges what it is sent",
     "/v1/slipstream.js": "the script in every page",
