@@ -22,7 +22,7 @@ from services.monitoring.settings import MonitoringSection
 from services.monitoring.snapshot import LONGEST_WINDOW_MINUTES, DriftReport, Snapshot
 from services.monitoring.threshold_rules import METRICS, WINDOW_MINUTES, MetricName, Unit
 from services.monitoring.timeline import Cursor, Position, Timeline, TimelinePage
-from slipstream.chassis.access.guard import audit_record, requires
+from slipstream.chassis.access.guard import audit_record, principal_of, requires
 from slipstream.chassis.errors import InvalidRequestError, NotFoundError, UnavailableError
 from slipstream.contracts.access import Scope
 from slipstream.contracts.events import ModelEvent, Severity
@@ -380,7 +380,7 @@ def alert_metrics(
 
 @router.get(
     "/timeline",
-    summary="Alerts, training runs and changes of models, newest first",
+    summary="Alerts, training runs, changes of models and by people, newest first",
     responses={400: {"model": Problem, "description": "invalid_cursor"}},
 )
 @requires(Scope.READ)
@@ -402,13 +402,19 @@ def timeline(
     """What happened, why, who decided it, and how click-through changed.
 
     Entries name those that led to them: a change of a model its run, a run the alerts that it
-    answers. Where training does not answer, runs are left out, and `missing` says so.
+    answers. Where training does not answer, runs are left out; what people did, for those without
+    the scope admin, which audit records take. `missing` says so.
     """
     try:
         position = Cursor.parse(cursor) if cursor else None
     except ValueError as error:
         raise _invalid_cursor() from error
-    return parts(request).timeline.page(limit, position, window_minutes * 60_000)
+    return parts(request).timeline.page(
+        limit,
+        position,
+        window_minutes * 60_000,
+        audited=Scope.ADMIN in principal_of(request).scopes,
+    )
 
 
 def _invalid_cursor() -> InvalidRequestError:

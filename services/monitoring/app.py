@@ -224,20 +224,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.people = _people(settings, records, outcomes, ledger)
         for peer in (app.state.people.features, app.state.people.training):
             stack.callback(peer.close)
+        audit = AuditLog(database, AUDIT)
         timeline = Timeline(
             book,
             records,
             outcomes.counts,
             partial(runs_of, app.state.people.training),
+            audit,
         )
         app.state.parts = api.Parts(
             records, book, checkup, settings.monitoring, now_ms, timeline, outcomes, notices
         )
         keys = AccessKeyBook(database)
         key_publisher = StatePublisher(ACCESS_KEYS, keys, publish)
-        app.state.access = access_routes.AccessParts(
-            keys, AuditLog(database, AUDIT), key_publisher.wake, now_ms
-        )
+        app.state.access = access_routes.AccessParts(keys, audit, key_publisher.wake, now_ms)
         key_feed = AccessKeyFeed(
             settings, app.state.keys, app.state.metrics, producer, key_publisher.renew
         )

@@ -1,8 +1,8 @@
-"""The timeline: alerts, training runs and changes of models, each with what it answers.
+"""The timeline: alerts, training runs and changes of models, each with what it answers; what people
+changed.
 
 An alert asks for a run, a run makes a version of its own name, the gate promotes or refuses it, and
-visitors click more or less since. Alerts, model events and clicks are monitoring's own; runs are
-read from training.
+visitors click more or less since. Runs are read from training, all else is monitoring's own.
 """
 
 import base64
@@ -18,7 +18,8 @@ from services.monitoring.quality import BUCKET_MS, Bucket, Counts, RateInterval,
 from services.monitoring.repository import RecordLog
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.contracts.events import ModelEvent, ModelEventType, Severity
-from slipstream.contracts.rest import Run
+from slipstream.contracts.rest import AuditRecord, Run
+from slipstream.stores.metadata import AuditLog
 
 # Events of the timeline. A registration is a part of its run.
 EVENTS: Final = (
@@ -35,7 +36,11 @@ MOST_RUN_PAGES: Final = 5
 _RUNS_ON_PAGE: Final = 100
 # Alerts that are compared with the runs of a page.
 MOST_ASKING: Final = 1_000
-_ALERT, _MODEL, _RUN = "alert:", "model:", "run:"
+# Newest audit records that the timeline has.
+MOST_AUDITED: Final = 500
+# An acknowledgement is with its alert. Erasures may come by the thousand, and change no list.
+_UNTOLD: Final = ("acknowledge", "erase_user", "ship_alert_rule")
+_ALERT, _AUDIT, _MODEL, _RUN = "alert:", "audit:", "model:", "run:"
 
 DecidedBy = Literal["rule", "trigger", "gate", "request", "erasure"]
 
@@ -79,7 +84,7 @@ class AlertPart(BaseModel):
 
 
 class TimelineEntry(BaseModel):
-    """An alert, a run or a change of a model.
+    """An alert, a run, a change of a model, or what a person did: `audit`.
 
     `because` names the entries that led to it, which are older. A decision by `request` came
     over REST: training's `GET /v1/audit` says by which key.
@@ -87,13 +92,14 @@ class TimelineEntry(BaseModel):
 
     entry_id: str
     at: int = Field(description="when it opened, was requested or happened, ms")
-    kind: Literal["alert", "run", "model"]
+    kind: Literal["alert", "run", "model", "audit"]
     summary: str
     decided_by: DecidedBy
     because: list[str] = Field(default_factory=list)
     alert: AlertPart | None = None
     run: Run | None = None
     model: ModelEvent | None = None
+    audit: AuditRecord | None = None
     click_through: ClickThroughChange | None = Field(
         None, description="where the champion has changed"
     )
@@ -106,7 +112,7 @@ class TimelineEntry(BaseModel):
 class MissingPart(BaseModel):
     """A part of the timeline that could not be had, and why."""
 
-    part: Literal["runs"]
+    part: Literal["runs", "audit"]
     reason: str
 
 
@@ -206,6 +212,19 @@ def model_entry(
         because=[_RUN + event.version] if by_gate else [],
         model=event,
         click_through=change,
+    )
+
+
+def audit_entry(record: AuditRecord) -> TimelineEntry:
+    """The entry of an audit record."""
+    return TimelineEntry(
+        entry_id=f"{_AUDIT}{record.number:012d}",
+        at=record.at,
+        kind="audit",
+        summary=f"{record.action.replace('_', ' ')} {record.subject}, by {record.principal}",
+        # Monitoring itself takes canaries back, by their guards.
+        decided_by="rule" if record.principal == "monitoring" else "request",
+        audit=record,
     )
 
 
@@ -351,6 +370,7 @@ class Timeline:
         counts: Returns the counts of a period (ms).
         ask_runs: Returns training's page of runs at a cursor, newest first, and the next cursor.
             Raises PeerError.
+        audit: Monitoring's audit records.
     """
 
     def __init__(
@@ -359,14 +379,18 @@ class Timeline:
         records: RecordLog,
         counts: Callable[[int, int], Mapping[Bucket, Counts]],
         ask_runs: Callable[[str | None], tuple[Sequence[Run], str | None]],
+        audit: AuditLog,
     ) -> None:
         self._book, self._records, self._counts = book, records, counts
-        self._ask_runs = ask_runs
+        self._ask_runs, self._audit = ask_runs, audit
 
-    def page(self, limit: int, cursor: Cursor | None, window_ms: int) -> TimelinePage:
+    def page(
+        self, limit: int, cursor: Cursor | None, window_ms: int, *, audited: bool = True
+    ) -> TimelinePage:
         """At most `limit` entries, newest first, with click-through within `window_ms` of changes.
 
-        Without training's answer, runs are left out, and `missing` says so.
+        Without training's answer, runs are left out; unless `audited`, what people did. `missing`
+        says so.
         """
         position = cursor.position if cursor else None
         missing: list[MissingPart] = []
@@ -378,6 +402,11 @@ class Timeline:
         except TooManyRunsError:
             reason = "there are too many newer runs: begin again with the first page"
             missing.append(MissingPart(part="runs", reason=reason))
+        audit: list[TimelineEntry] = []
+        if audited:
+            audit = self._audit_entries(position, missing)
+        else:
+            missing.append(MissingPart(part="audit", reason="it takes the scope admin"))
         alerts = self._book.page("all", limit + 1, _within(position, _ALERT))
         known = self._book.acknowledged([alert.alert_id for alert in alerts])
         events = self._records.model_events(limit + 1, EVENTS, _within(position, _MODEL))
@@ -386,6 +415,7 @@ class Timeline:
                 *(alert_entry(alert, known.get(alert.alert_id)) for alert in alerts),
                 *self._run_entries([run for run, _ in pages.runs]),
                 *(model_entry(event, ()) for event in events),
+                *audit,
             ],
             limit,
         )
@@ -394,6 +424,17 @@ class Timeline:
         return TimelinePage(
             items=self._with_decisions(chosen, window_ms), next_cursor=following, missing=missing
         )
+
+    def _audit_entries(
+        self, position: Position | None, missing: list[MissingPart]
+    ) -> list[TimelineEntry]:
+        """The entries of the newest audit records below a position."""
+        page = self._audit.page(MOST_AUDITED, None, _UNTOLD)
+        if page.next_cursor and position and position.at < page.items[-1].at:
+            reason = f"of these the timeline has the newest {MOST_AUDITED}; GET /v1/audit has all"
+            missing.append(MissingPart(part="audit", reason=reason))
+        entries = map(audit_entry, page.items)
+        return [entry for entry in entries if position is None or entry.position < position]
 
     def _run_entries(self, runs: Sequence[Run]) -> list[TimelineEntry]:
         """The entries of runs, newest first, each with the alerts that it answers."""

@@ -11,7 +11,7 @@ when the database can't be reached.
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -312,9 +312,12 @@ class AuditLog:
         with self._engine.begin() as connection:
             insert_audit(connection, self._table, record)
 
-    def page(self, limit: int, cursor: int | None) -> AuditPage:
-        """At most `limit` records, newest first, of those before the record `cursor`."""
-        query = select(self._table).order_by(self._table.c.number.desc()).limit(limit + 1)
+    def page(self, limit: int, cursor: int | None, without: Collection[str] = ()) -> AuditPage:
+        """At most `limit` records, newest first, of those before the record `cursor`; none of the
+        actions `without`.
+        """
+        query = select(self._table).where(self._table.c.action.not_in(without))
+        query = query.order_by(self._table.c.number.desc()).limit(limit + 1)
         if cursor is not None:
             query = query.where(self._table.c.number < cursor)
         with self._engine.connect() as connection:

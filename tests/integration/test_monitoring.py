@@ -26,12 +26,15 @@ from slipstream.broker.consumer import Consumer
 from slipstream.broker.producer import OutgoingRecord, Producer
 from slipstream.broker.records import encode
 from slipstream.broker.topics import ensure_topics
+from slipstream.chassis.access.tokens import signed
 from slipstream.chassis.settings import (
+    AccessSettings,
     DatabaseSettings,
     KafkaSettings,
     LakeSettings,
     PeerSettings,
 )
+from slipstream.contracts.access import Scope
 from slipstream.contracts.circumstances import RecordedHistory
 from slipstream.contracts.events import (
     AlertEvent,
@@ -405,6 +408,26 @@ def test_a_rule_of_rest_judges_what_is_measured_and_its_alert_reaches_a_webhook(
 def deliveries_of(got: list[dict[str, Any]]) -> list[str]:
     """The titles that a webhook got, without the stack's name."""
     return [it["title"].partition(": ")[2] for it in got]
+
+
+@pytest.mark.parametrize(("scope", "missing"), [("read", ["audit"]), ("admin", [])])
+def test_the_timeline_tells_what_people_changed_to_those_who_may_read_it(
+    settings: MonitoringSettings, scope: str, missing: list[str]
+) -> None:
+    access = AccessSettings.model_validate({"token_secret": "s" * 32})
+    settings = settings.model_copy(update={"access": access})
+
+    def as_one_with(*scopes: str) -> dict[str, str]:
+        token = signed(access, "ops", [Scope(each) for each in scopes], 600)
+        return {"Authorization": f"Bearer {token}"}
+
+    with running(settings) as client:
+        headers = as_one_with("admin", "operate")
+        assert client.put("/v1/placements/home", json={}, headers=headers).status_code == 201
+        page = client.get("/v1/timeline", headers=as_one_with("read", scope)).json()
+        told = [it["summary"] for it in page["items"] if it["kind"] == "audit"]
+        assert told == [] if missing else ["set placement home, by ops"]
+        assert [it["part"] for it in page["missing"]] == missing
 
 
 def test_alerts_page_by_cursor_and_refuse_a_foreign_one(

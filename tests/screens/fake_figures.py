@@ -135,7 +135,17 @@ class Figures:
             {"value": v, "low": v - 0.01, "high": v + 0.01, "count": 90, "of": 1000}
             for v in (0.081, 0.094)
         ]
+        audit = {"at": now, "principal": "anna", "action": "set_placement", "subject": "home"}
         entries = [
+            {
+                "entry_id": "audit:1",
+                "at": now,
+                "kind": "audit",
+                "summary": "set placement home, by anna",
+                "decided_by": "request",
+                "because": [],
+                "audit": {"number": 1, "detail": {}, "request_id": "", **audit},
+            },
             {
                 "entry_id": "model:1",
                 "at": model["timestamp"],

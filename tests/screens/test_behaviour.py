@@ -24,6 +24,13 @@ def test_the_sentence_names_the_heaviest_and_its_runbook(pages: Pages, fake: Fak
     expect(page).to_have_title(re.compile(r"^\(1\) Overview"))
 
 
+def test_what_a_person_changed_is_among_what_changed_lately(pages: Pages) -> None:
+    page = pages.open("/")
+    entry = page.locator("li.audit")
+    expect(entry).to_contain_text("set placement home")
+    expect(entry).to_contain_text("by anna")
+
+
 def test_a_broken_stream_says_so_comes_back_and_shows_the_gap(pages: Pages, fake: Fake) -> None:
     pages.expected = ["503"]
     page = pages.open("/live")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from services.monitoring import timeline
 from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alert_rules import Acknowledgement, Action, Alert
 from services.monitoring.arrivals import Arrivals
@@ -70,7 +71,8 @@ class Story:
         self.asked: list[str | None] = []
         self.on_page = 100
         self.failure: PeerError | None = None
-        self.timeline = Timeline(self.book, self.slates, counted.counts, self.ask)
+        audit = AuditLog(engine, AUDIT)
+        self.timeline = Timeline(self.book, self.slates, counted.counts, self.ask, audit)
 
     def ask(self, cursor: str | None) -> tuple[Sequence[Run], str | None]:
         self.asked.append(cursor)
@@ -80,7 +82,10 @@ class Story:
         end = begin + self.on_page
         return self.runs[begin:end], str(end) if end < len(self.runs) else None
 
-    def tell(self, *told: ModelEvent | Alert | Run) -> None:
+    def tell(self, *told: ModelEvent | Alert | Run | AuditRecord) -> None:
+        for record in told:
+            if isinstance(record, AuditRecord):
+                AuditLog(self.engine, AUDIT).add(record)
         self.slates.record(
             Arrivals(model_events=[it for it in told if isinstance(it, ModelEvent)]), T0
         )
@@ -232,6 +237,38 @@ def test_an_acknowledgement_is_told_with_its_alert_and_a_round_of_checks_leaves_
     assert len(AuditLog(story.engine, AUDIT).page(10, None).items) == 2
 
 
+def deed(action: str, subject: str, at: int) -> AuditRecord:
+    return AuditRecord(at=T0 + at, principal="ops", action=action, subject=subject)
+
+
+def test_what_people_changed_is_told_to_those_who_may_read_it(story: Story) -> None:
+    story.tell(alert(1, 1), deed("set_placement", "home", 2), deed("delete_experiment", "big", 3))
+    # With its alert, in its receipt, and by the program itself.
+    story.tell(*(deed(each, "x", 4) for each in ("acknowledge", "erase_user", "ship_alert_rule")))
+    page = story.timeline.page(10, None, DAY_MS)
+    assert [(it.kind, it.summary) for it in page.items[:2]] == [
+        ("audit", "delete experiment big, by ops"),
+        ("audit", "set placement home, by ops"),
+    ]
+    assert page.items[2].kind == "alert" and page.missing == []
+    page = story.timeline.page(10, None, DAY_MS, audited=False)
+    assert [it.kind for it in page.items] == ["alert"]
+    assert [(it.part, it.reason) for it in page.missing] == [("audit", "it takes the scope admin")]
+
+
+def test_older_audit_records_than_the_newest_are_missing_and_said_to_be(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline, "MOST_AUDITED", 2)
+    story.tell(alert(1, 1), *(deed("set_placement", "home", at) for at in (2, 3, 4)))
+    first = story.timeline.page(2, None, DAY_MS)
+    assert len(first.items) == 2 and first.missing == [] and first.next_cursor
+    rest = story.timeline.page(2, Cursor.parse(first.next_cursor), DAY_MS)
+    assert [it.kind for it in rest.items] == ["alert"]
+    rest = story.timeline.page(2, Cursor(Position(T0 + 2, "x"), None), DAY_MS)
+    assert "the newest 2; GET /v1/audit has all" in rest.missing[0].reason
+
+
 def test_without_training_the_timeline_says_that_runs_are_missing(story: Story) -> None:
     story.tell(alert(1, 1), run(1, 2), event("refused", "r1", 3))
     story.failure = PeerError("training at http://x can't be reached")
@@ -243,7 +280,7 @@ def test_without_training_the_timeline_says_that_runs_are_missing(story: Story) 
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from("armc"), st.integers(0, 6)), max_size=25),
+    st.lists(st.tuples(st.sampled_from("armcp"), st.integers(0, 6)), max_size=25),
     st.integers(1, 7),
     st.integers(1, 5),
 )
@@ -256,11 +293,12 @@ def test_pages_have_each_entry_once_in_order_whatever_their_length(
 ) -> None:
     story = Story(tmp_path_factory.mktemp("story"))
     story.on_page = runs_on_page
-    made: dict[str, Callable[[int, int], Alert | Run | ModelEvent]] = {
+    made: dict[str, Callable[[int, int], Alert | Run | ModelEvent | AuditRecord]] = {
         "a": alert,
         "r": run,
         "m": lambda number, at: event("refused", f"v{number}", at),
         "c": lambda number, at: event("promoted", f"v{number}", at),
+        "p": lambda number, at: deed("set_placement", f"p{number}", at),
     }
     story.tell(*(made[kind](number, at) for number, (kind, at) in enumerate(told)))
     # As training lists them: by number, where times are equal.
