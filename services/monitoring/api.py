@@ -380,7 +380,7 @@ def alert_metrics(
 
 @router.get(
     "/timeline",
-    summary="Alerts, training runs, changes of models and by people, newest first",
+    summary="Alerts, runs, changes of models and by people, starts, newest first",
     responses={400: {"model": Problem, "description": "invalid_cursor"}},
 )
 @requires(Scope.READ)

@@ -144,6 +144,7 @@ class Checkup:
 
     def _look(self, now_ms: int) -> Snapshot:
         services, training, features = self._probes.ask()
+        self._records.note_starts(services)
         marks = self._records.watermarks()
         shifts, faults, trend = self._drift.look(now_ms, marks)
         since, known = state.counted_since(self._settings, now_ms), self._drift.caught_up()
@@ -219,6 +220,7 @@ class Checkup:
         self._records.expire(
             shadows_before=before,
             answers_before=min(before, state.counted_since(self._settings, now_ms)),
+            starts_before=now_ms - self._settings.report_retention_d * DAY_MS,
         )
         kept_ms = self._settings.slate_retention_h * HOUR_MS + self._drift.shift_ms
         self._drift.windows.expire(

@@ -538,6 +538,18 @@ def _overlap(op: Operations) -> None:
     add_missing_columns(op, "monitoring_shadows", Column("overlap", Float))
 
 
+def _starts(op: Operations) -> None:
+    """Make the table of when services started."""
+    tables = new_metadata()
+    Table(
+        "monitoring_starts",
+        tables,
+        Column("started_at", BigInteger, primary_key=True),
+        *_names("service"),
+    )
+    tables.create_all(op.get_bind())
+
+
 MIGRATIONS: Final = Migrations(
     "monitoring_schema_version",
     (
@@ -562,5 +574,6 @@ MIGRATIONS: Final = Migrations(
         _answers,
         _lists,
         _overlap,
+        _starts,
     ),
 )

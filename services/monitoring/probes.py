@@ -23,7 +23,8 @@ RUNS_SHOWN = 5
 class ServiceState(BaseModel):
     """A service's readiness: `ready`, `unready` (it names the checks that are down), or `away`.
 
-    One that may be scaled to zero is `asleep` while no instance takes a connection.
+    One that may be scaled to zero is `asleep` while no instance takes a connection. The instance
+    that answered has started at `started_at` (ms).
     """
 
     name: str
@@ -31,6 +32,7 @@ class ServiceState(BaseModel):
     down: list[str] = []
     detail: str = ""
     latency_ms: float
+    started_at: int | None = None
 
 
 class FeaturesStatus(BaseModel):
@@ -102,7 +104,10 @@ class Probes:
         try:
             response = self._http.get(f"{url}/health/ready")
             latency_ms = (time.perf_counter() - asked) * 1000
-            checks: dict[str, str] = response.json()["checks"]
+            body = response.json()
+            checks: dict[str, str] = body["checks"]
+            # Services of an older version do not tell it.
+            started_at = int(body.get("started_at") or 0) or None
         except httpx.HTTPError as error:
             # A Service without a pod refuses the connection, or a network plug-in drops it.
             unconnected = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
@@ -122,6 +127,7 @@ class Probes:
             down=sorted(down),
             detail="; ".join(f"{check}: {verdict}" for check, verdict in sorted(down.items())),
             latency_ms=latency_ms,
+            started_at=started_at,
         )
 
     def _ask_training(self) -> Training:

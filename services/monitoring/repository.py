@@ -6,7 +6,7 @@ read; one thread at a time records.
 
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Engine, delete, select, text, tuple_
 
@@ -14,6 +14,7 @@ from services.monitoring import answers_repository as answers
 from services.monitoring.answers import Latencies
 from services.monitoring.arrivals import Arrivals, Watermark
 from services.monitoring.people.repository import keep_requests, keep_visitors
+from services.monitoring.probes import ServiceState
 from services.monitoring.quality import Bucket, Counts
 from services.monitoring.slate_tables import (
     UNUSED,
@@ -21,6 +22,7 @@ from services.monitoring.slate_tables import (
     samples,
     shadow_row,
     shadows,
+    starts,
     watermarks,
 )
 from slipstream.contracts.events import ModelEvent, ModelEventType
@@ -33,6 +35,13 @@ from slipstream.stores.metadata import (
 )
 
 _ROWS_AT_ONCE: Final = 1_000
+
+
+class Start(NamedTuple):
+    """The start of an instance of a service, at a time (ms)."""
+
+    at: int
+    service: str
 
 
 class RecordLog:
@@ -91,9 +100,24 @@ class RecordLog:
             keep_requests(db, arrivals.erasure_requests)
             keep_visitors(db, arrivals.erased_visitors, now_ms)
 
-    def expire(self, *, shadows_before: int, answers_before: int) -> None:
-        """Delete the shadows and the sums of answers from before their times (ms)."""
+    def note_starts(self, services: Collection[ServiceState]) -> None:
+        """Keep when the instances that answered have started."""
+        told = [
+            {"started_at": it.started_at, "service": it.name} for it in services if it.started_at
+        ]
         with self._engine.begin() as db:
+            insert_new(db, starts, told)
+
+    def starts(self, limit: int) -> list[Start]:
+        """The newest starts of services, oldest first."""
+        newest = select(starts).order_by(starts.c.started_at.desc(), starts.c.service.desc())
+        with self._engine.connect() as db:
+            return [Start(*row) for row in db.execute(newest.limit(limit)).all()][::-1]
+
+    def expire(self, *, shadows_before: int, answers_before: int, starts_before: int = 0) -> None:
+        """Delete the shadows, the sums of answers and the starts from before their times (ms)."""
+        with self._engine.begin() as db:
+            db.execute(delete(starts).where(starts.c.started_at < starts_before))
             db.execute(delete(shadows).where(shadows.c.timestamp < shadows_before))
             answers.expire_answers(db, answers_before)
 

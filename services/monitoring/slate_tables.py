@@ -107,6 +107,13 @@ model_events = Table(
     Column("body", Text, nullable=False),
 )
 
+starts = Table(
+    "monitoring_starts",
+    TABLES,
+    Column("started_at", BigInteger, primary_key=True),
+    Column("service", String, primary_key=True),
+)
+
 
 def shadow_row(slate: RecordedSlate, overlap: float | None) -> dict[str, Any]:
     """The row of a shadow, and the share of the shown list that stands in it."""

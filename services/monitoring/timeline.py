@@ -1,5 +1,5 @@
 """The timeline: alerts, training runs and changes of models, each with what it answers; what people
-changed.
+changed, and starts of services.
 
 An alert asks for a run, a run makes a version of its own name, the gate promotes or refuses it, and
 visitors click more or less since. Runs are read from training, all else is monitoring's own.
@@ -7,6 +7,7 @@ visitors click more or less since. Runs are read from training, all else is moni
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
@@ -15,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alert_rules import Acknowledgement, Alert
 from services.monitoring.quality import BUCKET_MS, Bucket, Counts, RateInterval, grouped, row
-from services.monitoring.repository import RecordLog
+from services.monitoring.repository import RecordLog, Start
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.contracts.events import ModelEvent, ModelEventType, Severity
 from slipstream.contracts.rest import AuditRecord, Run
@@ -40,9 +41,12 @@ MOST_ASKING: Final = 1_000
 MOST_AUDITED: Final = 500
 # An acknowledgement is with its alert. Erasures may come by the thousand, and change no list.
 _UNTOLD: Final = ("acknowledge", "erase_user", "ship_alert_rule")
+# Newest starts that the timeline has; those within a minute of the first are one entry.
+MOST_STARTS: Final = 500
+_TOGETHER_MS: Final = 60_000
 _ALERT, _AUDIT, _MODEL, _RUN = "alert:", "audit:", "model:", "run:"
 
-DecidedBy = Literal["rule", "trigger", "gate", "request", "erasure"]
+DecidedBy = Literal["rule", "trigger", "gate", "request", "erasure", "unknown"]
 
 
 class Position(NamedTuple):
@@ -84,7 +88,8 @@ class AlertPart(BaseModel):
 
 
 class TimelineEntry(BaseModel):
-    """An alert, a run, a change of a model, or what a person did: `audit`.
+    """An alert, a run, a change of a model, or what a person did: `audit`; or starts of services,
+    by a person or after a crash.
 
     `because` names the entries that led to it, which are older. A decision by `request` came
     over REST: training's `GET /v1/audit` says by which key.
@@ -92,7 +97,7 @@ class TimelineEntry(BaseModel):
 
     entry_id: str
     at: int = Field(description="when it opened, was requested or happened, ms")
-    kind: Literal["alert", "run", "model", "audit"]
+    kind: Literal["alert", "run", "model", "audit", "start"]
     summary: str
     decided_by: DecidedBy
     because: list[str] = Field(default_factory=list)
@@ -226,6 +231,32 @@ def audit_entry(record: AuditRecord) -> TimelineEntry:
         decided_by="rule" if record.principal == "monitoring" else "request",
         audit=record,
     )
+
+
+def start_entries(starts: Sequence[Start]) -> list[TimelineEntry]:
+    """The entries of starts, oldest first; `again` where all of an entry have started before."""
+    groups: list[list[Start]] = []
+    for start in starts:
+        if groups and start.at - groups[-1][0].at < _TOGETHER_MS:
+            groups[-1].append(start)
+        else:
+            groups.append([start])
+    entries, seen = [], set[str]()
+    for group in groups:
+        times = Counter(start.service for start in group)
+        names = ", ".join(f"{it} ({n} times)" if n > 1 else it for it, n in times.items())
+        first = group[0]
+        entries.append(
+            TimelineEntry(
+                entry_id=f"start:{first.at}",
+                at=first.at,
+                kind="start",
+                summary=f"{names} started" + (" again" if seen.issuperset(times) else ""),
+                decided_by="unknown",
+            )
+        )
+        seen |= times.keys()
+    return entries
 
 
 def click_through_change(
@@ -402,9 +433,9 @@ class Timeline:
         except TooManyRunsError:
             reason = "there are too many newer runs: begin again with the first page"
             missing.append(MissingPart(part="runs", reason=reason))
-        audit: list[TimelineEntry] = []
+        others = start_entries(self._records.starts(MOST_STARTS))
         if audited:
-            audit = self._audit_entries(position, missing)
+            others += self._audit_entries(position, missing)
         else:
             missing.append(MissingPart(part="audit", reason="it takes the scope admin"))
         alerts = self._book.page("all", limit + 1, _within(position, _ALERT))
@@ -415,7 +446,7 @@ class Timeline:
                 *(alert_entry(alert, known.get(alert.alert_id)) for alert in alerts),
                 *self._run_entries([run for run, _ in pages.runs]),
                 *(model_entry(event, ()) for event in events),
-                *audit,
+                *(it for it in others if position is None or it.position < position),
             ],
             limit,
         )
@@ -428,13 +459,12 @@ class Timeline:
     def _audit_entries(
         self, position: Position | None, missing: list[MissingPart]
     ) -> list[TimelineEntry]:
-        """The entries of the newest audit records below a position."""
+        """The entries of the newest audit records, which go down to a position or are `missing`."""
         page = self._audit.page(MOST_AUDITED, None, _UNTOLD)
         if page.next_cursor and position and position.at < page.items[-1].at:
             reason = f"of these the timeline has the newest {MOST_AUDITED}; GET /v1/audit has all"
             missing.append(MissingPart(part="audit", reason=reason))
-        entries = map(audit_entry, page.items)
-        return [entry for entry in entries if position is None or entry.position < position]
+        return list(map(audit_entry, page.items))
 
     def _run_entries(self, runs: Sequence[Run]) -> list[TimelineEntry]:
         """The entries of runs, newest first, each with the alerts that it answers."""

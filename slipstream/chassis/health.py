@@ -11,8 +11,10 @@ from pydantic import BaseModel
 
 from slipstream.chassis.access.guard import open_to_all
 from slipstream.chassis.request_names import taking_any_name
+from slipstream.contracts.times import now_ms
 
 Check = Callable[[], Awaitable[None]]
+Status = Literal["ready", "degraded", "standby", "unready"]
 
 # Path of the readiness route.
 READY = "/health/ready"
@@ -41,6 +43,8 @@ class Health:
         self._ended_at = 0.0
         self._waited_for: tuple[str, Exception] | None = None
         self._stands_by = False
+        # This process's, within a second: it is made while the process starts.
+        self.started_at = now_ms()
 
     def add(self, name: str, check: Check, *, required: bool = True) -> None:
         """Add a check under the name that operators see when it fails.
@@ -73,7 +77,7 @@ class Health:
         """Whether the service waits for a dependency to open."""
         return self._waited_for is not None
 
-    def status(self, down: Collection[str]) -> str:
+    def status(self, down: Collection[str]) -> Status:
         """The status with these checks down: `ready` with none, `unready` with a required one, else
         `degraded`; `standby` where another instance acts.
         """
@@ -121,11 +125,15 @@ class Liveness(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether the service is ready, the checks that fail, and the verdict of each: `ok`, or why."""
+    """Whether the service is ready, the checks that fail, and the verdict of each: `ok`, or why.
 
-    status: Literal["ready", "degraded", "standby", "unready"]
+    `started_at` is when its process started, in ms.
+    """
+
+    status: Status
     down: list[str]
     checks: dict[str, str]
+    started_at: int
 
 
 router = APIRouter(
@@ -160,6 +168,5 @@ async def ready(request: Request) -> Response:
     checks = await health.run()
     down = sorted(name for name, verdict in checks.items() if verdict != "ok")
     status = health.status(down)
-    return JSONResponse(
-        {"status": status, "down": down, "checks": checks}, 503 if status == "unready" else 200
-    )
+    body = Readiness(status=status, down=down, checks=checks, started_at=health.started_at)
+    return JSONResponse(body.model_dump(), 503 if status == "unready" else 200)

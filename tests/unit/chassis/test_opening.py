@@ -19,6 +19,7 @@ from slipstream.chassis.dependencies import (
     StandbyError,
 )
 from slipstream.chassis.settings import ServiceSettings
+from slipstream.contracts.times import now_ms
 
 
 class ShopClosedError(DependencyUnavailableError):
@@ -123,6 +124,7 @@ async def test_it_is_alive_not_ready_and_refuses_requests_until_its_dependency_i
                 "status": "ready",
                 "down": [],
                 "checks": {"shop": "ok"},
+                "started_at": pytest.approx(now_ms(), abs=60_000),
             }
             assert (await client.get("/answer")).json() == 42
             assert (scene.held, scene.closed) == (3, 2)

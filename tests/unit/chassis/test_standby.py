@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import ANY
 
 import httpx
 import pytest
@@ -112,7 +113,7 @@ async def test_it_is_ready_and_answers_for_its_own_health() -> None:
         ready = await client.get("/health/ready")
         assert (await client.get("/metrics")).status_code == 200
     body = {"status": "standby", "down": [], "checks": {"lease": "ok"}}
-    assert (ready.status_code, ready.json()) == (200, body)
+    assert (ready.status_code, ready.json()) == (200, body | {"started_at": ANY})
     assert heard == []
 
 

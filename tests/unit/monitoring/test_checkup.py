@@ -196,6 +196,15 @@ def test_the_first_round_waits_for_services_that_start_but_not_for_one_that_stay
     assert bench.checkup.latest and bench.checkup.latest.services == [away]
 
 
+def test_run_once_keeps_when_services_started(make: Callable[[], Bench]) -> None:
+    bench = make()
+    for started_at in (T0, T0 + 1):
+        bench.probes.services = [service("serving").model_copy(update={"started_at": started_at})]
+        bench.check(2)
+    assert bench.log.starts(10) == [(T0, "serving"), (T0 + 1, "serving")]
+    assert bench.log.starts(1) == [(T0 + 1, "serving")]
+
+
 def test_run_once_queues_each_transition_once(make: Callable[[], Bench]) -> None:
     bench = make()
     bench.probes.services = [service("serving", "unready")]

@@ -90,6 +90,13 @@ def test_ask_names_what_an_unready_service_says_is_down(make: Make) -> None:
     )
 
 
+def test_ask_tells_when_an_instance_started_unless_it_is_too_old_to_say(make: Make) -> None:
+    for told, started_at in (({"started_at": 7}, 7), ({}, None)):
+        body = {"status": "ready", "checks": {}, **told}
+        ((serving,), _, _) = make({"/health/ready": (200, body)})[0].ask()
+        assert (serving.state, serving.started_at) == ("ready", started_at)
+
+
 @pytest.mark.parametrize("body", ["<html>", "[]", "{}"])
 def test_ask_takes_an_answer_without_checks_for_away(make: Make, body: str) -> None:
     probes, _ = make({"/health/ready": (502, body)})

@@ -13,6 +13,7 @@ from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alert_rules import Acknowledgement, Action, Alert
 from services.monitoring.arrivals import Arrivals
 from services.monitoring.counting.outcomes_repository import OutcomeTable
+from services.monitoring.probes import ServiceState
 from services.monitoring.quality import Counts
 from services.monitoring.repository import RecordLog
 from services.monitoring.slate_tables import AUDIT
@@ -267,6 +268,29 @@ def test_older_audit_records_than_the_newest_are_missing_and_said_to_be(
     assert [it.kind for it in rest.items] == ["alert"]
     rest = story.timeline.page(2, Cursor(Position(T0 + 2, "x"), None), DAY_MS)
     assert "the newest 2; GET /v1/audit has all" in rest.missing[0].reason
+
+
+def start(service: str, at: int) -> ServiceState:
+    return ServiceState(name=service, state="ready", latency_ms=1, started_at=T0 + at)
+
+
+def test_services_that_start_within_a_minute_are_one_entry_and_a_later_start_is_another(
+    story: Story,
+) -> None:
+    story.slates.note_starts([start("serving", 0), start("features", 10)])
+    story.slates.note_starts([ServiceState(name="serving", state="away", latency_ms=0)])
+    for _ in range(2):  # each round of checks tells them again
+        story.slates.note_starts([start("serving", 90_000), start("features", 10)])
+    story.slates.note_starts([start("serving", 100_000), start("training", 300_000)])
+    story.tell(deed("set_placement", "home", 80_000))
+    assert [(it.at - T0, it.summary) for it in story.all(2)] == [
+        (300_000, "training started"),
+        (90_000, "serving (2 times) started again"),
+        (80_000, "set placement home, by ops"),
+        (0, "serving, features started"),
+    ]
+    story.slates.expire(shadows_before=0, answers_before=0, starts_before=T0 + 200_000)
+    assert [it.summary for it in story.all() if it.kind == "start"] == ["training started"]
 
 
 def test_without_training_the_timeline_says_that_runs_are_missing(story: Story) -> None:
