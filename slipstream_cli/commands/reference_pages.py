@@ -253,6 +253,9 @@ _PARAGRAPHS: Final = (
     "Models and lists learn from 3 new visitors a day of one address, or 1 % of a browser's key's"
     " (`SLIPSTREAM_INGESTION__BROWSER_NEW_VISITORS`), and from a visitor once for each item and"
     " day. What others send lives for half an hour in Redis (docs/adr/0117).",
+    "A key may be made from a digest, and then opens what its record says: a digest of a browser's"
+    " key would open that to everyone, so make one of a secret that no page has. What a page says"
+    " of a user's traits counts until a server has named the user (docs/events.md).",
     "`GET /v1/audit` of training lists who promoted, rolled back and cancelled; that of monitoring,"
     " who made, rotated and revoked keys, who changed placements and experiments, and who had a"
     " user erased (by the receipt's id; the user is not named).",

@@ -16,7 +16,7 @@ from bench.ceiling import running_empty_route
 from bench.load import basic_auth
 from slipstream.chassis.access.verifier import MOST_WRONG
 from slipstream_cli.local.processes import StartError
-from tests.hostile.attacks import WRONG_CREDENTIALS
+from tests.hostile.attacks import TRAILERS, WRONG_CREDENTIALS
 from tests.hostile.bed import API_TOKEN, SERVER_KEY, Bed, opened
 from tests.hostile.gains import Reader
 from tests.hostile.honest import Answers, Question, ask
@@ -64,7 +64,7 @@ def main(minutes: float, alone_seconds: float, kinds: str, servers: str | None) 
         pool.submit(ask, questions, 10.0).result()
         alone = pool.submit(ask, questions, alone_seconds).result()
         reader = Reader(bed.ports)
-        lags_alone = reader.lags_ms(5.0)
+        lags_alone, lines = reader.lags_ms(5.0), reader.metric_lines()
         attacking = pool.submit(attack, bed.ports, minutes * 60, kinds)
         asking = pool.submit(ask, questions, minutes * 60)
         lags = reader.lags_ms(minutes * 60)
@@ -74,10 +74,14 @@ def main(minutes: float, alone_seconds: float, kinds: str, servers: str | None) 
             f"\nan event until it is seen, ms: worst {max(lags_alone):.0f} alone,"
             f" {max(lags):.0f} during the attack ({len(lags)} events)"
         )
-        if gains := reader.thefts():
+        if gains := [*reader.thefts(), *reader.lifts(), *reader.grown(lines)]:
             raise click.ClickException("; ".join(gains))
         if dead := [name for name in bed.ports if not bed.alive(name)]:
             raise click.ClickException(f"not alive any more: {', '.join(dead)}")
+        if inside := [
+            name for name, answers in told.items() if name.startswith(TRAILERS) and answers["200"]
+        ]:
+            raise click.ClickException(f"a trailer opened a route: {', '.join(inside)}")
         # A minute has five guesses, and the attack touches one more than it lasts.
         most = MOST_WRONG * (math.ceil(minutes) + 1)
         if loose := [

@@ -31,6 +31,10 @@ WRONG_CREDENTIALS: Final = "wrong credentials"
 _CHAIN: Final = b"[" * 900 + b'"a"' + b"]" * 900
 # The user whom strangers' pages name, the visitor of such a page, and the item that it plants.
 VICTIM, THIEF, PLANTED = "honest", "thief", "planted"
+# The begin of the ids of items that pages alone lift.
+LIFTED: Final = "lifted"
+TRAILERS: Final = "credential in a trailer"
+_ODD_METHODS: Final = ("PROPFIND", "MKCOL", "LOCK", "BIND", "ACL", "PURGE", "TRACE", "M-SEARCH")
 _numbers = itertools.count(10_000_000)
 
 
@@ -96,6 +100,34 @@ def _theft() -> bytes:
     link = _link(0, VICTIM) | {"anonymousId": THIEF}
     event = _event(1, product_id=PLANTED) | {"userId": VICTIM, "anonymousId": THIEF}
     return orjson.dumps({"batch": [link, event]})
+
+
+def _repeats() -> bytes:
+    """What one visitor says of one item, again and again."""
+    views = [_event(n, product_id=f"{LIFTED}-by-one") | {"anonymousId": "one"} for n in range(400)]
+    order = _event(400, "Order Completed", products=[f"{LIFTED}-by-order"] * 90)
+    return orjson.dumps({"batch": [*views, order | {"anonymousId": "one"}]})
+
+
+def _crowd() -> bytes:
+    """What many visitors say who are made up."""
+    products = ["i1", f"{LIFTED}-by-many"]
+    return orjson.dumps(
+        {"batch": [_event(n, "Order Completed", products=products) for n in range(150)]}
+    )
+
+
+def _in_a_trailer(path: str) -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n"
+    trailer = f"Authorization: Bearer {API_TOKEN}"
+    return f"{head}Trailer: Authorization\r\n\r\n2\r\n{{}}\r\n0\r\n{trailer}\r\n\r\n".encode()
+
+
+def _odd_requests() -> bytes:
+    """Methods that no route has, at paths that are no route's."""
+    return b"".join(
+        _get(f"/v1/{_MARK}").replace(b"GET", method.encode(), 1) for method in _ODD_METHODS
+    )
 
 
 def _batch(events: int, size: int) -> bytes:
@@ -182,6 +214,8 @@ def attacks() -> dict[str, Attack]:
             ),
             "forged user tokens": _post("/v1/batch", _forged(), _BROWSER),
             "link to a victim": _post("/v1/batch", _theft(), _BROWSER),
+            "repeats of one visitor": _post("/v1/batch", _repeats(), _BROWSER),
+            "made-up visitors": _post("/v1/batch", _crowd(), _BROWSER),
             "without a key": _post("/v1/batch", _batch(100, 4_000)),
             "pipelined requests": _get("/health/live") * 3_000,
         }.items()
@@ -212,6 +246,8 @@ def attacks() -> dict[str, Attack]:
         head = _get("/health/live")[:-2]
         guess = _post(_GUARDED[service], b"{}", {"Authorization": f"Bearer guess-{_MARK}"})
         found |= {
+            f"odd methods to {service}": _prepared(service, _odd_requests()),
+            f"{TRAILERS} to {service}": _prepared(service, _in_a_trailer(_GUARDED[service])),
             f"{WRONG_CREDENTIALS} to {service}": _prepared(service, guess),
             f"readiness of {service}": _prepared(service, _get("/health/ready"), clients=4),
             f"large header to {service}": Attack(

@@ -15,6 +15,8 @@ import orjson
 from services.monitoring.console.passing_records import Choice, PassingRecord
 
 MOST_STREAMS: Final = 100
+# Most streams of one credential, so that others get in.
+MOST_OF_ONE: Final = MOST_STREAMS // 2
 # Records that wait for one client, and their bytes.
 QUEUE: Final = 200
 QUEUE_BYTES: Final = 1_048_576
@@ -26,20 +28,28 @@ Format = Callable[[str, str, bytes], bytes]
 
 
 class TooManyStreamsError(Exception):
-    """There are `MOST_STREAMS` streams."""
+    """There are `MOST_STREAMS` streams, or `MOST_OF_ONE` of a credential."""
 
 
 class Stream:
     """The events of one client, written and waiting. Safe to fill from several threads."""
 
-    def __init__(self, choice: Choice | None, figures: bool, may_go_on: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        choice: Choice | None,
+        figures: bool,
+        may_go_on: Callable[[], bool],
+        holder: str = "",
+    ) -> None:
         """
         Args:
             choice: The records to show; None for none at all.
             figures: Whether to show figures.
             may_go_on: Whether the client's credential still counts. Called in the event loop.
+            holder: The credential's name; empty where none is asked for.
         """
         self.choice, self.figures, self.may_go_on = choice, figures, may_go_on
+        self.holder = holder
         self.is_over = False
         self._loop = asyncio.get_running_loop()
         self._wakes = asyncio.Event()
@@ -112,13 +122,20 @@ class Streams:
         self._is_over = False
         self._shown = self._passed = 0
 
-    def open(self, choice: Choice | None, figures: bool, may_go_on: Callable[[], bool]) -> Stream:
+    def open(
+        self,
+        choice: Choice | None,
+        figures: bool,
+        may_go_on: Callable[[], bool],
+        holder: str = "",
+    ) -> Stream:
         """A new stream, to be closed. Its arguments are those of `Stream`. Raises
         `TooManyStreamsError`.
         """
-        stream = Stream(choice, figures, may_go_on)
+        stream = Stream(choice, figures, may_go_on, holder)
         with self._changing:
-            if len(self._open) >= MOST_STREAMS:
+            own = sum(each.holder == holder for each in self._open) if holder else 0
+            if len(self._open) >= MOST_STREAMS or own >= MOST_OF_ONE:
                 raise TooManyStreamsError
             if self._is_over:
                 stream.end()

@@ -23,6 +23,8 @@ from slipstream.contracts.times import HOUR_MS, now_ms
 LENGTH_MS: Final = 12 * HOUR_MS
 # Sessions that are kept at once. Of more, the oldest one ends.
 MOST_SESSIONS: Final = 1_000
+# Most sessions of one credential; the oldest of its own end for a new one.
+MOST_OF_ONE: Final = 100
 # Names of the cookie. A browser takes the first from TLS alone, and for no other host or path.
 SECURE_COOKIE, PLAIN_COOKIE = "__Host-slipstream_session", "slipstream_session"
 _BITS: Final = 256
@@ -67,6 +69,8 @@ class Sessions:
         now = self._clock()
         ended = [digest for digest, each in self._kept.items() if each.ends_at <= now]
         self._kept[session.digest] = session
+        own = [digest for digest, each in self._kept.items() if each.mark == session.mark]
+        ended += [digest for digest in own if digest not in ended][:-MOST_OF_ONE]
         ended += [digest for digest in self._kept if digest not in ended][:-MOST_SESSIONS]
         for digest in ended:
             del self._kept[digest]

@@ -131,10 +131,16 @@ async def get_stream(
     # A dict that the guard may write into: the stream's own stays as it was judged at first.
     judged = partial(_may_go_on, guard, dict(request.scope), needed)
     try:
-        stream = parts.streams.open(choice if watching.records else None, watching.figures, judged)
+        stream = parts.streams.open(
+            choice if watching.records else None,
+            watching.figures,
+            judged,
+            principal_of(request).name if guard is not None else "",
+        )
     except TooManyStreamsError as error:
         raise UnavailableError(
-            "As many streams as one instance has are open; close one", code="too_many_streams"
+            "As many streams as one instance or one credential has are open; close one",
+            code="too_many_streams",
         ) from error
     return _Streaming(parts.streams, stream)
 

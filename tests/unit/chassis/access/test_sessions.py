@@ -203,3 +203,17 @@ def test_the_oldest_sessions_give_way(starts: list[int], most: int) -> None:
                 del kept[digest]
     assert set(kept) == set(sessions._kept)
     assert len(kept) == min(len(starts), most) <= MOST_SESSIONS
+
+
+@given(st.lists(st.sampled_from("ab"), max_size=30), st.integers(1, 4))
+def test_sessions_of_one_credential_end_none_of_another(marks: list[str], most: int) -> None:
+    sessions, kept = Sessions(lambda: 0), dict[str, str]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("slipstream.chassis.access.sessions.MOST_OF_ONE", most)
+        for mark in marks:
+            session = sessions.make(mark, ADA)[1]
+            kept[session.digest] = mark
+            for digest in sessions.add(session):
+                assert kept.pop(digest) == mark
+    left = [*kept.values()]
+    assert all(left.count(mark) == min(marks.count(mark), most) for mark in "ab")

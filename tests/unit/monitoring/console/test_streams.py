@@ -115,6 +115,14 @@ async def test_there_are_so_many_streams_at_most(streams: Streams) -> None:
         streams.open(None, True, always)
 
 
+async def test_one_credential_has_half_of_the_streams_at_most(streams: Streams) -> None:
+    for _ in range(MOST_STREAMS // 2):
+        streams.open(None, True, always, "reader")
+    with pytest.raises(TooManyStreamsError):
+        streams.open(None, True, always, "reader")
+    streams.open(None, True, always, "admin")
+
+
 async def test_records_are_read_of_the_topics_that_somebody_wants(streams: Streams) -> None:
     assert not streams.watched and streams.topics() == frozenset()
     figures = streams.open(None, True, always)
