@@ -86,8 +86,8 @@ PATHS: Final = {
     "visitors",
     "training": "aliases audit models models:before-erasure models:rollback runs",
     "serving": "answers bought-together items:search model new popular previews prices rank "
-    "recently-viewed recommendations recommendations:batch sessions:recommend similar trending "
-    "users-for-item",
+    "recently-viewed recommendations recommendations:batch rules:match sessions:recommend similar "
+    "trending users-for-item",
     "monitoring": "alert-metrics alert-rules alerts audit console erasures experiments flow keys "
     "overview peers placements reports services session stream timeline visitors "
     "visitors:export",

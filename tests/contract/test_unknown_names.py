@@ -27,6 +27,7 @@ ANY_PARAMETER = {
     "a link to a page may carry anything": {
         *("/docs", "/docs/{name}", "/", "/flow", "/live", "/visitors", "/visitors/{visitor_id}"),
         *("/items", "/items/{item_id}", "/shop", "/assets/{name}"),
+        *("/runbook", "/runbook/{name}"),
     },
     "the service that is asked refuses names that it does not have": {
         f"/v1/peers/{each.service}{re.sub(':[a-z]+', '', each.path)}" for each in PEER_ROUTES

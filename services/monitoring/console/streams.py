@@ -46,7 +46,7 @@ class Stream:
             choice: The records to show; None for none at all.
             figures: Whether to show figures.
             may_go_on: Whether the client's credential still counts. Called in the event loop.
-            holder: The credential's name; empty where none is asked for.
+            holder: The credential's name; empty where none is needed.
         """
         self.choice, self.figures, self.may_go_on = choice, figures, may_go_on
         self.holder = holder

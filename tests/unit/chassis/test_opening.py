@@ -108,6 +108,7 @@ async def test_it_is_alive_not_ready_and_refuses_requests_until_its_dependency_i
                 "status": "unready",
                 "down": ["shop"],
                 "checks": {"shop": reason},
+                "started_at": pytest.approx(now_ms(), abs=60_000),
             }
             refused = await client.get("/answer", headers={"X-Request-Id": "r-1"})
             assert (refused.status_code, refused.headers["content-type"]) == (

@@ -72,7 +72,7 @@ def client(producer: Producer) -> Iterator[TestClient]:
     app.include_router(reads.feast_router)
     app.include_router(writes_api.router)
     app.add_middleware(Known)
-    install_error_handlers(app)
+    install_error_handlers(app, "features")
     registry = declare()
     # A push reads neither the stores nor the stream.
     app.state.parts = reads.Parts(
