@@ -62,14 +62,14 @@ class RequestLog:
     def ended(self, scope: Scope, status: int, seconds: float) -> None:
         """Count a request, and log it where it failed or was slow.
 
-        Anybody may send any method to any path. So the metric has the methods of a route and
-        `other`, and one route for all requests that were answered before they were routed.
+        Anybody may send any method to any path. So the metric has the methods of a route, and one
+        route for all other requests, and for those that were answered before they were routed.
         """
         route, routed = self._route(scope), scope.get("route")
         if type(rid := request_id.get()) is TracedId and rid.recorded is not None:
             rid.recorded.answered(scope["method"], route, status)
         own = scope["method"] in (getattr(routed, "methods", None) or ())
-        key = (route if routed else _UNMATCHED, scope["method"] if own else "other", status)
+        key = (route, scope["method"], status) if own else (_UNMATCHED, "other", status)
         child = self._children.get(key)
         if child is None:
             child = self._children[key] = self._seconds.labels(*map(str, key))

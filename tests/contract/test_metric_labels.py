@@ -29,9 +29,9 @@ def test_methods_and_refusals_add_few_series(service: str) -> None:
         for sample in metric.samples
     }
     assert {label for label in labels if label[0] == "unmatched"} == {
-        ("unmatched", "other", str(status)) for status in REFUSED
+        ("unmatched", "other", str(status)) for status in (*REFUSED, *ROUTED)
     }
     methods: dict[str, set[str]] = {}
     for route in routes:
-        methods.setdefault(route.path, {"other"}).update(route.methods or ())
+        methods.setdefault(route.path, set()).update(route.methods or ())
     assert all(method in methods[path] for path, method, _ in labels if path != "unmatched")

@@ -98,13 +98,14 @@ class FlowWatch:
                 gauge, updates = self._connect(), self._follow()
                 while not stop.is_set():
                     began = time.monotonic()
-                    self._hear(updates.read(0.0)[0])
                     gauged = gauge.read()
                     self._note(
                         Moment(time.monotonic(), gauged, self._applied.copy(), self._delay_ms)
                     )
                     pause = _FIRST_PAUSE_S if len(self._moments) == 1 else _EVERY_S
-                    stop.wait(max(0.0, began + pause - time.monotonic()))
+                    # Up to the next reading, so that applied offsets are as new as the ends.
+                    while (left := began + pause - time.monotonic()) > 0 and not stop.is_set():
+                        self._hear(updates.read(min(left, _POLL_S))[0])
             except BrokerUnavailableError as error:
                 if self._answers is not False:
                     log.warning("the flow has no figures", reason=str(error))
