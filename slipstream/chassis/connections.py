@@ -184,6 +184,8 @@ class BoundedConnection(HttpToolsProtocol):
         self._most_head = pool.settings.max_head_bytes
         self._timeout_s = pool.settings.client_timeout_s
         self._fault: ServiceError | None = None
+        # The request that is answered; others wait behind it.
+        self._answered: Any = None
         self._in_body = False
         self._without_progress = 0
         self._body_bytes = self._pending_bytes = 0
@@ -211,6 +213,15 @@ class BoundedConnection(HttpToolsProtocol):
             # collector comes, which is rare in features.
             for cycle in (self.cycle, *(waiting for waiting, _ in self.pipeline)):
                 cycle.body = bytearray()
+        if self._answered is not None:
+            # uvicorn marks the newest request alone, which may wait behind this one.
+            self._answered.disconnected = True
+            self._answered.message_event.set()
+            self._answered = None
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         while data and not self.transport.is_closing():

@@ -41,6 +41,11 @@ def an_app() -> FastAPI:
         await request.body()
         return Response("named:" + " ".join(request.headers.keys()))
 
+    @app.get("/in-a-thread")
+    @open_to_all
+    def in_a_thread() -> Response:
+        return Response("")
+
     @router.get("/large")
     @open_to_all
     async def large() -> Response:
@@ -299,3 +304,19 @@ def test_refused_bodies_are_forgotten_before_the_garbage_collector_comes() -> No
             gc.enable()
         assert refusals(app, "too_many_bodies") == 30
     assert held < 5_000_000
+
+
+def test_a_client_that_leaves_while_its_requests_wait_for_answers_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failures = list[Exception]()
+    monkeypatch.setattr(RequestLog, "failed", lambda _log, _scope, error: failures.append(error))
+    with served() as (port, _):
+        for _ in range(20):
+            with connected(port) as connection:
+                connection.sendall(GET.replace(b"/ ", b"/in-a-thread ", 1) * 40)
+                connection.recv(1)
+        with connected(port) as connection:
+            connection.sendall(GET)
+            assert connection.recv(100).startswith(b"HTTP/1.1 200")
+    assert failures == []
