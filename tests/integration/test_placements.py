@@ -135,7 +135,7 @@ def test_every_process_of_serving_follows_each_change(stack: Stack) -> None:
         assert found is not None and found.policy.rules[0].name == "gone"
         asked = processes[0].client.get("/v1/trending?placement=hoem")
         (error,) = asked.json()["errors"]
-        assert error["reason"] == "there is no placement hoem; did you mean home?"
+        assert error["reason"] == "there is no placement hoem yet; did you mean home?"
         assert processes[0].client.get("/v1/trending?placement=home").status_code == 200
         assert put(monitoring, "home", {}) == 2
         assert monitoring.delete("/v1/placements/before?force=true").json()["revision"] == 2

@@ -299,7 +299,7 @@ def refuse_unknown_placement(request: Request, name: str) -> None:
     """Raise `RequestValidationError` for a placement that there isn't: its rules would be lost."""
     if name and (known := parts(request).placements_without(name)) is not None:
         place = (_part_of(request), "placement")
-        refuse_unknown("there is no placement {name}", [(place, name)], known)
+        refuse_unknown("there is no placement {name} yet", [(place, name)], known)
 
 
 def _part_of(request: Request) -> str:

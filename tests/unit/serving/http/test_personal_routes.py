@@ -113,7 +113,7 @@ async def test_a_placement_that_does_not_exist_is_refused(
     (error,) = answer.json()["errors"]
     assert (answer.status_code, error["code"]) == (422, "unknown_name")
     assert error["field"] in ("query.placement", "body.placement")
-    assert error["reason"] == "there is no placement hoem; did you mean home?"
+    assert error["reason"] == "there is no placement hoem yet; did you mean home?"
     assert (await asked("home")).status_code == 200
 
 
