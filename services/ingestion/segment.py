@@ -237,12 +237,12 @@ def _value(properties: dict[str, Any], event_type: str, field: str) -> float | N
     if event_type == RATE:
         rating = properties.get("rating")
         return None if rating is None else fields.as_value(rating, f"{field}.rating")
-    revenue, price, quantity = (
-        fields.number_or_none(properties.get(name)) for name in ("revenue", "price", "quantity")
-    )
-    if revenue is not None or price is None:
+    if (revenue := fields.number_or_none(properties.get("revenue"))) is not None:
         return revenue
-    return fields.number_or_none(price * (1.0 if quantity is None else quantity))
+    if (price := fields.number_or_none(properties.get("price"))) is None:
+        return None
+    quantity = fields.number_or_none(properties.get("quantity"))
+    return price if quantity is None else fields.number_or_none(price * quantity)
 
 
 def _check_money(properties: dict[str, Any], event_type: str, field: str) -> None:
@@ -313,7 +313,8 @@ def read_message(
         )
 
 
-_ZONE = re.compile(r"(Z|[+-]\d\d(:?\d\d)?)$")
+_NO_ZONE: Final = "its time has no zone, and is taken as UTC"
+_ZONE = re.compile(r"([+-]\d\d(:?\d\d)?)$")
 # How far ahead a client's clock may be without a word.
 _AHEAD_MS: Final = 300_000
 
@@ -323,18 +324,18 @@ def _remark(message: Message, records: Records, origin: Origin, rules: IntakeRul
     first = records[0] if records else None
     if type(first) is not NewInteraction:
         return ""
-    remarks = []
-    event, told = message.get("event"), message.get(_time_field(message))
+    remark, event, told = "", message.get("event"), message.get(_time_field(message))
     if first.item_id is not None and type(event) is str:
-        remarks.append(rules.names.classify(event).remark)
-    if type(told) is str and not _ZONE.search(told, 10):
-        remarks.append("its time has no zone, and is taken as UTC")
+        remark = rules.names.classify(event).remark
+    if type(told) is str and told[-1:] != "Z" and not _ZONE.search(told, 10):
+        remark = f"{remark}; {_NO_ZONE}" if remark else _NO_ZONE
     if first.timestamp > origin.received_at + _AHEAD_MS:
         minutes = (first.timestamp - origin.received_at) // 60_000
-        remarks.append(
+        ahead = (
             f"its time is {minutes} minutes ahead, and until then it is the visitor's newest event"
         )
-    return "; ".join(filter(None, remarks))
+        remark = f"{remark}; {ahead}" if remark else ahead
+    return remark
 
 
 def _records(
