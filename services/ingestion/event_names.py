@@ -136,7 +136,7 @@ class EventNames:
             )
         otherwise = name if name in WITH_OR_WITHOUT and name not in self._added else None
         of_an_item = event_type in OF_AN_ITEM
-        is_known = of_an_item or name in SEGMENT_NAMES or name in self._added
+        is_known = event_type in v.SIGNAL_WEIGHTS or name in SEGMENT_NAMES or name in self._added
         return EventName(event_type, of_an_item, otherwise, "" if is_known else _remark(name))
 
 

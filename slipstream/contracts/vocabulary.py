@@ -52,6 +52,8 @@ SIGNAL_WEIGHTS: Final[dict[str, float]] = {
     SEARCH: 0.0,
     IMPRESSION: 0.0,
     REMOVE: 0.0,
+    # Against the item.
+    **dict.fromkeys(("dislike", "disliked", "downvote", "thumbs_down"), 0.0),
 }
 
 # The attribute of an `identity` record that names the user that a visitor was merged into.
@@ -75,10 +77,6 @@ UNLEARNED_TTL_MS: Final = 30 * 60_000
 MOST_VALUE: Final = 1e9
 
 
-# Types that speak against an item.
-_AGAINST: Final = frozenset({"dislike", "dislikes", "disliked", "downvote", "thumbs_down"})
-
-
 def signal_weight(event_type: str, value: float | None = None) -> float:
     """The weight of an event for its item: 0 or more, 1 for a custom type.
 
@@ -86,7 +84,7 @@ def signal_weight(event_type: str, value: float | None = None) -> float:
     """
     if value is not None and (value < 0.0 or (value == 0.0 and event_type == RATE)):
         return 0.0
-    return 0.0 if event_type in _AGAINST else SIGNAL_WEIGHTS.get(event_type, 1.0)
+    return SIGNAL_WEIGHTS.get(event_type, 1.0)
 
 
 def currency_code(properties: Mapping[str, Any]) -> str:

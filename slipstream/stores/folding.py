@@ -176,12 +176,13 @@ class Items:
                 )
                 state.applied = applied
                 revision = layout.new_revision()
-                short = all(event.unlearned for event in events) and not state.neighbours
-                arguments = [
+                arguments: list[Any] = [
                     layout.revision_of(value),
                     layout.encode_item(state, revision),
-                    min(UNLEARNED_TTL_MS, self._ttl_ms) if short else self._ttl_ms,
+                    self._ttl_ms,
                 ]
+                if not state.neighbours and all(event.unlearned for event in events):
+                    arguments[2:] = [min(UNLEARNED_TTL_MS, self._ttl_ms), 1]
                 calls.append(Call([key], arguments))
                 self._cache.remember(key, revision, state)
                 item_ids.append(item_id)

@@ -237,8 +237,8 @@ class VisitorValues:
             else layout.encode_visitor(content, new)
         )
         self._cache.remember(key, new, content)
-        ttl_ms = min(UNLEARNED_TTL_MS, self._ttl_ms) if short else self._ttl_ms
-        return Call([key], [revision, encoded, ttl_ms])
+        life = [min(UNLEARNED_TTL_MS, self._ttl_ms), 1] if short else [self._ttl_ms]
+        return Call([key], [revision, encoded, *life])
 
 
 # merged: it is now. known: it was before. other: the visitor is another user already. itself: the

@@ -89,12 +89,13 @@ class FeatureAnnouncer:
         if len(announced) > self._updates_left:
             announced = random.sample(announced, int(self._updates_left))
         self._updates_left -= len(announced)
-        applied: dict[str, int] = {}
+        ends: dict[int, int] = {}
         received = updated_at = now_ms()
         for message in interactions:
-            partition = str(message.source.partition)
-            applied[partition] = max(applied.get(partition, 0), message.offset + 1)
-            received = min(received, message.record.received_at)
+            ends[message.source.partition] = message.offset + 1  # they come in order
+            if message.record.received_at < received:
+                received = message.record.received_at
+        applied = {str(partition): end for partition, end in ends.items()}
         self._producer.send_all(
             [
                 OutgoingRecord(

@@ -39,6 +39,12 @@ _IDLE_S: Final = 0.25
 # Seconds between two readings of offsets. The second one follows soon, since it gives rates.
 _EVERY_S: Final = 1.0
 _FIRST_PAUSE_S: Final = 0.3
+# The same while no page watches, and how long a look at the flow counts as watching: pages look
+# again.
+_UNWATCHED_S: Final = 5.0
+_KEPT_S: Final = 15.0
+# Seconds in which new updates of features arrive.
+_FETCH_S: Final = 0.05
 # Most updates of features that are read in a second, for what they tell of the flow.
 _UPDATES_PER_S: Final = 1_000
 # Moments that are remembered: a minute.
@@ -82,6 +88,7 @@ class FlowWatch:
     ) -> None:
         self._connect, self._follow, self._streams = gauge, updates, streams
         self._services, self._alerts, self._clock = services, alerts, clock
+        self._wanted_until = 0.0
         self._applied: dict[int, int] = {}
         self._delay_ms: int | None = None
         self._moments = deque[Moment](maxlen=_MOMENTS)
@@ -98,14 +105,16 @@ class FlowWatch:
                 gauge, updates = self._connect(), self._follow()
                 while not stop.is_set():
                     began = time.monotonic()
+                    # What had arrived before, and what is new since: then the ends.
+                    self._hear(updates.read(0.0)[0])
+                    self._hear(updates.read(_FETCH_S)[0])
                     gauged = gauge.read()
                     self._note(
                         Moment(time.monotonic(), gauged, self._applied.copy(), self._delay_ms)
                     )
-                    pause = _FIRST_PAUSE_S if len(self._moments) == 1 else _EVERY_S
-                    # Up to the next reading, so that applied offsets are as new as the ends.
-                    while (left := began + pause - time.monotonic()) > 0 and not stop.is_set():
-                        self._hear(updates.read(min(left, _POLL_S))[0])
+                    while (left := began + self._pause_s() - time.monotonic()) > 0:
+                        if stop.wait(min(left, _IDLE_S)):
+                            break
             except BrokerUnavailableError as error:
                 if self._answers is not False:
                     log.warning("the flow has no figures", reason=str(error))
@@ -118,8 +127,15 @@ class FlowWatch:
                             connection.close()
         self._streams.end()
 
+    def _pause_s(self) -> float:
+        if len(self._moments) == 1:
+            return _FIRST_PAUSE_S
+        wanted = self._streams.watched or time.monotonic() < self._wanted_until
+        return _EVERY_S if wanted else _UNWATCHED_S
+
     def report(self) -> Flow:
         """The flow now. It waits for figures, a few seconds at most."""
+        self._wanted_until = time.monotonic() + _KEPT_S
         with self._read:
             self._read.wait_for(
                 lambda: self._answers is False or len(self._moments) > 1, _PATIENCE_S

@@ -46,7 +46,7 @@ class ScriptedGauge:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_IDLE_S", "_EVERY_S", "_FIRST_PAUSE_S", "_PAUSE_S", "_PORTION_S"):
+    for name in ("_IDLE_S", "_EVERY_S", "_UNWATCHED_S", "_FIRST_PAUSE_S", "_PAUSE_S", "_PORTION_S"):
         monkeypatch.setattr(watching, name, 0.01)
 
 
