@@ -60,6 +60,19 @@ def primary(children: Mapping[str, Child]) -> str | None:
     return ports[int(facts["port"])]
 
 
+def views(children: Mapping[str, Child]) -> dict[str, Any]:
+    """What each Sentinel says of the primary and its replicas, for a test that waits in vain."""
+    said = {}
+    for number in range(1, _SENTINELS + 1):
+        with redis.Redis(port=children[f"sentinel {number}"].port, socket_timeout=5) as sentinel:
+            said[f"sentinel {number}"] = (
+                sentinel.info("sentinel")["sentinel_tilt"],
+                sentinel.sentinel_master(SERVICE),
+                sentinel.sentinel_slaves(SERVICE),
+            )
+    return said
+
+
 def following(children: Mapping[str, Child], port: int) -> None:
     """Have the replicas follow the primary by this port, and return when they do.
 

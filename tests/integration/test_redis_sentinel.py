@@ -21,7 +21,7 @@ from slipstream.stores.online import (
 )
 from slipstream_cli.local.processes import Child
 from tests.integration.test_features_online_store import placed, view
-from tests.sentinels import SERVICE, primary, running_sentinels, sentinel_url, settled
+from tests.sentinels import SERVICE, primary, running_sentinels, sentinel_url, settled, views
 from tests.waiting import until
 
 pytestmark = pytest.mark.servers("real")
@@ -77,7 +77,7 @@ async def test_writer_and_reader_follow_when_the_primary_dies(
     dead = primary(children)
     assert dead is not None
     children[dead].kill()
-    until(lambda: primary(children) not in (None, dead))
+    until(lambda: primary(children) not in (None, dead), lambda: views(children))
 
     def applied() -> bool:
         try:
