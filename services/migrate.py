@@ -1,4 +1,4 @@
-"""Job that migrates the tables of every service: `python -m services migrate`.
+"""Job that makes and migrates the tables of every service: `python -m services migrate`.
 
 It spares services the work at their start, and shows a migration that fails before a rollout.
 Services migrate when they start all the same; they find nothing left to do. MLflow's tables belong
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from services.monitoring.migrations import MIGRATIONS as MONITORING
 from services.training.migrations import MIGRATIONS as TRAINING
+from slipstream.chassis.dependencies import RefusedSettingsError
 from slipstream.chassis.logging import configure_logging
 from slipstream.chassis.settings import ServiceSettings, wrong_settings
 from slipstream.stores.metadata import DatabaseUnavailableError, engine
@@ -29,7 +30,8 @@ def run_migrations(patience_s: float) -> None:
         patience_s: Seconds to wait for a database that does not answer.
 
     Raises:
-        click.ClickException: A setting is wrong, or the database did not answer in time.
+        click.ClickException: A setting is wrong, the tables are older than the first release, or
+            the database did not answer in time.
     """
     try:
         settings = ServiceSettings()
@@ -44,6 +46,8 @@ def run_migrations(patience_s: float) -> None:
                 try:
                     migrate(database, migrations)
                     break
+                except RefusedSettingsError as error:
+                    raise click.ClickException(str(error)) from error
                 except DatabaseUnavailableError as error:
                     if time.monotonic() >= deadline:
                         raise click.ClickException(str(error)) from error

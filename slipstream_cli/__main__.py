@@ -18,7 +18,6 @@ from slipstream_cli.commands.dead_letters import dead_letters
 from slipstream_cli.commands.demo import demo
 from slipstream_cli.commands.docs import docs
 from slipstream_cli.commands.doctor import doctor
-from slipstream_cli.commands.drop_old_people import drop_old_people
 from slipstream_cli.commands.evaluate import evaluate
 from slipstream_cli.commands.experiments import experiments
 from slipstream_cli.commands.import_files import import_files
@@ -55,7 +54,6 @@ COMMANDS = (
     backfill,
     backup,
     restore,
-    drop_old_people,
     batch_recommend,
     simulate,
     evaluate,

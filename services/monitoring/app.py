@@ -147,7 +147,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(lease.take, database, partial(migrate, migrations=MIGRATIONS))
         stack.push_async_callback(asyncio.to_thread, lease.release)
         records = RecordLog(database)
-        await asyncio.to_thread(records.empty_unused)
         told = channels(settings.monitoring.notify_urls.get_secret_value())
         book, notices = AlertBook(database, told), NoticeBook(database)
         producer = await open_producer(settings.kafka, settings.namespace)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Engine, delete, select, text, tuple_
+from sqlalchemy import Engine, delete, select, tuple_
 
 from services.monitoring import answers_repository as answers
 from services.monitoring.answers import Latencies
@@ -17,7 +17,6 @@ from services.monitoring.people.repository import keep_requests, keep_visitors
 from services.monitoring.probes import ServiceState
 from services.monitoring.quality import Bucket, Counts
 from services.monitoring.slate_tables import (
-    UNUSED,
     model_events,
     samples,
     shadow_row,
@@ -62,17 +61,6 @@ class RecordLog:
         """
         with self._engine.connect() as db:
             return min(now_ms, database_time(db))
-
-    def empty_unused(self) -> None:
-        """Delete the rows of lists and clicks that an earlier version has kept.
-
-        It may act again after a rollback, so an instance does this whenever it begins to act.
-        """
-        truncates = self._engine.dialect.name == "postgresql"
-        with self._engine.begin() as db:
-            for name in UNUSED:
-                # Both take the same time whatever the number of rows.
-                db.execute(text(f"TRUNCATE {name}" if truncates else f"DELETE FROM {name}"))  # noqa: S608
 
     def record(self, arrivals: Arrivals, now_ms: int) -> None:
         """Take a batch: all of it or, when this raises, nothing.

@@ -24,10 +24,6 @@ TABLES: Final = new_metadata()
 # Who did what by a request, in every table of monitoring.
 AUDIT: Final = audit_table("monitoring_audit", TABLES)
 
-# Tables of an earlier version, which may act during an upgrade or after it: a row for each list and
-# for each click. They stay, empty.
-UNUSED: Final = ("monitoring_slates", "monitoring_responses")
-
 shadows = Table(
     "monitoring_shadows",
     TABLES,

@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Final
 
 from fastapi import FastAPI
 
@@ -19,7 +18,7 @@ from services.training.mlflow_connection import load_mlflow, tracking_uri
 from services.training.model_events import Announcer
 from services.training.publish import ModelPublisher
 from services.training.registry import ModelRegistry
-from services.training.repository import ModelEventBook, Repository
+from services.training.repository import AUDIT, ModelEventBook, Repository
 from services.training.run.child_process import ChildStarter
 from services.training.run.exchange import open_exchange
 from services.training.run.job import Job
@@ -45,7 +44,7 @@ from slipstream.stores import metadata
 from slipstream.stores.artifacts import Artifacts
 from slipstream.stores.lake import Lake
 from slipstream.stores.lease import Lease
-from slipstream.stores.metadata import AuditLog, audit_table, new_metadata
+from slipstream.stores.metadata import AuditLog
 from slipstream.stores.migrations import migrate
 
 
@@ -61,10 +60,6 @@ def starter_of(settings: TrainingSettings) -> Starter:
     if section.launcher == "kubernetes":
         return open_jobs(section)
     return Starter()
-
-
-TABLES: Final = new_metadata()
-AUDIT: Final = audit_table("training_audit", TABLES)
 
 
 DESCRIPTION = (

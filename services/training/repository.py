@@ -34,9 +34,10 @@ from slipstream.contracts.events import ModelEvent, ModelEventType
 from slipstream.contracts.rest import Run
 from slipstream.contracts.steps import StepUsage
 from slipstream.contracts.times import now_ms
-from slipstream.stores.metadata import new_metadata
+from slipstream.stores.metadata import audit_table, new_metadata
 
 TABLES: Final = new_metadata()
+AUDIT: Final = audit_table("training_audit", TABLES)
 _model_event: Final = Table(
     "training_model_event",
     TABLES,

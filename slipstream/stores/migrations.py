@@ -1,77 +1,78 @@
-"""Migrations of a service's tables, applied when the service starts.
+"""A service's tables, made and migrated when the service starts.
 
-Migrations only add: tables, indexes, and columns that can be null or have a default. An older
-service therefore works on tables that a newer one has migrated.
+A database without them gets them all at once, as the service declares them. Migrations bring those
+of earlier releases up to date. They only add: tables, indexes, and columns that can be null or have
+a default. An older service therefore works on tables that a newer one has migrated.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from sqlalchemy import Column, Connection, Engine, String, Table, inspect, select
+from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, inspect, select
 
+from slipstream.chassis.dependencies import RefusedSettingsError
 from slipstream.chassis.logging import get_logger
 from slipstream.stores.metadata import new_metadata, take_turn
 
 # An arbitrary number, the same for all services.
 _TURN: Final = 0x51_1B_57_4E
+# The revision of the first release.
+_FIRST: Final = 1000
 
 _log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Migrations:
-    """The migrations of one service.
+    """The tables of one service, and how those of earlier releases become like them.
 
     Attributes:
         version_table: Records the revision of the database, in the form of Alembic's own table.
             Its name differs, since MLflow keeps an `alembic_version` in the same database.
-        steps: The migrations, oldest first, each of which gets Alembic's operations. The first one
-            leads to revision 0001.
+        tables: The tables as they are now.
+        steps: The migrations, oldest first, each of which gets Alembic's operations.
     """
 
     version_table: str
-    steps: tuple[Callable[[Operations], None], ...]
+    tables: tuple[MetaData, ...]
+    steps: tuple[Callable[[Operations], None], ...] = ()
 
     @property
-    def revisions(self) -> list[str]:
-        """The revisions that the steps lead to."""
-        return [f"{number:04}" for number in range(1, len(self.steps) + 1)]
-
-
-def unapplied(engine: Engine, migrations: Migrations) -> list[str]:
-    """The revisions that a service's tables lack, oldest first; none for tables of a newer program.
-
-    Changes nothing.
-    """
-    with engine.connect() as connection:
-        before = current_revision(connection, migrations)
-    return [revision for revision in migrations.revisions if revision > (before or "")]
+    def newest(self) -> str:
+        """The revision of the tables as they are now."""
+        return str(_FIRST + len(self.steps))
 
 
 def migrate(engine: Engine, migrations: Migrations) -> None:
-    """Bring a service's tables to the newest revision in one transaction.
+    """Make a service's tables, or bring them to the newest revision, in one transaction.
 
     Processes that call it at once take turns. Where a newer program has migrated the tables beyond
     the revisions of this one, they stay as they are.
+
+    Raises:
+        RefusedSettingsError: The tables are older than the first release.
     """
-    newest = migrations.revisions[-1]
+    newest = migrations.newest
     with engine.begin() as connection:
         take_turn(connection, _TURN)
-        before = current_revision(connection, migrations) or ""
+        before = _revision(connection, migrations)
         if before >= newest:
             if before > newest:
                 _log.info("tables_are_newer", table=migrations.version_table, revision=before)
             return
-        # The metadata gives the constraints of new tables their names.
-        options = {"target_metadata": new_metadata()}
-        # Not Alembic's global `op`: MLflow migrates its tables in this process, too.
-        operations = Operations(MigrationContext.configure(connection, opts=options))
-        for revision, step in zip(migrations.revisions, migrations.steps, strict=True):
-            if revision > before:
+        if before:
+            # The metadata gives the constraints of new tables their names.
+            options = {"target_metadata": new_metadata()}
+            # Not Alembic's global `op`: MLflow migrates its tables in this process, too.
+            operations = Operations(MigrationContext.configure(connection, opts=options))
+            for step in migrations.steps[int(before) - _FIRST :]:
                 step(operations)
+        else:
+            for tables in migrations.tables:
+                tables.create_all(connection)
         versions = _versions(migrations)
         versions.create(connection, checkfirst=True)
         connection.execute(versions.delete())
@@ -79,22 +80,21 @@ def migrate(engine: Engine, migrations: Migrations) -> None:
     _log.info("tables_migrated", table=migrations.version_table, revision=newest)
 
 
-def current_revision(connection: Connection, migrations: Migrations) -> str | None:
-    """Return the revision of the database; None before the first migration."""
-    if not inspect(connection).has_table(migrations.version_table):
-        return None
-    return connection.scalar(select(_versions(migrations).c.version_num))
-
-
-def add_missing_columns(op: Operations, table: str, *columns: Column[Any]) -> None:
-    """Add the columns that a table lacks.
-
-    Tables from before migrations may have some of them.
-    """
-    present = {column["name"] for column in inspect(op.get_bind()).get_columns(table)}
-    for column in columns:
-        if column.name not in present:
-            op.add_column(table, column)
+def _revision(connection: Connection, migrations: Migrations) -> str:
+    """The revision of the database; empty without any of the service's tables."""
+    inspector = inspect(connection)
+    before = ""
+    if inspector.has_table(migrations.version_table):
+        before = connection.scalar(select(_versions(migrations).c.version_num)) or ""
+    elif not any(inspector.has_table(name) for part in migrations.tables for name in part.tables):
+        return ""
+    if before < str(_FIRST):
+        raise RefusedSettingsError(
+            f"the tables next to {migrations.version_table} in the database are older than 1.0.0, "
+            "and are not read: begin with an empty database, or an empty data folder "
+            "(SLIPSTREAM_DATABASE__URL)"
+        )
+    return before
 
 
 def _versions(migrations: Migrations) -> Table:

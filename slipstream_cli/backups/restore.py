@@ -22,6 +22,7 @@ from services.training.mlflow_connection import MlflowConnection
 from services.training.settings import TrainingSettings
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.loop import read_to_end
+from slipstream.chassis.dependencies import RefusedSettingsError
 from slipstream.chassis.settings import KafkaSettings, LakeSettings
 from slipstream.contracts.access import AccessKey
 from slipstream.contracts.events import CatalogRecord, ErasedVisitors
@@ -128,8 +129,11 @@ def restore(
     with ExitStack() as stack:
         engine = metadata.engine(settings.database)
         stack.callback(engine.dispose)
-        for migrations in MIGRATIONS.values():
-            migrate(engine, migrations)
+        try:
+            for migrations in MIGRATIONS.values():
+                migrate(engine, migrations)
+        except RefusedSettingsError as error:
+            raise BackupError(str(error)) from error
         leases = [stack.enter_context(_held(service, settings, progress)) for service in MIGRATIONS]
         progress("MLflow's tables")
         root = settings.artifacts.directory.absolute()

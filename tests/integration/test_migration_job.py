@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 from click import ClickException
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from services.migrate import run_migrations
 from slipstream.chassis.settings import DatabaseSettings
 from slipstream.stores import metadata
 from slipstream.stores.migrations import Migrations, migrate
 from slipstream_cli.local.processes import free_port
-from tests.integration.test_migrations import MONITORING, TRAINING, newest, revision
+from tests.integration.test_migrations import MONITORING, TRAINING, revision
 
 
 @pytest.fixture
@@ -26,7 +26,14 @@ def test_the_job_migrates_both_services_and_finds_nothing_left_to_do(db: Engine)
     for _ in range(2):
         run_migrations(patience_s=0)
         for service in (TRAINING, MONITORING):
-            assert revision(db, service.migrations) == newest(service.migrations)
+            assert revision(db, service) == service.newest
+
+
+def test_the_job_refuses_tables_from_before_the_first_release(db: Engine) -> None:
+    with db.begin() as connection:
+        connection.execute(text("CREATE TABLE training_run (id INTEGER)"))
+    with pytest.raises(ClickException, match="begin with an empty database"):
+        run_migrations(patience_s=0)
 
 
 def test_the_job_waits_for_a_database_that_is_not_there_yet(
@@ -43,7 +50,7 @@ def test_the_job_waits_for_a_database_that_is_not_there_yet(
     monkeypatch.setattr("services.migrate.migrate", away_twice)
     monkeypatch.setattr("services.migrate.PAUSE_S", 0)
     run_migrations(patience_s=60)
-    assert looks == [TRAINING.migrations] * 3 + [MONITORING.migrations]
+    assert looks == [TRAINING] * 3 + [MONITORING]
 
 
 def test_the_job_fails_where_no_database_answers_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,9 @@
-"""Records in SQL: each has its effect once, and rows of an earlier version go."""
+"""Records in SQL: each has its effect once."""
 
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, MetaData, func, select
+from sqlalchemy import Engine
 
 from services.monitoring.arrivals import Arrivals, Shadow, Watermark
 from services.monitoring.repository import RecordLog
@@ -21,22 +21,6 @@ def engine(tmp_path: Path) -> Engine:
 @pytest.fixture
 def log(engine: Engine) -> RecordLog:
     return RecordLog(engine)
-
-
-def test_what_an_earlier_version_kept_of_lists_and_clicks_is_deleted(
-    engine: Engine, log: RecordLog
-) -> None:
-    tables = MetaData()
-    tables.reflect(engine, only=["monitoring_slates", "monitoring_responses"])
-    kept = tables.sorted_tables
-    with engine.begin() as db:
-        for table in kept:
-            db.execute(table.insert().values({it.name: it.type.python_type() for it in table.c}))
-    for left in (1, 0):
-        with engine.connect() as db:
-            counts = [db.scalar(select(func.count()).select_from(each)) for each in kept]
-        assert counts == [left, left]
-        log.empty_unused()
 
 
 def a_shadow(user_id: str, number: int = 0) -> Shadow:

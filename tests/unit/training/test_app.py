@@ -8,8 +8,8 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from services.training import api
-from services.training.app import AUDIT, TABLES
 from services.training.registry import NoCanaryError, NoPreviousError, UnknownVersionError
+from services.training.repository import AUDIT, TABLES
 from slipstream.chassis.settings import DatabaseSettings, HttpSettings
 from slipstream.contracts.rest import ModelVersion, Run
 from slipstream.stores import metadata

@@ -9,13 +9,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
-from services.training.app import AUDIT
 from services.training.erasures import ModelDeletion
 from services.training.lake_erasures import Erasures
 from services.training.metrics import TrainingMetrics
 from services.training.publish import ModelPublisher
 from services.training.registry import ModelRegistry
-from services.training.repository import ModelEventBook, Repository
+from services.training.repository import AUDIT, ModelEventBook, Repository
 from services.training.runs import Runs
 from services.training.settings import TrainingSection
 from slipstream.contracts.events import ModelEventType
