@@ -84,11 +84,7 @@ def network_policies() -> str:
 
 def callers(called: Service) -> tuple[str, ...]:
     """Names of the services that call this one over REST, in the table's order."""
-    return tuple(
-        name
-        for name, service in SERVICES.items()
-        if called.name in service.peers or (name == called.name and service.stands_by)
-    )
+    return tuple(name for name, service in SERVICES.items() if called.name in service.peers)
 
 
 def _of_service(service: Service) -> str:

@@ -61,7 +61,6 @@ from slipstream.chassis.app import create_service
 from slipstream.chassis.client import Peer
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.settings import listed
-from slipstream.chassis.standby import own_address
 from slipstream.contracts.events import AlertEvent
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.times import DAY_MS, now_ms
@@ -128,12 +127,7 @@ def create_app(settings: MonitoringSettings) -> FastAPI:
     page_routes.answer_browsers(app)
     app.state.sessions = sessions
     app.state.collect_after = COLLECT_AFTER
-    app.state.lease = Lease(
-        "monitoring",
-        settings.database.lease_s,
-        app.state.ending.ask,
-        address=own_address(settings.http, SERVICES["monitoring"].port),
-    )
+    app.state.lease = Lease("monitoring", settings.database.lease_s, app.state.ending.ask)
     return app
 
 

@@ -35,9 +35,7 @@ from slipstream.broker.producer import open_producer
 from slipstream.broker.watch import ConsumerWatch
 from slipstream.chassis.app import create_service
 from slipstream.chassis.dependencies import StandbyError
-from slipstream.chassis.standby import own_address
 from slipstream.contracts.rest import Run
-from slipstream.contracts.services import SERVICES
 from slipstream.contracts.topics import ALERTS
 from slipstream.contracts.vocabulary import CHAMPION
 from slipstream.stores import metadata
@@ -83,12 +81,7 @@ def create_app(settings: TrainingSettings) -> FastAPI:
         lifespan=_lifespan,
         routers=[api.router],
     )
-    app.state.lease = Lease(
-        "training",
-        settings.database.lease_s,
-        app.state.ending.ask,
-        address=own_address(settings.http, SERVICES["training"].port),
-    )
+    app.state.lease = Lease("training", settings.database.lease_s, app.state.ending.ask)
     return app
 
 

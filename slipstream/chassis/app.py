@@ -35,7 +35,6 @@ from slipstream.chassis.logging import request_id
 from slipstream.chassis.opening import Lifespan, opening
 from slipstream.chassis.request_names import refuse_unknown_parameters, taking_any_name
 from slipstream.chassis.settings import ServiceSettings, listed
-from slipstream.chassis.standby import HandingOn, Standby
 from slipstream.chassis.worker import Workers
 
 PATH: Final = "/docs"
@@ -265,8 +264,6 @@ def create_service(
     log = RequestLog(app.state.metrics, demands)
     app.state.keys = KeyRing({**api_token_key(settings), **keys})
     app.state.verifier = Verifier(app.state.keys, settings)
-    app.state.standby = Standby()
-    app.state.on_stop.append(app.state.standby.end_streams)
     guard = None
     if guarded:
         judged: dict[str, Any] = {
@@ -279,8 +276,6 @@ def create_service(
         guard = Guard(app, **judged)
         app.add_middleware(Guard, **judged)
     app.state.guard = guard
-    if settings.http.advertised_host:
-        app.add_middleware(HandingOn, standby=app.state.standby)
     app.add_middleware(RequestMiddleware, log=log)
     app.state.hot_routes = HotRoutes(
         app,
@@ -288,7 +283,6 @@ def create_service(
         app.exception_handlers,
         log,
         app.state.health.is_waiting,
-        app.state.standby,
         guard,
     )
     return app

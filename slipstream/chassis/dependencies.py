@@ -19,9 +19,4 @@ class RefusedSettingsError(Exception):
 
 
 class StandbyError(DependencyUnavailableError):
-    """Another instance of this service acts, and this one stands by. That is no failure.
-
-    `address` is where that one is reached; empty where it has not said so.
-    """
-
-    address = ""
+    """Another instance of this service acts, and this one stands by. That is no failure."""

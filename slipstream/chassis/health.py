@@ -14,7 +14,7 @@ from slipstream.chassis.request_names import taking_any_name
 from slipstream.contracts.times import now_ms
 
 Check = Callable[[], Awaitable[None]]
-Status = Literal["ready", "degraded", "standby", "unready"]
+Status = Literal["ready", "degraded", "unready"]
 
 # Path of the readiness route.
 READY = "/health/ready"
@@ -42,7 +42,6 @@ class Health:
         self._latest: asyncio.Task[dict[str, str]] | None = None
         self._ended_at = 0.0
         self._waited_for: tuple[str, Exception] | None = None
-        self._stands_by = False
         # This process's, within a second: it is made while the process starts.
         self.started_at = now_ms()
 
@@ -58,20 +57,19 @@ class Health:
         if not required:
             self._optional.add(name)
 
-    def wait_for(self, name: str, why: Exception, *, stands_by: bool = False) -> None:
+    def wait_for(self, name: str, why: Exception) -> None:
         """Report only this dependency, as down: the service can't open without it.
 
-        One that `stands_by` hands requests to the instance that acts, so it is ready for them.
         Earlier checks are dropped, since the next opening adds them again.
         """
-        self._waited_for, self._stands_by = (name, why), stands_by
+        self._waited_for = (name, why)
         self._latest = None
         self._checks.clear()
         self._optional.clear()
 
     def go_on(self) -> None:
         """Report the checks: the service is open."""
-        self._waited_for, self._stands_by = None, False
+        self._waited_for = None
 
     def is_waiting(self) -> bool:
         """Whether the service waits for a dependency to open."""
@@ -79,10 +77,8 @@ class Health:
 
     def status(self, down: Collection[str]) -> Status:
         """The status with these checks down: `ready` with none, `unready` with a required one, else
-        `degraded`; `standby` where another instance acts.
+        `degraded`.
         """
-        if self._stands_by:
-            return "standby"
         if not down:
             return "ready"
         return "degraded" if self._optional.issuperset(down) else "unready"
@@ -91,8 +87,6 @@ class Health:
         """The verdicts of all checks by name: `ok`, or the failure in words."""
         if self._waited_for is not None:
             name, why = self._waited_for
-            if self._stands_by:
-                return {name: "ok"}
             return {name: f"{type(why).__name__}: {why}"}
         latest = self._latest
         if latest is None or (latest.done() and self._clock() - self._ended_at >= self._fresh_s):
@@ -161,8 +155,7 @@ async def live() -> Liveness:
 async def ready(request: Request) -> Response:
     """Readiness: 200 when every required dependency answers, else 503 with the names of the others.
 
-    `degraded` means that only dependencies are down that the service can do without; `standby` that
-    another instance acts, to which this one hands requests.
+    `degraded` means that only dependencies are down that the service can do without.
     """
     health: Health = request.app.state.health
     checks = await health.run()

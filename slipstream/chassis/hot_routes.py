@@ -29,7 +29,6 @@ from slipstream.chassis.connections import BoundedConnection, RequestLog
 from slipstream.chassis.errors import unexpected
 from slipstream.chassis.logging import request_id
 from slipstream.chassis.request_names import any_name_because, query_names, unknown_parameters
-from slipstream.chassis.standby import Standby
 
 # Queries that are remembered with what they were read as: clients send the same few again and
 # again. Longer ones are read anew, so that they hold no memory.
@@ -113,7 +112,6 @@ class HotRoutes:
         handlers: The app's handlers of exceptions, by class.
         log: Gives ids to requests, times them and logs failures.
         closed: Whether the service waits to open, and refuses requests by its routing.
-        standby: Where requests are handed on to.
         guard: The guard; None for a service that asks for credentials itself.
 
     Raises:
@@ -127,11 +125,10 @@ class HotRoutes:
         handlers: ExceptionHandlers,
         log: RequestLog,
         closed: Callable[[], bool],
-        standby: Standby,
         guard: Guard | None,
     ) -> None:
         self._app, self._handlers, self.log = app, handlers, log
-        self._closed, self._standby, self._guard = closed, standby, guard
+        self._closed, self._guard = closed, guard
         self._pages: ASGIApp | None = None
         known = list(routes)
         self._exact: dict[tuple[str, str], tuple[HotRoute, Demand]] = {}
@@ -153,7 +150,7 @@ class HotRoutes:
         Notes its route, its parameters in the path, and who sent it, in the scope.
         """
         found = self._find(scope)
-        if found is None or self._closed() or self._standby.address:
+        if found is None or self._closed():
             return False
         headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"0")

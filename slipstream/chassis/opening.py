@@ -1,7 +1,6 @@
 """The opening of a service: at once where its servers answer, else tried again until they do.
 
-Until then the service is alive and not ready. So is an instance that stands by for another one,
-unless it can hand requests to that (`standby`): then it is ready.
+Until then the service is alive and not ready. So is an instance that stands by for another one.
 """
 
 import asyncio
@@ -23,7 +22,6 @@ from slipstream.chassis.errors import UnavailableError
 from slipstream.chassis.health import Health
 from slipstream.chassis.logging import get_logger
 from slipstream.chassis.pauses import pause_after
-from slipstream.chassis.standby import OBSERVED, RETRY_AFTER_S, Standby, StandingByError
 
 log = get_logger(__name__)
 
@@ -35,6 +33,17 @@ LONGEST_PAUSE_S: Final = 5.0
 STANDBY_PAUSE_S: Final = 2.0
 # An unchanged reason is logged again after this many seconds.
 REMIND_EVERY_S: Final = 30.0
+
+
+# Paths that are answered as usual while the service waits.
+OBSERVED: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
+_RETRY_AFTER_S: Final = 5
+
+
+class StandingByError(UnavailableError):
+    """Another instance acts, and it alone takes requests."""
+
+    code, title = "standby", "Another instance answers"
 
 
 class StartingError(UnavailableError):
@@ -69,7 +78,6 @@ async def opening(app: FastAPI, lifespan: Lifespan) -> AsyncIterator[None]:
         finally:
             if tracing is not None:
                 await asyncio.to_thread(tracing.close)
-        await app.state.standby.aclose()
 
 
 class _Attempts:
@@ -82,9 +90,6 @@ class _Attempts:
         self._app, self._lifespan = app, lifespan
         self._health: Health = app.state.health
         self._ending: Ending = app.state.ending
-        self._standby: Standby = app.state.standby
-        # Others can hand requests to this instance, and so can this one to others.
-        self._hands_on = bool(app.state.settings.http.advertised_host)
         self._usual = app.router.middleware_stack
         self._logged, self._logged_at = "", 0.0
         self.stop = asyncio.Event()
@@ -132,7 +137,6 @@ class _Attempts:
         return None
 
     def _take_requests(self) -> None:
-        self._standby.address = ""
         self._health.go_on()
         self._app.router.middleware_stack = self._usual
         self._settle()
@@ -151,9 +155,7 @@ class _Attempts:
                 return
             raise _refusal(name, why)
 
-        stands_by = self._hands_on and isinstance(why, StandbyError)
-        self._standby.address = why.address if stands_by and isinstance(why, StandbyError) else ""
-        self._health.wait_for(name, why, stands_by=stands_by)
+        self._health.wait_for(name, why)
         self._app.router.middleware_stack = refuse
         self._settle()
 
@@ -175,8 +177,8 @@ class _Attempts:
 def _refusal(name: str, why: Exception) -> UnavailableError:
     """The answer to requests while the service waits."""
     if isinstance(why, StandbyError):
-        return StandingByError(f"This instance stands by: {why}", retry_after_s=RETRY_AFTER_S)
+        return StandingByError(f"This instance stands by: {why}", retry_after_s=_RETRY_AFTER_S)
     return StartingError(
         f"The service is starting and waits for {name}; /health/ready says why",
-        retry_after_s=RETRY_AFTER_S,
+        retry_after_s=_RETRY_AFTER_S,
     )

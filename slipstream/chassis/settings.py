@@ -126,7 +126,7 @@ class DatabaseSettings(Section):
         15.0,
         ge=1,
         description="seconds without a sign of the acting instance of training or monitoring "
-        "after which another one takes over",
+        "after which another one takes over; after a kill, the next one waits that long",
     )
 
 
@@ -152,13 +152,6 @@ class HttpSettings(Section):
 
     host: str = "127.0.0.1"
     port: int = Field(0, ge=0, le=65_535, description="0 takes the service's own port (8001-8005)")
-    advertised_host: str = Field(
-        "",
-        max_length=64,
-        description="IP address or name under which other instances of training or monitoring "
-        "reach this one; with it, one that stands by is ready and hands requests to the one that "
-        "acts; empty: it is not ready, and refuses them",
-    )
     api_token: SecretStr = Field(
         SecretStr(""),
         description="bearer token with the scopes read, write, operate and admin; when set, every "

@@ -36,8 +36,8 @@ from prometheus_client import CollectorRegistry, Counter
 from starlette.types import Scope
 
 from slipstream.chassis.logging import TracedId, get_logger
+from slipstream.chassis.opening import OBSERVED
 from slipstream.chassis.settings import ServiceSettings
-from slipstream.chassis.standby import OBSERVED
 from slipstream.contracts.positions import Source
 
 log = get_logger(__name__)

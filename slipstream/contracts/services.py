@@ -13,8 +13,7 @@ class Service:
     """A deployed service: its purpose in a sentence, its port, and whom it connects to.
 
     `peers` are services that it calls over REST. `servers` are those of `SERVERS` that it uses.
-    `public` marks a service that clients call. Of a service that `stands_by`, one instance acts,
-    and the others hand requests to it.
+    `public` marks a service that clients call.
     """
 
     name: str
@@ -23,7 +22,6 @@ class Service:
     peers: tuple[str, ...] = ()
     servers: tuple[str, ...] = ()
     public: bool = False
-    stands_by: bool = False
 
     @property
     def local_url(self) -> str:
@@ -57,7 +55,6 @@ SERVICES: Final = {
             8003,
             "Trains models, and promotes the better ones.",
             servers=("kafka", "database", "lake"),
-            stands_by=True,
         ),
         Service(
             "serving",
@@ -73,7 +70,6 @@ SERVICES: Final = {
             "Reports quality and drift, and raises alerts.",
             peers=("ingestion", "features", "training", "serving"),
             servers=("kafka", "database", "lake"),
-            stands_by=True,
         ),
     )
 }

@@ -1,22 +1,20 @@
 """The lease of a service that must act once only: a row in SQL that its holder renews.
 
 No clocks are compared, neither the pods' nor the database's. The holder changes the row every few
-seconds. An instance that waits takes the lease once it has seen the same row for the lease's length
-by its own monotonic clock, or at once where the holder gave it back or has surely ended.
+seconds. An instance that waits takes the lease at once where the holder gave it back, else once it
+has seen the same row for the lease's length by its own monotonic clock. So a holder that was killed
+keeps the next one waiting that long.
 
 A holder may be stopped, or cut off, and not know that the lease has gone. So every transaction that
 writes first reads the row and holds it until the transaction ends (`guard`). The lease can't change
 hands in between, and after it has, the transaction fails.
 """
 
-import os
 import secrets
 import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -42,53 +40,6 @@ from slipstream.chassis.dependencies import StandbyError
 from slipstream.chassis.logging import get_logger
 from slipstream.stores.metadata import DatabaseUnavailableError, new_metadata
 
-_PROC = Path("/proc")
-_ENDED_STATES = frozenset("ZX")  # a zombie runs no more code, whoever forgot to reap it
-
-
-def identity() -> str:
-    """This process: boot of the machine, space of process ids, id, and time of its start."""
-    pid = os.getpid()
-    _, started = _state(pid)
-    return f"{_machine()} {pid} {started}"
-
-
-def has_ended(process: str) -> bool:
-    """Whether the process with this identity has surely ended.
-
-    False for processes of another machine or container, which can't be seen from here, and on
-    systems without `/proc`.
-    """
-    machine, pid, started = process.rsplit(" ", 2)
-    if not started or machine != _machine():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    state, started_now = _state(int(pid))
-    return state in _ENDED_STATES or bool(started_now and started_now != started)
-
-
-def _machine() -> str:
-    """The boot and the space of process ids, in which an id means one process at a time."""
-    with suppress(OSError):
-        boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {(_PROC / 'self/ns/pid').readlink()}"
-    return ""
-
-
-def _state(pid: int) -> tuple[str, str]:
-    """State and time of the start, from `/proc/PID/stat`; empty where it can't be read."""
-    with suppress(OSError):
-        # The name, in parentheses, may hold spaces.
-        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-        return fields[0], fields[19]
-    return "", ""
-
-
 log = get_logger(__name__)
 
 # Renewals within the length of a lease: some may be late or fail.
@@ -101,13 +52,9 @@ _GUARDS: WeakKeyDictionary[Engine, dict[str, Callable[..., None]]] = WeakKeyDict
 
 
 class LeaseHeldError(StandbyError):
-    """Another instance holds the lease; `address` is where it is reached, if it says so."""
+    """Another instance holds the lease."""
 
     dependency = "lease"
-
-    def __init__(self, text: str, address: str = "") -> None:
-        super().__init__(text)
-        self.address = address
 
 
 class LeaseLostError(StandbyError):
@@ -150,7 +97,6 @@ class Lease:
         seconds: Length of the lease, after which another may take it from a silent holder.
         lost: Called, with the reason, by the thread that finds the lease gone.
         clock: Monotonic clock in seconds.
-        address: Where other instances reach this one; empty for nowhere.
     """
 
     def __init__(
@@ -159,12 +105,10 @@ class Lease:
         seconds: float,
         lost: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
-        address: str = "",
     ) -> None:
         self._service, self._seconds, self._lost, self._clock = service, seconds, lost, clock
         (self._table,) = lease_tables(service).sorted_tables
-        name = socket.gethostname()[:63] + (f"@{address}" if address else "")
-        self._holder = f"{name}/{secrets.token_hex(4)}/{identity()}"
+        self._holder = f"{socket.gethostname()[:63]}/{secrets.token_hex(8)}"
         self._engine: Engine | None = None
         self._term = 0
         self._sight: _Sight | None = None
@@ -273,13 +217,13 @@ class Lease:
         if self._sight is None or self._sight.row != seen:
             self._sight = _Sight(seen, now)
         silent_s = now - self._sight.since
-        if row.holder and silent_s < row.seconds and not has_ended(row.holder.split("/", 2)[2]):
+        if row.holder and silent_s < row.seconds:
             raise self._held_by(row.holder)
         return seen
 
     def _held_by(self, holder: str) -> LeaseHeldError:
-        name, _, address = holder.split("/", 1)[0].partition("@")
-        return LeaseHeldError(f"{name or 'no instance'} acts for {self._service}", address)
+        host = holder.partition("/")[0] or "no instance"
+        return LeaseHeldError(f"{host} acts for {self._service}")
 
     def _claim(self, counts: dict[str, int]) -> dict[str, Any]:
         return {

@@ -40,7 +40,6 @@ def test_a_service_calls_the_peers_of_the_table(service: str) -> None:
     every = set(SERVICES) - {service}
     called = {name for name in every if read["peers"] & {f"{name}_url", "*"}}
     assert called == set(SERVICES[service].peers)
-    assert (read[""] >= {"Lease", "own_address"}) == SERVICES[service].stands_by
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -58,7 +57,7 @@ def test_the_architecture_shows_the_table() -> None:
     assert rows == {
         name: [
             ", ".join(["clients"] if service.public else []) or "–",
-            ", ".join((*service.peers, *(["its own standby"] if service.stands_by else []))) or "–",
+            ", ".join(service.peers) or "–",
             ", ".join(service.servers),
         ]
         for name, service in SERVICES.items()

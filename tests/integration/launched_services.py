@@ -14,7 +14,6 @@ import pytest
 from slipstream_cli.local.processes import Child, free_port
 
 PATIENCE_S = 90.0
-APART = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 Launch = Callable[..., Child]
 
@@ -23,12 +22,10 @@ Launch = Callable[..., Child]
 def launch(tmp_path: Path) -> Iterator[Launch]:
     """Starts a service with these settings and returns at once; its log is `<log>.log`, by default
     of the service's name. What runs at the end is killed.
-
-    A service that is started `apart` has process ids of its own, as in a container.
     """
     launched: list[Child] = []
 
-    def start(name: str, *, log: str = "", apart: bool = False, **settings: str) -> Child:
+    def start(name: str, *, log: str = "", **settings: str) -> Child:
         environment = {
             **{
                 name: value
@@ -42,7 +39,7 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
             "SLIPSTREAM_REDIS__URL": f"redis://127.0.0.1:{free_port()}/0",
             **{f"SLIPSTREAM_{name.upper()}": value for name, value in settings.items()},
         }
-        command = [*(APART if apart else ()), sys.executable, "-m", "services", name]
+        command = [sys.executable, "-m", "services", name]
         with (tmp_path / f"{log or name}.log").open("wb") as output:
             child = Child(
                 name,

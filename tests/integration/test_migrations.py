@@ -50,9 +50,7 @@ def difference(db: Engine, service: Migrations) -> list[Any]:
     own = service.version_table
     options = {
         "compare_server_default": unlike_default,
-        "include_name": lambda name, kind, _parents: (
-            kind != "table" or name != own
-        ),
+        "include_name": lambda name, kind, _parents: kind != "table" or name != own,
         "target_metadata": list(service.tables),
     }
     with db.connect() as connection:

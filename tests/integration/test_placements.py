@@ -5,7 +5,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
@@ -24,9 +23,7 @@ from slipstream.chassis.settings import (
     RedisSettings,
 )
 from slipstream.contracts.placements import Placement
-from slipstream_cli.local.processes import Child
 from tests.conftest import OwnBroker, Renewal
-from tests.integration.launched_services import Launch, answer
 from tests.waiting import until
 
 NOWHERE = "http://127.0.0.1:1"
@@ -189,33 +186,3 @@ def test_without_a_broker_serving_knows_the_last_placements_or_is_not_ready(
             server.start()
             new.comes_to("home", 1)
             new.becomes_ready()
-
-
-@pytest.mark.servers("real")  # it takes ten seconds
-def test_an_instance_that_stands_by_hands_changes_on(
-    launch: Launch, broker: KafkaSettings, namespace: str, tmp_path: Path
-) -> None:
-    shared = {
-        "namespace": namespace,
-        "kafka__bootstrap_servers": broker.bootstrap_servers,
-        "database__url": f"sqlite:///{tmp_path / 'metadata.db'}",
-        "http__advertised_host": "127.0.0.1",
-    }
-
-    def become(instance: Child, status: str) -> None:
-        until(
-            lambda: answer(instance, "/health/ready").json()["status"] == status,
-            lambda: "\n".join(path.read_text()[-2_000:] for path in tmp_path.glob("*.log")),
-        )
-
-    first = launch("monitoring", log="first", **shared)
-    become(first, "ready")
-    second = launch("monitoring", log="second", **shared)
-    become(second, "standby")
-    url = f"http://{second.address}/v1/placements/home"
-    made = httpx.put(url, json=HIDDEN, timeout=60)
-    assert (made.status_code, made.headers["ETag"]) == (201, '"1"')
-    assert made.json() == answer(first, "/v1/placements/home").json() | {"matches": None}
-    late = httpx.put(url, json={}, headers={"If-Match": '"7"'}, timeout=60)
-    assert (late.status_code, late.json()["code"]) == (412, "precondition_failed")
-    assert httpx.delete(url, headers={"If-Match": '"1"'}, timeout=60).json()["deleted"]

@@ -131,8 +131,7 @@ def _environment(objects: Objects, service: str) -> dict[str, str]:
         reference = variable.get("valueFrom", {}).get("secretKeyRef")
         given = secrets.get(reference["key"], "s" * 32) if reference else ""
         value = re.sub(r"\$\((\w+)\)", lambda m: environment[m[1]], variable.get("value", given))
-        if variable["name"] != "SLIPSTREAM_HTTP__ADVERTISED_HOST":
-            environment[variable["name"]] = value
+        environment[variable["name"]] = value
     return environment
 
 

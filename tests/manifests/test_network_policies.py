@@ -38,8 +38,7 @@ def _cluster(*components: str, base: str = "overlays/local") -> tuple[dict[str, 
 def _expected(source: str, target: str) -> bool:
     """Whether the table of services has this connection, at the target's port."""
     if source == target:
-        # Pods of a server reach one another, and those of a service that stands by.
-        return source in SERVERS or (source in SERVICES and SERVICES[source].stands_by)
+        return source in SERVERS  # pods of a server reach one another
     if source == "migrations":
         return target == "postgres"
     if source not in SERVICES:

@@ -1,4 +1,4 @@
-"""Components of training as kubectl renders them: a standby, and runs as Jobs."""
+"""Components of training as kubectl renders them: runs as Jobs."""
 
 from typing import Any
 
@@ -13,15 +13,6 @@ from tests.manifests.installations import combination
 def rendered(*components: str) -> dict[tuple[str, str], dict[str, Any]]:
     """The objects of the base with components, by kind and name."""
     return {(o["kind"], o["metadata"]["name"]): o for o in combination(*components)}
-
-
-def test_component_adds_a_pod_of_training_that_rolls() -> None:
-    objects = rendered("training-standby")
-    claim = objects["PersistentVolumeClaim", "models"]["spec"]
-    assert claim["accessModes"] == ["ReadWriteMany"]
-    spec = objects["Deployment", "training"]["spec"]
-    assert spec["replicas"] == 2
-    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
 
 
 def test_component_renders_with_the_overlays_image_and_every_reference_resolved() -> None:

@@ -17,7 +17,6 @@ from slipstream.chassis.hot_routes import HotRoute, HotRoutes
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.server import server_config
 from slipstream.chassis.settings import ServiceSettings
-from slipstream.chassis.standby import Standby
 from slipstream_cli.local.processes import free_port
 from tests.waiting import running, until
 
@@ -54,9 +53,7 @@ def an_app() -> FastAPI:
     app.include_router(router)
     log = RequestLog(app.state.metrics, Demands([]))
     app.add_middleware(RequestMiddleware, log=log)
-    app.state.hot_routes = HotRoutes(
-        app, routes_of(app), {}, log, lambda: False, Standby(), guard=None
-    )
+    app.state.hot_routes = HotRoutes(app, routes_of(app), {}, log, lambda: False, guard=None)
     return app
 
 
