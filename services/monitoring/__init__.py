@@ -11,12 +11,11 @@ Produces: alerts.v1; an alert with the action "retrain" asks training for a run,
 Calls: the lake, for interactions, slates and catalogue, from which it counts outcomes, clicks of
     lists and the sums of experiments' visitors, and reads a visitor's slates; every service's
     /health/ready; features' status and erasures; training's champion, runs and models; features and
-    serving for pages of the console; Alertmanagers, or webhooks and mail servers, where settings
-    name some.
+    serving for pages of the console; webhooks and mail servers, where settings name some.
 Stores: outcomes with the credits behind them, lists by answering step, sums of answers, shadows,
-    experiments' sums by visitor, windows, alerts and their notices, access keys, placements,
+    experiments' sums by visitor, windows, alerts, access keys, placements,
     experiments and alert rules with all their revisions, erasures (without names once they are
     done), sessions, audit records and the lease, in SQL tables `monitoring_*`.
 
-One instance a namespace acts, by a lease in SQL; others stand by.
+One instance a namespace acts, by a lease in SQL.
 """

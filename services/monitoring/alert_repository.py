@@ -1,6 +1,7 @@
 """The SQL tables of alerts, and every query on them."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
@@ -9,14 +10,14 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Connection,
+    ColumnElement,
     Engine,
+    Index,
     Integer,
     Row,
     String,
     Table,
     Text,
-    and_,
     func,
     select,
     tuple_,
@@ -26,15 +27,13 @@ from sqlalchemy import (
 from services.monitoring.alert_rules import (
     Acknowledgement,
     Alert,
-    Attempt,
-    Delivery,
     Streak,
     Transition,
 )
 from services.monitoring.slate_tables import AUDIT
 from slipstream.contracts.events import Severity
 from slipstream.contracts.rest import AuditRecord
-from slipstream.stores.metadata import insert_audit, insert_new, new_metadata, replacing, upsert
+from slipstream.stores.metadata import insert_audit, new_metadata, replacing, upsert
 
 TABLES: Final = new_metadata()
 
@@ -59,21 +58,17 @@ alerts = Table(
     Column("closed_at", BigInteger),
     Column("announced", Boolean, nullable=False, index=True),
     Column("runbook", Text, nullable=False, server_default=""),
+    # The notices that are still to be sent, oldest first: `<channel transition time>` of each.
+    Column("unsent", Text, nullable=False, server_default=""),
 )
-notices = Table(
-    "monitoring_notices",
-    TABLES,
-    Column("alert_id", String, primary_key=True),
-    Column("transition", String(16), primary_key=True),
-    Column("channel", String, primary_key=True),
-    Column("queued_at", BigInteger, nullable=False),
-    # The next attempt; null once it is delivered or given up.
-    Column("due_at", BigInteger, index=True),
-    Column("delivered_at", BigInteger),
-    Column("attempts", Text, nullable=False),
+# A look for notices reads none of the alerts that have none.
+Index(
+    "monitoring_alerts_unsent",
+    alerts.c.opened_at,
+    sqlite_where=alerts.c.unsent != "",
+    postgresql_where=alerts.c.unsent != "",
 )
-# Notices of a channel that may wait. More are not sent.
-MOST_WAITING: Final = 1_000
+_NOTICE: Final = re.compile(r"<(\S+) (\S+) (\d+)>")
 # A table of its own: a round of checks writes whole alerts meanwhile.
 acknowledgements = Table(
     "monitoring_acknowledgements",
@@ -85,10 +80,25 @@ acknowledgements = Table(
 )
 
 
+class UnsentNotice(NamedTuple):
+    """A notice of an alert's transition at a time (ms), which a channel has not taken yet."""
+
+    alert: Alert
+    channel: str
+    transition: Transition
+    at: int
+
+    @property
+    def mark(self) -> str:
+        """How the alert's row names it."""
+        return f"<{self.channel} {self.transition} {self.at}>"
+
+
 class AlertBook:
     """The repository of alerts, and of the streaks that open and close them.
 
-    Transitions are queued for the channels, in the transaction that keeps them.
+    An alert's row says which notices of it are unsent, since the transaction that keeps their
+    transition.
     """
 
     def __init__(self, engine: Engine, channels: Collection[str] = ()) -> None:
@@ -120,9 +130,17 @@ class AlertBook:
             changed: Alerts that opened, went on or closed.
             transitions: Those that people get a notice of.
         """
+        unsent: dict[str, str] = {}
+        for alert, transition in transitions:
+            marks = (UnsentNotice(alert, it, transition, alert.checked_at) for it in self._channels)
+            unsent[alert.alert_id] = "".join(notice.mark for notice in marks)
         rows = [
             asdict(alert)
-            | {"severity": alert.severity.value, "evidence": orjson.dumps(alert.evidence).decode()}
+            | {
+                "severity": alert.severity.value,
+                "evidence": orjson.dumps(alert.evidence).decode(),
+                "unsent": unsent.get(alert.alert_id, ""),
+            }
             for alert in changed
         ]
         with self._engine.begin() as db:
@@ -132,9 +150,25 @@ class AlertBook:
                 [{"rule": rule, **streak._asdict()} for rule, streak in streaks.items()],
                 replacing,
             )
-            upsert(db, alerts, rows, replacing)
-            for channel in self._channels if transitions else ():
-                _queue(db, channel, transitions)
+            upsert(db, alerts, rows, _with_unsent)
+
+    def unsent(self) -> list[UnsentNotice]:
+        """The notices that are to be sent: the oldest alert's first, and each alert's in order."""
+        query = select(alerts).where(alerts.c.unsent != "").order_by(alerts.c.opened_at)
+        with self._engine.connect() as db:
+            rows = db.execute(query).all()
+        return [
+            UnsentNotice(_alert(row), channel, transition, int(at))
+            for row in rows
+            for channel, transition, at in _NOTICE.findall(row.unsent)
+        ]
+
+    def mark_sent(self, notice: UnsentNotice) -> None:
+        """Note that a notice was taken, or given up."""
+        left = func.replace(alerts.c.unsent, notice.mark, "")
+        of_alert = alerts.c.alert_id == notice.alert.alert_id
+        with self._engine.begin() as db:
+            db.execute(update(alerts).where(of_alert).values(unsent=left))
 
     def unannounced(self) -> list[Alert]:
         """Alerts with a state that is not on the topic yet, oldest first."""
@@ -213,117 +247,13 @@ class AlertBook:
             return [_alert(row) for row in db.execute(query)]
 
 
-class WaitingNotice(NamedTuple):
-    """A notice that is not delivered, with the number of its attempts; times in ms."""
-
-    alert: Alert
-    transition: Transition
-    channel: str
-    queued_at: int
-    due_at: int
-    attempts: int
-
-
-class NoticeBook:
-    """The repository of notices of alerts, and of the attempts to deliver them."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def waiting(self) -> list[WaitingNotice]:
-        """The notices that are to be delivered, oldest first."""
-        n = notices.c
-        own = (n.transition, n.channel, n.queued_at, n.due_at, n.attempts)
-        query = (
-            select(*own, alerts)
-            .join(alerts, alerts.c.alert_id == n.alert_id)
-            .where(n.due_at.is_not(None))
-            .order_by(n.queued_at, n.alert_id, n.channel)
-        )
-        with self._engine.connect() as db:
-            rows = db.execute(query).all()
-        return [
-            WaitingNotice(
-                alert=_alert(row),
-                transition=row.transition,
-                channel=row.channel,
-                queued_at=row.queued_at,
-                due_at=row.due_at,
-                attempts=len(orjson.loads(row.attempts)),
-            )
-            for row in rows
-        ]
-
-    def note(
-        self,
-        waiting: WaitingNotice,
-        attempt: Attempt,
-        *,
-        due_at: int | None = None,
-        delivered: bool = False,
-    ) -> None:
-        """Keep an attempt to deliver a notice.
-
-        Args:
-            waiting: The notice.
-            attempt: Time and outcome.
-            due_at: Time (ms) of the next attempt; None for none.
-            delivered: Whether the receiver took it.
-        """
-        n = notices.c
-        its = and_(
-            n.alert_id == waiting.alert.alert_id,
-            n.transition == waiting.transition,
-            n.channel == waiting.channel,
-        )
-        with self._engine.begin() as db:
-            kept = orjson.loads(db.execute(select(n.attempts).where(its)).scalar_one())
-            db.execute(
-                update(notices)
-                .where(its)
-                .values(
-                    attempts=orjson.dumps([*kept, attempt.model_dump()]).decode(),
-                    due_at=due_at,
-                    delivered_at=attempt.at if delivered else None,
-                )
-            )
-
-    def deliveries(self, alert_ids: Collection[str]) -> dict[str, list[Delivery]]:
-        """The deliveries of these alerts' notices, oldest first, of those that have some."""
-        n = notices.c
-        query = select(notices).where(n.alert_id.in_(alert_ids)).order_by(n.queued_at, n.channel)
-        found: dict[str, list[Delivery]] = {}
-        with self._engine.connect() as db:
-            for row in db.execute(query):
-                values = dict(row._mapping) | {"attempts": orjson.loads(row.attempts)}
-                found.setdefault(row.alert_id, []).append(Delivery(**values))
-        return found
-
-
-def _queue(db: Connection, channel: str, transitions: Iterable[tuple[Alert, Transition]]) -> None:
-    """Queue notices for a channel. Where too many wait, they are given up at once."""
-    n = notices.c
-    wait = select(func.count()).where(n.channel == channel, n.due_at.is_not(None))
-    free = MOST_WAITING - (db.scalar(wait) or 0)
-    rows = []
-    for number, (alert, transition) in enumerate(transitions):
-        outcome = f"given up: {MOST_WAITING:,} notices wait for this channel"
-        full = [Attempt(at=alert.checked_at, outcome=outcome).model_dump()]
-        rows.append(
-            {
-                "alert_id": alert.alert_id,
-                "transition": transition,
-                "channel": channel,
-                "queued_at": alert.checked_at,
-                "due_at": alert.checked_at if number < free else None,
-                "attempts": orjson.dumps([] if number < free else full).decode(),
-            }
-        )
-    insert_new(db, notices, rows)
+def _with_unsent(stored: Column[Any], given: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Merge by replacing, except that notices come after those that are unsent."""
+    return stored + given if stored.name == "unsent" else given
 
 
 def _alert(row: Row[Any]) -> Alert:
-    values = {column.name: row._mapping[column] for column in alerts.c}
+    values = {column.name: row._mapping[column] for column in alerts.c if column.name != "unsent"}
     return Alert(
         **values
         | {"evidence": orjson.loads(values["evidence"]), "severity": Severity(values["severity"])}

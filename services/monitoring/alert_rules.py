@@ -107,27 +107,6 @@ class Acknowledgement(BaseModel):
     note: str
 
 
-class Attempt(BaseModel):
-    """An attempt to deliver a notice, at a time (ms): `delivered`, or why it was not."""
-
-    at: int
-    outcome: str
-
-
-class Delivery(BaseModel):
-    """The delivery of a notice of a transition to a channel; times in ms.
-
-    `due_at` is the time of the next attempt, null once it is delivered or given up.
-    """
-
-    transition: Transition
-    channel: str
-    queued_at: int
-    due_at: int | None
-    delivered_at: int | None
-    attempts: list[Attempt]
-
-
 class Rule(Protocol):
     """A rule.
 

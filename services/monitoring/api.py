@@ -9,8 +9,8 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from services.monitoring import quality, runbook
-from services.monitoring.alert_repository import AlertBook, NoticeBook
-from services.monitoring.alert_rules import Acknowledgement, Action, Alert, Delivery
+from services.monitoring.alert_repository import AlertBook
+from services.monitoring.alert_rules import Acknowledgement, Action, Alert
 from services.monitoring.checkup import Checkup
 from services.monitoring.counting import outcomes
 from services.monitoring.counting.counter import LAKE_TABLES
@@ -50,7 +50,6 @@ class Parts:
     clock: Callable[[], int]
     timeline: Timeline
     outcomes: OutcomeTable
-    notices: NoticeBook
 
     def snapshot(self) -> Snapshot:
         """The newest snapshot. Raises `UnavailableError` before the first round of checks."""
@@ -93,16 +92,12 @@ class AlertBody(BaseModel):
     acknowledged: Acknowledgement | None = Field(
         None, description="who said last that it is known, and when"
     )
-    deliveries: list[Delivery] = Field(
-        description="its notices where monitoring itself delivers alerts, oldest first"
-    )
 
     @classmethod
     def of(
         cls,
         alert: Alert,
         acknowledged: Acknowledgement | None,
-        deliveries: list[Delivery],
         runbook_url: str,
     ) -> "AlertBody":
         state: Literal["open", "closed"] = "open" if alert.closed_at is None else "closed"
@@ -119,7 +114,6 @@ class AlertBody(BaseModel):
             closed_at=alert.closed_at,
             runbook=runbook.address(alert.runbook, runbook_url or runbook.PATH),
             acknowledged=acknowledged,
-            deliveries=deliveries,
         )
 
 
@@ -282,15 +276,10 @@ def alerts(
     page = opened.book.page(state, limit + 1, _position(cursor) if cursor else None)
     last = page[limit - 1] if len(page) > limit else None
     ids = [alert.alert_id for alert in page]
-    known, deliveries = opened.book.acknowledged(ids), opened.notices.deliveries(ids)
+    known = opened.book.acknowledged(ids)
     return AlertPage(
         items=[
-            AlertBody.of(
-                alert,
-                known.get(alert.alert_id),
-                deliveries.get(alert.alert_id, []),
-                opened.settings.runbook_url,
-            )
+            AlertBody.of(alert, known.get(alert.alert_id), opened.settings.runbook_url)
             for alert in page[:limit]
         ],
         next_cursor=_cursor(last) if last else None,
@@ -317,8 +306,7 @@ def acknowledge_alert(
     except LookupError as error:
         raise NotFoundError(str(error), code="no_alert") from error
     known = Acknowledgement(at=record.at, by=record.principal, note=note)
-    deliveries = opened.notices.deliveries([alert_id]).get(alert_id, [])
-    return AlertBody.of(alert, known, deliveries, opened.settings.runbook_url)
+    return AlertBody.of(alert, known, opened.settings.runbook_url)
 
 
 class MetricReading(BaseModel):

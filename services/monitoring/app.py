@@ -9,9 +9,8 @@ from typing import Final
 from fastapi import FastAPI
 
 from services.monitoring import api
-from services.monitoring.alert_repository import AlertBook, NoticeBook
+from services.monitoring.alert_repository import AlertBook
 from services.monitoring.alert_rules import BUILT_IN, Rule
-from services.monitoring.alertmanager import AlertmanagerClient
 from services.monitoring.channels import channels
 from services.monitoring.checkup import Checkup, SnapshotCollector
 from services.monitoring.console.http import flow as flow_routes
@@ -142,7 +141,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.push_async_callback(asyncio.to_thread, lease.release)
         records = RecordLog(database)
         told = channels(settings.monitoring.notify_urls.get_secret_value())
-        book, notices = AlertBook(database, told), NoticeBook(database)
+        book = AlertBook(database, told)
         producer = await open_producer(settings.kafka, settings.namespace)
         stack.push_async_callback(asyncio.to_thread, producer.close)
         probes = _probes(settings)
@@ -156,8 +155,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         def announce(events: Sequence[AlertEvent]) -> None:
             asyncio.run(publish([OutgoingRecord(ALERTS, event.rule, event) for event in events]))
 
-        alertmanagers = _alertmanagers(settings)
-        stack.callback(alertmanagers.close)
         alert_rules = AlertRuleTable(database)
         await asyncio.to_thread(alert_rules.ship, now_ms())
 
@@ -192,7 +189,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             now_ms,
             experiments.returned,
             lambda: flow_watch.rejections(),
-            alertmanagers.post,
         )
         SnapshotCollector(checkup, app.state.metrics.registry)
         committed = partial(committed_offsets, settings.kafka, settings.namespace, TOPICS, GROUP)
@@ -226,7 +222,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             audit,
         )
         app.state.parts = api.Parts(
-            records, book, checkup, settings.monitoring, now_ms, timeline, outcomes, notices
+            records, book, checkup, settings.monitoring, now_ms, timeline, outcomes
         )
         keys = AccessKeyBook(database)
         key_publisher = StatePublisher(ACCESS_KEYS, keys, publish)
@@ -309,7 +305,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.workers.start("checks", checkup.run)
         if told:
             notifier = Notifier(
-                notices, told, settings.namespace, settings.runbook_address, lease.renew, now_ms
+                book, told, settings.namespace, settings.runbook_address, lease.renew, now_ms
             )
             app.state.workers.start("notices", notifier.run, checked=False)
         app.state.workers.start("erasures", lambda stop: deletion.run(stop, own.erase_every_s))
@@ -368,17 +364,6 @@ def _people(
         ledger,
         settings.monitoring,
         now_ms,
-    )
-
-
-def _alertmanagers(settings: MonitoringSettings) -> AlertmanagerClient:
-    own = settings.monitoring
-    return AlertmanagerClient(
-        listed(own.alertmanager_urls.get_secret_value()),
-        settings.namespace,
-        settings.runbook_address,
-        lasts_ms=int(4_000 * own.check_interval_s),
-        timeout_s=own.probe_timeout_s,
     )
 
 

@@ -27,6 +27,7 @@ from services.monitoring.drift_watch import DriftWatch
 from services.monitoring.probes import Probes
 from services.monitoring.quality import Bucket, Counts
 from services.monitoring.repository import RecordLog
+from services.monitoring.runbook import page
 from services.monitoring.settings import MonitoringSection
 from services.monitoring.snapshot import Snapshot
 from slipstream.broker.kafka import BrokerUnavailableError
@@ -50,7 +51,7 @@ STARTING_PAUSE_S = 1.0
 class Checkup:
     """The worker that judges the platform every `check_interval_s`.
 
-    `latest` is the newest snapshot, None before the first; `open_alerts` and `rule_names` belong to
+    `latest` is the newest snapshot, None before the first; `open_alerts` and `rule_pages` belong to
     it.
 
     Args:
@@ -69,7 +70,6 @@ class Checkup:
         returned: Returns the canaries that were stopped by their guards since a time (ms).
         rejections: Returns the rejected records of the last hour and all of them, None where they
             are not known.
-        notify: Takes the open alerts and those that a round closed, with the time (ms), each round.
     """
 
     def __init__(
@@ -85,18 +85,17 @@ class Checkup:
         clock: Callable[[], int],
         returned: Callable[[int], Sequence[Experiment]] = lambda _since: (),
         rejections: Callable[[], tuple[int, int] | None] = lambda: None,
-        notify: Callable[[Sequence[Alert], int], None] = lambda _alerts, _now_ms: None,
     ) -> None:
         self._records, self._counts, self._drift, self._book = records, counts, drift, book
         self._probes, self._rules = probes, rules
         self._settings, self._announce, self._clock = settings, announce, clock
         self._limits = Hysteresis(settings.failing_checks_to_open, settings.passing_checks_to_close)
-        self._returned, self._rejections, self._notify = returned, rejections, notify
+        self._returned, self._rejections = returned, rejections
         self._expired_at = 0
         self._began_at = clock()
         self.latest: Snapshot | None = None
         self.open_alerts: list[Alert] = []
-        self.rule_names: list[str] = []
+        self.rule_pages: dict[str, str] = {}
 
     @property
     def fresh_for_s(self) -> float:
@@ -134,9 +133,8 @@ class Checkup:
         """Do one round of checks."""
         now_ms = self._clock()
         snapshot = self._look(now_ms)
-        closed = self._judge(snapshot)
+        self._judge(snapshot)
         self._tell()
-        self._notify([*self.open_alerts, *closed], now_ms)
         if now_ms - self._expired_at >= EXPIRE_EVERY_MS:
             self._expire(now_ms)
         self.latest = snapshot
@@ -168,8 +166,8 @@ class Checkup:
             rejections=self._rejections(),
         )
 
-    def _judge(self, snapshot: Snapshot) -> list[Alert]:
-        """Open, renew and close alerts; returns those that were closed."""
+    def _judge(self, snapshot: Snapshot) -> None:
+        """Open, renew and close alerts."""
         streaks, opened = self._book.standing()
         changed: dict[str, Alert] = {}
         rules = self._rules()
@@ -196,11 +194,10 @@ class Checkup:
                 transitions.append((after, passed))
                 log.warning("alert", rule=name, state=passed, summary=after.summary)
         self._book.save(streaks, list(changed.values()), transitions)
-        self.rule_names = [rule.name for rule in rules]
+        self.rule_pages = {rule.name: page(rule.runbook) for rule in rules}
         self.open_alerts = [
             alert for alert in (opened | changed).values() if alert.closed_at is None
         ]
-        return [alert for alert in changed.values() if alert.closed_at is not None]
 
     def _tell(self) -> None:
         alerts = self._book.unannounced()
@@ -314,12 +311,12 @@ class SnapshotCollector(Collector):
         yield answered
 
         alerts = GaugeMetricFamily(
-            "slipstream_alerts_open", "Open alerts, by rule", labels=["rule", "severity"]
+            "slipstream_alerts_open", "Open alerts, by rule", labels=["rule", "severity", "page"]
         )
         severity_of = {alert.rule: alert.severity for alert in self._checkup.open_alerts}
-        for rule in self._checkup.rule_names:
+        for rule, name in self._checkup.rule_pages.items():
             for severity in ("warning", "critical"):
-                alerts.add_metric([rule, severity], float(severity_of.get(rule) == severity))
+                alerts.add_metric([rule, severity, name], float(severity_of.get(rule) == severity))
         yield alerts
 
         if snapshot.features is not None:

@@ -1,19 +1,20 @@
 """Delivery of alerts to people, where no Alertmanager does it: each transition to each channel.
 
-Notices wait in SQL since the transaction that made the transition, so that none is lost in a
-restart. The instance that holds the lease sends them, in a thread of its own. A notice is delivered
-at least once: it comes twice where an instance ends between the receiver's answer and the row, or
-where the receiver takes it and answers too late. Every notice names alert and transition.
+What is to be sent is in the alert's row since the transaction that made the transition, so that no
+notice is lost in a restart. The instance that holds the lease sends it, in a thread of its own. A
+notice is delivered at least once: it comes twice where an instance ends between the receiver's
+answer and the row, or where the receiver takes it and answers too late. Every notice names alert
+and transition.
 """
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import orjson
 
-from services.monitoring.alert_repository import NoticeBook, WaitingNotice
-from services.monitoring.alert_rules import Alert, Attempt, Transition
+from services.monitoring.alert_repository import AlertBook, UnsentNotice
+from services.monitoring.alert_rules import Alert, Transition
 from services.monitoring.channels import Notice, Send
 from services.monitoring.runbook import address
 from slipstream.chassis.logging import get_logger
@@ -29,6 +30,13 @@ _LONGEST_PAUSE_S: Final = 900.0
 # Age from which a notice is given up.
 GIVEN_UP_AFTER_MS: Final = DAY_MS
 _LONGEST_EVIDENCE: Final = 4_000
+
+
+class _Failures(NamedTuple):
+    """How often a channel has not taken an alert's notice, and when it is sent again (ms)."""
+
+    times: int
+    again_at: int
 
 
 def notice(alert: Alert, transition: Transition, stack: str, runbook: str) -> Notice:
@@ -54,10 +62,10 @@ def notice(alert: Alert, transition: Transition, stack: str, runbook: str) -> No
 
 
 class Notifier:
-    """Sends the notices that wait. One thread uses it.
+    """Sends what is unsent. One thread uses it.
 
     Args:
-        book: The notices.
+        book: The alerts.
         channels: The channels by name.
         stack: Name of the stack, for titles.
         runbook: Address of the runbook.
@@ -67,7 +75,7 @@ class Notifier:
 
     def __init__(
         self,
-        book: NoticeBook,
+        book: AlertBook,
         channels: Mapping[str, Send],
         stack: str,
         runbook: str,
@@ -77,6 +85,7 @@ class Notifier:
         self._book, self._channels = book, channels
         self._stack, self._runbook = stack, runbook
         self._renew, self._clock = renew, clock
+        self._failures: dict[tuple[str, str], _Failures] = {}
 
     def run(self, stop: threading.Event) -> None:
         """Send notices as they become due, until `stop` is set."""
@@ -87,61 +96,60 @@ class Notifier:
                 log.warning("notices wait for the database", reason=str(error))
 
     def step(self, stop: threading.Event | None = None) -> None:
-        """Attempt every notice that is due, oldest first.
+        """Send every notice that is due, oldest alert first.
 
         A notice waits for earlier ones of its alert on its channel. A channel that fails gets no
         other one in this step.
         """
         failed, held = set[str](), set[tuple[str, str]]()
-        for waiting in self._book.waiting():
+        for unsent in self._book.unsent():
             if stop is not None and stop.is_set():
                 return
-            channel, of_alert = waiting.channel, (waiting.alert.alert_id, waiting.channel)
+            of_alert = (unsent.alert.alert_id, unsent.channel)
+            before = self._failures.get(of_alert)
             if of_alert in held:
                 continue
-            if waiting.due_at > self._clock() or channel in failed:
+            if unsent.channel in failed or (before and before.again_at > self._clock()):
                 held.add(of_alert)
-            elif not self._attempt(waiting):
-                failed.add(channel)
+            elif reason := self._send(unsent):
+                self._note_failure(unsent, reason)
+                failed.add(unsent.channel)
                 held.add(of_alert)
 
-    def _attempt(self, waiting: WaitingNotice) -> bool:
-        """Try to deliver a notice; whether it waits no more."""
+    def _send(self, unsent: UnsentNotice) -> str:
+        """Send a notice, or give it up; returns why it is to be sent again."""
         self._renew()
-        send = self._channels.get(waiting.channel)
+        send = self._channels.get(unsent.channel)
         if send is None:
-            self._give_up(waiting, "this channel is no longer in the settings")
-            return True
-        reason = send(notice(waiting.alert, waiting.transition, self._stack, self._runbook))
-        now_ms = self._clock()
-        if not reason:
-            self._book.note(waiting, Attempt(at=now_ms, outcome="delivered"), delivered=True)
-            return True
-        if now_ms - waiting.queued_at >= GIVEN_UP_AFTER_MS:
-            self._give_up(waiting, reason)
-            return True
-        failures = waiting.attempts + 1
-        pause_s = pause_after(failures, _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
-        self._book.note(
-            waiting, Attempt(at=now_ms, outcome=reason), due_at=now_ms + int(pause_s * 1000)
-        )
+            reason = "this channel is no longer in the settings"
+        else:
+            reason = send(notice(unsent.alert, unsent.transition, self._stack, self._runbook))
+            if reason and self._clock() - unsent.at < GIVEN_UP_AFTER_MS:
+                return reason
+        self._book.mark_sent(unsent)
+        self._failures.pop((unsent.alert.alert_id, unsent.channel), None)
+        if reason:
+            log.error("an alert is not delivered", **_names(unsent), reason=reason)
+        return ""
+
+    def _note_failure(self, unsent: UnsentNotice, reason: str) -> None:
+        of_alert = (unsent.alert.alert_id, unsent.channel)
+        before = self._failures.get(of_alert)
+        times = before.times + 1 if before else 1
+        pause_s = pause_after(times, _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        self._failures[of_alert] = _Failures(times, self._clock() + int(pause_s * 1000))
         log.warning(
             "an alert was not delivered",
-            **_names(waiting),
+            **_names(unsent),
             reason=reason,
-            failures=failures,
+            failures=times,
             again_in_s=pause_s,
         )
-        return False
-
-    def _give_up(self, waiting: WaitingNotice, reason: str) -> None:
-        self._book.note(waiting, Attempt(at=self._clock(), outcome=f"given up: {reason}"))
-        log.error("an alert is not delivered", **_names(waiting), reason=reason)
 
 
-def _names(waiting: WaitingNotice) -> dict[str, str]:
+def _names(unsent: UnsentNotice) -> dict[str, str]:
     return {
-        "alert": waiting.alert.alert_id,
-        "transition": waiting.transition,
-        "channel": waiting.channel,
+        "alert": unsent.alert.alert_id,
+        "transition": unsent.transition,
+        "channel": unsent.channel,
     }

@@ -20,3 +20,8 @@ def pages() -> Mapping[str, str]:
 def address(runbook: str, base: str) -> str:
     """The address below `base` of a page that a rule names; any other text stays as it is."""
     return f"{base}/{runbook.removeprefix(_NAMED)}" if runbook.startswith(_NAMED) else runbook
+
+
+def page(runbook: str) -> str:
+    """The name of the page that a rule names; of any other text, that of all open alerts."""
+    return runbook.removeprefix(_NAMED) if runbook.startswith(_NAMED) else "SlipstreamAlertOpen.md"

@@ -1,8 +1,6 @@
 """The settings of monitoring."""
 
-from typing import Self
-
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator
 
 from services.monitoring import runbook
 from services.monitoring.channels import channels
@@ -88,11 +86,6 @@ class MonitoringSection(Section):
         5, ge=1, description="consecutive good checks that close an alert"
     )
 
-    alertmanager_urls: SecretStr = Field(
-        SecretStr(""),
-        description="addresses of Alertmanagers that open alerts are posted to, separated by "
-        "commas, as http://user:password@host:9093",
-    )
     notify_urls: SecretStr = Field(
         SecretStr(""),
         description="addresses in apprise's form that alerts are sent to where there is no "
@@ -182,15 +175,6 @@ class MonitoringSection(Section):
     def _of_apprise(cls, urls: SecretStr) -> SecretStr:
         channels(urls.get_secret_value())
         return urls
-
-    @model_validator(mode="after")
-    def _by_one_way(self) -> Self:
-        if self.alertmanager_urls.get_secret_value() and self.notify_urls.get_secret_value():
-            raise ValueError(
-                "SLIPSTREAM_MONITORING__NOTIFY_URLS: leave it empty, since the Alertmanager of"
-                " SLIPSTREAM_MONITORING__ALERTMANAGER_URLS delivers the alerts"
-            )
-        return self
 
 
 class MonitoringSettings(ServiceSettings):

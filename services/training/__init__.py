@@ -10,5 +10,5 @@ Stores: runs, decisions, waiting alerts, model events, audit records and the lea
     folder; files of runs under way in an exchange, a folder or S3. Reads the lake, and its
     erasures.
 
-One instance a namespace acts, by a lease in SQL; others stand by.
+One instance a namespace acts, by a lease in SQL.
 """

@@ -213,7 +213,7 @@ def _topics(
 
 def live_wins(table: str) -> bool:
     """Whether a table's present rows are truer than a backup's: keys, placements, experiments,
-    alert rules, notices, audit records, erasures.
+    alert rules, audit records, erasures.
 
     A key that was revoked since must not count again, no revision of a placement, an experiment or
     a rule may mean something else than it did, no notice may go out again, and no record of a deed
@@ -227,7 +227,6 @@ def live_wins(table: str) -> bool:
         "monitoring_experiments",
         "monitoring_experiment_revisions",
         "monitoring_alert_rule",
-        "monitoring_notices",
         "monitoring_erasure",
     )
     return table.endswith("_audit") or table.startswith(kept)
@@ -290,7 +289,10 @@ def _is_data(table: str) -> bool:
 
 
 def _moved(before: Path, after: Path) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """A function that changes the addresses of files in a row to those of another folder."""
+    """A function that changes the addresses of files in a row to those of another folder.
+
+    Of alerts it drops the notices, which have gone out since.
+    """
 
     def moved(row: dict[str, Any]) -> dict[str, Any]:
         changed = {
@@ -298,7 +300,8 @@ def _moved(before: Path, after: Path) -> Callable[[dict[str, Any]], dict[str, An
             for name in _ADDRESSES
             if isinstance(row.get(name), str)
         }
-        return {**row, **changed}
+        unsent = {"unsent": ""} if "unsent" in row else {}
+        return {**row, **changed, **unsent}
 
     return moved
 

@@ -38,7 +38,6 @@ FIRST = {
     "SLIPSTREAM_FEATURES__VISITOR_TTL_DAYS": "to save memory of Redis",
     "SLIPSTREAM_TRAINING__SCHEDULE_MINUTES": "to train more or less often",
     "SLIPSTREAM_SERVING__WORKERS": "to the number of cores that serving may use",
-    "SLIPSTREAM_MONITORING__ALERTMANAGER_URLS": "to receive alerts by Alertmanager",
     "SLIPSTREAM_MONITORING__NOTIFY_URLS": "to receive alerts without Alertmanager",
 }
 _KINDS = {

@@ -75,11 +75,10 @@ def test_ports_that_leave_the_machine_have_secrets_without_a_default() -> None:
         assert environment["SLIPSTREAM_HTTP__OPEN_WITHOUT_CREDENTIALS"] == "false"
 
 
-def test_alertmanager_is_found_by_monitoring_and_by_prometheus() -> None:
+def test_alertmanager_is_found_by_prometheus() -> None:
     services = override("alertmanager.yml")
-    url = services["monitoring"]["environment"]["SLIPSTREAM_MONITORING__ALERTMANAGER_URLS"]
     (listed,) = yaml.safe_load(
         (ROOT / "deploy" / "observability" / "alertmanagers" / "compose.yml").read_text()
     )
-    assert [url] == [f"http://{target}" for target in listed["targets"]]
-    assert services["alertmanager"]["ports"] == [f"127.0.0.1:9093:{url.rpartition(':')[2]}"]
+    assert listed["targets"] == ["alertmanager:9093"]
+    assert services["alertmanager"]["ports"] == ["127.0.0.1:9093:9093"]

@@ -1,10 +1,10 @@
-"""Monitoring's alerts, by a real Alertmanager with the configuration of `deploy`, to a webhook."""
+"""An alert of monitoring on its way by a real Prometheus and Alertmanager to a webhook."""
 
 import json
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import Empty, Queue
@@ -15,17 +15,15 @@ import httpx
 import pytest
 import yaml
 
-from services.monitoring.alert_rules import Alert
-from services.monitoring.alertmanager import AlertmanagerClient
-from slipstream.contracts.events import Severity
-from slipstream.contracts.times import now_ms
 from slipstream_cli.local.processes import Child, free_port
 
-PROGRAM = shutil.which("alertmanager") or shutil.which("prometheus-alertmanager")
-CONFIGURATION = Path(__file__).parents[2] / "deploy" / "observability" / "alertmanager.yml"
+ALERTMANAGER = shutil.which("alertmanager") or shutil.which("prometheus-alertmanager")
+PROMETHEUS = shutil.which("prometheus")
+FILES = Path(__file__).parents[2] / "deploy" / "observability"
 
 pytestmark = pytest.mark.skipif(
-    PROGRAM is None, reason="no Alertmanager; Debian: apt install prometheus-alertmanager"
+    ALERTMANAGER is None or PROMETHEUS is None,
+    reason="no Alertmanager; Debian: apt install prometheus prometheus-alertmanager",
 )
 
 
@@ -51,27 +49,83 @@ def webhook() -> Iterator[tuple[str, Queue[dict[str, Any]]]]:
 
 
 @pytest.fixture
+def figures() -> Iterator[tuple[str, dict[str, int]]]:
+    """The address of a monitoring's metrics, with an alert that is open while `open` is 1."""
+    state = {"open": 1}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            labels = 'page="service_down.md",rule="service_down",severity="critical"'
+            self.send_response(200)
+            self.send_header("content-type", "text/plain; version=0.0.4")
+            self.end_headers()
+            self.wfile.write(f"slipstream_alerts_open{{{labels}}} {state['open']}\n".encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}", state
+    server.shutdown()
+    server.server_close()
+
+
+@contextmanager
+def running(name: str, port: int, folder: Path, *command: str) -> Iterator[None]:
+    with (folder / f"{name}.log").open("wb") as output:
+        child = Child(name, port, list(command), _is_ready, grace_s=20, output=output)
+        try:
+            child.start(60)
+            yield
+        finally:
+            child.stop()
+
+
+@pytest.fixture
 def alertmanager(webhook: tuple[str, Queue[dict[str, Any]]], tmp_path: Path) -> Iterator[str]:
     """The address of an Alertmanager that tells the webhook, and waits less than in production."""
-    configuration = yaml.safe_load(CONFIGURATION.read_text())
+    configuration = yaml.safe_load((FILES / "alertmanager.yml").read_text())
     configuration["receivers"][0]["webhook_configs"] = [{"url": webhook[0]}]
     configuration["route"]["group_interval"] = "1s"
-    (tmp_path / "alertmanager.yml").write_text(yaml.safe_dump(configuration))
+    file = tmp_path / "alertmanager.yml"
+    file.write_text(yaml.safe_dump(configuration))
     port = free_port()
     command = [
-        str(PROGRAM),
-        f"--config.file={tmp_path / 'alertmanager.yml'}",
-        f"--storage.path={tmp_path / 'data'}",
+        str(ALERTMANAGER),
+        f"--config.file={file}",
+        f"--storage.path={tmp_path / 'alertmanager'}",
         f"--web.listen-address=127.0.0.1:{port}",
         "--cluster.listen-address=",
     ]
-    with (tmp_path / "log").open("wb") as output:
-        child = Child("alertmanager", port, command, _is_ready, grace_s=20, output=output)
-        try:
-            child.start(60)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            child.stop()
+    with running("alertmanager", port, tmp_path, *command):
+        yield f"127.0.0.1:{port}"
+
+
+@pytest.fixture
+def prometheus(
+    figures: tuple[str, dict[str, int]], alertmanager: str, tmp_path: Path
+) -> Iterator[None]:
+    """A Prometheus with the shipped rules, which looks every second."""
+    configuration = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(FILES / "alerts.yml")],
+        "scrape_configs": [
+            {"job_name": "monitoring", "static_configs": [{"targets": [figures[0]]}]}
+        ],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
+    }
+    file = tmp_path / "prometheus.yml"
+    file.write_text(yaml.safe_dump(configuration))
+    port = free_port()
+    command = [
+        str(PROMETHEUS),
+        f"--config.file={file}",
+        f"--storage.tsdb.path={tmp_path / 'prometheus'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with running("prometheus", port, tmp_path, *command):
+        yield
 
 
 def _is_ready(port: int) -> bool:
@@ -81,42 +135,29 @@ def _is_ready(port: int) -> bool:
         return False
 
 
+@pytest.mark.usefixtures("prometheus")
 def test_an_alert_reaches_a_webhook_when_it_opens_and_when_it_closes(
-    webhook: tuple[str, Queue[dict[str, Any]]], alertmanager: str
+    webhook: tuple[str, Queue[dict[str, Any]]], figures: tuple[str, dict[str, int]]
 ) -> None:
     _, notified = webhook
-    client = AlertmanagerClient(
-        [alertmanager], "shop", "http://m/runbook", lasts_ms=60_000, timeout_s=10
-    )
-    now = now_ms()
-    alert = Alert(
-        "a-1", "service_down", Severity.CRITICAL, "serving is away", {"down": ["serving"]}, "none",
-        now - 1_000, now,
-    )  # fmt: skip
-    client.post([alert], now)
-    opened = notified.get(timeout=60)
-    assert (opened["version"], opened["status"], opened["receiver"]) == ("4", "firing", "people")
-    (told,) = opened["alerts"]
-    assert told["annotations"]["summary"] == "serving is away"
-    # The labels that the alert of Prometheus' rule has, too.
-    assert opened["groupLabels"] == {"alertname": "SlipstreamAlertOpen", "rule": "service_down"}
-    # Posted in each round, it stays one alert; then it is closed.
-    client.post([alert], now_ms())
-    listed = httpx.get(f"{alertmanager}/api/v2/alerts").json()
-    assert [each["status"]["state"] for each in listed] == ["active"]
-    client.post([replace(alert, closed_at=now_ms())], now_ms())
-    assert resolved(notified)["alerts"][0]["labels"] == told["labels"]
-    client.close()
+    opened = of_monitoring(notified, "firing")
+    assert (opened["version"], opened["receiver"]) == ("4", "people")
+    (alert,) = opened["alerts"]
+    assert alert["labels"]["rule"] == "service_down"
+    assert alert["annotations"]["runbook_url"].endswith("/runbook/service_down.md")
+    figures[1]["open"] = 0
+    assert of_monitoring(notified, "resolved")["alerts"][0]["labels"] == alert["labels"]
 
 
-def resolved(notified: Queue[dict[str, Any]]) -> dict[str, Any]:
-    """The notification that the group's alerts are over."""
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
+def of_monitoring(notified: Queue[dict[str, Any]], status: str) -> dict[str, Any]:
+    """The next notification of this status about monitoring's own alert."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
         try:
             notification = notified.get(timeout=1)
         except Empty:
             continue
-        if notification["status"] == "resolved":
+        name = notification["groupLabels"]["alertname"]
+        if (name, notification["status"]) == ("SlipstreamAlertOpen", status):
             return notification
-    raise AssertionError("no notice said that the alert is over")
+    raise AssertionError(f"no notice of an alert that is {status}")

@@ -109,7 +109,6 @@ class Figures:
             "closed_at": None,
             "runbook": "/runbook/service_down.md",
             "acknowledged": None,
-            "deliveries": [],
             "state": "open",
         }
         closed = alert | {

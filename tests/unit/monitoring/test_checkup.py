@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.utils import floatToGoString
 from sqlalchemy import Engine
 
-from services.monitoring.alert_repository import AlertBook, NoticeBook
-from services.monitoring.alert_rules import BUILT_IN, Alert, Rule
+from services.monitoring.alert_repository import AlertBook
+from services.monitoring.alert_rules import BUILT_IN, Rule
 from services.monitoring.arrivals import Arrivals, Watermark
 from services.monitoring.checkup import Checkup, SnapshotCollector
 from services.monitoring.click_trend import ClickSums
@@ -74,9 +74,8 @@ class Bench:
         self.probes = FakeProbes()
         self.engine, self.log = engine, RecordLog(engine)
         self.windows = WindowLog(engine)
-        self.book, self.notices = AlertBook(engine, ["json-1"]), NoticeBook(engine)
+        self.book = AlertBook(engine, ["json-1"])
         self.rules: list[Rule] = [*BUILT_IN]
-        self.notified: list[list[tuple[str, bool]]] = []
         self.catalogue = ItemCatalogue()
         lengths = {settings.drift_window_s * 1000, settings.fault_window_s * 1000}
         self.sampler = Sampler(lengths, 1_000, self.catalogue)
@@ -91,7 +90,6 @@ class Bench:
             self._announce,
             self._clock,
             rejections=lambda: (2, 40),
-            notify=self._notify,
         )
 
     def _clock(self) -> int:
@@ -101,10 +99,6 @@ class Bench:
         if self.broker_away:
             raise BrokerUnavailableError("away")
         self.told.extend(events)
-
-    def _notify(self, alerts: Sequence[Alert], now_ms: int) -> None:
-        assert now_ms == self.now
-        self.notified.append([(alert.rule, alert.closed_at is None) for alert in alerts])
 
     def check(self, times: int = 1) -> None:
         for _ in range(times):
@@ -149,9 +143,6 @@ def test_run_once_opens_and_closes_an_alert_and_tells_both(make: Callable[[], Be
     ]
     assert len({event.alert_id for event in bench.told}) == 1
     assert bench.checkup.open_alerts == []
-    # Each round tells of those that are open, and the last of the one that it closed.
-    opened, closed = ("service_down", True), ("service_down", False)
-    assert bench.notified == [[], [opened], [opened], [opened], [closed]]
 
 
 class Stop(threading.Event):
@@ -213,7 +204,7 @@ def test_run_once_queues_each_transition_once(make: Callable[[], Bench]) -> None
     bench.check(2)
     bench.probes.services = [service("serving")]
     bench.check(3)
-    waiting = bench.notices.waiting()
+    waiting = bench.book.unsent()
     assert [it.transition for it in waiting] == ["opened", "worsened", "closed"]
     assert {(it.alert.rule, it.channel) for it in waiting} == {("service_down", "json-1")}
     assert {it.alert.runbook for it in waiting} == {"docs/runbook/service_down.md"}
@@ -237,7 +228,7 @@ def test_run_once_judges_the_rules_of_the_moment_and_closes_alerts_of_those_that
         "features' lag is 3 records, above 2 records",
         "Wait.",
     )
-    assert "behind" in bench.checkup.rule_names
+    assert "behind" in bench.checkup.rule_pages
     bench.rules = [*BUILT_IN]
     bench.check(1)
     assert bench.checkup.open_alerts == []
@@ -245,7 +236,6 @@ def test_run_once_judges_the_rules_of_the_moment_and_closes_alerts_of_those_that
         ("behind", "opened"),
         ("behind", "closed"),
     ]
-    assert bench.notified[-1] == [("behind", False)]
 
 
 def test_a_rule_that_comes_back_has_to_fail_from_the_beginning(make: Callable[[], Bench]) -> None:
@@ -436,8 +426,14 @@ def test_collector_exposes_the_latest_round_and_nothing_before_it(
     assert 'slipstream_feature_psi{feature="items"}' in text
     assert 'slipstream_shown_lists{figure="novelty"}' in text
     assert 'slipstream_answered_by_ratio{answered_by="trending"}' in text
-    assert 'slipstream_alerts_open{rule="service_down",severity="critical"} 1.0' in text
-    assert 'slipstream_alerts_open{rule="no_champion",severity="warning"} 0.0' in text
+    assert (
+        'slipstream_alerts_open{page="service_down.md",rule="service_down",severity="critical"} 1.0'
+        in text
+    )
+    assert (
+        'slipstream_alerts_open{page="no_champion.md",rule="no_champion",severity="warning"} 0.0'
+        in text
+    )
     assert "slipstream_features_lag_records 3.0" in text
     age_s = (bench.now - T0 + DAY_MS) / 1000
     assert f"slipstream_champion_age_seconds {age_s}" in text

@@ -19,9 +19,3 @@ def test_an_address_that_apprise_does_not_read_is_refused_without_its_secrets() 
     assert error["msg"] == (
         "Value error, address 2 has no scheme that apprise knows: did you mean slack?"
     )
-
-
-def test_alerts_go_by_an_alertmanager_or_by_channels_but_not_by_both() -> None:
-    both = {name: SecretStr("json://a") for name in ("alertmanager_urls", "notify_urls")}
-    with pytest.raises(ValidationError, match="NOTIFY_URLS: leave it empty"):
-        MonitoringSection(**both)
