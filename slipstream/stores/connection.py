@@ -32,8 +32,8 @@ class StoreUnavailableError(DependencyUnavailableError):
     dependency = "redis"
 
 
-class StoreTooNewError(StoreUnavailableError):
-    """Redis holds a state of a newer version, which this one can neither read nor write.
+class StoreFormatError(StoreUnavailableError):
+    """Redis holds a value of another version, which this one can neither read nor write.
 
     To leave its records out would lose them, so whoever writes has to stop.
     """
@@ -182,10 +182,10 @@ def translated() -> Iterator[None]:
         yield
     except FAILURES as error:
         raise StoreUnavailableError(f"Redis: {type(error).__name__}: {error}") from error
-    except layout.NewerLayoutError as error:
-        raise StoreTooNewError(
-            "Redis holds states of a newer version of Slipstream, which this one must not write: "
-            f"finish the upgrade ({error})"
+    except layout.OtherFormatError as error:
+        raise StoreFormatError(
+            "Redis holds values that another version of Slipstream wrote: begin with an empty "
+            f"Redis, or with another SLIPSTREAM_NAMESPACE ({error})"
         ) from error
     except layout.LayoutError as error:
         raise StoreUnavailableError(

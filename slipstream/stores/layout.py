@@ -8,7 +8,7 @@ value (measured in docs/adr/0004-exactly-once-effect.md).
 
 import random
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import accumulate, repeat
@@ -20,10 +20,9 @@ import orjson
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import source_name, split_source
 from slipstream.features import decay
-from slipstream.features import tiles as tiling
 from slipstream.features.decay import POPULAR_HALF_LIVES
-from slipstream.features.item import DAYS, HOURS, ItemState
-from slipstream.features.tiles import OTHER, Tiles, TileSize
+from slipstream.features.item import ItemState
+from slipstream.features.tiles import Tiles
 from slipstream.features.visitor import Impression, SequenceEvent, VisitorState
 
 
@@ -111,50 +110,44 @@ class Keys:
 
 
 REVISION_BYTES: Final = 8
-# States without tiles and neighbours. They are still read, and written again in the second format.
-FIRST_FORMAT: Final = 1
-SECOND_FORMAT: Final = 2
-# Visitors with impressions. All other states are written in the second format, so that versions
-# that know no other read them.
-THIRD_FORMAT: Final = 3
-# Bytes that formats may have: of states, and of markers (`layout`). They are no text, which another
-# program may have written.
-_FORMATS: Final = frozenset({*range(FIRST_FORMAT, 0x20), *range(0xF1, 0xF8)})
+# The formats of a state, and of a marker in the key of a visitor that was merged.
+STATE_FORMAT: Final = b"\x04"
+MARKER_FORMAT: Final = b"\x05"
 # The same sources come again in every state.
 _source_name = lru_cache(maxsize=4096)(source_name)
 _split_source = lru_cache(maxsize=4096)(split_source)
 
 
 class LayoutError(ValueError):
-    """The bytes are no state: they are damaged, or another program wrote them."""
+    """The bytes are a damaged state."""
 
 
-class NewerLayoutError(ValueError):
-    """The bytes are a state in a format that this version does not know yet.
+class OtherFormatError(ValueError):
+    """The bytes are not in this version's format: another version, or another program wrote them.
 
-    It is no `LayoutError`: what is damaged can be passed over, what is newer must not be.
+    It is no `LayoutError`: what is damaged can be passed over, what another version wrote must not
+    be.
     """
 
 
-def pack(revision: bytes, parts: list[Any], form: int = SECOND_FORMAT) -> bytes:
-    """The value of a state. Parts are what JSON can hold, `form` is the format's byte."""
+def pack(revision: bytes, parts: list[Any]) -> bytes:
+    """The value of a state, of parts that JSON can hold."""
     # A state is small: with a small window and little memory deflate takes a fifth of the time, for
     # the same length.
     deflate = zlib.compressobj(1, zlib.DEFLATED, -12, 5)
-    return revision + form.to_bytes() + deflate.compress(orjson.dumps(parts)) + deflate.flush()
+    return revision + STATE_FORMAT + deflate.compress(orjson.dumps(parts)) + deflate.flush()
 
 
-def unpack(value: bytes, lengths: Mapping[int, int]) -> list[Any]:
-    """The parts of a state; `lengths` has their number in each format that this kind of state has.
+def unpack(value: bytes, length: int) -> list[Any]:
+    """The parts of a state; `length` is the number that this kind of state has.
 
-    Raises `LayoutError`, and `NewerLayoutError` for a later format than those.
+    Raises `LayoutError`, and `OtherFormatError`.
     """
-    form = int.from_bytes(value[REVISION_BYTES : REVISION_BYTES + 1])
-    length = lengths.get(form)
-    if length is None:
-        if form in _FORMATS:
-            raise NewerLayoutError(f"format {form}; this version knows those up to {max(lengths)}")
-        raise LayoutError(f"unknown format {value[REVISION_BYTES : REVISION_BYTES + 1]!r}")
+    form = _format_of(value)
+    if form != STATE_FORMAT:
+        raise OtherFormatError(
+            f"a value's format is {form.hex() or 'missing'}, not {STATE_FORMAT.hex()}"
+        )
     try:
         parts = orjson.loads(zlib.decompress(value[REVISION_BYTES + 1 :], -zlib.MAX_WBITS))
     except (zlib.error, orjson.JSONDecodeError) as error:
@@ -162,6 +155,10 @@ def unpack(value: bytes, lengths: Mapping[int, int]) -> list[Any]:
     if not isinstance(parts, list) or len(parts) != length:
         raise LayoutError(f"expected {length} parts")
     return parts
+
+
+def _format_of(value: bytes) -> bytes:
+    return value[REVISION_BYTES : REVISION_BYTES + 1]
 
 
 def pack_applied(applied: dict[str, int]) -> dict[str, list[int]]:
@@ -192,21 +189,10 @@ def unpack_tiles(packed: list[Any]) -> Tiles:
     return Tiles(packed[0], packed[1:]) if packed else Tiles()
 
 
-def untyped_tiles(buckets: list[int], size: TileSize) -> Tiles:
-    """Tiles from buckets of the first format: gap to the bucket before, count, gap, count, ..."""
-    tiles = Tiles()
-    for at, count in zip(accumulate(buckets[::2]), buckets[1::2], strict=True):
-        tiling.add(tiles, size, at * size.ms, OTHER, count)
-    return tiles
-
-
-# Number of a state's parts by format.
-_VISITOR_PARTS: Final = {FIRST_FORMAT: 8, SECOND_FORMAT: 10, THIRD_FORMAT: 11}
-_ITEM_PARTS: Final = {FIRST_FORMAT: 7, SECOND_FORMAT: 9}
-_TRENDING_PARTS: Final = {FIRST_FORMAT: 3, SECOND_FORMAT: 3}
-# The formats of a marker in the key of a visitor that was merged: of a proven one, and of a page's.
-_MARKER: Final = b"\xf0"
-_PAGE_MARKER: Final = b"\xf1"
+# Number of a state's parts.
+_VISITOR_PARTS: Final = 13
+_ITEM_PARTS: Final = 9
+_TRENDING_PARTS: Final = 3
 # Seeded by the system. Asking the system for each revision takes ten times as long.
 _random = random.Random()
 _sequence_event = partial(tuple.__new__, SequenceEvent)
@@ -261,8 +247,9 @@ def encode_visitor(state: VisitorState, revision: bytes) -> bytes:
         state.last_seen - state.recent[name] if name in state.recent else -1
         for name in state.counts
     ]
+    shown_times, shown = zip(*state.impressions, strict=True) if state.impressions else ((), ())
     parts = [
-        _pack_held(state),
+        pack_applied(state.applied),
         state.counts,
         state.first_seen,
         state.last_seen - state.first_seen,
@@ -272,70 +259,65 @@ def encode_visitor(state: VisitorState, revision: bytes) -> bytes:
         () if values.count(None) == len(values) else values,
         recent,
         [pack_tiles(tiles) for tiles in state.tiles],
+        [_gaps(shown_times, state.first_seen), shown] if shown else (),
+        {name: pack_applied(theirs) for name, theirs in state.merged.items()},
+        int(state.is_user),
     ]
-    if not state.impressions:
-        return pack(revision, parts)
-    shown_times, shown = zip(*state.impressions, strict=True)
-    return pack(revision, [*parts, [_gaps(shown_times, state.first_seen), shown]], THIRD_FORMAT)
+    return pack(revision, parts)
 
 
 def decode_visitor(value: bytes) -> VisitorState:
-    """The visitor's state in a value; raises `LayoutError`.
-
-    The first format has no tiles, and takes the newest time of each type from the sequence. Only
-    the third one has impressions.
-    """
-    parts = unpack(value, _VISITOR_PARTS)
-    applied, counts, first_seen, span, items, types, gaps, values = parts[:8]
+    """The visitor's state in a value; raises what `unpack` raises."""
+    (
+        applied, counts, first_seen, span, items, types, gaps, values, gaps_to_last, tiles, shown,
+        merged, is_user,
+    ) = unpack(value, _VISITOR_PARTS)  # fmt: skip
     names = list(counts)
     times, values = _times(gaps, first_seen), values or repeat(None, len(items))
     rows = zip(items, map(names.__getitem__, types), times, values, strict=True)
-    sequence = [*map(_sequence_event, rows)]
     last_seen = first_seen + span
-    if len(parts) == 8:
-        recent, tiles = {event.event_type: event.timestamp for event in sequence}, []
-    else:
-        recent = {
-            name: last_seen - gap for name, gap in zip(names, parts[8], strict=True) if gap >= 0
-        }
-        tiles = [unpack_tiles(packed) for packed in parts[9]]
     impressions: list[Impression] = []
-    if len(parts) == 11:
-        shown_gaps, shown = parts[10]
-        impressions = [*map(_impression, zip(_times(shown_gaps, first_seen), shown, strict=True))]
-    held, merged, is_user = _unpack_held(applied)
+    if shown:
+        impressions = [*map(_impression, zip(_times(shown[0], first_seen), shown[1], strict=True))]
     return VisitorState(
-        sequence, counts, first_seen, last_seen, held, recent, tiles, merged, is_user, impressions
+        [*map(_sequence_event, rows)],
+        counts,
+        first_seen,
+        last_seen,
+        unpack_applied(applied),
+        {name: last_seen - gap for name, gap in zip(names, gaps_to_last, strict=True) if gap >= 0},
+        [unpack_tiles(packed) for packed in tiles],
+        {name: unpack_applied(theirs) for name, theirs in merged.items()},
+        bool(is_user),
+        impressions,
     )
 
 
 def encode_marker(marker: MergeMarker, revision: bytes) -> bytes:
     to = marker.to.encode()
-    head = len(to).to_bytes(2) + to
+    own = encode_visitor(marker.own, b"") if marker.own is not None else b""
     state = encode_visitor(marker.state, b"") if marker.state is not None else b""
-    if marker.own is None:
-        return revision + _MARKER + head + state
-    own = encode_visitor(marker.own, b"")
-    return revision + _PAGE_MARKER + head + len(own).to_bytes(4) + own + state
+    head = revision + MARKER_FORMAT + len(to).to_bytes(2) + to + len(own).to_bytes(4)
+    return head + own + state
 
 
 def is_marker(value: bytes) -> bool:
     """Whether the content of a visitor's key is a marker."""
-    return value[REVISION_BYTES : REVISION_BYTES + 1] in (_MARKER, _PAGE_MARKER)
+    return _format_of(value) == MARKER_FORMAT
 
 
 def decode_visitor_or_marker(value: bytes) -> VisitorState | MergeMarker:
-    """The content of a visitor's key; raises `LayoutError`."""
+    """The content of a visitor's key; raises what `unpack` raises."""
     if not is_marker(value):
         return decode_visitor(value)
-    form = value[REVISION_BYTES : REVISION_BYTES + 1]
     start = REVISION_BYTES + 3
     end = start + int.from_bytes(value[start - 2 : start])
-    to, rest, own = value[start:end].decode(), value[end:], None
-    if form == _PAGE_MARKER:
-        length = 4 + int.from_bytes(rest[:4])
-        own, rest = _inner_state(rest[4:length]), rest[length:]
-    return MergeMarker(to, _inner_state(rest) if rest else None, own)
+    to, own_at = value[start:end].decode(), end + 4
+    state_at = own_at + int.from_bytes(value[end:own_at])
+    own, state = value[own_at:state_at], value[state_at:]
+    return MergeMarker(
+        to, _inner_state(state) if state else None, _inner_state(own) if own else None
+    )
 
 
 def _inner_state(value: bytes) -> VisitorState:
@@ -362,23 +344,8 @@ def encode_item(state: ItemState, revision: bytes) -> bytes:
 
 
 def decode_item(value: bytes) -> ItemState:
-    """The item's state in a value; raises `LayoutError`.
-
-    The first format has no neighbours, and its windows do not tell types apart.
-    """
-    parts = unpack(value, _ITEM_PARTS)
-    applied, counts, mass, hours, days, first_seen, span = parts[:7]
-    if len(parts) == 7:
-        return ItemState(
-            counts,
-            mass,
-            untyped_tiles(hours, HOURS),
-            untyped_tiles(days, DAYS),
-            first_seen,
-            first_seen + span,
-            unpack_applied(applied),
-        )
-    others, gaps = parts[7:]
+    """The item's state in a value; raises what `unpack` raises."""
+    applied, counts, mass, hours, days, first_seen, span, others, gaps = unpack(value, _ITEM_PARTS)
     return ItemState(
         counts,
         mass,
@@ -396,7 +363,7 @@ def encode_trending(state: TrendingState, revision: bytes) -> bytes:
 
 
 def decode_trending(value: bytes) -> TrendingState:
-    """The trending state in a value; raises `LayoutError`."""
+    """The trending state in a value; raises what `unpack` raises."""
     applied, newest, half_life_ms = unpack(value, _TRENDING_PARTS)
     return TrendingState(unpack_applied(applied), newest, half_life_ms)
 
@@ -433,25 +400,6 @@ def _times(gaps: Iterable[int], first: int) -> Iterator[int]:
     times = accumulate(gaps, initial=first)
     next(times)
     return times
-
-
-def _pack_held(state: VisitorState) -> Any:
-    """The offsets of a visitor's own records, and of each visitor that was merged into it; then 1
-    for one that has been a user.
-    """
-    applied = pack_applied(state.applied)
-    merged = {name: pack_applied(theirs) for name, theirs in state.merged.items()}
-    if state.is_user:
-        return [applied, merged, 1]
-    return [applied, merged] if merged else applied
-
-
-def _unpack_held(packed: Any) -> tuple[dict[str, int], dict[str, dict[str, int]], bool]:
-    if isinstance(packed, dict):
-        return unpack_applied(packed), {}, False
-    merged = {name: unpack_applied(theirs) for name, theirs in packed[1].items()}
-    # A visitor was linked to it where versions before this mark left others in it.
-    return unpack_applied(packed[0]), merged, len(packed) > 2 or bool(merged)
 
 
 S = TypeVar("S")

@@ -30,7 +30,7 @@ from slipstream.stores.checkpoints import (
 from slipstream.stores.checkpoints import Durability as Durability
 from slipstream.stores.checkpoints import Lineage as Lineage
 from slipstream.stores.connection import Scripts, connect, on_servers, server_facts, translated
-from slipstream.stores.connection import StoreTooNewError as StoreTooNewError
+from slipstream.stores.connection import StoreFormatError as StoreFormatError
 from slipstream.stores.connection import StoreUnavailableError as StoreUnavailableError
 from slipstream.stores.erasing import VisitorErasures
 from slipstream.stores.folding import TRENDING_KEPT as TRENDING_KEPT

@@ -31,12 +31,8 @@ if held[1] then
     end
 end
 local appeared = ARGV[9]
-if appeared ~= '' and held[1] and held[7] ~= '' then
-    -- Entries of versions before this field have the time of their last change only.
-    local before = held[7] or held[1]
-    if tonumber(before) < tonumber(appeared) then
-        appeared = before
-    end
+if appeared ~= '' and held[7] and held[7] ~= '' and tonumber(held[7]) < tonumber(appeared) then
+    appeared = held[7]
 end
 redis.call('HSET', KEYS[1],
     'record', ARGV[1], 'timestamp', ARGV[2], 'source', ARGV[3], 'offset', ARGV[4],

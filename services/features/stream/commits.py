@@ -179,7 +179,7 @@ class RollbackWatch:
         for source in sources:
             now, least = held.get(source.name), self._least.get(source)
             if least is None:
-                if now is None:  # A new topic, or one that an older version has read.
+                if now is None:  # A new topic.
                     continue
                 least = self._least[source] = reached[source]
             if now is None or now < least:

@@ -44,7 +44,7 @@ from slipstream.contracts.positions import Source
 from slipstream.contracts.times import HOUR_MS, now_ms
 from slipstream.contracts.topics import HISTORY, RECOMMENDATIONS
 from slipstream.stores.lake import INTERACTIONS, Lake, LakeLease, LakeUnavailableError
-from slipstream.stores.online import OnlineStore, StoreTooNewError, StoreUnavailableError
+from slipstream.stores.online import OnlineStore, StoreFormatError, StoreUnavailableError
 
 log = get_logger(__name__)
 
@@ -238,8 +238,8 @@ class Materializer:
     def run(self, stop: threading.Event) -> None:
         """Follow the stream until `stop` is set.
 
-        Then write what waits for the lake, commit it and leave the group. Raises `StoreTooNewError`
-        at a state of a newer version: without this consumer, the group's newer ones go on.
+        Then write what waits for the lake, commit it and leave the group. Raises `StoreFormatError`
+        where Redis has a value of another version, at the start or when it is read.
         """
         consumer = Consumer(
             self._settings.kafka,
@@ -252,8 +252,12 @@ class Materializer:
         )
         self.watch.begin(consumer)
         try:
-            with contextlib.suppress(StoreUnavailableError):
+            try:
                 self._progress.advance(0, self._store.watermark())
+            except StoreFormatError:
+                raise
+            except StoreUnavailableError as error:
+                log.debug("the newest event time can't be looked up", reason=str(error))
             while not stop.is_set():
                 if self._archive.full or self._hold.asked_for():
                     stop.wait(_PAUSE_S)
@@ -321,7 +325,7 @@ class Materializer:
             changes = self._online.apply(messages)
             self._rollbacks.advance(batch.next_offsets)
             self._outages.redis = None
-        except StoreTooNewError:
+        except StoreFormatError:
             raise
         except (StoreUnavailableError, LakeUnavailableError) as error:
             if self._outages.wait(error, stop):
