@@ -26,12 +26,12 @@ interactions, catalog = read("interactions"), read("catalog")
 recommendations = read("recommendations")
 
 # %% [markdown]
-# Rows of older versions have no `timestamp_utc`: their time is computed. One place for it:
+# Times in UTC, in one place:
 
 # %%
 duckdb.sql("""
     CREATE OR REPLACE TEMP VIEW events AS
-    SELECT *, coalesce(timestamp_utc AT TIME ZONE 'UTC', epoch_ms(timestamp)) AS time
+    SELECT *, timestamp_utc AT TIME ZONE 'UTC' AS time
     FROM interactions
 """)
 print(duckdb.sql("SELECT min(time), max(time), count(*), count(DISTINCT user_id) FROM events"))

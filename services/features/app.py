@@ -55,8 +55,10 @@ log = get_logger(__name__)
 def keep_lake(lake: Lake, settings: FeaturesSection, stop: threading.Event) -> None:
     """Look after all tables every `lake_compact_every_s`, until `stop` is set.
 
-    Several processes may do so at once.
+    Several processes may do so at once. Raises `RefusedSettingsError` at once where another version
+    of this program made a table.
     """
+    lake.refuse_other_version()
     vacuum_at = 0.0
     while not stop.wait(settings.lake_compact_every_s):
         try:

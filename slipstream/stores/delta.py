@@ -36,10 +36,7 @@ _WRITING_S: Final = 60.0
 
 
 def append(opened: DeltaTable, rows: pa.Table, transactions: list[Transaction]) -> None:
-    """Append rows. A column that a newer version of this program added is null in them."""
-    for field in arrow_schema(opened):
-        if field.name not in rows.schema.names:
-            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+    """Append rows, which have all columns of the table."""
     write_deltalake(
         opened,
         rows,
@@ -62,7 +59,7 @@ def batches(
 
     Args:
         opened: the table at a version.
-        wanted: the columns. One that the version does not have is null.
+        wanted: the columns.
         received_since: a day ("YYYY-MM-DD"); the partitions of the days before are not read.
         without: another version of the table; its files are left out.
         only: a column of truth values. Rows where it is not true are left out, and files without
@@ -84,9 +81,6 @@ def batches(
         dataset = ds.FileSystemDataset(
             fragments, dataset.schema, dataset.format, dataset.filesystem
         )
-    if only is not None and only not in dataset.schema.names:
-        return
-    present = [name for name in wanted.names if name in dataset.schema.names]
     # No filter on texts here: a file that a delete has rewritten calls them string views, and its
     # statistics can't be compared.
     chosen = None if only is None else ds.field(only)
@@ -94,7 +88,7 @@ def batches(
         in_time = (ds.field("timestamp") >= times[0]) & (ds.field("timestamp") <= times[1])
         chosen = in_time if chosen is None else chosen & in_time
     scanner = dataset.scanner(
-        columns=present,
+        columns=wanted.names,
         filter=chosen,
         batch_size=_BATCH_ROWS,
         batch_readahead=2,
@@ -107,7 +101,7 @@ def batches(
 def newest(opened: DeltaTable, wanted: pa.Schema) -> Iterator[pa.RecordBatch]:
     """The table's rows, files of the latest days first, and of a day those written last.
 
-    A file is opened when its first row is needed. A column that the version does not have is null.
+    A file is opened when its first row is needed.
     """
     actions = pa.table(opened.get_add_actions(flatten=True))
     days = (
@@ -119,26 +113,20 @@ def newest(opened: DeltaTable, wanted: pa.Schema) -> Iterator[pa.RecordBatch]:
         days, actions["modification_time"].to_pylist(), actions["path"].to_pylist(), strict=True
     )
     dataset = opened.to_pyarrow_dataset()
-    present = [name for name in wanted.names if name in dataset.schema.names]
     fragments = {fragment.path: fragment for fragment in dataset.get_fragments()}
     for _, _, path in sorted(written, key=lambda file: (file[0], file[1]), reverse=True):
         if path not in fragments:
             continue
         batches_of_file = fragments[path].to_batches(
-            schema=dataset.schema, columns=present, batch_size=_BATCH_ROWS, batch_readahead=1
+            schema=dataset.schema, columns=wanted.names, batch_size=_BATCH_ROWS, batch_readahead=1
         )
         for batch in batches_of_file:
             yield _in_form(batch, wanted)
 
 
 def _in_form(batch: pa.RecordBatch, wanted: pa.Schema) -> pa.RecordBatch:
-    """The batch with these columns; null where it has none."""
-    columns = [
-        batch[field.name].cast(field.type)
-        if field.name in batch.schema.names
-        else pa.nulls(batch.num_rows, field.type)
-        for field in wanted
-    ]
+    """The batch's columns of these types."""
+    columns = [batch[field.name].cast(field.type) for field in wanted]
     return pa.RecordBatch.from_arrays(columns, schema=wanted)
 
 
@@ -188,8 +176,6 @@ def empty(opened: DeltaTable, column: str, before_day: str) -> int:
     """
     earlier = [(RECEIVED_DATE, "<", before_day)]
     dataset = opened.to_pyarrow_dataset(file_pruning_predicate=earlier)
-    if column not in dataset.schema.names:
-        return 0
     days = {
         str(day)
         for batch in dataset.to_batches(

@@ -35,11 +35,18 @@ from deltalake import (
 )
 from deltalake.exceptions import CommitFailedError, DeltaError
 
+from slipstream.chassis.dependencies import RefusedSettingsError
 from slipstream.chassis.settings import LakeSettings, RedisSettings
 from slipstream.contracts.positions import Source
 from slipstream.stores import connection, delta, row_erasure, tables
 from slipstream.stores.connection import StoreUnavailableError, connect
-from slipstream.stores.lake_reader import LakeReader, day_of, translated
+from slipstream.stores.lake_reader import (
+    LakeReader,
+    OtherColumnsError,
+    day_of,
+    refuse_other_columns,
+    translated,
+)
 from slipstream.stores.lake_reader import LakeUnavailableError as LakeUnavailableError
 from slipstream.stores.layout import Keys
 from slipstream.stores.row_erasure import FoundRows, Hold, RowErasure
@@ -167,11 +174,22 @@ class Lake(LakeReader):
         self._lock = threading.Lock()
         self._compactions: dict[str, Compaction] = {}
 
+    def refuse_other_version(self) -> None:
+        """Raise `RefusedSettingsError` where a table was made by another version of this program.
+
+        A lake that is unavailable passes.
+        """
+        with contextlib.suppress(LakeUnavailableError):
+            for table in SCHEMAS:
+                try:
+                    self._open(table)
+                except OtherColumnsError as error:
+                    raise RefusedSettingsError(str(error)) from error
+
     def append(self, table: str, rows: pa.Table, offsets: Mapping[Source, int]) -> int:
         """Append rows and record the last offset of each source, in one commit.
 
-        The table is made when it does not exist, and gains the columns that a newer version of this
-        program added. Columns of the table that are not known here are null.
+        The table is made when it does not exist.
 
         Args:
             table: the table's name.
@@ -274,7 +292,7 @@ class Lake(LakeReader):
         had any. 0 also where another process was faster.
         """
         opened = self._open(ERASURES)
-        if opened is None or "visitors" not in delta.arrow_schema(opened).names:
+        if opened is None:
             return 0
         with translated(ERASURES):
             try:
@@ -350,6 +368,7 @@ class Lake(LakeReader):
                 if self._local:
                     os.makedirs(self._uri(table), exist_ok=True)  # noqa: PTH103
                 opened = tables.make(self._uri(table), table, self._options)
+                refuse_other_columns(opened, table)
             self._tables[table] = opened
         return opened
 

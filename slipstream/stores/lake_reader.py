@@ -16,7 +16,7 @@ from slipstream.chassis.dependencies import DependencyUnavailableError
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.positions import Position, source_name
 from slipstream.stores import delta
-from slipstream.stores.tables import RECOMMENDATIONS, SCHEMAS
+from slipstream.stores.tables import RECOMMENDATIONS, SCHEMAS, is_of_this_version
 
 # Longest time from a slate's id to its record.
 _RECORDED_MS: Final = 60_000
@@ -31,6 +31,10 @@ class LakeUnavailableError(DependencyUnavailableError):
     dependency = "lake"
 
 
+class OtherColumnsError(LakeUnavailableError):
+    """A table has other columns than those of this version, which neither reads nor writes it."""
+
+
 @contextmanager
 def translated(subject: str) -> Iterator[None]:
     """Within the block, failures of Delta and of storage are `LakeUnavailableError`."""
@@ -40,11 +44,21 @@ def translated(subject: str) -> Iterator[None]:
         raise LakeUnavailableError(f"{subject}: {error}") from error
 
 
+def refuse_other_columns(opened: DeltaTable, table: str) -> None:
+    """Raise `OtherColumnsError` for a table that another version made."""
+    if not is_of_this_version(opened, table):
+        raise OtherColumnsError(
+            f"the lake's table {table} was made by another version of Slipstream: begin with an "
+            "empty folder (SLIPSTREAM_LAKE__URI), or with another SLIPSTREAM_NAMESPACE"
+        )
+
+
 class LakeReader:
     """The tables under `<uri>/<namespace>/`, to read. Threads may share it.
 
     Nothing is opened before the first call. Methods raise `LakeUnavailableError`, also for a
-    version that does not exist or is no longer kept.
+    version that does not exist or is no longer kept, and for a table of another version of this
+    program.
     """
 
     def __init__(self, settings: LakeSettings, namespace: str) -> None:
@@ -102,7 +116,7 @@ class LakeReader:
         Args:
             table: the table's name.
             version: the version to read; None for the newest.
-            columns: the columns; None for all. One that the version does not have is null.
+            columns: the columns; None for all.
             received_since: a day ("YYYY-MM-DD"); the partitions of the days before are not read.
         """
         batches = list(self.scan(table, version, columns, received_since=received_since))
@@ -238,9 +252,13 @@ class LakeReader:
     def _open(self, table: str, version: int | None = None) -> DeltaTable | None:
         with translated(table if version is None else f"{table} at version {version}"):
             try:
-                return DeltaTable(self._uri(table), version=version, storage_options=self._options)
+                opened = DeltaTable(
+                    self._uri(table), version=version, storage_options=self._options
+                )
             except TableNotFoundError:
                 return None
+            refuse_other_columns(opened, table)
+            return opened
 
     def _uri(self, table: str) -> str:
         return f"{self._root}/{table}"

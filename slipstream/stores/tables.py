@@ -1,24 +1,22 @@
-"""Tables of the lake: their columns, and how they are made and evolve.
+"""Tables of the lake: their columns, and how they are made.
 
-A column may be added at any time if it can be null: an older table gains it at the next write, and
-reads as nulls before that. Another type or another meaning needs another column. Tables and columns
-carry their descriptions for whoever reads them.
+A table has the columns of this version, or is refused. Tables and columns carry their descriptions
+for whoever reads them.
 
 For the engines of others, a column of milliseconds has a companion of the same name and `_utc`,
-as Delta's timestamp. It is made when rows are appended, and nothing here reads it. It is null in
-rows that were appended before there were such columns, or by an older version of this program
+as Delta's timestamp. It is made when rows are appended, and nothing here reads it
 (docs/adr/0062).
 """
 
 from collections.abc import Mapping
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake import Schema as DeltaSchema
-from deltalake.exceptions import CommitFailedError
 
-from slipstream.stores.delta import RECEIVED_DATE, pause
+from slipstream.stores.delta import RECEIVED_DATE
 
 INTERACTIONS: Final = "interactions"
 CATALOG: Final = "catalog"
@@ -154,7 +152,7 @@ _COMMON: Final[Mapping[str, str]] = {
     "partition": "partition of that topic",
     "offset": "offset in that partition; with topic_id and partition it names the row",
     "received_date": "day of arrival (UTC), YYYY-MM-DD; the partitions, so filter on it first",
-    "timestamp_utc": "timestamp as a timestamp; null in rows of versions before it",
+    "timestamp_utc": "timestamp as a timestamp",
 }
 _COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
     INTERACTIONS: {
@@ -174,7 +172,7 @@ _COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "maybe_repeat": "whether the event was accepted while repeats could not be recognised",
         "weight": "weight in the item's demand; null for that of the type",
         "unlearned": "whether models, lists and the features of items leave the event out",
-        "received_at_utc": "received_at as a timestamp; null in rows of versions before it",
+        "received_at_utc": "received_at as a timestamp",
     },
     CATALOG: {
         "entity": "item, user, user_patch (its changed attributes, null for removed ones), or"
@@ -222,7 +220,7 @@ _COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "visitors": "digests of the visitors, a JSON list as text; null after 31 days",
         "asked_at": "time up to which events of theirs are left out, ms since the epoch",
         "slates_until": "time up to which slates of theirs are left out, ms since the epoch",
-        "erased_at_utc": "erased_at as a timestamp; null in rows of versions before it",
+        "erased_at_utc": "erased_at as a timestamp",
     },
 }
 
@@ -245,15 +243,10 @@ _PROPERTIES: Final = {
     # Erased rows must be gone from the files, not marked in another file.
     "delta.enableDeletionVectors": "false",
 }
-# Earlier values of these, which are replaced.
-_OLDER_PROPERTIES: Final = {("delta.dataSkippingStatsColumns", "timestamp")}
-_ATTEMPTS: Final = 60
 
 
 def make(uri: str, table: str, options: dict[str, str]) -> DeltaTable:
-    """The table at its newest version, with all columns and comments known here; made when it does
-    not exist.
-    """
+    """The table at its newest version; made when it does not exist."""
     comments = column_comments(table)
     schema = pa.schema(
         [
@@ -263,7 +256,7 @@ def make(uri: str, table: str, options: dict[str, str]) -> DeltaTable:
             for field in stored_schema(table)
         ]
     )
-    opened = DeltaTable.create(
+    return DeltaTable.create(
         uri,
         schema,
         mode="ignore",
@@ -272,38 +265,16 @@ def make(uri: str, table: str, options: dict[str, str]) -> DeltaTable:
         configuration=_PROPERTIES,
         storage_options=options,
     )
-    for attempt in range(_ATTEMPTS):
-        try:
-            return _evolved(opened, schema, TABLES[table])
-        except CommitFailedError:  # another process does the same, or writes
-            if attempt == _ATTEMPTS - 1:
-                raise
-            pause(attempt)
-            opened = DeltaTable(uri, storage_options=options)
-    raise AssertionError("unreachable")
 
 
-def _evolved(opened: DeltaTable, schema: pa.Schema, description: str) -> DeltaTable:
-    """The table with these columns, with comments and properties where it has none.
+def is_of_this_version(opened: DeltaTable, table: str) -> bool:
+    """Whether the table has the columns that this version gives it, and no others."""
+    held = {field.name: field.type for field in opened.schema().fields}
+    return held == _columns(table)
 
-    A comment that is there stays: different versions of this program would take turns.
-    """
-    present = {field.name: field for field in opened.schema().fields}
-    missing = [field for field in schema if field.name not in present]
-    if missing:
-        opened.alter.add_columns(DeltaSchema.from_arrow(pa.schema(missing)).fields)
-    for field in schema:
-        if field.name in present and field.metadata and not present[field.name].metadata:
-            comment = field.metadata[b"comment"].decode()
-            opened.alter.set_column_metadata(field.name, {"comment": comment})
-    held = opened.metadata()
-    if not held.description:
-        opened.alter.set_table_description(description)
-    lacking = {
-        name: value
-        for name, value in _PROPERTIES.items()
-        if name not in held.configuration or (name, held.configuration[name]) in _OLDER_PROPERTIES
-    }
-    if lacking:
-        opened.alter.set_table_properties(lacking)
-    return opened
+
+@cache
+def _columns(table: str) -> dict[str, Any]:
+    """The type of each column that Delta stores, by name."""
+    schema = DeltaSchema.from_arrow(stored_schema(table))
+    return {field.name: field.type for field in schema.fields}

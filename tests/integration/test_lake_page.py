@@ -19,7 +19,6 @@ from slipstream.contracts.positions import Source
 from slipstream.contracts.times import DAY_MS
 from slipstream.stores.lake import CATALOG, INTERACTIONS, RECOMMENDATIONS, SCHEMAS, Lake
 from tests.integration.client_environments import needs_environment, python_of
-from tests.unit.stores.test_lake_evolution import older_program
 
 DOCS = Path(__file__).parents[2] / "docs"
 START = 1_788_220_800_000  # 2026-09-01
@@ -38,8 +37,8 @@ assert (first.count_rows(), interactions.count_rows()) == (1, 5)
 
 
 @pytest.fixture
-def lake(lake_settings: LakeSettings, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a small lake; an older version wrote its first row."""
+def lake(lake_settings: LakeSettings) -> Path:
+    """The folder of a small lake."""
     events = [
         {"event_type": "view", "timestamp": START - 1},
         {"event_type": "purchase", "user_id": "ada", "properties": '{"quantity": 4}'},
@@ -49,10 +48,8 @@ def lake(lake_settings: LakeSettings, monkeypatch: pytest.MonkeyPatch) -> Path:
     ]
     known = {"user_id": "ada", "item_id": "tea", "properties": "{}", "timestamp": START}
     made = [known | {"event_id": f"e{place}"} | event for place, event in enumerate(events)]
-    with monkeypatch.context() as before:
-        older_program(before)
-        append(Lake(lake_settings, "shop"), INTERACTIONS, 0, made[:1])
     history = Lake(lake_settings, "shop")
+    append(history, INTERACTIONS, 0, made[:1])
     append(history, INTERACTIONS, 1, made[1:])
     states = [("tea", "Tea"), ("pot", "Pot"), ("tea", "Green tea")]
     entries = [

@@ -1,12 +1,18 @@
-"""Values in Redis that another version has written: they are refused, and nothing is lost."""
+"""Values in Redis and tables of the lake that another version has made are refused, and stay."""
+
+import threading
 
 import pytest
 import redis
+from deltalake import DeltaTable
 
+from services.features.app import keep_lake
 from services.features.settings import FeaturesSettings
+from slipstream.chassis.dependencies import RefusedSettingsError
 from slipstream.chassis.settings import KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.events import CatalogRecord
 from slipstream.contracts.positions import StreamCatalogRecord
+from slipstream.stores.lake import CATALOG, SCHEMAS, Lake
 from slipstream.stores.layout import Keys
 from slipstream.stores.online import OnlineStore, StoreFormatError
 from tests.integration.running_materializer import QUICK, failure, members, running
@@ -61,6 +67,12 @@ def test_a_store_from_before_is_refused_at_the_start(
         assert members(settings) == 0
     client.delete(Keys(namespace).trending)
     client.close()
+
+
+def test_a_lake_of_other_columns_is_refused_at_the_start(lake_settings: LakeSettings) -> None:
+    DeltaTable.create(f"{lake_settings.uri}/shop/{CATALOG}", SCHEMAS[CATALOG])
+    with pytest.raises(RefusedSettingsError, match=r"catalog .* begin with an empty folder"):
+        keep_lake(Lake(lake_settings, "shop"), QUICK, threading.Event())
 
 
 def test_a_value_of_another_version_stops_the_reader_and_its_records_are_not_committed(

@@ -8,9 +8,7 @@ import pyarrow as pa
 from slipstream.stores.lake import CATALOG, INTERACTIONS, RECOMMENDATIONS, SCHEMAS
 
 
-def rows(
-    *event_ids: str, schema: pa.Schema | None = None, date: str = "2026-01-01", **values: Any
-) -> pa.Table:
+def rows(*event_ids: str, date: str = "2026-01-01", **values: Any) -> pa.Table:
     """Interactions with these ids."""
     known = {
         "event_type": "view",
@@ -25,7 +23,7 @@ def rows(
             {**known, **_position(event_id), **values, "event_id": event_id}
             for event_id in event_ids
         ],
-        schema=schema or SCHEMAS[INTERACTIONS],
+        schema=SCHEMAS[INTERACTIONS],
     )
 
 
