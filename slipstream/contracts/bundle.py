@@ -11,8 +11,8 @@ from pydantic import (
     model_serializer,
 )
 
-# Version 2 may have networks, session neighbours and a ranker; version 1 can still be read.
-BUNDLE_SCHEMA_VERSION = 2
+# A bundle of any other version is refused.
+BUNDLE_SCHEMA_VERSION = 3
 
 
 class DataSummary(BaseModel):
@@ -42,21 +42,16 @@ class FileEntry(BaseModel):
 class FigureTable(BaseModel):
     """Figures by name, such as `ndcg@10`, and the sections that a subclass declares.
 
-    In JSON, figures and sections are one object, and a section that is None is left out. Entries
-    that are neither, from a bundle of another version, are kept and are not among the figures.
+    In JSON, figures and sections are one object, and a section that is None is left out.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
-    __pydantic_extra__: dict[str, JsonValue]
+    __pydantic_extra__: dict[str, float]
 
     @property
     def figures(self) -> dict[str, float]:
         """Each figure by its name."""
-        return {
-            name: value
-            for name, value in self.__pydantic_extra__.items()
-            if isinstance(value, float)
-        }
+        return dict(self.__pydantic_extra__)
 
     @model_serializer(mode="wrap")
     def _without_absent_sections(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -136,11 +131,11 @@ class Manifest(BaseModel):
     """`manifest.json` of a bundle directory; times are milliseconds since the epoch, UTC.
 
     `files` names every other file of the directory; a loader refuses a bundle with other files, and
-    a `schema_version` that it does not know. Serialise with `by_alias=True`.
+    a `schema_version` that is not its own. Serialise with `by_alias=True`.
 
     `lake_version` is the version of the interactions that the models were fitted on.
     `oldest_lake_version` is an earlier one where blend, ranker and parameters are those of another
-    bundle; None in bundles of older programs.
+    bundle.
     """
 
     version: str
@@ -160,6 +155,4 @@ class Manifest(BaseModel):
     @property
     def learned_from(self) -> int | None:
         """The oldest version of the interactions that any part was fitted on; None if unknown."""
-        if self.oldest_lake_version is None and self.parameters.get("network"):
-            return None  # an older program's network may have been trained further from another's
         return self.lake_version if self.oldest_lake_version is None else self.oldest_lake_version

@@ -158,11 +158,8 @@ class Nearest:
 
     @classmethod
     def restore(cls, arrays: Arrays) -> Self:
-        """The index of saved arrays. Radii and codes are made where an older version saved none."""
-        names = [one.name for one in fields(cls)]
-        if all(name in arrays for name in names):
-            return cls(*(arrays[name] for name in names))
-        return cls.of_clusters(*(arrays[name] for name in names[:5]))
+        """The index of saved arrays."""
+        return cls(*(arrays[one.name] for one in fields(cls)))
 
     def _likeliest(self, state: Scores) -> NDArray[np.int64]:
         """The clusters by how good their best item may be."""

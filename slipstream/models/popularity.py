@@ -80,9 +80,7 @@ class Popularity:
 
     @classmethod
     def restore(cls, arrays: Arrays, parameters: Parameters) -> Self:  # noqa: ARG003
-        share = arrays["share"]
-        # A bundle of an earlier version holds the most popular items alone.
-        return cls(share, arrays["order"] if "order" in arrays else _order(share))
+        return cls(arrays["share"], arrays["order"])
 
 
 def fit_popularity(log: InteractionLog, half_life_ms: float | None = None) -> Popularity:
@@ -92,8 +90,4 @@ def fit_popularity(log: InteractionLog, half_life_ms: float | None = None) -> Po
         weight *= np.exp2((log.timestamp - log.timestamp.max()) / half_life_ms)
     count = np.bincount(log.item, weight, log.n_items)
     share = (count / max(count.sum(), 1e-12)).astype(np.float32)
-    return Popularity(share, _order(share))
-
-
-def _order(share: NDArray[np.float32]) -> Indices:
-    return np.argsort(-share, kind="stable").astype(np.int32)
+    return Popularity(share, np.argsort(-share, kind="stable").astype(np.int32))

@@ -84,7 +84,7 @@ class Transformer:
 
     Its scores are probabilities over the catalogue. The weights of blocks are stacked. Where items
     have attributes, `terms` has the vectors of their terms, and `term_hashes` and `term_rarities`
-    tell the terms (`of_terms`); bundles from before have none.
+    tell the terms (`of_terms`).
     """
 
     weights: Arrays
@@ -216,7 +216,3 @@ class TransformerParameters:
     epochs: int = 30
     # Epochs without a better validation that end the training.
     patience: int = 8
-
-    def with_values(self, values: Mapping[str, Any]) -> Self:
-        """These parameters with the values of a manifest, but for names that are gone since."""
-        return replace(self, **{name: values[name] for name in asdict(self) if name in values})

@@ -3,14 +3,14 @@
     manifest.json                version, data, results, and size and SHA-256 of every other file
     recommender.json             event weights, blend, retrievers and their parameters
     item_ids.npy, item_ends.npy  the catalogue: UTF-8 bytes, and where each id ends
-    item_index.<array>.npy       the number of each id (`stored_items`); absent in older bundles
+    item_index.<array>.npy       the number of each id (`stored_items`)
     attributes.<array>.npy       attributes of the items, where they have any
     <retriever>.<array>.npy      memory-mapped when loaded
     ranker.…, items.<array>.npy  where the bundle has a ranker
     baskets.<array>.npy          where the bundle knows items that go into one basket
     repurchases.<array>.npy      how long an item rests for its buyer; where types are known
     content_index.<array>.npy    items by content, for new ones; where the items have attributes
-    MLmodel                      how MLflow loads the bundle; older bundles have none
+    MLmodel                      how MLflow loads the bundle
 
 Loading imports neither scikit-learn nor torch nor SciPy, and never unpickles anything.
 """
@@ -82,9 +82,8 @@ class Bundle:
         baskets: Items that go into one basket with each item, apart from all recommendations; None
             where no carts or purchases were known.
         content: Items by content, for items that the bundle does not know; None where its items
-            have no attributes, and in bundles older than the index.
-        repurchases: How long items rest for their buyers; None where types of events are not known,
-            and in bundles older than it, which hide nothing for it.
+            have no attributes.
+        repurchases: How long items rest for their buyers; None where types of events are not known.
     """
 
     manifest: Manifest
@@ -160,13 +159,11 @@ def load_bundle(directory: str | Path) -> Bundle:
         arrays = _arrays(directory, entry["name"], entry["arrays"])
         retrievers[entry["name"]] = _KINDS[entry["kind"]].restore(arrays, entry["parameters"])
     ranking = None
-    if ranked := content.get("ranking"):  # absent in bundles older than the ranker
+    if ranked := content.get("ranking"):
         ranker, items = (_arrays(directory, name, ranked[name]) for name in ("ranker", "items"))
-        ranking = Ranking(
-            Ranker.restore(ranker), ItemTable.restore(items), ranked.get("features", ())
-        )
+        ranking = Ranking(Ranker.restore(ranker), ItemTable.restore(items), ranked["features"])
     baskets = None
-    if basket := content.get("baskets"):  # absent in bundles older than the baskets
+    if basket := content.get("baskets"):
         arrays = _arrays(directory, "baskets", basket["arrays"])
         baskets = ItemToItem.restore(arrays, basket["parameters"])
     repurchases = None
@@ -196,18 +193,13 @@ def load_bundle(directory: str | Path) -> Bundle:
 
 def _item_ids(directory: Path) -> StoredIds:
     arrays = {name: _array(directory / f"item_{file}.npy") for name, file in _IDS.items()}
-    if (directory / "item_index.hashes.npy").exists():
-        arrays |= _arrays(directory, "item_index", _INDEX)
-    return StoredIds(arrays)
+    return StoredIds({**arrays, **_arrays(directory, "item_index", _INDEX)})
 
 
-def _attributes(
-    directory: Path, index: Mapping[str, int]
-) -> Mapping[str, Mapping[str, Any]] | None:
-    if (directory / "attributes.ends.npy").exists():
-        return StoredAttributes(index, **_arrays(directory, "attributes", ("texts", "ends")))
-    whole = directory / "attributes.json"  # of bundles before the arrays
-    return json.loads(whole.read_text()) if whole.exists() else None
+def _attributes(directory: Path, index: Mapping[str, int]) -> StoredAttributes | None:
+    if not (directory / "attributes.ends.npy").exists():
+        return None
+    return StoredAttributes(index, **_arrays(directory, "attributes", ("texts", "ends")))
 
 
 def _write_files(bundle: Bundle, directory: Path) -> None:
@@ -302,10 +294,11 @@ def _checked_manifest(directory: Path) -> Manifest:
         manifest = Manifest.model_validate_json((directory / "manifest.json").read_text())
     except (OSError, ValidationError) as error:
         raise BundleError(f"{directory}: no readable manifest.json: {error}") from error
-    if not 1 <= manifest.schema_version <= BUNDLE_SCHEMA_VERSION:
+    if manifest.schema_version != BUNDLE_SCHEMA_VERSION:
         raise BundleError(
-            f"{directory}: schema version {manifest.schema_version}, "
-            f"expected {BUNDLE_SCHEMA_VERSION} or older"
+            f"{directory}: another version of Slipstream made this model (schema version "
+            f"{manifest.schema_version}, not {BUNDLE_SCHEMA_VERSION}): begin with an empty folder "
+            "of models, and train one"
         )
     for name, entry in manifest.files.items():
         path = directory / name

@@ -245,10 +245,7 @@ def _price(value: Any) -> float:
 
 @dataclass(frozen=True)
 class Ranking:
-    """A ranker, the items as it knows them, and the names of its features, by column.
-
-    Bundles older than the names have none.
-    """
+    """A ranker, the items as it knows them, and the names of its features, by column."""
 
     ranker: Ranker
     items: ItemTable

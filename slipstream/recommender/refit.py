@@ -105,8 +105,8 @@ def refit(
         retrievers=retrievers,
         content=content_index(log, descriptions),
     )
-    values = old.parameters.get("network")
-    network = TransformerParameters().with_values(values) if isinstance(values, dict) else None
+    values: Any = old.parameters.get("network")
+    network = TransformerParameters(**values) if values else None
     return fitted_on(
         known, log, parameters, network, descriptions, checkpoints, progress, served_on
     )

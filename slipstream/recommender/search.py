@@ -252,8 +252,8 @@ def remembered(
 
     The defaults where there was none. The number of epochs is always the profile's.
     """
-    chosen = defaults.with_values(_searched(bundle).get(profile, {}).get("network", {}))
-    return replace(chosen, epochs=defaults.epochs, patience=defaults.patience)
+    chosen = _searched(bundle).get(profile, {}).get("network", {})
+    return replace(defaults, **{**chosen, "epochs": defaults.epochs, "patience": defaults.patience})
 
 
 def memory(

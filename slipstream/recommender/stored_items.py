@@ -30,7 +30,7 @@ class StoredIds(Sequence[str]):
 
     Args:
         arrays: The ids one behind the other in UTF-8 (`texts`), where each ends (`ends`), and their
-            index as `arrays_of` makes it. Without an index, one is made.
+            index as `arrays_of` makes it.
 
     Attributes:
         arrays: The arrays.
@@ -39,8 +39,6 @@ class StoredIds(Sequence[str]):
     """
 
     def __init__(self, arrays: Arrays) -> None:
-        if "hashes" not in arrays:
-            arrays = arrays_of(map(_reader(arrays), range(len(arrays["ends"]))))
         self.arrays = arrays
         self._text = _reader(arrays)
         self._kept = lru_cache(_KEPT)(self._text)

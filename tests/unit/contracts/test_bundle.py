@@ -44,13 +44,3 @@ def test_results_are_sections_and_figures_and_stay_one_object() -> None:
     assert metrics.curve is not None and metrics.curve.kept == 1
     assert metrics.search is not None and metrics.search[0].parameters["dim"] == 64
     assert json.loads(manifest(METRICS).model_dump_json())["metrics"] == METRICS
-
-
-def test_results_of_other_versions_of_the_program_are_read() -> None:
-    """An older bundle has no sections; a newer one may have a section that is not known here."""
-    older = manifest({"ndcg@10": 0.12})
-    assert older.metrics.validation is None and older.metrics.search is None
-    assert older.model_dump(mode="json")["metrics"] == {"ndcg@10": 0.12}
-    newer = manifest({"ndcg@10": 0.12, "calibration": {"slope": 1.1}})
-    assert newer.metrics.figures == {"ndcg@10": 0.12}
-    assert newer.model_dump(mode="json")["metrics"]["calibration"] == {"slope": 1.1}

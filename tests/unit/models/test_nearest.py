@@ -62,14 +62,12 @@ def test_where_all_clusters_are_compared_only_rounding_is_left(
         assert (wanted.at(best) > 0.95 * least).all()
 
 
-def test_arrays_of_an_older_version_get_radii_and_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_index_is_restored_from_its_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slipstream.models.nearest.EXACT_UP_TO", 500)
     index = clustered(vectors_of_two_lengths(1_000))
-    saved = index.arrays()
-    older = {name: saved[name] for name in ("rows", "items", "place", "centres", "ends")}
-    for restored in (Nearest.restore(older), Nearest.restore(saved)):
-        for name, array in saved.items():
-            np.testing.assert_array_equal(restored.arrays()[name], array)
+    restored = Nearest.restore(index.arrays()).arrays()
+    for name, array in index.arrays().items():
+        np.testing.assert_array_equal(restored[name], array)
 
 
 def test_vectors_and_states_of_nothing_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,11 +66,7 @@ def test_refit_trains_the_network_for_the_epochs_that_validation_chose(bundle: B
     log = encoding.encode(SHOP, bundle.item_ids, EventWeights())
     curve, network = bundle.manifest.metrics.curve, bundle.manifest.parameters["network"]
     assert curve is not None and isinstance(network, dict) and network["epochs"] == curve.kept
-    # A bundle of an earlier version has parameters that are gone.
-    parameters = {**bundle.manifest.parameters, "network": {**network, "average": 0.995}}
-    manifest = bundle.manifest.model_copy(update={"parameters": parameters})
-    earlier = replace(bundle, manifest=manifest)
-    again = refit(earlier, log, bundle.item_ids, bundle.attributes or {})
+    again = refit(bundle, log, bundle.item_ids, bundle.attributes or {})
     assert set(again.retrievers) == set(bundle.retrievers)
     assert recommend(again, [Event(item_name(3))], 1)[0].item_id == item_name(4)
 

@@ -214,15 +214,15 @@ def test_later_fits_begin_with_what_was_found() -> None:
     assert later.manifest.metrics.search is None
 
 
-def test_each_profile_has_its_own_memory_and_fields_of_other_times_are_left_out() -> None:
+def test_each_profile_has_its_own_memory() -> None:
     interactions = chain_interactions(visitors=10)
     item_ids = encoding.met_items(interactions, EventWeights())
     bundle = fit_log(encoding.encode(interactions, item_ids, EventWeights()), item_ids, {})
     assert bundle.manifest.parameters["searched"] == {}
     assert remembered(None, "fast", DEFAULTS) == remembered(bundle, "fast", DEFAULTS) == DEFAULTS
-    both = memory(bundle, "fast", "one", replace(DEFAULTS, dim=32))
-    both["fast"]["network"]["gone"] = 1
-    bundle.manifest.parameters["searched"] = both
+    bundle.manifest.parameters["searched"] = memory(
+        bundle, "fast", "one", replace(DEFAULTS, dim=32)
+    )
     assert remembered(bundle, "fast", DEFAULTS) == replace(DEFAULTS, dim=32)
     assert remembered(bundle, "best", DEFAULTS) == DEFAULTS
     assert set(memory(bundle, "best", "two", DEFAULTS)) == {"fast", "best"}

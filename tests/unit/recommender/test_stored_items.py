@@ -1,5 +1,3 @@
-import hashlib
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,14 +37,6 @@ def test_ids_of_one_hash_are_told_apart() -> None:
     first = StoredIds(arrays_of(TWINS[:1]))
     assert TWINS[1] not in first.numbers
     assert first.numbers_of(stored).tolist() == [0, -1, -1]
-
-
-def test_an_index_is_made_of_ids_without_one() -> None:
-    arrays = arrays_of(["a", "bc", ""])
-    without = StoredIds({name: arrays[name] for name in ("texts", "ends")})
-    assert {name: array.tolist() for name, array in without.arrays.items()} == {
-        name: array.tolist() for name, array in arrays.items()
-    }
 
 
 def test_numbers_and_ids_that_are_not_there_raise_as_a_list_and_a_dict_do() -> None:
@@ -118,19 +108,6 @@ def test_loading_a_bundle_parses_no_items_attributes(
     assert loaded.attributes is not None
     assert loaded.attributes[bundle.item_ids[-1]] == {"title": bundle.item_ids[-1]}
     assert len(parsed) == 1
-
-
-def test_attributes_of_a_bundle_from_before_are_read(bundle: Bundle, tmp_path: Path) -> None:
-    directory = tmp_path / "bundle"
-    save_bundle(replace(bundle, attributes=None), directory)
-    whole = {bundle.item_ids[0]: {"title": "x"}}
-    (directory / "attributes.json").write_text(json.dumps(whole))
-    manifest = json.loads((directory / "manifest.json").read_text())
-    content = (directory / "attributes.json").read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    manifest["files"]["attributes.json"] = {"sha256": digest, "bytes": len(content)}
-    (directory / "manifest.json").write_text(json.dumps(manifest))
-    assert load_bundle(directory).attributes == whole
 
 
 def test_texts_are_mapped_and_not_read(bundle: Bundle, tmp_path: Path) -> None:

@@ -40,7 +40,6 @@ def manifest(lake_version: int | None, created_at: int = 2_000, **fields: object
         pytest.param(manifest(900, 500), True, id="fitted on a lake that was lost since"),
         pytest.param(manifest(9, oldest_lake_version=6), True, id="an old network trained further"),
         pytest.param(manifest(9, oldest_lake_version=7), False, id="a newer one trained further"),
-        pytest.param(manifest(9, parameters={"network": {"dim": 8}}), True, id="older program"),
     ],
 )
 def test_a_model_is_from_before_where_any_of_it_may_be(model: Manifest, before: bool) -> None:

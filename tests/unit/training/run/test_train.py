@@ -257,7 +257,7 @@ def test_only_runs_of_the_best_profile_search(
         pytest.param(0, False, True, id="no erasure"),
         pytest.param(0, True, False, id="knows the erased"),
         pytest.param(1, True, True, id="learned after the erasure"),
-        pytest.param(None, False, False, id="of an older program"),
+        pytest.param(None, False, False, id="fitted on who knows what"),
         pytest.param(99, False, False, id="of a lake that was lost"),
     ],
 )
