@@ -1,6 +1,6 @@
 """Ingestion's settings."""
 
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -168,18 +168,6 @@ class IngestionSection(Section):
         description="origins with pages that may read answers, separated by commas; *: all, "
         "which is safe since no cookie is used",
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_spool(cls, values: Any) -> Any:
-        """Refuse the settings of the former spool: its folder may still hold accepted events."""
-        for name in ("spool_dir", "spool_max_mb"):
-            if isinstance(values, dict) and name in values:
-                raise ValueError(
-                    f"SLIPSTREAM_INGESTION__{name.upper()}: there is no spool any more. Empty its "
-                    "folder with the version before, then remove this variable: docs/upgrading.md"
-                )
-        return values
 
     @model_validator(mode="after")
     def _well_formed(self) -> Self:

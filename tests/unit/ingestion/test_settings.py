@@ -7,8 +7,8 @@ from services.ingestion.settings import IngestionSettings
 from slipstream.chassis.settings import wrong_settings
 
 
-@pytest.mark.parametrize("name", ["SPOOL_DIR", "SPOOL_MAX_MB"])
-def test_setting_of_the_former_spool_is_an_error_that_says_where_to_go(
+@pytest.mark.parametrize("name", ["SPOOL_DIR", "PII_DROP", "PII_HASH", "PII_KEY", "TRUNCATE_IP"])
+def test_a_setting_that_there_is_not_is_an_error(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLIPSTREAM_INGESTION__WRITE_KEYS", "shop:s3cret")
@@ -16,7 +16,4 @@ def test_setting_of_the_former_spool_is_an_error_that_says_where_to_go(
     monkeypatch.setenv(f"SLIPSTREAM_INGESTION__{name}", "1")
     with pytest.raises(ValidationError) as refused:
         IngestionSettings()
-    assert wrong_settings(refused.value) == (
-        f"settings: SLIPSTREAM_INGESTION__{name}: there is no spool any more. Empty its "
-        "folder with the version before, then remove this variable: docs/upgrading.md"
-    )
+    assert name in wrong_settings(refused.value)
