@@ -79,8 +79,6 @@ class Alert:
     def event(self) -> AlertEvent:
         """The alert's record for the topic. Only an opening asks for an action.
 
-        To hold promotions is a field of its own, which older versions of training ignore.
-
         Training tells by rule and time whether it has had the alert, so a record that is sent again
         has the time of the first one.
         """

@@ -106,8 +106,7 @@ class Probes:
             latency_ms = (time.perf_counter() - asked) * 1000
             body = response.json()
             checks: dict[str, str] = body["checks"]
-            # Services of an older version do not tell it.
-            started_at = int(body.get("started_at") or 0) or None
+            started_at = int(body["started_at"])
         except httpx.HTTPError as error:
             # A Service without a pod refuses the connection, or a network plug-in drops it.
             unconnected = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)

@@ -186,7 +186,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def _open(registry: ModelRegistry, metrics: TrainingMetrics) -> None:
     registry.open()
-    registry.sweep()
     if champion := registry.alias(CHAMPION):
         metrics.champion(champion.version)
 

@@ -1,6 +1,6 @@
 """Records of experiments in MLflow: a run for each version, and one below it for each trial."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,14 +85,6 @@ class Experiments:
         if (run := self._run(run_id)) is not None:
             files: Any = get_artifact_repository(run.info.artifact_uri)
             files.delete_artifacts()
-
-    def sweep(self, knows: Callable[[str], bool]) -> None:
-        """Delete the files of runs of versions that are not known; other runs are not ours."""
-        for files in self._mlflow.files.glob("*/artifacts"):
-            run = self._run(files.parent.name)
-            version = run.data.tags.get(VERSION_TAG) if run is not None else None
-            if version is not None and not knows(version):
-                self.delete_files(files.parent.name)
 
     def record_trials(self, parent: str, trials: Sequence[SearchTrial]) -> None:
         """Record each trial of a search as a run below its version's; MLflow's UI nests them."""

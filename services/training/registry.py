@@ -248,11 +248,6 @@ class ModelRegistry:
                 self._experiments.delete_files(entry.run_id)
                 self.mlflow.client().delete_model_version(MODEL, str(entry.version))
 
-    def sweep(self) -> None:
-        """Delete the files of runs without a version, which earlier releases left."""
-        with self._moving:
-            self._experiments.sweep(self.knows)
-
     def _needed(self, number: int, version: str) -> bool:
         """Whether an alias points at the version, or a rollback would go to it."""
         champion = self.alias(CHAMPION)

@@ -192,7 +192,7 @@ def _visited_by(
         purse=rng.normal(0, 1, shoppers),
         account=rng.random(shoppers) < habits.account,
         activity=activity / activity[-1],
-        # Drawn last: the shop before a shift is that of earlier versions.
+        # Drawn last, so that it changes nothing of the shop before a shift.
         appeal_after=rng.uniform(0.1, 1.3, len(items)),
     )
 

@@ -8,7 +8,7 @@ import base64
 import gzip
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import date, datetime
 from decimal import Decimal
@@ -96,7 +96,7 @@ def replace_rows(
     copies: Sequence[TableCopy],
     change: Callable[[dict[str, Any]], dict[str, Any]],
     live_wins: Callable[[str], bool],
-    erased_at: Mapping[str, int],
+    erased: Collection[str],
 ) -> int:
     """Put copied rows in place of a database's, in one transaction.
 
@@ -108,8 +108,7 @@ def replace_rows(
         copies: The tables to fill. Others stay as they are.
         change: Gets a row, and returns the row to write.
         live_wins: Whether a table's present rows stay, and only the missing ones are written.
-        erased_at: Times (ms) of erasures by visitor. Rows that name the visitor (`_NAMING`) and
-            have no later `timestamp` are deleted again.
+        erased: Erased visitors. Rows that name one (`_NAMING`) are deleted again.
 
     Returns:
         The number of rows deleted for erased visitors.
@@ -132,7 +131,7 @@ def replace_rows(
         for table in filled:
             _fill(connection, table, files[table.name], change, keep=live_wins(table.name))
         replaced = [table for table in filled if not live_wins(table.name)]
-        return _delete_visitors(connection, replaced, erased_at)
+        return _delete_visitors(connection, replaced, erased)
 
 
 def _fill(
@@ -188,19 +187,15 @@ def is_revision(table: str) -> bool:
 
 
 def _delete_visitors(
-    connection: Connection, tables: Sequence[Table], erased_at: Mapping[str, int]
+    connection: Connection, tables: Sequence[Table], erased: Collection[str]
 ) -> int:
     deleted = 0
-    visitors = sorted(erased_at)
+    visitors = sorted(erased)
     named = [(table, table.c[name]) for table in tables for name in _NAMING if name in table.c]
     for table, column in named:
         for start in range(0, len(visitors), _BATCH):
             some = column.in_(visitors[start : start + _BATCH])
-            for visitor in connection.scalars(select(column).where(some).distinct()).all():
-                doomed = table.delete().where(column == visitor)
-                if "timestamp" in table.c:
-                    doomed = doomed.where(table.c.timestamp <= erased_at[visitor])
-                deleted += connection.execute(doomed).rowcount
+            deleted += connection.execute(table.delete().where(some)).rowcount
     return deleted
 
 

@@ -36,7 +36,6 @@ def settings_of(data_dir: Path, running: Mapping[str, str]) -> TrainingSettings:
         raise click.ClickException(wrong_settings(error)) from error
     changed: dict[str, object] = {}
     if "SLIPSTREAM_DATABASE__URL" not in os.environ:
-        # A stack that an older version started does not tell database and lake.
         url = running.get("database", f"sqlite:///{data_dir.absolute() / 'metadata.db'}")
         changed["database"] = settings.database.model_copy(update={"url": SecretStr(url)})
     if "SLIPSTREAM_LAKE__URI" not in os.environ:

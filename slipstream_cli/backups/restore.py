@@ -53,10 +53,8 @@ from slipstream_cli.backups.places import (
     mlflow_uri,
 )
 
-# Later than any time: every row of the visitor goes.
-EVER: Final = 2**63 - 1
 _LEDGER: Final = "monitoring_erasures"
-_COLUMNS: Final = ("entity", "entity_id", "attributes", "deleted", "timestamp", "erasure_id")
+_COLUMNS: Final = ("entity", "entity_id", "attributes", "deleted", "erasure_id")
 Progress = Callable[[str], None]
 
 # MLflow's columns with addresses of files.
@@ -158,7 +156,7 @@ def restore(
                 )
             except LookupError as error:
                 raise BackupError(
-                    f"{error}: the backup was made by a newer program ({manifest.program})"
+                    f"{error}: the backup was made by another version ({manifest.program})"
                 ) from error
         keys = placements = experiments = None
         if told.keys is not None:
@@ -336,7 +334,6 @@ class _Entry(NamedTuple):
     entity_id: str
     attributes: dict[str, str]
     deleted: bool
-    timestamp: int
     erasure_id: str
 
 
@@ -346,12 +343,11 @@ def erased_visitors(
     lake: LakeReader,
     version: int | None,
     followed: Collection[str],
-) -> dict[str, int]:
-    """The time (ms) up to which rows go, by erased user and visitor merged into it.
+) -> set[str]:
+    """The erased users and the visitors merged into them: their rows go.
 
     A backup's rows stood before the cut of every erasure that its ledger has not followed, whatever
-    clocks say. So they go whole (`EVER`). Only an erasure without an id, by an older program, goes
-    by its time.
+    clocks say. So they go whole.
 
     Args:
         people: The records of `people.v1`, which keeps requests to erase for 30 days.
@@ -362,38 +358,31 @@ def erased_visitors(
         followed: The ids of the erasures that the backup's rows follow already.
     """
     entries = [
-        _Entry(it.entity, it.entity_id, it.attributes, it.deleted, it.timestamp, it.erasure_id)
-        for it in people
+        _Entry(it.entity, it.entity_id, it.attributes, it.deleted, it.erasure_id) for it in people
     ]
     entries += _rows(lake, None)
     if version is not None:
         with suppress(LakeUnavailableError):
             entries += _rows(lake, version)
-    erased: dict[str, int] = {}
-    for entry in entries:
-        if entry.entity == "user" and entry.deleted and entry.erasure_id not in followed:
-            until = EVER if entry.erasure_id else entry.timestamp
-            erased[entry.entity_id] = max(until, erased.get(entry.entity_id, 0))
+    users = {
+        entry.entity_id
+        for entry in entries
+        if entry.entity == "user" and entry.deleted and entry.erasure_id not in followed
+    }
     links = {
         (entry.entity_id, entry.attributes.get(MERGED_INTO, ""))
         for entry in entries
         if entry.entity == "identity" and not entry.deleted
     }
-    users = dict(erased)
-    for visitor, user in links:
-        if user in users:
-            erased[visitor] = max(users[user], erased.get(visitor, 0))
+    erased = users | {visitor for visitor, user in links if user in users}
     for notice in notices:
         if notice.erasure_id not in followed:
-            erased |= dict.fromkeys(notice.visitor_ids, EVER)
+            erased.update(notice.visitor_ids)
     return erased
 
 
 def followed_erasures(folder: Path, manifest: BackupManifest) -> set[str]:
-    """The erasures that the backup's rows follow: its ledger says that their rows were deleted.
-
-    None in a backup of a program without that ledger.
-    """
+    """The erasures that the backup's rows follow: its ledger says that their rows were deleted."""
     found: set[str] = set()
     for database in manifest.databases:
         for copy in database.tables:
@@ -415,11 +404,9 @@ def done_erasures(lake: LakeReader) -> set[str]:
 
 def _rows(lake: LakeReader, version: int | None) -> list[_Entry]:
     return [
-        _Entry(
-            entity, entity_id, json.loads(attributes or "{}"), deleted, timestamp, erasure_id or ""
-        )
+        _Entry(entity, entity_id, json.loads(attributes or "{}"), deleted, erasure_id or "")
         for batch in lake.scan(CATALOG, version, _COLUMNS)
-        for entity, entity_id, attributes, deleted, timestamp, erasure_id in zip(
+        for entity, entity_id, attributes, deleted, erasure_id in zip(
             *(batch[name].to_pylist() for name in _COLUMNS), strict=True
         )
         if entity != "item"

@@ -43,7 +43,7 @@ def data_folder_lock(plan: Plan) -> Iterator[None]:
     """
     plan.directory.mkdir(parents=True, exist_ok=True)
     status = plan.directory.stat()
-    # Folders of older versions; not one that others use, such as /tmp, or another user's.
+    # Not one that others use, such as /tmp, or another user's.
     if status.st_uid == os.geteuid() and not status.st_mode & stat.S_ISVTX:
         plan.directory.chmod(0o700)
     # It holds a write key, so only the owner may read it.
@@ -54,7 +54,6 @@ def data_folder_lock(plan: Plan) -> Iterator[None]:
                 f"Slipstream already runs on {plan.directory};"
                 " stop it, or give another folder with --data-dir"
             )
-        os.fchmod(descriptor, 0o600)  # files of older versions
         file.truncate(0)
         json.dump(plan.description, file)
         file.flush()

@@ -69,7 +69,7 @@ class Peers:
 
     def __init__(self) -> None:
         self.answers: dict[str, tuple[int, Any]] = {
-            "/health/ready": (200, {"status": "ready", "down": [], "checks": {}}),
+            "/health/ready": (200, {"status": "ready", "checks": {}, "started_at": 0}),
             "/v1/runs": (200, {"items": [], "next_cursor": None}),
             "/v1/aliases/champion": (200, MODEL),
             "/v1/status": (
@@ -329,7 +329,7 @@ def test_overview_services_and_metrics_tell_what_the_checks_found(
 ) -> None:
     peers.answers["/health/ready"] = (
         503,
-        {"status": "unready", "checks": {"redis": "no answer within 2 s"}},
+        {"status": "unready", "checks": {"redis": "no answer within 2 s"}, "started_at": 0},
     )
     event = ModelEvent(event=ModelEventType.PROMOTED, version="4", previous="3", timestamp=5)
     update = FeatureUpdate(view="visitor", entity_id="u", features={}, watermark=7, updated_at=9)

@@ -152,7 +152,7 @@ def test_a_stopped_monitoring_alerts_nothing_twice_and_ends_when_it_goes_on(
     second = launch("monitoring", log="second", **shared)
     until(lambda: stands_by(second), lambda: log_of(tmp_path))
     # Only now, however long that took: the first instance's alert must not open yet.
-    peers.answers["/health/ready"] = 503, {"checks": {"disk": "full"}}
+    peers.answers["/health/ready"] = 503, {"checks": {"disk": "full"}, "started_at": 0}
     until(lambda: failing() > 0, lambda: log_of(tmp_path))
     assert first.process is not None
     stop_between_transactions(first.process.pid, database)

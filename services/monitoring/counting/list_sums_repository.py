@@ -46,8 +46,7 @@ def follow(db: Connection, list_ids: Collection[str], changes: Changes, sign: in
     kinds = c.kind == "click", c.kind.in_(("cart", "purchase"))
     items = (func.count(case((kind, c.item_id)).distinct()) for kind in kinds)
     of_list = c.recommendation_id, c.listed_at, c.list_model, c.answered_by
-    # Credits of an earlier version do not tell of their list.
-    query = select(*of_list, *items).where(c.listed_at.is_not(None)).group_by(*of_list)
+    query = select(*of_list, *items).group_by(*of_list)
     for some in chunks(list_ids):
         for _, at, *step, clicked, converted in db.execute(
             query.where(c.recommendation_id.in_(some))

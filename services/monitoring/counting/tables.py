@@ -37,7 +37,7 @@ credits: Final = Table(
     *(Column(name, _KINDS_OF_DIMENSIONS.get(name, String), nullable=False) for name in DIMENSIONS),
     Column("value", BigInteger),
     Column("currency", String, nullable=False),
-    # Of the list; null where nothing led to it, and in rows of an earlier version.
+    # Of the list; null where nothing led to it.
     Column("listed_at", BigInteger),
     Column("list_model", String),
     Column("answered_by", String),

@@ -10,7 +10,6 @@ import threading
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -49,8 +48,6 @@ class CatalogJournal:
         self._path = path.with_name(f"{path.name}.changes.jsonl")
         self._part = path.with_name(f"{self._path.name}.part")
         self._turns = path.with_name(f"{path.name}.lock")
-        # Of versions that kept the catalogue as lines, one file for each process.
-        self._older = (f"{path.name}.jsonl", f"{path.name}-[0-9].jsonl")
         self._appends, self._run = appends, run
         self._lock, self._rewriting = threading.Lock(), threading.Lock()
         self._file: BinaryIO | None = None
@@ -113,8 +110,6 @@ class CatalogJournal:
                 return
             with self._lock:
                 self._take_fresh()
-            for older in chain.from_iterable(map(self._items.parent.glob, self._older)):
-                older.unlink(missing_ok=True)
             del rooms
             if (made := map_rooms(self._items)) is not None and made[0] == self._run:
                 catalog.restore(made[1], mark)

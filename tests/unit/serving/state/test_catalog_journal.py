@@ -117,15 +117,6 @@ def test_a_file_that_is_too_short_counts_as_none(path: Path) -> None:
     assert ids(path) is None
 
 
-def test_files_of_older_versions_go(path: Path) -> None:
-    path.parent.mkdir()
-    older = [path.with_name(f"catalog{name}.jsonl") for name in ("", "-1", "-other", "2")]
-    for each in older:
-        each.touch()
-    CatalogJournal(path).rewrite(Catalog())
-    assert [each.exists() for each in older] == [False, False, True, True]
-
-
 def test_one_process_appends_and_the_others_find_what_it_has_appended(path: Path) -> None:
     journal, other = CatalogJournal(path, run="1"), CatalogJournal(path, appends=False, run="1")
     other.rewrite(catalog_of([FIRST]))
