@@ -13,7 +13,6 @@ from slipstream_cli.commands.backfill import backfill
 from slipstream_cli.commands.backup import backup
 from slipstream_cli.commands.batch_recommend import batch_recommend
 from slipstream_cli.commands.bench import bench_command
-from slipstream_cli.commands.capacity import capacity
 from slipstream_cli.commands.dead_letters import dead_letters
 from slipstream_cli.commands.demo import demo
 from slipstream_cli.commands.docs import docs
@@ -58,7 +57,6 @@ COMMANDS = (
     simulate,
     evaluate,
     bench_command(),
-    capacity,
     docs,
 )
 

@@ -1,4 +1,4 @@
-"""Prices of a cloud, by which a stack is sized and a training run is costed."""
+"""Prices of a cloud, by which a training run is costed."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -12,8 +12,6 @@ class Prices:
 
     core_hour: float = 0.04
     gb_hour: float = 0.005
-    disk_gb_month: float = 0.10
-    object_gb_month: float = 0.023
     gpu_hour: float = 0.70
 
     def of(self, processor_s: float, memory_gb_s: float, gpu_s: float) -> float:

@@ -70,7 +70,7 @@ class Step(BaseModel):
     """A step of a run. `refused` is the gate's, and the steps after it are `skipped`.
 
     `usage` has every start of the run that computed in the step, also those that were killed; `usd`
-    is its price by the defaults of `slipstream capacity`.
+    is its price by `contracts/prices.py`.
     """
 
     name: str
