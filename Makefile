@@ -214,7 +214,7 @@ sbom: needs-docker ## Write bills of materials of the images into build/sbom, as
 compose-demo: needs-docker $(STAMP) ## Run docker-compose.yml from nothing with the demo, kill containers, scale out (COMPOSE_ARGS=--keep; needs Docker)
 	@$(VENV)/bin/python -m tests.compose $(COMPOSE_ARGS)
 
-pipeline-demo: $(STAMP) ## Run the pipeline by Argo, and wake serving from zero, on a real cluster (PIPELINE_ARGS=--help: KServe, releases, TrainJobs)
+pipeline-demo: $(STAMP) ## Run the pipeline by Argo, and wake serving from zero, on a real cluster (PIPELINE_ARGS=--help: KServe, TrainJobs)
 	@$(VENV)/bin/python -m tests.cluster --parts argo,zero $(PIPELINE_ARGS)
 
 cluster-demo: $(STAMP) ## Run the local overlay on a real cluster: killed, updated, scaled, fenced (CLUSTER_ARGS=--help)

@@ -24,7 +24,6 @@ from slipstream_cli.commands.keys import keys
 from slipstream_cli.commands.models import models
 from slipstream_cli.commands.placements import placements
 from slipstream_cli.commands.price import price
-from slipstream_cli.commands.releases import releases
 from slipstream_cli.commands.replay import replay
 from slipstream_cli.commands.restore import restore
 from slipstream_cli.commands.runs import runs
@@ -48,7 +47,6 @@ COMMANDS = (
     price,
     keys,
     doctor,
-    releases,
     dead_letters,
     backfill,
     backup,

@@ -24,7 +24,6 @@ from tests.cluster.parts import (
     network,
     promotion,
     resources,
-    rollouts,
     scaling,
     start,
     trainer,
@@ -46,7 +45,6 @@ PARTS: dict[str, tuple[str, Callable[[Bed, Part], None]]] = {
     "argo": (argo.TITLE, argo.run),
     "zero": (zero.TITLE, zero.run),
     "kserve": (kserve.TITLE, kserve.run),
-    "rollouts": (rollouts.TITLE, rollouts.run),
     "trainer": (trainer.TITLE, trainer.run),
 }
 # Parts that run only when they are named, with what CLUSTER_PROGRAM starts for each.
@@ -54,7 +52,6 @@ CONTROLLERS = {
     "argo": "--argo",
     "zero": "--http-scaling",
     "kserve": "--kserve",
-    "rollouts": "--rollouts",
     "trainer": "--trainer",
 }
 

@@ -80,7 +80,4 @@ def pod_templates(objects: tuple[dict[str, Any], ...]) -> dict[str, dict[str, An
         elif o["kind"] == "InferenceService":
             predictor = o["spec"]["predictor"]
             found[name] = {"metadata": {"labels": predictor["labels"]}, "spec": predictor}
-        elif o["kind"] == "AnalysisTemplate":
-            (metric,) = o["spec"]["metrics"]
-            found[name] = metric["provider"]["job"]["spec"]["template"]
     return found

@@ -146,7 +146,6 @@ def questions(
     rate: float,
     visitors: int = 200,
     threads: int = 8,
-    reconnect: bool = False,
 ) -> Iterator[QuestionsPod]:
     """Load on serving for the length of the block.
 
@@ -157,14 +156,12 @@ def questions(
         rate: Requests a second; 0 for as many as are answered.
         visitors: The number of visitors: u0, u1, ….
         threads: Requests under way at once, at most.
-        reconnect: Whether each request has a connection of its own.
     """
     settings = {
         "TOKEN": TOKEN,
         "RATE": str(rate),
         "VISITORS": str(visitors),
         "THREADS": str(threads),
-        "RECONNECT": "1" if reconnect else "",
     }
     with _program(kubectl, tag, f"questions-{name}", "questions", "serving", settings):
         yield QuestionsPod(kubectl, f"questions-{name}")

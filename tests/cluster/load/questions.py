@@ -20,7 +20,7 @@ LONGEST_S = 1_800.0
 
 class Asker:
     """`threads` connections, which ask for the visitors in turn: `rate` times a second in all, or
-    as fast as they are answered where it is 0. With `reconnect`, each request has its own.
+    as fast as they are answered where it is 0.
 
     `answers` has a row for each: time (ms since the epoch), visitor, status (0 for a broken
     connection), milliseconds, version of the model, items. Of a failed
@@ -34,10 +34,7 @@ class Asker:
         visitors: list[str],
         threads: int,
         rate: float,
-        *,
-        reconnect: bool,
     ) -> None:
-        self._limits = httpx.Limits(max_keepalive_connections=0 if reconnect else None)
         self._url, self._headers = url, {"Authorization": f"Bearer {token}"}
         self._visitors, self._threads = visitors, threads
         self._pause = threads / rate if rate else 0.0
@@ -63,7 +60,6 @@ class Asker:
             base_url=self._url,
             headers=self._headers,
             timeout=TIMEOUT_S,
-            limits=self._limits,
             trust_env=False,
         ) as client:
             due = time.monotonic() + self._pause * number / self._threads
@@ -98,7 +94,6 @@ def main() -> None:
         [f"u{number}" for number in range(count)],
         int(os.environ["THREADS"]),
         rate,
-        reconnect=bool(os.environ["RECONNECT"]),
     )
     asker.run()
     hand_over(RESULT, orjson.dumps(asker.answers))

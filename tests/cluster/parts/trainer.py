@@ -1,4 +1,4 @@
-"""Part 12: a training run as a TrainJob of Kubeflow Trainer, judged as others are."""
+"""Part 11: a training run as a TrainJob of Kubeflow Trainer, judged as others are."""
 
 from tests.cluster.bed import Bed
 from tests.cluster.overlay import objects
@@ -7,7 +7,7 @@ from tests.cluster.parts.start import begin, finish
 from tests.cluster.report import Part
 from tests.e2e.stack import wait_for
 
-TITLE = "12 A training run as a TrainJob"
+TITLE = "11 A training run as a TrainJob"
 MADE = "trainjob,trainingruntime"
 
 
