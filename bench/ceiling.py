@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from fastapi import FastAPI
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.partitioner import DefaultPartitioner
 
 from bench.load import answering
 from bench.measurements import BenchmarkError
@@ -125,9 +124,7 @@ def raw_producer_rate(
         seconds: How long to send.
     """
     name = physical(namespace, topic)
-    producer = KafkaProducer(
-        **(producer_arguments(settings, linger_ms=5) | {"partitioner": DefaultPartitioner()})
-    )
+    producer = KafkaProducer(**producer_arguments(settings, linger_ms=5))
     try:
         producer.partitions_for(name)
         started = time.perf_counter()

@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Any, Final
 
 from kafka.errors import FencedInstanceIdError, InvalidSessionTimeoutError, KafkaError
-from kafka.partitioner import DefaultPartitioner
 from kafka.partitioner.default import murmur2
 
 from slipstream.chassis.dependencies import DependencyUnavailableError, RefusedSettingsError
@@ -142,26 +141,6 @@ def partition_of(key: bytes, partitions: int) -> int:
     return int((_hash(key.partition(_SEPARATOR)[0]) & 0x7FFFFFFF) % partitions)
 
 
-class KeyPartitioner(DefaultPartitioner):  # type: ignore[misc]
-    """kafka-python's partitioner with the hashes of recent keys remembered."""
-
-    def partition(
-        self,
-        topic: str,
-        key: Any,
-        serialized_key: bytes | None,
-        value: Any,
-        serialized_value: bytes | None,
-        cluster: Any,
-    ) -> int:
-        partitions = cluster.partitions_for_topic(topic)
-        if serialized_key is None or not partitions:
-            return int(
-                super().partition(topic, key, serialized_key, value, serialized_value, cluster)
-            )
-        return partition_of(serialized_key, len(partitions))
-
-
 def producer_arguments(settings: KafkaSettings, linger_ms: int = 1) -> dict[str, Any]:
     """Arguments of a producer that every in-sync replica acknowledges.
 
@@ -181,7 +160,6 @@ def producer_arguments(settings: KafkaSettings, linger_ms: int = 1) -> dict[str,
         "request_timeout_ms": min(5_000, settings.delivery_timeout_ms - linger_ms - 1),
         "delivery_timeout_ms": settings.delivery_timeout_ms,
         "metrics_enabled": False,
-        "partitioner": KeyPartitioner(),
     }
 
 

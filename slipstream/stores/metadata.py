@@ -105,13 +105,6 @@ def engine(settings: DatabaseSettings) -> Engine:
     return made
 
 
-def refuse_absent(settings: DatabaseSettings) -> None:
-    """Raise `DatabaseUnavailableError` where the SQLite file is absent, which connecting makes."""
-    url = make_url(settings.url.get_secret_value())
-    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
-        raise DatabaseUnavailableError(f"there is no database {url.database}")
-
-
 def database_time(connection: Connection) -> int:
     """The time (ms) by the clock of the database; of SQLite that is this machine's."""
     if connection.dialect.name == "postgresql":

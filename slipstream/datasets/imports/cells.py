@@ -175,7 +175,6 @@ def read_list(value: Any) -> list[str]:
 # 5138, as milliseconds before March 1973, and so on.
 _UNIT_BOUNDS: Final = (("s", 10**11), ("ms", 10**14), ("us", 10**17))
 _MS_PER_UNIT: Final = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
-TIME_UNITS: Final = tuple(_MS_PER_UNIT)
 _LAST_MS: Final = 253_402_300_800_000
 _NUMERIC: Final = re.compile(r"[+-]?\d+(\.\d+)?")
 _COMPACT_DATE: Final = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
@@ -190,7 +189,7 @@ class TimeForm(NamedTuple):
     """The way in which a column spells times.
 
     Attributes:
-        unit: Unit of bare numbers, one of `TIME_UNITS`.
+        unit: Unit of bare numbers: s, ms, us or ns.
         zone: Zone of times that name none.
         pattern: Pattern of `strptime` that all times have; "" where they are recognised.
         day_first: Whether `1/2/2026` is the first of February; None where that is unknown.

@@ -52,7 +52,7 @@ class Choices:
         types: Types by the file's own names, as `event_types.token` spells these; `skip` leaves
             rows out.
         encoding, delimiter: Form of text files.
-        time_unit: Unit of times that are numbers, one of `times.TIME_UNITS`.
+        time_unit: Unit of times that are numbers: s, ms, us or ns.
         time_format: Pattern of `strptime` of all times.
         zone: Name of the zone of times without one.
         decimal: Decimal mark, `.` or `,`.
