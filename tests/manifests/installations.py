@@ -1,6 +1,7 @@
 """Overlays and named installations, as kubectl builds them."""
 
 import os
+import re
 import subprocess
 import tempfile
 from functools import cache
@@ -13,18 +14,24 @@ from tests.deploy.manifests import KUBERNETES
 
 COMPONENTS: Final = KUBERNETES / "components"
 OVERLAYS: Final = tuple(sorted(path.name for path in (KUBERNETES / "overlays").iterdir()))
-_HEAD: Final = "| installation | components |"
+_HEAD: Final = "| installation | components | patches |"
+_PAGES: Final = re.compile(r"\]\((.+?)\)")
+_BLOCKS: Final = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-def _listed() -> dict[str, tuple[str, ...]]:
-    """The installations that the README lists: components by name."""
+def _listed() -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """The installations that the README lists: components by name, and links to patches."""
     _, _, table = (KUBERNETES / "README.md").read_text().partition(_HEAD)
     rows = [line for line in table.partition("\n\n")[0].splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
-    return {name: tuple(filter(None, listed.split(", "))) for name, listed in cells}
+    return {
+        name: (tuple(filter(None, listed.split(", "))), tuple(_PAGES.findall(patches)))
+        for name, listed, patches in cells
+    }
 
 
-INSTALLATIONS: Final = _listed()
+_LISTED: Final = _listed()
+INSTALLATIONS: Final = {name: components for name, (components, _) in _LISTED.items()}
 
 
 @cache
@@ -34,23 +41,51 @@ def overlay(name: str) -> tuple[dict[str, Any], ...]:
 
 
 @cache
-def combination(*names: str, base: str = "base") -> tuple[dict[str, Any], ...]:
-    """The objects of the base, or of an overlay such as `overlays/local`, with components."""
+def combination(
+    *names: str, base: str = "base", patches: tuple[str, ...] = ()
+) -> tuple[dict[str, Any], ...]:
+    """The objects of the base, or of an overlay such as `overlays/local`, with components.
+
+    `patches` are links to the sections of pages that show them.
+    """
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder).resolve()
-        resources = os.path.relpath(KUBERNETES / base, place)
-        listed = [os.path.relpath(COMPONENTS / name, place) for name in names]
-        # An image of an overlay's own, which must reach the template of Jobs, too.
-        (place / "kustomization.yaml").write_text(
-            f"resources: [{resources}]\ncomponents: [{', '.join(listed)}]\n"
-            "images: [{name: slipstream/training, newName: registry/training, newTag: '7'}]\n"
-        )
+        content: dict[str, list[Any]] = {
+            "resources": [os.path.relpath(KUBERNETES / base, place)],
+            "components": [os.path.relpath(COMPONENTS / name, place) for name in names],
+            # An image of an overlay's own, which must reach the template of Jobs, too.
+            "images": [
+                {"name": "slipstream/training", "newName": "registry/training", "newTag": "7"}
+            ],
+        }
+        for block in (block for link in patches for block in _shown(link)):
+            if block.startswith("# "):
+                (place / block.partition("\n")[0].removeprefix("# ")).write_text(block)
+            else:
+                for field, entries in yaml.safe_load(block).items():
+                    content[field] = content.get(field, []) + entries
+        (place / "kustomization.yaml").write_text(yaml.safe_dump(content))
         return _render(place)
+
+
+def _shown(link: str) -> list[str]:
+    """The blocks of YAML in a page's section: parts of a kustomization, and files with names."""
+    page, _, anchor = link.partition("#")
+    sections = (KUBERNETES / page).read_text().split("\n## ")
+    (body,) = (
+        body
+        for title, _, body in (section.partition("\n") for section in sections)
+        if title.lower().replace(" ", "-") == anchor
+    )
+    return _BLOCKS.findall(body)
 
 
 def built(name: str) -> tuple[dict[str, Any], ...]:
     """The objects of an overlay or of an installation."""
-    return overlay(name) if name in OVERLAYS else combination(*INSTALLATIONS[name])
+    if name in OVERLAYS:
+        return overlay(name)
+    components, patches = _LISTED[name]
+    return combination(*components, patches=patches)
 
 
 def _render(folder: Path) -> tuple[dict[str, Any], ...]:

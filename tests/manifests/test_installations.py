@@ -154,6 +154,20 @@ def test_an_overlay_has_its_own_names_where_components_have_others(name: str) ->
                 assert f'namespace="{namespace}"' in trigger["metadata"]["query"]
 
 
+@pytest.mark.parametrize("name", ["staging", "production"])
+def test_an_overlay_has_the_password_of_keda_that_a_page_shows(name: str) -> None:
+    shown, overlaid = built("scaled by the lag of an operator's Kafka"), overlay(name)
+    (known,) = of_kind(shown, "TriggerAuthentication").values()
+    (own,) = of_kind(overlaid, "TriggerAuthentication").values()
+    assert own["spec"] == known["spec"]
+    triggers, theirs = (
+        of_kind(objects, "ScaledObject")["features"]["spec"]["triggers"]
+        for objects in (shown, overlaid)
+    )
+    assert triggers == theirs
+    assert all(trigger["authenticationRef"] == {"name": "kafka"} for trigger in triggers)
+
+
 def test_keda_watches_the_topics_that_features_consumes() -> None:
     objects = combination("keda")
     scaler = of_kind(objects, "ScaledObject")["features"]["spec"]

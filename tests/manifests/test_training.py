@@ -1,4 +1,4 @@
-"""Components of training as kubectl renders them: runs as Jobs."""
+"""Components of training as kubectl renders them: runs as Jobs, and as a workflow."""
 
 from typing import Any
 
@@ -7,12 +7,16 @@ from services.training.runs import new_run_id
 from services.training.settings import TrainingSection
 from tests.cluster.components import rendered as on_local
 from tests.cluster.kubectl import Kubectl
-from tests.manifests.installations import combination
+from tests.manifests.installations import built, combination
 
 
 def rendered(*components: str) -> dict[tuple[str, str], dict[str, Any]]:
     """The objects of the base with components, by kind and name."""
-    return {(o["kind"], o["metadata"]["name"]): o for o in combination(*components)}
+    return by_kind(combination(*components))
+
+
+def by_kind(objects: tuple[dict[str, Any], ...]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(o["kind"], o["metadata"]["name"]): o for o in objects}
 
 
 def test_component_renders_with_the_overlays_image_and_every_reference_resolved() -> None:
@@ -42,7 +46,7 @@ def test_component_renders_with_the_overlays_image_and_every_reference_resolved(
 
 
 def test_on_s3_a_run_mounts_nothing() -> None:
-    objects = rendered("training-runs", "training-runs-s3")
+    objects = by_kind(built("training in Jobs, exchange in a bucket"))
     assert ("PersistentVolumeClaim", "exchange") not in objects
     pod = objects["CronJob", "training-run"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     assert [volume["name"] for volume in pod["volumes"]] == ["tmp"]
