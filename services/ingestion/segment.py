@@ -17,6 +17,7 @@ from typing import Any, Final
 from services.ingestion.budgets import SHARED, SHARED_LENGTH, Budgets, setting
 from services.ingestion.event_names import REFUNDS, EventName, token
 from services.ingestion.intake_rules import IntakeRules
+from services.ingestion.message_times import settle, time_field, timestamp_of
 from services.ingestion.outcomes import NOT_KEPT, Acceptance, Origin, Outcome, Rejection
 from services.ingestion.people_calls import (
     Message,
@@ -306,11 +307,10 @@ def read_message(
             remark="" if origin.imported else _remark(message, records, origin, rules),
         )
     except RejectionError as error:
-        return Rejection(
-            message_id,
-            error,
-            None if error.code in NOT_KEPT else rules.privacy.original(message, kind),
-        )
+        kept = None if error.code in NOT_KEPT else rules.privacy.original(message, kind)
+        if type(kept) is dict:
+            settle(kept, message, message_id, envelope, origin)
+        return Rejection(message_id, error, kept)
 
 
 _NO_ZONE: Final = "its time has no zone, and is taken as UTC"
@@ -324,7 +324,7 @@ def _remark(message: Message, records: Records, origin: Origin, rules: IntakeRul
     first = records[0] if records else None
     if type(first) is not NewInteraction:
         return ""
-    remark, event, told = "", message.get("event"), message.get(_time_field(message))
+    remark, event, told = "", message.get("event"), message.get(time_field(message))
     if first.item_id is not None and type(event) is str:
         remark = rules.names.classify(event).remark
     if type(told) is str and told[-1:] != "Z" and not _ZONE.search(told, 10):
@@ -353,7 +353,9 @@ def _records(
     visitor = user_id or anonymous_id
     if visitor is None:
         raise RejectionError(Code.MISSING_USER, "userId or anonymousId is required", "userId")
-    timestamp = _timestamp(message, envelope, origin.received_at)
+    timestamp = timestamp_of(message, envelope, origin.received_at)
+    if timestamp > origin.received_at:
+        fields.refuse_future(timestamp, origin.received_at, time_field(message))
     if call in ("identify", "alias") and Scope.IDENTIFY not in origin.scopes:
         raise RejectionError(
             Code.SCOPE_MISSING, "the write key may not identify visitors: scope identify", "type"
@@ -379,7 +381,7 @@ def _records(
         raise RejectionError(
             Code.TIMESTAMP_TOO_OLD,
             f"it happened more than {hours:g} hours ago; send history to /v1/import",
-            _time_field(message),
+            time_field(message),
         )
     context = fields.as_object(message.get("context", envelope.get("context")), "context")
     session_id = fields.as_id(
@@ -468,27 +470,3 @@ def _agent(context: Any) -> str:
     """The visitor's user agent from the message's context, or an empty text."""
     agent = context.get("userAgent") if type(context) is dict else None
     return agent if type(agent) is str else ""
-
-
-def _time_field(message: Message) -> str:
-    return "timestamp" if message.get("timestamp") is not None else "originalTimestamp"
-
-
-def _timestamp(message: Message, envelope: Message, received_at: int) -> int:
-    """The event's time by our clock, in milliseconds.
-
-    The client's time is moved by as much as its clock was off when it sent the message.
-    """
-    field = _time_field(message)
-    value = message.get(field)
-    if value is None:
-        return received_at
-    happened = fields.as_millis(value, field)
-    sent = message.get("sentAt", envelope.get("sentAt"))
-    if sent is not None:
-        happened += received_at - fields.as_millis(sent, "sentAt")
-        if happened < 0:
-            raise RejectionError(
-                Code.INVALID_TIMESTAMP, f"{field} and sentAt together lie before 1970", field
-            )
-    return fields.refuse_future(happened, received_at, field)

@@ -209,8 +209,10 @@ class ErasedVisitors(Record):
 class DeadLetter(Record):
     """`dead-letters.v1`, key `source`: a rejected record, as it came, with the reason.
 
-    `by_browser` marks what came with a key that web pages show to everyone. `letter_id` names the
-    letter where it is no longer in its first place: `slipstream up` keeps letters over a stop.
+    A message has the id and the time that ingestion gave it. `by_browser` marks what came with a
+    key that web pages show to everyone. `letter_id` names the letter where it is no longer in its
+    first place: `slipstream up` keeps letters over a stop. With the code `replayed`, the record
+    lists the ids of letters that were sent again.
     """
 
     source: str

@@ -14,7 +14,7 @@ from slipstream_cli.options import AgeOrTime, data_dir_option, option_of
 from slipstream_cli.peers import broker_of, environment_settings, stack_on
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Iterator
 
     from slipstream.contracts.progress import ProgressStep
     from slipstream_cli.dead_letters.letters import Letter, LetterFilter
@@ -27,9 +27,7 @@ WIDTHS = {"source": 12, "code": 22, "field": 24, "reason": 60}
 
 def _filter_options(command: Any) -> Any:
     for option in (
-        data_dir_option(
-            "Data folder of the stack with the letters. It also keeps which were replayed."
-        ),
+        data_dir_option("Data folder of the stack with the letters."),
         click.option(
             "--since",
             type=AgeOrTime(),
@@ -102,14 +100,19 @@ def list_letters(
     Example:  slipstream dead-letters list --source shop --code missing_item --since 3d
               slipstream dead-letters list --json | jq '.[0].original'
     """
-    from slipstream_cli.dead_letters.resend import ReplayedLetters
-
-    letters = _read(data_dir, _letter_filter(codes, sources, since))
+    chosen, replayed = _letter_filter(codes, sources, since), set[str]()
+    letters = []
+    for letter in _stored(data_dir):
+        replayed.update(letter.marked)
+        if letter in chosen and not letter.marked:
+            letters.append(letter)
+    letters.sort(key=lambda letter: letter.record.received_at)
     shown = letters[-limit:]
-    replayed = ReplayedLetters(data_dir)
     if json_path:
         text = json.dumps(
-            [_as_json(letter, letter in replayed) for letter in shown], indent=2, ensure_ascii=False
+            [_as_json(letter, letter.id in replayed) for letter in shown],
+            indent=2,
+            ensure_ascii=False,
         )
         if json_path == STDOUT:
             click.echo(text)
@@ -143,7 +146,7 @@ def list_letters(
 @click.option(
     "--again",
     is_flag=True,
-    help="Send letters again that were replayed from this data folder before.",
+    help="Send letters again that were replayed before.",
 )
 @click.option(
     "--url",
@@ -167,24 +170,25 @@ def replay(
     """Send the originals again through ingestion's REST API, with their message ids and times.
 
     Ingestion checks each again; one that is still wrong gets a new letter. Old events are sent as
-    history. The data folder keeps which letters were replayed, so a second replay leaves them out.
+    history. The topic has marks of what was replayed, so a second replay leaves it out.
 
-    Of several entries of one item or user only the newest is sent. An entry counts from now on, so
-    don't replay entries that were corrected since.
+    Letters of web pages and of features, patches and deletions are never sent. Of several entries
+    of one item or user only the newest is. An entry counts from now on, so don't replay entries
+    that were corrected since.
 
     \b
     Example:  slipstream dead-letters replay --code invalid_value --since 2026-11-24T08:00 --dry-run
               slipstream dead-letters replay --code invalid_value --since 2026-11-24T08:00
     """
+    from slipstream.broker.kafka import BrokerUnavailableError
     from slipstream.datasets.upload import ReplayError
-    from slipstream_cli.dead_letters.resend import ReplayedLetters, prepare, send
+    from slipstream_cli.dead_letters.letters import replay_marks
+    from slipstream_cli.dead_letters.resend import prepare, send
     from slipstream_cli.local.terminal import Terminal
 
     running = stack_on(data_dir)
-    replayed = ReplayedLetters(data_dir)
     chosen = _letter_filter(codes, sources, since)
-    letters = _read(data_dir, chosen, also=replayed)
-    plan = prepare(letters, replayed, now_ms(), chosen=chosen, limit=limit, again=again)
+    plan = prepare(_stored(data_dir), now_ms(), chosen=chosen, limit=limit, again=again)
     _show_left_out(plan)
     if dry_run:
         for path, pairs in plan.sendable.items():
@@ -194,8 +198,9 @@ def replay(
     url = url or running.get("ingestion") or environment_settings().peers.ingestion_url
     key = write_key or running.get("write_key", "dev")
     try:
-        verdicts = send(plan, replayed, url, key, Terminal().bar())
-    except ReplayError as error:
+        with replay_marks(*broker_of(data_dir)) as mark:
+            verdicts = send(plan, mark, url, key, Terminal().bar())
+    except (ReplayError, BrokerUnavailableError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"sent        {plan.total:,}")
     for verdict, count in verdicts.most_common():
@@ -209,8 +214,10 @@ def replay(
 def _show_left_out(plan: "ReplayPlan") -> None:
     if plan.replayed:
         click.echo(f"left out    {plan.replayed:,} replayed before (--again sends them, too)")
-    if superseded := len(plan.superseded):
-        click.echo(f"left out    {superseded:,} entries with a newer one of the same item or user")
+    if plan.superseded:
+        click.echo(
+            f"left out    {plan.superseded:,} entries with a newer one of the same item or user"
+        )
     for reason, count in plan.not_replayable.most_common():
         click.echo(f"left out    {count:,}: {reason}")
 
@@ -221,20 +228,20 @@ def _letter_filter(codes: tuple[str, ...], sources: tuple[str, ...], since: int)
     return LetterFilter(frozenset(codes), frozenset(sources), since)
 
 
-def _read(data_dir: Path, chosen: "LetterFilter", also: "Container[Letter]" = ()) -> "list[Letter]":
+def _stored(data_dir: Path) -> "Iterator[Letter]":
+    """All letters and marks of the stack, with a line of progress."""
     from slipstream.broker.kafka import BrokerUnavailableError
-    from slipstream_cli.dead_letters.letters import read_letters
+    from slipstream_cli.dead_letters.letters import stored_letters
     from slipstream_cli.local.terminal import Terminal
 
     kafka, namespace = broker_of(data_dir)
     terminal = Terminal()
 
     def progress(step: "ProgressStep") -> None:
-        if step.done % 10_000 == 0:
-            terminal.progress(f"{step.done:,.0f} letters read")
+        terminal.transient(f"{step.done:,.0f} letters read")
 
     try:
-        return read_letters(kafka, namespace, chosen, progress, also)
+        yield from stored_letters(kafka, namespace, progress)
     except BrokerUnavailableError as error:
         hint = (
             ""

@@ -1,7 +1,7 @@
-"""Dead letters on the topic, a filter of them, and a file that outlives the embedded broker."""
+"""Dead letters and marks of those replayed, and a file that outlives the embedded broker."""
 
-from collections.abc import Container, Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,8 @@ from slipstream_cli.dead_letters import KEPT_FILE
 
 # Seconds without a record after which the broker counts as away.
 PATIENCE_S = 15.0
+# Code of a record that is a mark and no letter.
+REPLAYED: Final = "replayed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,12 @@ class Letter:
     def of(cls, message: Message[DeadLetter]) -> "Letter":
         position = f"{message.source.name}:{message.offset}"
         return cls(message.record.letter_id or position, message.record)
+
+    @property
+    def marked(self) -> Sequence[str]:
+        """Ids of the letters that were replayed, where this is a mark of them; else none."""
+        ids: Sequence[str] = self.record.original if self.record.code == REPLAYED else ()
+        return ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,44 +75,56 @@ class LetterFilter:
 ALL_LETTERS: Final = LetterFilter()
 
 
-def read_letters(
-    kafka: KafkaSettings,
-    namespace: str,
-    chosen: LetterFilter,
-    progress: Progress = lambda _: None,
-    also: Container[Letter] = (),
-) -> list[Letter]:
-    """Read the chosen letters up to the topic's present end, in order of receipt.
+def stored_letters(
+    kafka: KafkaSettings, namespace: str, progress: Progress = lambda _: None
+) -> Generator[Letter, None, None]:
+    """Yield the letters and marks up to the topic's present end, a partition's in their order.
 
     Args:
         kafka: The broker.
         namespace: The namespace of the topic.
-        chosen: The filter.
-        progress: Called with the number of letters read so far, also those that are filtered out.
-        also: Letters that are kept although they don't pass the filter.
-
-    Raises:
-        BrokerUnavailableError: The broker does not answer.
-    """
-    letters: list[Letter] = []
-    for read, letter in enumerate(stored_letters(kafka, namespace), 1):
-        progress(ProgressStep("letters", read, None))
-        if letter in chosen or letter in also:
-            letters.append(letter)
-    return sorted(letters, key=lambda letter: letter.record.received_at)
-
-
-def stored_letters(kafka: KafkaSettings, namespace: str) -> Generator[Letter, None, None]:
-    """Yield the letters up to the topic's present end, those of a partition in their order.
+        progress: Called with the number of letters read so far.
 
     Raises:
         BrokerUnavailableError: The broker does not answer.
     """
     if not topic_ids(kafka, [physical(namespace, DEAD_LETTERS)]):
         return  # no service has run in this namespace yet
+    read = 0
     with closing(read_to_end(kafka, namespace, DEAD_LETTERS, PATIENCE_S)) as batches:
         for batch in batches:
             yield from map(Letter.of, batch.messages)
+            read += len(batch.messages)
+            progress(ProgressStep("letters", read, None))
+
+
+@contextmanager
+def replay_marks(kafka: KafkaSettings, namespace: str) -> Iterator[Callable[[Sequence[str]], None]]:
+    """Open the topic for marks: a call notes that the letters with these ids were replayed.
+
+    A mark is younger than its letters, so retention takes it after them. A consumer group's offset
+    would not do, since the replayed letters need not be the oldest.
+
+    Raises:
+        BrokerUnavailableError: The broker does not take a mark.
+    """
+
+    def mark(ids: Sequence[str]) -> None:
+        if ids:
+            record = DeadLetter(
+                source=REPLAYED,
+                code=REPLAYED,
+                reason=f"{len(ids)} letters were sent again",
+                original=ids,
+                received_at=now_ms(),
+            )
+            producer.send(DEAD_LETTERS, REPLAYED, record)
+            producer.flush()
+        if producer.failures:
+            raise BrokerUnavailableError("the broker does not take which letters were sent again")
+
+    with closing(Producer(kafka, namespace)) as producer:
+        yield mark
 
 
 # Most letters in the file, the newest. One has a kilobyte, more or less.
@@ -125,7 +145,8 @@ def keep_letters(kafka: KafkaSettings, namespace: str, directory: Path) -> bool:
         OSError: The file can't be written.
     """
     expired = now_ms() - (DEAD_LETTERS.retention_ms or 0)
-    letters = read_letters(kafka, namespace, LetterFilter(since=expired))
+    letters = [it for it in stored_letters(kafka, namespace) if it.record.received_at >= expired]
+    letters.sort(key=lambda letter: letter.record.received_at)
     unfinished = directory / f"{KEPT_FILE}.unfinished"
     unfinished.touch(mode=0o600)
     with unfinished.open("wb") as file:

@@ -41,7 +41,8 @@ def read_dead_letters(kafka: KafkaSettings, namespace: str, limits: Limits) -> L
         if codes.total() >= limits.letters or time.monotonic() > until:
             all_read = False
             break
-        codes[letter.record.code] += 1
+        if not letter.marked:
+            codes[letter.record.code] += 1
     letters.close()
     return LetterFigures(codes, all_read)
 

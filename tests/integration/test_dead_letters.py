@@ -16,8 +16,7 @@ from slipstream.contracts.events import DeadLetter, Interaction
 from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS
 from slipstream_cli.__main__ import cli
 from slipstream_cli.dead_letters import KEPT_FILE
-from slipstream_cli.dead_letters.letters import keep_letters, restore_letters
-from slipstream_cli.dead_letters.resend import REPLAYED_FILE
+from slipstream_cli.dead_letters.letters import keep_letters, replay_marks, restore_letters
 from tests.conftest import OwnBroker
 from tests.integration.ingestion_process import KEY, ingestion_process
 from tests.integration.test_ingestion import records
@@ -67,7 +66,6 @@ def test_letters_are_listed_sent_again_once_and_what_is_still_wrong_gets_a_new_o
     redis_settings: RedisSettings,
     namespace: str,
     command: Command,
-    tmp_path: Path,
 ) -> None:
     now = int(time.time() * 1000)
     left_out = Interaction(
@@ -110,7 +108,7 @@ def test_letters_are_listed_sent_again_once_and_what_is_still_wrong_gets_a_new_o
             code="timestamp_late",
             reason="late",
             original=left_out.model_dump_json(),
-            received_at=now,
+            received_at=int(time.time() * 1000),
         )
         publish(broker, namespace, letter)
 
@@ -130,27 +128,39 @@ def test_letters_are_listed_sent_again_once_and_what_is_still_wrong_gets_a_new_o
         assert command.letters("--source", "nobody") == []
         assert len(command.letters("--limit", "2")) == 2
 
-        assert "would send  2 to /v1/import" in command("replay", "--dry-run")
-        assert not (tmp_path / REPLAYED_FILE).exists()
+        assert "would send  1 to /v1/import" in command("replay", "--dry-run")
         told = command("replay", "--url", url, "--write-key", KEY)
         assert (
-            "sent        4" in told
-            and "accepted: 2" in told
+            "left out    1: ingestion had accepted it" in told
+            and "sent        3" in told
+            and "accepted: 1" in told
             and "missing_user: 1" in told
             and "invalid_value: 1" in told
         )
 
-        again = [message.record for message in records(broker, namespace, INTERACTIONS, 2)]
-        assert sorted(
-            (e.event_id, e.user_id, e.item_id, e.timestamp, e.imported) for e in again
-        ) == [
-            ("m-1", "ada", "kettle", now - 2 * DAY, True),
-            ("m-9:replayed", "bob", "cup", now - 3 * DAY, True),
+        (again,) = [message.record for message in records(broker, namespace, INTERACTIONS, 1)]
+        assert (again.event_id, again.user_id, again.item_id, again.timestamp, again.imported) == (
+            "m-1",
+            "ada",
+            "kettle",
+            now - 2 * DAY,
+            True,
+        )
+        replayed = [(it["code"], it["replayed"]) for it in command.letters()]
+        assert replayed == [
+            ("timestamp_too_old", True),
+            ("missing_user", True),
+            ("invalid_value", True),
+            ("timestamp_late", False),
+            ("missing_user", False),
+            ("invalid_value", False),
         ]
-        assert [entry["replayed"] for entry in command.letters()] == [True] * 4 + [False] * 2
 
-        told = command("replay", "--url", url, "--write-key", KEY, "--code", "timestamp_too_old")
+        of_ada = ("replay", "--url", url, "--write-key", KEY, "--code", "timestamp_too_old")
+        told = command(*of_ada)
         assert "left out    1 replayed before" in told and "sent        0" in told
+        # As after a replay that was killed before its mark.
+        assert "duplicate: 1" in command(*of_ada, "--again")
 
 
 @pytest.mark.servers("embedded")  # a real broker keeps them itself
@@ -166,13 +176,15 @@ def test_letters_outlive_the_embedded_broker_with_their_ids_until_they_expire(
         publish(kafka, namespace, letter)
     before = {letter["code"]: letter["letter"] for letter in command.letters()}
     assert len(before) == 3
+    with replay_marks(kafka, namespace) as mark:
+        mark([before["old"]])
     for _ in range(2):  # also a letter that was restored before
         assert keep_letters(kafka, namespace, tmp_path)
         server.kill()
         server.start()
         restore_letters(kafka, namespace, tmp_path)
-        kept = {letter["code"]: letter["letter"] for letter in command.letters()}
-        assert kept == {"old": before["old"], "new": before["new"]}
+        kept = {it["code"]: (it["letter"], it["replayed"]) for it in command.letters()}
+        assert kept == {"old": (before["old"], True), "new": (before["new"], False)}
     assert (tmp_path / KEPT_FILE).stat().st_mode & 0o777 == 0o600
 
 

@@ -99,7 +99,7 @@ def test_accepted_events_are_on_the_topic_and_rejected_ones_in_the_dead_letters(
             "userId",
             "shop",
             "rid-7",
-            batch[2],
+            batch[2] | {"timestamp": dead.received_at},
         )
 
         (entry,) = records(broker, namespace, PEOPLE, 1)

@@ -52,7 +52,11 @@ def test_bad_event_is_rejected_alone(client: TestClient, producer: Acknowledging
         cast(DeadLetter, o.record) for o in producer.published if o.topic.name == "dead-letters.v1"
     ]
     assert [(letter.code, letter.source, letter.original) for letter in letters] == [
-        ("missing_user", "shop", track(userId=None, messageId="m-2")),
+        (
+            "missing_user",
+            "shop",
+            track(userId=None, messageId="m-2", timestamp=letters[0].received_at),
+        ),
         ("not_an_object", "shop", 7),
     ]
     assert all(letter.reason and letter.request_id for letter in letters)

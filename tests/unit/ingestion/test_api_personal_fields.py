@@ -91,4 +91,9 @@ def test_dead_letter_says_which_call_it_came_by(
 ) -> None:
     client.post("/v1/page", json={"messageId": "m", "context": {"ip": "203.0.113.77"}}, auth=AUTH)
     (letter,) = producer.letters
-    assert letter.original == {"messageId": "m", "context": {"ip": "203.0.113.0"}, "type": "page"}
+    assert letter.original == {
+        "messageId": "m",
+        "context": {"ip": "203.0.113.0"},
+        "type": "page",
+        "timestamp": letter.received_at,
+    }

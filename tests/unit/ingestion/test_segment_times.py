@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 
 from services.ingestion.intake_rules import IntakeRules
-from services.ingestion.outcomes import Origin
+from services.ingestion.outcomes import Origin, Rejection
 from slipstream.ingress.fields import Code
 from tests.unit.ingestion.payloads import (
     DAY,
     NOW,
     only_interaction,
+    read,
     records,
     rejection,
     track,
@@ -80,3 +81,38 @@ def test_clock_skew_is_corrected_from_sent_at(offset: int) -> None:
         only_interaction(track(timestamp=sent - 2_000), envelope={"sentAt": sent}).timestamp
         == NOW - 2_000
     )
+
+
+def letter_of(message: Any, **arguments: Any) -> dict[str, Any]:
+    """What the dead letter of a rejected message has."""
+    outcome = read(message, **arguments)
+    assert isinstance(outcome, Rejection), outcome
+    kept: dict[str, Any] = outcome.original
+    return kept
+
+
+@pytest.mark.parametrize("field", ["timestamp", "originalTimestamp"])
+def test_a_letter_has_the_time_by_our_clock(field: str) -> None:
+    fast = NOW + 600_000
+    message = track(userId=None, sentAt=fast, **{field: fast - 2_000})
+    kept = letter_of(message)
+    assert kept["timestamp"] == NOW - 2_000
+    assert "sentAt" not in kept
+    of_batch = track(userId=None, **{field: fast - 2_000})
+    assert letter_of(of_batch, envelope={"sentAt": fast})["timestamp"] == NOW - 2_000
+    assert letter_of(track(userId=None))["timestamp"] == NOW
+
+
+@pytest.mark.parametrize("timestamp", ["yesterday", 1e300, True, -1])
+def test_a_letter_has_an_unreadable_time_as_it_came(timestamp: Any) -> None:
+    kept = letter_of(track(userId=None, timestamp=timestamp, sentAt=NOW))
+    assert (kept["timestamp"], kept["sentAt"]) == (timestamp, NOW)
+
+
+def test_a_letter_has_an_id_by_which_it_counts_once() -> None:
+    assert letter_of(track(userId=None))["messageId"] == "m-1"
+    outcome = read(track("", messageId=None))
+    assert isinstance(outcome, Rejection)
+    assert outcome.original["messageId"] == outcome.message_id
+    first, second = (letter_of(track(properties=[], messageId=7.5))["messageId"] for _ in range(2))
+    assert first == second == 7.5
