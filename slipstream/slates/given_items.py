@@ -17,7 +17,7 @@ from slipstream.slates.catalogue.borrowing import in_known_items
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.columns import MOST_COLUMNS, Columns
 from slipstream.slates.catalogue.masks import Items, mask, unknown_attributes
-from slipstream.slates.model_steps import FAILED, Found, Steps
+from slipstream.slates.model_steps import FAILED, Found, Steps, by_model
 from slipstream.slates.slate_plan import (
     Asked,
     DemandAsked,
@@ -129,9 +129,7 @@ def _ordered(
         if not reason and model is not None:
             began = perf_counter()
             try:
-                result = steps.by_sound_parts(
-                    model, history, lambda bundle: stages.rank_items(bundle, history, item_ids)
-                )
+                result = by_model(model, stages.rank_items(model.bundle, history, item_ids))
             finally:
                 steps.took(Step.MODEL, began)
             return (Step.MODEL if result.items else Step.NONE), result

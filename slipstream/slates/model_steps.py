@@ -4,7 +4,7 @@ Each gives the items that it has, and a reason where it has none. Candidates, ra
 are `slipstream.recommender.stages`, the code that offline evaluation runs.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 from time import perf_counter
 from typing import Any, Final, NamedTuple
@@ -13,9 +13,7 @@ import numpy as np
 
 from slipstream.models.base import Mask
 from slipstream.recommender import stages
-from slipstream.recommender.bundle import Bundle
 from slipstream.recommender.new_items import LENDERS
-from slipstream.recommender.sound import answer_without_failed_parts
 from slipstream.slates.catalogue.borrowing import borrowing, in_known_items, merged
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.masks import Filter, mask
@@ -46,7 +44,7 @@ FAILED: Final = {
 class Found(NamedTuple):
     """The items of a step, why it has none or lacks some, and the model version that gave them.
 
-    `failed` tells that the model, or a part of it, raised.
+    `failed` tells that the model raised.
     """
 
     items: Sequence[Candidate]
@@ -143,46 +141,35 @@ class Steps:
         began = perf_counter()
         try:
             if wanted.filter is None and self._kept is not None:
-                return _by_model(model, self._kept)
+                return by_model(model, self._kept)
             space = catalog.space(model)
             allowed = yield from self._allowed(model, wanted)
             asked = partial(
                 stages.list_question,
-                history=history,
+                model.bundle,
+                history,
                 n=max(wanted.n, LENDERS) if space.new_items else wanted.n,
                 exclude=wanted.exclude,
                 allowed=allowed,
                 # Items of the history are excluded already, and what stands in for one is none.
                 repeats=self._plan.repeats if history is visitor.history else True,
             )
-
-            def with_new(
-                found: stages.RankedList, lenders: stages.RankedList
-            ) -> Sequence[stages.Recommendation]:
-                """The list, of the model's best items and new ones."""
-                new = borrowing(lenders, history, space, allowed, wanted.exclude, wanted.n)
-                return merged(found, new, wanted.n)
-
             try:
-                listed = yield ListAsked(model.bundle, asked(model.bundle))
+                listed = yield ListAsked(model.bundle, asked())
                 lenders = listed
                 if space.new_items and wanted.filter and len(listed) < wanted.n:
                     # New items pass that are like known ones that do not.
-                    anything = asked(model.bundle, allowed=catalog.mask(model))
+                    anything = asked(allowed=catalog.mask(model))
                     lenders = yield ListAsked(model.bundle, anything)
-                listed = with_new(listed, lenders)
             except Exception:  # perhaps another's question is at fault: now each is asked alone
-
-                def alone(bundle: Bundle) -> Sequence[stages.Recommendation]:
-                    found = stages.answers(bundle, [asked(bundle)])[0]
-                    return with_new(found, found)
-
-                return self.by_sound_parts(model, history, alone)
+                listed = lenders = stages.answers(model.bundle, [asked()])[0]
+            new = borrowing(lenders, history, space, allowed, wanted.exclude, wanted.n)
+            listed = merged(listed, new, wanted.n)
             if wanted.filter is None:
                 # A mask of a filter may be a second old, and a list that is kept would be so for
                 # longer.
                 self._slate.listed = listed
-            return _by_model(model, listed)
+            return by_model(model, listed)
         finally:
             self.took(Step.MODEL, began)
 
@@ -227,22 +214,20 @@ class Steps:
         depth = n + len(wanted.exclude)
         allowed = yield from self._allowed(model, wanted)
 
-        def neighbours(bundle: Bundle) -> list[stages.Recommendation]:
-            best: dict[str, stages.Recommendation] = {}
+        best: dict[str, stages.Recommendation] = {}
+        try:
             for seed in seeds:
-                for near in stages.similar_items(bundle, seed, depth, allowed=allowed):
+                for near in stages.similar_items(model.bundle, seed, depth, allowed=allowed):
                     known = best.get(near.item_id)
                     if near.item_id not in wanted.exclude and (
                         known is None or known.score < near.score
                     ):
                         best[near.item_id] = near
-            found = sorted(best.values(), key=lambda item: -item.score)[:n]
+            neighbours = sorted(best.values(), key=lambda item: -item.score)[:n]
             if is_personal:
-                found = stages.rank_items(bundle, history, [one.item_id for one in found])
-            return found[: wanted.n]
-
-        try:
-            return self.by_sound_parts(model, [stages.Event(seed) for seed in seeds], neighbours)
+                ids = [one.item_id for one in neighbours]
+                neighbours = stages.rank_items(model.bundle, history, ids)
+            return by_model(model, neighbours[: wanted.n])
         except Exception as error:
             self._slate.failures.append((Step.MODEL, error))
             return Found([], FAILED[Step.MODEL], failed=True)
@@ -287,23 +272,11 @@ class Steps:
         allowed: Mask = yield MaskAsked(model, wanted.filter)
         return allowed
 
-    def by_sound_parts(
-        self,
-        model: Model,
-        history: Sequence[stages.AnyEvent],
-        answer: Callable[[Bundle], Sequence[stages.Recommendation]],
-    ) -> Found:
-        """The answer of the model's sound parts, given for a history. Raises where none is left."""
-        recommended, failed = answer_without_failed_parts(model.bundle, history, answer)
-        self._slate.failures += failed.items()
-        reason = f"{' and '.join(failed)} failed and had no say" if failed else ""
-        return _by_model(model, recommended, reason)
-
     def took(self, stage: str, began: float) -> None:
         """Note the time of a stage that began then."""
         self._slate.took.append((stage, began, perf_counter() - began))
 
 
-def _by_model(model: Model, recommended: Sequence[Candidate], reason: str = "") -> Found:
-    # Only parts that fail are a reason.
-    return Found(recommended, reason, model.version if recommended else None, bool(reason))
+def by_model(model: Model, recommended: Sequence[Candidate]) -> Found:
+    """The model's items, with its version where there are any."""
+    return Found(recommended, version=model.version if recommended else None)

@@ -318,8 +318,8 @@ class MadeSlate:
         answered_by: The step that gave the first items.
         model_version: The version of the model that did.
         remarks: Why a step had no items, or not enough, and which later ones filled the slate.
-        failed: Whether the model, or a part of it, raised.
-        listed: The model's own list, where it made one without a filter and no part failed.
+        failed: Whether the model raised.
+        listed: The model's own list, where it made one without a filter.
         took: The stages, each with its begin by `time.perf_counter`, and the seconds that it took.
         failures: The parts that failed, each with its error.
         rules: Accounts of the rules of the placement's revision.

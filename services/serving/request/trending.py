@@ -10,7 +10,6 @@ from services.serving.metrics import ServingMetrics
 from services.serving.request.store_reads import Budget, StoreReads, TrendingItem
 from slipstream.features.decay import POPULAR_WINDOWS
 from slipstream.recommender import stages
-from slipstream.recommender.sound import answer_without_failed_parts
 from slipstream.slates.catalogue.model import Model
 from slipstream.slates.list_steps import DemandEntries
 from slipstream.slates.slate_plan import Demand, DemandAsked
@@ -135,9 +134,7 @@ class PopularItems:
         popular = self._kept.get(model)
         if popular is None:
             try:
-                recommended, _ = answer_without_failed_parts(
-                    model.bundle, (), lambda bundle: stages.recommend(bundle, (), _POPULAR)
-                )
+                recommended = stages.recommend(model.bundle, (), _POPULAR)
             except Exception as error:  # visitors still get what trends
                 self._measured.failed(Step.MODEL, error)
                 return ()

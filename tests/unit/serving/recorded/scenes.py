@@ -211,7 +211,7 @@ def _setting(
 
 
 NAMES = (
-    *("kept", "made", "ranker", "no model", "broken part", "broken model", "unrecorded"),
+    *("kept", "made", "ranker", "no model", "broken model", "unrecorded"),
     *("cut short", "store away"),
 )
 
@@ -225,7 +225,6 @@ def scene(name: str) -> Scene:
         "made": (shop, small, ITEMS, {}),
         "ranker": (small, shop, ids, {"kept_lists": 50}),
         "no model": (None, shop, ITEMS, {}),
-        "broken part": (broken(shop, "sessions"), broken(shop, "rules"), ITEMS, {}),
         "broken model": (broken(shop, *shop.retrievers), shop, ITEMS, {}),
         "unrecorded": (small, shop, ids, {"circumstances_bytes": 0}),
         "cut short": (shop, shop, ITEMS, {"circumstances_bytes": 900}),

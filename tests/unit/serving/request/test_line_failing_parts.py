@@ -1,4 +1,4 @@
-"""A part of the model that raises costs its part: the others answer, and the answer says so."""
+"""A part that raises costs its step: a later one answers, and the answer says so."""
 
 from dataclasses import replace
 from typing import Any
@@ -71,40 +71,29 @@ async def ask(setting: Setting, way: str) -> MadeSlate:
 WAYS = ["recommend", "session", "similar", "rank"]
 
 
-@pytest.mark.parametrize("part", ["popularity", "rules", "sessions"])
 @pytest.mark.parametrize("way", WAYS)
-async def test_retriever_that_raises_leaves_the_candidates_of_the_others(
-    bundle: Bundle, way: str, part: str
+@pytest.mark.parametrize("whole", [False, True])
+async def test_model_with_a_retriever_that_raises_leaves_the_answer_to_later_steps(
+    bundle: Bundle, whole: bool, way: str
 ) -> None:
-    setting = a_setting(broken(bundle, part))
-    answer = await ask(setting, way)
-    assert answer.answered_by == (Step.SIMILAR if way == "similar" else Step.MODEL)
-    assert answer.model_version == "7"
-    assert answer.items[0].item_id == "item-05"
-    assert f"{part} failed and had no say" in answer.reason
-    assert degraded(setting, part) == 1
+    parts = bundle.retrievers if whole else ["rules"]
+    await model_fails(a_setting(broken(bundle, *parts)), way)
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_model_that_fails_as_a_whole_leaves_the_answer_to_later_steps(
+@pytest.mark.parametrize("way", ["recommend", "session", "rank"])
+async def test_model_with_a_ranker_that_raises_leaves_the_answer_to_later_steps(
     bundle: Bundle, way: str
 ) -> None:
-    setting = a_setting(broken(bundle, *bundle.retrievers))
+    ranked: Any = type("Ranking", (), {"correct": Raising.score})()
+    await model_fails(a_setting(replace(bundle, ranking=ranked)), way)
+
+
+async def model_fails(setting: Setting, way: str) -> None:
     answer = await ask(setting, way)
     assert (answer.answered_by, answer.model_version) == (Step.TRENDING, None)
     assert answer.items[0].item_id == "item-30"
     assert "the model failed" in answer.reason
     assert degraded(setting, "model") >= 1  # the similar step asks it, too
-
-
-@pytest.mark.parametrize("way", ["recommend", "session", "rank"])
-async def test_ranker_that_raises_leaves_the_order_of_the_blend(bundle: Bundle, way: str) -> None:
-    ranked: Any = type("Ranking", (), {"correct": Raising.score})()
-    setting = a_setting(replace(bundle, ranking=ranked))
-    answer = await ask(setting, way)
-    assert (answer.answered_by, answer.items[0].item_id) == (Step.MODEL, "item-05")
-    assert "ranker failed and had no say" in answer.reason
-    assert degraded(setting, "ranker") == 1
 
 
 async def test_catalogue_that_raises_leaves_the_models_neighbours(
