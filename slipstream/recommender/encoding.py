@@ -192,18 +192,9 @@ def _first_type(
     return (types[1], second) if second.any() and not first.any() else (types[0], first)
 
 
-def queries(
-    log: InteractionLog, rows: NDArray[np.int64], known: NDArray[np.bool_] | None = None
-) -> list[Query]:
-    """A query for each of the rows: the user's earlier events, and the row's item.
-
-    Of the earlier events a history has those that are `known`, by default all.
-    """
-    starts, ends, asked = history_starts(log.user)[rows], rows, log.item[rows]
-    times = log.timestamp[rows]
-    if known is not None:
-        place = np.concatenate(([0], np.cumsum(known)))
-        starts, ends, log = place[starts], place[rows], log.select(known)
+def queries(log: InteractionLog, rows: NDArray[np.int64]) -> list[Query]:
+    """A query for each of the rows: the user's earlier events, and the row's item."""
+    starts, asked, times = history_starts(log.user)[rows], log.item[rows], log.timestamp[rows]
     return [
         Query(
             History(log.item[begin:end], log.weight[begin:end], log.timestamp[begin:end]),
@@ -212,7 +203,7 @@ def queries(
             time,
         )
         for begin, end, label, time in zip(
-            starts.tolist(), ends.tolist(), asked.tolist(), times.tolist(), strict=True
+            starts.tolist(), rows.tolist(), asked.tolist(), times.tolist(), strict=True
         )
     ]
 

@@ -3,17 +3,15 @@
 It predicts through the stages that serve, and the whole catalogue competes. The protocols are those
 of `slipstream.recommender.protocols`. They count every visitor, as published figures do: scripted
 ones, which a training run leaves out, are only counted.
-
-Further fits, each without a part of what a shop sends, answer the same questions.
 """
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +19,14 @@ from numpy.typing import NDArray
 from slipstream.contracts.progress import Progress, ProgressStep
 from slipstream.datasets.interactions import read_interactions, read_items, read_queries
 from slipstream.evaluation.figures import COLD_EVENTS, LED_ON, Past, cohorts, figures
-from slipstream.evaluation.metrics import coverage, hit_rate, mrr, ndcg
+from slipstream.evaluation.metrics import Ranks, Values, coverage, hit_rate, mrr, ndcg
 from slipstream.evaluation.significance import bootstrap_difference, bootstrap_mean
-from slipstream.models.base import EventWeights, InteractionLog
+from slipstream.models.base import EventWeights, Indices, InteractionLog
 from slipstream.recommender import encoding
 from slipstream.recommender.bundle import Bundle
+from slipstream.recommender.encoding import Query
 from slipstream.recommender.fit import FitOptions, fit_log
 from slipstream.recommender.memory import peak_memory_mb
-from slipstream.recommender.omissions import compare, parse_omission, withhold
 from slipstream.recommender.predict import Answers, predict, question_of
 from slipstream.recommender.profiles import PROFILES
 from slipstream.recommender.protocols import (
@@ -58,7 +56,6 @@ def evaluate(
     progress: Progress = lambda _: None,
     search_minutes: float = 0.0,
     last_days: float | None = None,
-    without: Sequence[str] = (),
     cold: float = 0.0,
     cold_events: int = 0,
     as_served: bool = False,
@@ -79,8 +76,6 @@ def evaluate(
         search_minutes: Part of the fit that searches the network's parameters, on validation alone.
         last_days: Days at the end that a time-split or discovery holds out, instead of a fifth of
             the events.
-        without: Parts of the data to leave out, each in a fit of its own, as
-            `slipstream.recommender.omissions.parse_omission` reads them.
         cold: Share of the items that are drawn by the seed and hidden from the fit.
         cold_events: The first events of each hidden item that stay in the fit.
         as_served: Whether to measure once more after a refit on everything but the test, as a
@@ -94,8 +89,6 @@ def evaluate(
         for `led_on` (a first event on an item that then went into the cart or was bought), the
         figures of a training run (`slipstream.evaluation.figures`, of lists of 10 or the longest
         k), with novelty, diversity and popularity bias.
-        `without`: For each part that was left out and each cohort, the means of the same queries,
-        and by how much each changed, paired on the queries, with the interval.
         `as_served`: `metrics` after that refit; empty without one. No published figure is measured
         so.
         `cold`: Where items are hidden, NDCG at each k and recall at 50 on them by the number of
@@ -148,143 +141,106 @@ def evaluate(
     others = set() if item_table is None else set(item_table["item_id"].to_pylist())
     others.difference_update(item_ids)
     attributes = encoding.attributes(item_table, [*item_ids, *others])
-    named = item_table.drop_columns(["item_id"]).column_names if item_table is not None else []
-    types = interactions["event_type"].unique().to_pylist()
-    if not without:  # the table takes more memory than the log, and only omissions read it again
-        interactions = interactions.schema.empty_table()
-    omissions = {text: parse_omission(text, types, named) for text in without}
+    del interactions  # the table takes more memory than the log
     options = FitOptions(
         profile=profile, seed=seed, event_weights=weights, search_s=60 * search_minutes
     )
-    exam = _Exam(item_ids, sorted(others), max(ks), options)
-    sat = exam.sit(task, attributes, progress)
-    served = exam.sit_again(sat.bundle, task, attributes, progress) if as_served else None
-    masks = _masks(task, log)
-    changes = {}
-    for text, omission in omissions.items():
-        reduced = withhold(task, log, interactions, item_ids, weights, omission)
-        other = exam.sit(reduced, omission.described(attributes), progress, without=text)
-        ranks = sat.answers.ranks, other.answers.ranks
-        measures = {f"{name}@{k}": partial(_RANKING[name], k=k) for k in ks for name in _RANKING}
-        changes[text] = compare(*ranks, masks, measures, seed)
-    metrics = sat.bundle.manifest.metrics
+    began = time.perf_counter()
+    fitted = bundle, _ = _fit(
+        task, item_ids, attributes, options, lambda step: progress(_with_epochs(step))
+    )
+    fit_s, began = time.perf_counter() - began, time.perf_counter()
+    asked = task.queries, item_ids, sorted(others), attributes, max(ks), progress
+    answers = _answers(fitted, *asked, ablation=True)
+    seconds = {"fit": fit_s, "evaluate": time.perf_counter() - began}
+    served = (
+        _answers(_fit_again(bundle, task, item_ids, attributes, progress), *asked)
+        if as_served
+        else None
+    )
+    metrics = bundle.manifest.metrics
     return {
-        "data": _summary(interactions_path, log, sat.bundle),
+        "data": _summary(interactions_path, log, bundle),
         "protocol": protocol,
         "profile": profile,
         "seed": seed,
-        "repeats": sat.bundle.repeats,
-        "repurchases": sat.bundle.repurchases.learned if sat.bundle.repurchases else None,
-        "seconds": sat.seconds,
+        "repeats": bundle.repeats,
+        "repurchases": bundle.repurchases.learned if bundle.repurchases else None,
+        "seconds": seconds,
         "peak_memory_mb": peak_memory_mb(),
         "queries": len(task.queries),
-        "metrics": _metrics(sat.answers, len(item_ids), ks, seed),
+        "metrics": _metrics(answers, len(item_ids), ks, seed),
         "as_served": _metrics(served, len(item_ids), ks, seed) if served else {},
-        "cohorts": _cohorts(sat.answers, task.past, masks, seed),
-        "cold": _cold(sat.answers, task, hidden, ks, seed) if cold else {},
-        "without": changes,
-        "ablation": _ablation(sat.answers, list(sat.bundle.retrievers), ks, seed),
-        "parameters": sat.bundle.manifest.parameters,
+        "cohorts": _cohorts(answers, task.past, _masks(task, log), seed),
+        "cold": _cold(answers, task, hidden, ks, seed) if cold else {},
+        "ablation": _ablation(answers, list(bundle.retrievers), ks, seed),
+        "parameters": bundle.manifest.parameters,
         "curve": metrics.curve.model_dump() if metrics.curve else {},
         "search": [trial.model_dump() for trial in metrics.search or ()],
     }
 
 
-class _Sitting(NamedTuple):
-    """A bundle, its answers, and the seconds of the fit and of the answers."""
-
-    bundle: Bundle
-    answers: Answers
-    seconds: dict[str, float]
-
-
-@dataclass(frozen=True)
-class _Exam:
-    """The circumstances that are the same for every fit of one evaluation.
-
-    Attributes:
-        item_ids: Items of the file.
-        others: Items of the catalogue that have no event at all.
-        depth: Length of the lists.
-        options: Options of the fits.
-    """
-
-    item_ids: list[str]
-    others: list[str]
-    depth: int
-    options: FitOptions
-
-    def sit(
-        self,
-        task: Task,
-        attributes: Mapping[str, Mapping[str, Any]],
-        progress: Progress,
-        without: str = "",
-    ) -> _Sitting:
-        """A bundle fitted on the task's events, and its answers to the task's queries."""
-
-        def tell(step: ProgressStep) -> None:
-            part = f"without {without}: " if without else ""
-            progress(replace(_with_epochs(step), stage=part + _with_epochs(step).stage))
-
-        began = time.perf_counter()
-        task = task.only((task.past.counts() > 0)[task.log.item])
-        log, met = encoding.of_met_items(task.log)
-        item_ids = [self.item_ids[item] for item in met]
-        with tempfile.TemporaryDirectory() as folder:
-            options = replace(
-                self.options,
-                repeats=task.repeats,
-                holdout=task.holdout,
-                checkpoints=Path(folder),
-            )
-            bundle = fit_log(log, item_ids, attributes, options, tell)
-        fitted = time.perf_counter()
-        answers = self._answers(bundle, met, task, attributes, tell, ablation=not without)
-        seconds = {"fit": fitted - began, "evaluate": time.perf_counter() - fitted}
-        return _Sitting(bundle, answers, seconds)
-
-    def sit_again(
-        self,
-        bundle: Bundle,
-        task: Task,
-        attributes: Mapping[str, Mapping[str, Any]],
-        progress: Progress,
-    ) -> Answers:
-        """The answers of a bundle that is refitted on the validation events, too."""
-        assert task.holdout is not None  # noqa: S101
-        rows = np.union1d(task.holdout.final, task.holdout.validation)
-        log, met = encoding.of_met_items(task.log.select(rows))
-        item_ids = [self.item_ids[item] for item in met]
-        served = refit(bundle, log, item_ids, attributes, progress=progress)
-        return self._answers(served, met, task, attributes, progress, ablation=False)
-
-    def _answers(
-        self,
-        bundle: Bundle,
-        met: NDArray[np.integer],
-        task: Task,
-        attributes: Mapping[str, Mapping[str, Any]],
-        progress: Progress,
-        *,
-        ablation: bool,
-    ) -> Answers:
-        # What is met has the bundle's numbers, and what is new follows.
-        unmet = np.setdiff1d(np.arange(len(self.item_ids)), met)
-        items = np.concatenate((met, unmet))
-        new = [*(self.item_ids[item] for item in unmet), *self.others]
-        answers = predict(
-            bundle,
-            task.queries,
-            partial(question_of, places=np.argsort(items).astype(np.int32)),
-            self.depth,
-            progress,
-            described=[attributes.get(item_id, {}) for item_id in new],
-            ablation=ablation,
-            in_processes=True,
+def _fit(
+    task: Task,
+    item_ids: Sequence[str],
+    attributes: Mapping[str, Mapping[str, Any]],
+    options: FitOptions,
+    progress: Progress,
+) -> tuple[Bundle, Indices]:
+    """A bundle fitted on the task's events, and the number of each of its items in the file."""
+    task = task.only((task.past.counts() > 0)[task.log.item])
+    log, met = encoding.of_met_items(task.log)
+    with tempfile.TemporaryDirectory() as folder:
+        options = replace(
+            options, repeats=task.repeats, holdout=task.holdout, checkpoints=Path(folder)
         )
-        places = np.concatenate((items, np.full(len(self.others) + 1, -1))).astype(np.int32)
-        return replace(answers, shown=places[answers.shown])
+        return fit_log(log, [item_ids[item] for item in met], attributes, options, progress), met
+
+
+def _fit_again(
+    bundle: Bundle,
+    task: Task,
+    item_ids: Sequence[str],
+    attributes: Mapping[str, Mapping[str, Any]],
+    progress: Progress,
+) -> tuple[Bundle, Indices]:
+    """The bundle refitted on the validation events, too, and its items as `_fit` returns them."""
+    assert task.holdout is not None  # noqa: S101
+    rows = np.union1d(task.holdout.final, task.holdout.validation)
+    log, met = encoding.of_met_items(task.log.select(rows))
+    met_ids = [item_ids[item] for item in met]
+    return refit(bundle, log, met_ids, attributes, progress=progress), met
+
+
+def _answers(
+    fitted: tuple[Bundle, Indices],
+    queries: Sequence[Query],
+    item_ids: Sequence[str],
+    others: Sequence[str],
+    attributes: Mapping[str, Mapping[str, Any]],
+    depth: int,
+    progress: Progress,
+    *,
+    ablation: bool = False,
+) -> Answers:
+    """Answers in the file's numbers, which `others` follow: items that have no event at all."""
+    bundle, met = fitted
+    # What is met has the bundle's numbers, and what is new follows.
+    unmet = np.setdiff1d(np.arange(len(item_ids)), met)
+    items = np.concatenate((met, unmet))
+    new = [*(item_ids[item] for item in unmet), *others]
+    answers = predict(
+        bundle,
+        queries,
+        partial(question_of, places=np.argsort(items).astype(np.int32)),
+        depth,
+        progress,
+        described=[attributes.get(item_id, {}) for item_id in new],
+        ablation=ablation,
+        in_processes=True,
+    )
+    places = np.concatenate((items, np.full(len(others) + 1, -1))).astype(np.int32)
+    return replace(answers, shown=places[answers.shown])
 
 
 def _with_epochs(step: ProgressStep) -> ProgressStep:
@@ -298,10 +254,16 @@ def _metrics(
 ) -> dict[str, dict[str, float]]:
     measured: dict[str, dict[str, float]] = {}
     for k in ks:
-        for name, metric in _RANKING.items():
-            measured[f"{name}@{k}"] = bootstrap_mean(metric(answers.ranks, k), seed)._asdict()
+        measures = {f"{name}@{k}": partial(metric, k=k) for name, metric in _RANKING.items()}
+        measured |= _means(answers.ranks, measures, seed)
         measured[f"coverage@{k}"] = {"value": coverage(answers.shown[:, :k], n_items)}
     return measured
+
+
+def _means(
+    ranks: Ranks, measures: Mapping[str, Callable[[Ranks], Values]], seed: int
+) -> dict[str, dict[str, float]]:
+    return {name: bootstrap_mean(of(ranks), seed)._asdict() for name, of in measures.items()}
 
 
 def _masks(task: Task, log: InteractionLog) -> dict[str, NDArray[np.bool_]]:
@@ -349,13 +311,7 @@ def _cold(
     measures = {f"ndcg@{k}": partial(ndcg, k=k) for k in ks}
     measures[f"recall@{_DEEP}"] = partial(hit_rate, k=_DEEP)
     return {
-        name: {
-            "queries": int(mask.sum()),
-            **{
-                measure: bootstrap_mean(of(answers.ranks[mask]), seed)._asdict()
-                for measure, of in measures.items()
-            },
-        }
+        name: {"queries": int(mask.sum()), **_means(answers.ranks[mask], measures, seed)}
         for name, mask in groups.items()
         if mask.any()
     }

@@ -40,7 +40,6 @@ class Task:
         holdout: Rows of the log to choose parameters on; None leaves it to the fit.
         queries: Queries to predict.
         repeats: Whether items of the history may be recommended again; None leaves it to the data.
-        fitted: Rows of the file's log that make `log`.
         asked: Rows of the file's log that the queries ask for; None where a file has the queries.
     """
 
@@ -48,7 +47,6 @@ class Task:
     holdout: Holdout | None
     queries: Sequence[Query]
     repeats: bool | None
-    fitted: NDArray[np.int64]
     asked: NDArray[np.int64] | None
 
     @property
@@ -63,7 +61,6 @@ class Task:
             self,
             log=self.log.select(kept),
             holdout=self.holdout.among(kept) if self.holdout else None,
-            fitted=self.fitted[kept],
         )
 
 
@@ -97,7 +94,7 @@ def task_of(
     everything = np.arange(len(log))
     holdout = Holdout(split.training, split.validation, everything)
     asked = [prefixes[row] for row in sample(np.arange(len(prefixes)), MOST_QUERIES, seed)]
-    return Task(_by_position(log), holdout, asked, repeats=True, fitted=everything, asked=None)
+    return Task(_by_position(log), holdout, asked, repeats=True, asked=None)
 
 
 def first_meetings(log: InteractionLog) -> NDArray[np.bool_]:
@@ -139,7 +136,7 @@ def _leave_last_out(log: InteractionLog, validation_queries: int, seed: int) -> 
     holdout = Holdout(split.training[inner.training], validation, split.training)
     asked = sample(split.test, MOST_QUERIES, seed)
     queries = encoding.queries(log, asked)
-    return Task(log, holdout, queries, False, fitted=np.arange(len(log)), asked=asked)
+    return Task(log, holdout, queries, False, asked=asked)
 
 
 def _time_split(
@@ -165,7 +162,6 @@ def _time_split(
         None,
         encoding.queries(log, asked),
         repeats=False if discovery else None,
-        fitted=split.training,
         asked=asked,
     )
 

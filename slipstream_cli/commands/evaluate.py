@@ -6,7 +6,6 @@ from typing import Any
 import click
 
 from slipstream.contracts.times import format_duration
-from slipstream.evaluation.figures import ALL, COLD, LED_ON
 from slipstream.recommender.scripted import ScriptedVisitors
 from slipstream_cli.options import existing_file, json_out, write_json
 
@@ -64,13 +63,6 @@ from slipstream_cli.options import existing_file, json_out, write_json
     help="Seed of the fits, of samples and of the intervals.",
 )
 @click.option(
-    "--without",
-    multiple=True,
-    metavar="PART[+PART...]",
-    help="Part of the data to leave out in one more fit: a type of events, attribute:NAME,"
-    " attributes, or lasting-id (each visit is a visitor of its own). Repeatable. Default: none.",
-)
-@click.option(
     "--cold",
     type=click.FloatRange(0, 1, max_open=True),
     default=0.0,
@@ -103,7 +95,6 @@ def evaluate(
     last_days: float | None,
     search_minutes: float,
     seed: int,
-    without: tuple[str, ...],
     cold: float,
     cold_events: int,
     as_served: bool,
@@ -114,7 +105,6 @@ def evaluate(
     \b
     Example:  slipstream evaluate events.parquet --protocol leave-last-out --k 10
               slipstream evaluate events.parquet --protocol time-split --search-minutes 30
-              slipstream evaluate events.parquet --protocol discovery --without cart+purchase
               slipstream evaluate events.csv --items items.csv --protocol time-split --cold .1
     """
     try:
@@ -145,7 +135,6 @@ def evaluate(
             ),
             search_minutes=search_minutes,
             last_days=last_days,
-            without=without,
             cold=cold,
             cold_events=cold_events,
             as_served=as_served,
@@ -172,7 +161,7 @@ def evaluate(
 
 
 def _show_evaluation(result: dict[str, Any], by: str) -> None:
-    """Metrics, the best part, and the changes without parts of the data, measured by `by`."""
+    """Metrics, and the best part, measured by `by`."""
     for name, metric in result["metrics"].items():
         interval = f"   [{metric['low']:.4f}, {metric['high']:.4f}]" if "low" in metric else ""
         click.echo(f"{name:<14} {metric['value']:.4f}{interval}")
@@ -203,12 +192,3 @@ def _show_evaluation(result: dict[str, Any], by: str) -> None:
         f"{'took':<14} {fit}, and {evaluation} for {result['queries']:,} questions;"
         f" {result['peak_memory_mb']:,.0f} MB at most"
     )
-    for name, cohorts in result["without"].items():
-        for cohort in (ALL, LED_ON, COLD):
-            if cohort in cohorts:
-                change = cohorts[cohort][by]["change"]
-                click.echo(
-                    f"without {name}: {by} {cohorts[cohort][by]['value']:.4f},"
-                    f" {change['value']:+.4f}   [{change['low']:+.4f}, {change['high']:+.4f}]"
-                    f"   {cohort}: {cohorts[cohort]['queries']:,} questions"
-                )

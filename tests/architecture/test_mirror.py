@@ -22,7 +22,6 @@ NAMED_OTHERWISE = {
     "cli/doctor/test_documentation.py",
     "cli/test_command_line.py",
     "cli/test_documented_commands.py",
-    "cli/test_what_to_send.py",
     "cli/test_wrong_settings.py",
     "features/test_affinity.py",
     "features/test_point_in_time.py",
