@@ -9,7 +9,8 @@ a file, from which a killed training goes on.
 import hashlib
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,30 @@ class Checkpoint:
             torch.save({**state, "digest": self.digest}, unfinished)
             unfinished.replace(self.path)
         except (OSError, RuntimeError):
-            unfinished.unlink(missing_ok=True)
+            with suppress(OSError):
+                unfinished.unlink()
+
+    def keep(self, parameters: TransformerParameters, fit: "TransformerFit") -> None:
+        """Replace the file by a network that was trained with these parameters."""
+        arrays = {name: torch.tensor(array) for name, array in fit.model.arrays().items()}
+        self.write(
+            {
+                "trained_with": asdict(parameters),
+                "arrays": arrays,
+                "model": fit.model.parameters(),
+                "epochs": fit.epochs,
+                "curve": [tuple(epoch) for epoch in fit.curve],
+            }
+        )
+
+    def kept(self, parameters: TransformerParameters) -> "TransformerFit | None":
+        """The network that `keep` was given with these parameters, if it is the last one."""
+        state = self.read()
+        if state is None or state["trained_with"] != asdict(parameters):
+            return None
+        arrays = {name: tensor.numpy() for name, tensor in state["arrays"].items()}
+        model = Transformer.restore(arrays, state["model"])
+        return TransformerFit(model, state["epochs"], [Epoch(*epoch) for epoch in state["curve"]])
 
 
 def digest(settings: object, *arrays: np.ndarray[Any, Any]) -> str:

@@ -119,14 +119,12 @@ def learn(
     trials: list[Trial] = []
     fits: list[TransformerFit] = []
     if searching:
-        from slipstream.models.transformer_fit import digest
-        from slipstream.recommender.search_checkpoint import SearchCheckpoint
+        from slipstream.models.transformer_fit import Checkpoint, digest
 
         arrays = (log.user, log.item, log.timestamp, log.weight)
-        checkpoint = SearchCheckpoint(
-            checkpoints / "search.npz" if checkpoints else None,
-            digest((defaults, parameters, search_s, seed), *arrays),
-        )
+        named = digest((defaults, parameters, search_s, seed), *arrays)
+        journal = checkpoints / f"search-{named[:16]}.log" if checkpoints else None
+        best = Checkpoint(journal.with_suffix(".pt") if journal else None, named)
         found = search(
             lambda tried, told: train(parameters=tried, progress=told, seed=seed),
             defaults,
@@ -134,8 +132,9 @@ def learn(
             log.n_items,
             search_s,
             seed=seed,
-            kept=checkpoint.read(),
-            keep=checkpoint.write,
+            journal=journal,
+            kept=best.kept,
+            keep=best.keep,
             progress=progress,
         )
         parameters, trials = found.parameters, found.trials

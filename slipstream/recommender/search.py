@@ -9,10 +9,13 @@ How many trials fit into the time depends on the machine, so a search can't be r
 the parameters that it chose can.
 """
 
+import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from slipstream.contracts.bundle import SearchTrial
@@ -22,7 +25,9 @@ from slipstream.recommender.bundle import Bundle
 
 if TYPE_CHECKING:  # Optuna is imported only where something is searched
     from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial, TrialState
+    from optuna.storages import JournalStorage
+    from optuna.study import Study
+    from optuna.trial import TrialState
 
     from slipstream.models.transformer_fit import TransformerFit
     from slipstream.models.transformer_training import Epoch
@@ -57,31 +62,6 @@ class SearchResult(NamedTuple):
     trials: list[Trial]
 
 
-class BestTrial(NamedTuple):
-    """The best complete trial so far."""
-
-    quality: float
-    network: "TransformerFit"
-    parameters: TransformerParameters
-
-
-@dataclass
-class SearchState:
-    """A search between two trials, from which an interrupted one goes on.
-
-    Attributes:
-        trials: Trials that have ended, in order.
-        qualities: Quality after each epoch of each of them.
-        best: The best of them; None before the first complete one.
-        seconds: Time that they took together.
-    """
-
-    trials: list[Trial] = field(default_factory=list)
-    qualities: list[list[float]] = field(default_factory=list)
-    best: BestTrial | None = None
-    seconds: float = 0.0
-
-
 class _EndedError(Exception):
     """A trial ended before its last epoch; the text is its state."""
 
@@ -94,8 +74,9 @@ def search(
     seconds: float,
     *,
     seed: int = 0,
-    kept: SearchState | None = None,
-    keep: Callable[[SearchState], None] = lambda _: None,
+    journal: Path | None = None,
+    kept: Callable[[TransformerParameters], "TransformerFit | None"] = lambda _: None,
+    keep: Callable[[TransformerParameters, "TransformerFit"], None] = lambda *_: None,
     progress: Progress = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> SearchResult:
@@ -110,36 +91,39 @@ def search(
         n_items: Size of the catalogue.
         seconds: Time for the trials. The epoch under way when it is over is the last.
         seed: Seed of the proposals.
-        kept: State of an interrupted search for the same network; None begins a new one.
-        keep: Gets the state after each trial.
+        journal: File of Optuna's storage, from which an interrupted search goes on; None keeps
+            nothing. Its name is that of the study, so that each search has a file of its own.
+        kept: The network that an interrupted search kept for these parameters, if it did.
+        keep: Gets the network of the best trial so far.
         progress: Gets a step after each epoch: the trial, and the share of the time that is over.
         clock: Time in seconds.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    found = kept or SearchState()
-    found = replace(found, trials=[*found.trials], qualities=[*found.qualities])
-    # Another seed, or the first proposals would be those that were tried already.
-    sampler = optuna.samplers.TPESampler(
-        seed=seed + len(found.trials), n_startup_trials=_RANDOM_TRIALS
+    study = optuna.create_study(
+        direction="maximize",
+        storage=_storage(journal) if journal else None,
+        study_name=journal.stem if journal else None,
+        pruner=optuna.pruners.MedianPruner(_UNPRUNED_TRIALS, _UNPRUNED_EPOCHS),
+        load_if_exists=True,
     )
-    pruner = optuna.pruners.MedianPruner(_UNPRUNED_TRIALS, _UNPRUNED_EPOCHS)
-    study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
+    trials = _ended(study, start)
+    # Another seed, or the first proposals would be those that were tried already.
+    study.sampler = optuna.samplers.TPESampler(
+        seed=seed + len(trials), n_startup_trials=_RANDOM_TRIALS
+    )
     space = search_space(defaults, start, n_items)
-    for trial, qualities in zip(found.trials, found.qualities, strict=True):
-        study.add_trial(_frozen(trial, qualities, space))
-    for known in list(dict.fromkeys((start, defaults)))[len(found.trials) :]:
-        study.enqueue_trial({name: getattr(known, name) for name in space})
-    began = clock() - found.seconds
+    known = list(dict.fromkeys((start, defaults)))
+    began = clock() - sum(trial.seconds for trial in trials)
 
-    def attempt(asked: optuna.Trial) -> "TransformerFit | None":
+    def attempt(asked: optuna.Trial) -> "tuple[TransformerFit | None, Trial]":
         since, qualities = clock(), list[float]()
 
         def on_epoch(epoch: "Epoch") -> None:
             progress(
                 ProgressStep(
-                    f"searching the network's parameters, trial {asked.number + 1}",
+                    f"searching the network's parameters, trial {len(trials) + 1}",
                     min(1.0, (clock() - began) / seconds),
                     1.0,
                     *epoch[:3],  # epoch, epochs, loss
@@ -149,9 +133,9 @@ def search(
                 raise _EndedError("diverged")
             qualities.append(epoch.quality)
             asked.report(epoch.quality, epoch.epoch)
-            if asked.number and asked.should_prune():
+            if trials and asked.should_prune():
                 raise _EndedError("pruned")
-            if asked.number and clock() - began >= seconds:
+            if trials and clock() - began >= seconds:
                 raise _EndedError("out of time")
 
         parameters, network, state = replace(start, **asked.params), None, "complete"
@@ -162,41 +146,83 @@ def search(
         if state == "complete" and not qualities:  # not one epoch was any good
             state = "diverged"
         best_quality, took = max(qualities, default=None), round(clock() - since, 3)
-        trial = Trial(asked.number, state, best_quality, len(qualities), took, parameters)
-        found.trials.append(trial)
-        found.qualities.append(qualities)
-        return network
+        return network, Trial(len(trials), state, best_quality, len(qualities), took, parameters)
 
-    while not found.trials or clock() - began < seconds:
+    network: TransformerFit | None = None  # that of the best trial, where it was trained just now
+    while not trials or clock() - began < seconds:
+        if len(trials) < len(known):
+            study.enqueue_trial({name: getattr(known[len(trials)], name) for name in space})
         asked = study.ask(dict(space))
-        network, trial = attempt(asked), found.trials[-1]
-        if network is None or trial.quality is None:
+        trained, trial = attempt(asked)
+        asked.set_user_attr("state", trial.state)
+        asked.set_user_attr("seconds", trial.seconds)
+        if trained is None or trial.quality is None:
             study.tell(asked, state=_state(trial))
         else:
+            best = _best(trials)
+            if best is None or trial.quality > _quality(best):
+                network = trained
+                keep(trial.parameters, trained)
             study.tell(asked, trial.quality)
-            if found.best is None or trial.quality > found.best.quality:
-                found.best = BestTrial(trial.quality, network, trial.parameters)
-        found.seconds = clock() - began
-        keep(found)
-    if found.best is None:  # not even the first trial learned anything: as without a search
-        return SearchResult(train(start, lambda _: None), start, found.trials)
-    return SearchResult(found.best.network, found.best.parameters, found.trials)
+        trials.append(trial)
+    best = _best(trials)
+    # Where not even the first trial learned anything, it is as without a search.
+    parameters = best.parameters if best else start
+    network = network or kept(parameters) or train(parameters, lambda _: None)
+    return SearchResult(network, parameters, trials)
 
 
-def _frozen(
-    trial: Trial, qualities: Sequence[float], space: "Mapping[str, BaseDistribution]"
-) -> "FrozenTrial":
-    """A trial that has ended, as Optuna keeps it."""
-    import optuna
+def _storage(journal: Path) -> "JournalStorage":
+    """Optuna's storage in memory, and in a file of lines, which this process alone writes.
 
-    state = _state(trial)
-    return optuna.trial.create_trial(
-        state=state,
-        value=trial.quality if state == optuna.trial.TrialState.COMPLETE else None,
-        params={name: getattr(trial.parameters, name) for name in space},
-        distributions=dict(space),
-        intermediate_values=dict(enumerate(qualities, 1)),
-    )
+    Where the disk is full, the former file stays: it only saves time.
+    """
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import BaseJournalBackend
+
+    logs: list[dict[str, Any]] = []
+    with suppress(OSError, ValueError):  # no file, or half a line
+        for line in journal.read_bytes().splitlines():
+            logs.append(json.loads(line))
+
+    class Journal(BaseJournalBackend):
+        def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+            return logs[log_number_from:]
+
+        def append_logs(self, more: list[dict[str, Any]]) -> None:
+            logs.extend(more)
+            unfinished = journal.with_suffix(".unfinished")
+            with suppress(OSError):
+                journal.parent.mkdir(parents=True, exist_ok=True)
+                unfinished.write_text("".join(json.dumps(each) + "\n" for each in logs))
+                unfinished.replace(journal)
+
+    return JournalStorage(Journal())
+
+
+def _ended(study: "Study", start: TransformerParameters) -> list[Trial]:
+    """The study's trials that have ended, numbered in their order."""
+    ended = (trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished())
+    return [
+        Trial(
+            number,
+            trial.user_attrs["state"],
+            max(trial.intermediate_values.values(), default=None),
+            len(trial.intermediate_values),
+            trial.user_attrs["seconds"],
+            replace(start, **trial.params),
+        )
+        for number, trial in enumerate(ended)
+    ]
+
+
+def _best(trials: Iterable[Trial]) -> Trial | None:
+    """The best complete trial, of equal ones the first."""
+    return max((trial for trial in trials if trial.state == "complete"), key=_quality, default=None)
+
+
+def _quality(trial: Trial) -> float:
+    return trial.quality or 0.0
 
 
 def _state(trial: Trial) -> "TrialState":

@@ -16,7 +16,7 @@ from slipstream.models.transformer import (
     distance_buckets,
     gap_buckets,
 )
-from slipstream.models.transformer_fit import fit_transformer
+from slipstream.models.transformer_fit import Checkpoint, fit_transformer
 from slipstream.models.transformer_training import Epoch, NetworkInTraining
 from tests.unit.models.logs import history_of, log_of
 
@@ -154,6 +154,28 @@ def test_another_trainings_checkpoint_and_half_a_file_are_passed_over(tmp_path: 
     whole = own.read_bytes()
     own.write_bytes(whole[: len(whole) // 2])
     assert len(fit_transformer(ring(31), short, checkpoints=tmp_path).curve) == 1
+
+
+def test_a_network_that_is_kept_is_read_as_it_was(tmp_path: Path) -> None:
+    terms = fit_terms([{"category": f"c{item % 3}"} for item in range(ITEMS)])
+    assert terms is not None
+    once = replace(SMALL, epochs=1)
+    fit = fit_transformer(ring(30), once, terms=terms.vectors)
+    fit = replace(fit, model=fit.model.of_terms(terms))
+    checkpoint = Checkpoint(tmp_path / "made later" / "best.pt", "data")
+    assert checkpoint.kept(once) is None
+    checkpoint.keep(once, fit)
+    read = checkpoint.kept(once)
+    assert read is not None and (read.epochs, read.curve) == (fit.epochs, fit.curve)
+    assert read.model.parameters() == fit.model.parameters()
+    arrays = read.model.arrays()
+    assert arrays.keys() == fit.model.arrays().keys()
+    for name, array in fit.model.arrays().items():
+        assert (arrays[name].dtype, arrays[name].tobytes()) == (array.dtype, array.tobytes())
+    assert checkpoint.kept(SMALL) is None, "of other parameters"
+    assert Checkpoint(checkpoint.path, "other data").kept(once) is None
+    (tmp_path / "file").touch()
+    Checkpoint(tmp_path / "file" / "best.pt", "data").keep(once, fit)  # a full disk ends nothing
 
 
 def test_an_item_nobody_has_seen_is_placed_by_its_attributes() -> None:

@@ -2,9 +2,9 @@
 fits remember of it.
 """
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +18,6 @@ from slipstream.recommender import encoding
 from slipstream.recommender.fit import FitOptions, fit_log
 from slipstream.recommender.profiles import PROFILES
 from slipstream.recommender.search import (
-    SearchState,
     memory,
     remembered,
     search,
@@ -129,38 +128,76 @@ def test_how_far_it_is_can_be_told() -> None:
 class KilledError(Exception): ...
 
 
-@pytest.mark.parametrize("ended", [1, 2, 7])
-def test_search_that_is_killed_goes_on_after_its_last_trial(ended: int) -> None:
-    states: list[SearchState] = []
+def killed_search(trainings: Trainings, ended: int, **more: Any) -> None:
+    """A search that is killed in its next trial after those that have ended."""
 
-    def keep_some(state: SearchState) -> None:
-        if len(states) == ended:
+    def tell(step: ProgressStep) -> None:
+        if step.stage.endswith(f"trial {ended + 1}"):
             raise KilledError
-        states.append(copy.deepcopy(state))
 
-    first = Trainings(wide_is_good)
     with pytest.raises(KilledError):
-        first.search(60, keep=keep_some)
+        trainings.search(60, progress=tell, **more)
+
+
+@pytest.mark.parametrize("left_half", [False, True])
+@pytest.mark.parametrize("ended", [1, 2, 7])
+def test_search_that_is_killed_goes_on_after_its_last_trial(
+    tmp_path: Path, ended: int, left_half: bool
+) -> None:
+    networks: dict[TransformerParameters, TransformerFit] = {}
+    more: dict[str, Any] = {
+        "journal": tmp_path / "made later" / "search.log",
+        "kept": networks.get,
+        "keep": networks.__setitem__,
+    }
+    first = Trainings(wide_is_good)
+    killed_search(first, ended, **more)
+    if left_half:
+        with more["journal"].open("ab") as file:
+            file.write(b'{"op_code":6,"wor')
     second = Trainings(wide_is_good)
-    result = second.search(60, kept=states[-1])
+    result = second.search(60, **more)
     assert [trial.number for trial in result.trials] == list(range(len(result.trials)))
     tried = [*first.tried[:ended], *second.tried]
     assert [trial.parameters for trial in result.trials] == tried
     assert tried[:1] == [DEFAULTS] and DEFAULTS not in second.tried
     assert len({repr(parameters) for parameters in tried}) == len(tried)
-    assert states[-1].seconds + second.now == pytest.approx(60)
+    assert sum(trial.seconds for trial in result.trials) == pytest.approx(60)
     best = max(t.quality for t in result.trials if t.state == "complete")
     assert best == pytest.approx(4 * wide_is_good(result.parameters))
-    assert any(trial.state == "pruned" for trial in result.trials)  # what it saw before counts
-
-
-def test_search_whose_time_is_over_when_it_goes_on_tries_nothing_more() -> None:
-    states: list[SearchState] = []
-    Trainings(wide_is_good).search(30, keep=states.append)
-    again = Trainings(wide_is_good)
-    result = again.search(30, kept=states[-1])
-    assert again.tried == []
     assert result.network.model == result.parameters
+    assert any(trial.state == "pruned" for trial in result.trials)  # what it saw before counts
+    assert [file.name for file in more["journal"].parent.iterdir()] == ["search.log"]
+
+
+def test_search_that_is_killed_in_its_first_trial_begins_with_it_again(tmp_path: Path) -> None:
+    start = replace(DEFAULTS, dim=32)
+    killed_search(Trainings(wide_is_good), 0, start=start, journal=tmp_path / "search.log")
+    again = Trainings(wide_is_good)
+    result = again.search(9, start, journal=tmp_path / "search.log")
+    assert again.tried[:2] == [start, DEFAULTS]
+    assert result.trials[0].state == "complete"
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_search_whose_time_is_over_when_it_goes_on_tries_nothing_more(
+    tmp_path: Path, keeps: bool
+) -> None:
+    networks: dict[TransformerParameters, TransformerFit] = {}
+    journal = tmp_path / "search.log"
+    before = Trainings(wide_is_good).search(30, journal=journal, keep=networks.__setitem__)
+    again = Trainings(wide_is_good)
+    result = again.search(30, journal=journal, kept=networks.get if keeps else lambda _: None)
+    assert result.trials == before.trials
+    # A network that was lost is trained again.
+    assert again.tried == ([] if keeps else [before.parameters])
+    assert result.network.model == result.parameters == before.parameters
+
+
+def test_disk_that_takes_nothing_ends_no_search(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    tried = Trainings(wide_is_good).search(9, journal=tmp_path / "file" / "search.log").trials
+    assert tried == Trainings(wide_is_good).search(9).trials
 
 
 def test_heads_always_divide_the_vectors_and_small_catalogues_are_compared_whole() -> None:
@@ -212,6 +249,28 @@ def test_later_fits_begin_with_what_was_found() -> None:
         "fast": {"version": "one", "network": asdict(narrow)}
     }
     assert later.manifest.metrics.search is None
+
+
+@pytest.mark.usefixtures("small")
+def test_a_fit_that_starts_again_has_its_search_and_other_data_another(tmp_path: Path) -> None:
+    def fitted(visitors: int) -> tuple[Any, set[str], set[str]]:
+        """The trials, the steps, and the files that the search has left by now."""
+        interactions = chain_interactions(visitors=visitors)
+        item_ids = encoding.met_items(interactions, EventWeights())
+        log = encoding.encode(interactions, item_ids, EventWeights())
+        steps: set[str] = set()
+        options = FitOptions(search_s=0.001, checkpoints=tmp_path)
+        bundle = fit_log(log, item_ids, {}, options, lambda step: steps.add(step.stage))
+        files = {file.name for file in tmp_path.iterdir() if file.name.startswith("search-")}
+        return bundle.manifest.metrics.search, steps, files
+
+    step = "searching the network's parameters, trial 1"
+    trials, steps, files = fitted(100)
+    assert step in steps and {name.rpartition(".")[2] for name in files} == {"log", "pt"}
+    again, steps, kept = fitted(100)
+    assert (again, kept) == (trials, files) and step not in steps
+    _, steps, others = fitted(110)
+    assert step in steps and len(others - files) == 2
 
 
 def test_each_profile_has_its_own_memory() -> None:
