@@ -392,15 +392,10 @@ def test_a_rule_of_rest_judges_what_is_measured_and_its_alert_reaches_a_webhook(
         rule |= {"least_samples": 10, "for_minutes": 0, "runbook": "Call the shop."}
         assert client.put("/v1/alert-rules/many-clicks", json=rule).status_code == 201
 
-        def deliveries() -> list[tuple[str, str]]:
-            alerts = client.get("/v1/alerts").json()["items"]
-            told = [it for alert in alerts for it in alert["deliveries"]]
-            return [(it["transition"], each["outcome"]) for it in told for each in it["attempts"]]
-
-        eventually(deliveries, lambda told: told == [("opened", "delivered")])
+        opened, closed = "many-clicks opened (warning)", "many-clicks closed (warning)"
+        eventually(lambda: deliveries_of(got), lambda titles: titles == [opened])
         assert client.delete("/v1/alert-rules/many-clicks").status_code == 200
-        eventually(deliveries, lambda told: len(told) == 2)
-    assert deliveries_of(got) == ["many-clicks opened (warning)", "many-clicks closed (warning)"]
+        eventually(lambda: deliveries_of(got), lambda titles: titles == [opened, closed])
     assert "Call the shop." in got[0]["message"]
     assert "80.0%, above 30.0%" in got[0]["message"]
 
