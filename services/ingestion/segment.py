@@ -17,7 +17,6 @@ from typing import Any, Final
 from services.ingestion.budgets import SHARED, SHARED_LENGTH, Budgets, setting
 from services.ingestion.event_names import REFUNDS, EventName, token
 from services.ingestion.intake_rules import IntakeRules
-from services.ingestion.message_times import settle, time_field, timestamp_of
 from services.ingestion.outcomes import NOT_KEPT, Acceptance, Origin, Outcome, Rejection
 from services.ingestion.people_calls import (
     Message,
@@ -28,6 +27,7 @@ from services.ingestion.people_calls import (
     taken_token,
     visitor_apart,
 )
+from services.ingestion.rejected_messages import settle
 from slipstream.chassis.access.page_tokens import Unproven
 from slipstream.contracts.access import Scope
 from slipstream.contracts.events import NewInteraction
@@ -324,7 +324,7 @@ def _remark(message: Message, records: Records, origin: Origin, rules: IntakeRul
     first = records[0] if records else None
     if type(first) is not NewInteraction:
         return ""
-    remark, event, told = "", message.get("event"), message.get(time_field(message))
+    remark, event, told = "", message.get("event"), message.get(fields.time_field(message))
     if first.item_id is not None and type(event) is str:
         remark = rules.names.classify(event).remark
     if type(told) is str and told[-1:] != "Z" and not _ZONE.search(told, 10):
@@ -353,9 +353,9 @@ def _records(
     visitor = user_id or anonymous_id
     if visitor is None:
         raise RejectionError(Code.MISSING_USER, "userId or anonymousId is required", "userId")
-    timestamp = timestamp_of(message, envelope, origin.received_at)
+    timestamp = fields.timestamp_of(message, envelope, origin.received_at)
     if timestamp > origin.received_at:
-        fields.refuse_future(timestamp, origin.received_at, time_field(message))
+        fields.refuse_future(timestamp, origin.received_at, fields.time_field(message))
     if call in ("identify", "alias") and Scope.IDENTIFY not in origin.scopes:
         raise RejectionError(
             Code.SCOPE_MISSING, "the write key may not identify visitors: scope identify", "type"
@@ -381,7 +381,7 @@ def _records(
         raise RejectionError(
             Code.TIMESTAMP_TOO_OLD,
             f"it happened more than {hours:g} hours ago; send history to /v1/import",
-            time_field(message),
+            fields.time_field(message),
         )
     context = fields.as_object(message.get("context", envelope.get("context")), "context")
     session_id = fields.as_id(

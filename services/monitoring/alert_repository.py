@@ -68,6 +68,8 @@ Index(
     sqlite_where=alerts.c.unsent != "",
     postgresql_where=alerts.c.unsent != "",
 )
+# Alerts that are read for their notices at once.
+MOST_ALERTS: Final = 1_000
 _NOTICE: Final = re.compile(r"<(\S+) (\S+) (\d+)>")
 # A table of its own: a round of checks writes whole alerts meanwhile.
 acknowledgements = Table(
@@ -153,8 +155,12 @@ class AlertBook:
             upsert(db, alerts, rows, _with_unsent)
 
     def unsent(self) -> list[UnsentNotice]:
-        """The notices that are to be sent: the oldest alert's first, and each alert's in order."""
+        """The notices that are to be sent: the oldest alert's first, and each alert's in order.
+
+        Those of `MOST_ALERTS` at most; what can't be sent leaves them within a day.
+        """
         query = select(alerts).where(alerts.c.unsent != "").order_by(alerts.c.opened_at)
+        query = query.limit(MOST_ALERTS)
         with self._engine.connect() as db:
             rows = db.execute(query).all()
         return [

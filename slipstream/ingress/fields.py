@@ -165,6 +165,31 @@ def as_millis(value: Any, field: str) -> int:
     return millis
 
 
+def time_field(message: Mapping[str, Any]) -> str:
+    """Name of the field with the message's time."""
+    return "timestamp" if message.get("timestamp") is not None else "originalTimestamp"
+
+
+def timestamp_of(message: Mapping[str, Any], envelope: Mapping[str, Any], received_at: int) -> int:
+    """The event's time by our clock, in milliseconds.
+
+    The client's time is moved by as much as its clock was off when it sent the message.
+    """
+    field = time_field(message)
+    value = message.get(field)
+    if value is None:
+        return received_at
+    happened = as_millis(value, field)
+    sent = message.get("sentAt", envelope.get("sentAt"))
+    if sent is not None:
+        happened += received_at - as_millis(sent, "sentAt")
+        if happened < 0:
+            raise RejectionError(
+                Code.INVALID_TIMESTAMP, f"{field} and sentAt together lie before 1970", field
+            )
+    return happened
+
+
 def refuse_future(
     millis: int, received_at: int, field: str, max_ahead_ms: int = MAX_AHEAD_MS
 ) -> int:

@@ -82,11 +82,10 @@ def migrate(engine: Engine, migrations: Migrations) -> None:
 
 def _revision(connection: Connection, migrations: Migrations) -> str:
     """The revision of the database; empty without any of the service's tables."""
-    inspector = inspect(connection)
-    before = ""
-    if inspector.has_table(migrations.version_table):
+    present, before = set(inspect(connection).get_table_names()), ""
+    if migrations.version_table in present:
         before = connection.scalar(select(_versions(migrations).c.version_num)) or ""
-    elif not any(inspector.has_table(name) for part in migrations.tables for name in part.tables):
+    elif not any(present & part.tables.keys() for part in migrations.tables):
         return ""
     if before < str(_FIRST):
         raise RefusedSettingsError(

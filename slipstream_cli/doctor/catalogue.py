@@ -12,7 +12,7 @@ from slipstream.evaluation.data_checks import CatalogueFigures, EventFigures
 from slipstream.evaluation.findings import Finding, Weight, some
 from slipstream.filters.conditions import ITEM_ID, Condition, depends_on_visitor
 from slipstream.filters.evaluation import Values, holds, values_of
-from slipstream.filters.expressions import parsed_at
+from slipstream.filters.expressions import FilterError, parsed_at
 from slipstream.stores.online import OnlineReader, OnlineStore
 from slipstream_cli.doctor.findings import Limits
 
@@ -88,7 +88,10 @@ def rule_filters(placements: Sequence[Mapping[str, Any]]) -> list[RuleFilter]:
             text = rule.get("filter", "")
             if not (text and rule.get("enabled", True)):
                 continue
-            condition = parsed_at(text, now_ms())
+            try:
+                condition = parsed_at(text, now_ms())
+            except FilterError:
+                continue  # of a newer version
             if not depends_on_visitor(condition):
                 found.append(RuleFilter(placement["name"], rule["name"], text, condition))
     return found[:_MOST_RULES]

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import Empty, Queue
-from threading import Thread
 from typing import Any
 
 import httpx
@@ -16,6 +15,7 @@ import pytest
 import yaml
 
 from slipstream_cli.local.processes import Child, free_port
+from tests.unit.monitoring.test_notifications import served
 
 ALERTMANAGER = shutil.which("alertmanager") or shutil.which("prometheus-alertmanager")
 PROMETHEUS = shutil.which("prometheus")
@@ -41,11 +41,8 @@ def webhook() -> Iterator[tuple[str, Queue[dict[str, Any]]]]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/", notified
-    server.shutdown()
-    server.server_close()
+    with served(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as port:
+        yield f"http://127.0.0.1:{port}/", notified
 
 
 @pytest.fixture
@@ -64,11 +61,8 @@ def figures() -> Iterator[tuple[str, dict[str, int]]]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{server.server_port}", state
-    server.shutdown()
-    server.server_close()
+    with served(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as port:
+        yield f"127.0.0.1:{port}", state
 
 
 @contextmanager

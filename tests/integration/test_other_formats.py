@@ -51,21 +51,27 @@ def test_value_of_another_version_stops_the_writer_and_stays(
     store.close()
 
 
-def test_a_store_from_before_is_refused_at_the_start(
+@pytest.fixture
+def settings(
     broker: KafkaSettings,
     redis_settings: RedisSettings,
     lake_settings: LakeSettings,
     namespace: str,
-) -> None:
-    settings = FeaturesSettings(
+) -> FeaturesSettings:
+    return FeaturesSettings(
         kafka=broker, redis=redis_settings, lake=lake_settings, namespace=namespace, features=QUICK
     )
-    client = redis.Redis.from_url(redis_settings.url.get_secret_value())
-    client.set(Keys(namespace).trending, OTHER)
+
+
+def test_a_store_from_before_is_refused_at_the_start(
+    settings: FeaturesSettings,
+) -> None:
+    client = redis.Redis.from_url(settings.redis.url.get_secret_value())
+    client.set(Keys(settings.namespace).trending, OTHER)
     with running(settings) as run:
         until(lambda: "begin with an empty Redis" in str(failure(run.worker.check)))
         assert members(settings) == 0
-    client.delete(Keys(namespace).trending)
+    client.delete(Keys(settings.namespace).trending)
     client.close()
 
 
@@ -76,15 +82,9 @@ def test_a_lake_of_other_columns_is_refused_at_the_start(lake_settings: LakeSett
 
 
 def test_a_value_of_another_version_stops_the_reader_and_its_records_are_not_committed(
-    broker: KafkaSettings,
-    redis_settings: RedisSettings,
-    lake_settings: LakeSettings,
-    namespace: str,
+    settings: FeaturesSettings,
 ) -> None:
-    settings = FeaturesSettings(
-        kafka=broker, redis=redis_settings, lake=lake_settings, namespace=namespace, features=QUICK
-    )
-    client = redis.Redis.from_url(redis_settings.url.get_secret_value())
+    client = redis.Redis.from_url(settings.redis.url.get_secret_value())
     key = Keys(settings.namespace).visitor("u0")
     made = events(200, visitors=1)
     with running(settings) as run:

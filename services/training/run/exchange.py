@@ -117,7 +117,8 @@ class RunFiles:
                 self._store.put(job.champion, _CHAMPION)
             self._store.put(job.checkpoints, CHECKPOINTS)
         handed = HandedJob(job=job, request_id=request_id, local=local)
-        content = handed.model_dump_json(exclude=_SECRETS)
+        # An older service, after a rollback, knows no setting that is newer than it.
+        content = handed.model_dump_json(exclude=_SECRETS, exclude_defaults=True)
         self._store.write(_JOB, content.encode())
 
     def handed(self) -> HandedJob | None:

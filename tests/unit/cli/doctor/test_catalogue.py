@@ -28,6 +28,7 @@ def test_filters_of_rules_are_those_that_are_on_and_alike_for_all_visitors() -> 
         {"name": "off", "filter": 'category == "tea"', "enabled": False},
         {"name": "for-all", "filter": ""},
         {"name": "own", "filter": "brand in seen"},
+        {"name": "of-a-newer-version", "filter": "category ~ tea"},
     ]
     found = rule_filters([{"name": "home", "policy": {"rules": rules}}])
     assert [(it.placement, it.rule, it.text) for it in found] == [

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,17 @@ def test_no_credential_is_written_to_the_exchange(exchange: Exchange, tmp_path: 
     written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
     assert written
     assert not [text for text in written if "s3cret" in text]
+
+
+def test_job_has_no_setting_that_an_older_service_may_not_know(
+    exchange: Exchange, tmp_path: Path
+) -> None:
+    files = exchange.of("v1")
+    handed = job(tmp_path, training=TrainingSection(seed=7))
+    files.hand_over(handed, "r-1")
+    written = json.loads((Path(files.uri) / "job.json").read_text())
+    assert written["job"]["training"] == {"seed": 7}
+    assert received(files, tmp_path / "place").training == handed.training
 
 
 def test_start_that_finds_checkpoints_reads_the_lake_that_they_were_made_on(
