@@ -104,14 +104,17 @@ class LivingShop:
     def appeals(self, *, shifted: bool) -> Floats:
         return self.appeal_after if shifted else self.appeal
 
-    def attraction(self, shopper: int, items: Ints, *, shifted: bool) -> Floats:
-        """The click probability of each item that the shopper looks at; 0 of unknown items."""
+    def attraction(self, shopper: int | Ints, items: Ints, *, shifted: bool) -> Floats:
+        """The click probability of each item that the shopper looks at; 0 of unknown items.
+
+        Arrays of both are broadcast.
+        """
         liking = self.tastes(shifted=shifted)[shopper, self.catalogue.category[items]]
         appeal = self.appeals(shifted=shifted)[items]
         attraction: Floats = liking * appeal * self.fit(shopper, items)
         return np.where(items == UNKNOWN, 0.0, attraction)
 
-    def fit(self, shopper: int, items: Ints) -> Floats:
+    def fit(self, shopper: int | Ints, items: Ints) -> Floats:
         """How well the price of each item suits the shopper, from 0 to 1."""
         distance = self.catalogue.dearness[items] - self.purse[shopper]
         fit: Floats = np.exp(-(distance**2) / 8)
@@ -132,11 +135,11 @@ def make_shop(seed: int, shoppers: int, items: int, habits: Habits = Habits()) -
     only a model that learns from them knows the rest.
     """
     rng = np.random.default_rng((seed, _SHOP))
-    catalogue = make_catalogue(rng, items, 1, 1.0, 1.0)
+    catalogue = make_catalogue(rng, items, 1, 1.0)
     item_ids = [f"sim-{number}" for number in range(items)]
     rows = item_table(catalogue, pa.array(item_ids)).to_pylist()
     priced = [row | {"currency": CURRENCY} for row in rows]
-    return _visited_by(rng, seed, shoppers, catalogue, priced, habits)
+    return visited_by(rng, seed, shoppers, catalogue, priced, habits)
 
 
 def shop_of(
@@ -166,10 +169,10 @@ def shop_of(
         logs = np.log(np.maximum(price[begin:end], 0.01))
         dearness[begin:end] = (logs - logs.mean()) / (logs.std() or 1.0)
     shelves = Shelves(category, first_item, price, dearness)
-    return _visited_by(np.random.default_rng((seed, _SHOP)), seed, shoppers, shelves, rows, habits)
+    return visited_by(np.random.default_rng((seed, _SHOP)), seed, shoppers, shelves, rows, habits)
 
 
-def _visited_by(
+def visited_by(
     rng: Generator,
     seed: int,
     shoppers: int,
@@ -186,14 +189,14 @@ def _visited_by(
         catalogue=catalogue,
         items=items,
         numbers={str(item["item_id"]): number for number, item in enumerate(items)},
-        appeal=rng.uniform(0.4, 1, len(items)),
+        appeal=rng.uniform(0.4, 1, len(catalogue.price)),
         before=_tastes(rng, shoppers, popularity, habits),
         after=_tastes(rng, shoppers, popularity[::-1], habits),
         purse=rng.normal(0, 1, shoppers),
         account=rng.random(shoppers) < habits.account,
         activity=activity / activity[-1],
         # Drawn last, so that it changes nothing of the shop before a shift.
-        appeal_after=rng.uniform(0.1, 1.3, len(items)),
+        appeal_after=rng.uniform(0.1, 1.3, len(catalogue.price)),
     )
 
 

@@ -1,10 +1,10 @@
-"""A simulated shop: the events and items of visitors who never were, as files in the common format.
+"""The simulated shop as files: the events of months in the common format, and the items.
 
-It is made so that recommenders differ on it. Popularity follows Zipf's law, and items appear over
-time. Visitors have favourite categories, most in one department, that change slowly, and a liking
-for brands that they share with others. A visit has an order: on to a similar item, to a complement,
-back to the item before, away to something else, into the cart, and sometimes to a purchase.
-`simulated_catalogue` and `simulated_visits` draw it.
+The shoppers are those of `living_shop`, with the same tastes, purses and rates, and their clock
+jumps from visit to visit. A visitor turns to a category by taste, is shown some of what it has,
+more often popular items, and views what `LivingShop.attraction` says that this shopper clicks.
+Popularity follows Zipf's law, items appear over time, and one shopper after the other changes
+tastes.
 
 Visitors are made in portions, so that memory grows with visitors and items, not with events.
 """
@@ -12,7 +12,7 @@ Visitors are made in portions, so that memory grows with visitors and items, not
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,209 +23,36 @@ import pyarrow.parquet as pq
 from numpy.random import Generator
 
 from slipstream.contracts.progress import Progress, ProgressStep
+from slipstream.contracts.times import DAY_MS
+from slipstream.contracts.vocabulary import CART, IMPRESSION, PURCHASE, VIEW
+from slipstream.datasets.living_shop import Habits, LivingShop, examination, visited_by
 from slipstream.datasets.simulated_catalogue import (
     COMPLEMENTS,
     Catalogue,
     Flags,
-    Floats,
     Ints,
-    garment_table,
     item_table,
     make_catalogue,
 )
-from slipstream.datasets.simulated_visits import (
-    DAY,
-    MOST_A_DAY,
-    NONE,
-    TYPES,
-    Behaviour,
-    Events,
-    Kind,
-    Visits,
-    activity,
-    visits,
-    with_slates,
-)
+from slipstream.datasets.simulated_visits import MOST_A_DAY, Visits, activity, visits
 
-_ALIKE, _COMPLEMENT, _BACK, _BROWSE = range(4)
-_SEGMENTS = 24
-# Share of looks into each of a visitor's favourite categories.
-_FAVOURITES = (0.55, 0.3, 0.15)
-
-
-@dataclass(frozen=True)
-class Shoppers:
-    """The tastes of visitors."""
-
-    catalogue: Catalogue
-    behaviour: Behaviour
-    # segments x brands: visitors of a segment like the same brands.
-    likings: Floats
-    segment: Ints
-    # The dearness that each visitor likes best.
-    budget: Floats
-    # visitors x 2 (at first, later) x categories.
-    favourites: Ints
-
-    @classmethod
-    def of(
-        cls, rng: Generator, count: int, catalogue: Catalogue, behaviour: Behaviour, likings: Floats
-    ) -> "Shoppers":
-        """Draw the tastes of `count` visitors; all share `likings`."""
-        shape = (count, 2, len(_FAVOURITES))
-        home = np.broadcast_to(
-            catalogue.department[catalogue.any_category(rng, (count, 1, 1))], shape
-        )
-        loyal = rng.random(shape) < behaviour.loyalty
-        favourites = np.where(
-            loyal, catalogue.category_in(rng, home), catalogue.any_category(rng, shape)
-        )
-        return cls(
-            catalogue,
-            behaviour,
-            likings,
-            rng.integers(0, len(likings), count),
-            rng.normal(0, 1, count),
-            favourites,
-        )
-
-    def category(self, rng: Generator, visitor: Ints, moment: Ints) -> Ints:
-        """A category that each visitor turns to."""
-        later = rng.random(len(visitor)) < self.behaviour.drift * moment / self.catalogue.horizon
-        which = rng.choice(len(_FAVOURITES), len(visitor), p=_FAVOURITES)
-        favourite = self.favourites[visitor, later.astype(np.int64), which]
-        explores = rng.random(len(visitor)) < self.behaviour.exploration
-        return np.where(explores, self.catalogue.any_category(rng, visitor.shape), favourite)
-
-    def choice(self, rng: Generator, visitor: Ints, category: Ints, moment: Ints) -> Ints:
-        """An item of each category: the better liked of two draws.
-
-        Both are popular items, or one is popular and one new.
-        """
-        begin, end = self.catalogue.offered(category, moment)
-        one, other = (
-            self.catalogue.popular(rng, begin, end),
-            self.catalogue.popular(rng, begin, end),
-        )
-        other = np.where(
-            rng.random(len(other)) < self.behaviour.novelty,
-            self.catalogue.newest(rng, begin, end),
-            other,
-        )
-        better = (
-            self._liking(visitor, one) - self._liking(visitor, other) + rng.logistic(0, 1, len(one))
-            > 0
-        )
-        return np.where(better, one, other)
-
-    def _liking(self, visitor: Ints, item: Ints) -> Floats:
-        brand = self.catalogue.brand[self.catalogue.collection[item]]
-        misfit = np.abs(self.catalogue.dearness[item] - self.budget[visitor])
-        return self.behaviour.taste * (self.likings[self.segment[visitor], brand] - misfit)
-
-    def carts(self, rng: Generator, visitor: Ints, item: Ints) -> Flags:
-        """Whether each visitor puts the item into the cart."""
-        dearer = self.catalogue.dearness[item] - self.budget[visitor]
-        return rng.random(len(item)) < self.behaviour.carting * np.exp(-0.3 * dearer)
-
-    def next_view(
-        self,
-        rng: Generator,
-        visitor: Ints,
-        item: Ints,
-        before: Ints,
-        after_cart: Flags,
-        moment: Ints,
-    ) -> Ints:
-        """The item that each visitor views next.
-
-        Args:
-            rng: Source of chance.
-            visitor: The visitors.
-            item: The item that each viewed last.
-            before: The item viewed before it; at the first view of a visit the item itself.
-            after_cart: Whether a cart or purchase came between.
-            moment: The time of the view.
-        """
-        rates = np.cumsum(
-            (
-                self.behaviour.alike,
-                self.behaviour.complement,
-                self.behaviour.back,
-                self.behaviour.browse,
-            )
-        )
-        way = np.searchsorted(rates, rng.random(len(item)), side="right")
-        way[after_cart & (rng.random(len(item)) < self.behaviour.after_cart)] = _COMPLEMENT
-        way[(way == _BACK) & (before == item)] = _BROWSE
-        following = before.copy()
-        on = np.flatnonzero(way == _ALIKE)
-        following[on] = self.catalogue.alike(rng, item[on], moment[on])
-        on = np.flatnonzero(way == _COMPLEMENT)
-        following[on] = self.catalogue.complements[item[on], rng.integers(0, COMPLEMENTS, len(on))]
-        on = np.flatnonzero(way >= _BROWSE)
-        turns = self.category(rng, visitor[on], moment[on])
-        category = np.where(way[on] == _BROWSE, self.catalogue.category[item[on]], turns)
-        following[on] = self.choice(rng, visitor[on], category, moment[on])
-        return following
-
-
-def brand_likings(rng: Generator, catalogue: Catalogue) -> Floats:
-    """The liking of each segment of visitors for each brand, in standard deviations."""
-    return rng.normal(0, 1, (_SEGMENTS, int(catalogue.brand.max()) + 1))
-
-
-def browse(rng: Generator, shoppers: Shoppers, came: Visits, moments: Ints) -> Events:
-    """The events of the visits, one at each of the moments; all visits advance in step."""
-    catalogue, behaviour = shoppers.catalogue, shoppers.behaviour
-    viewed = shoppers.choice(
-        rng, came.visitor, shoppers.category(rng, came.visitor, came.begins), came.begins
-    )
-    resumes = (rng.random(len(viewed)) < behaviour.resumption) & (
-        np.diff(came.visitor, prepend=-1) == 0
-    )
-    viewed = viewed[np.maximum.accumulate(np.where(resumes, 0, np.arange(len(viewed))))]
-    before, in_cart, last = (
-        viewed.copy(),
-        np.full(len(viewed), NONE),
-        np.full(len(viewed), Kind.VIEW),
-    )
-    item, kind = np.repeat(viewed, came.length), np.full(len(moments), Kind.VIEW)
-    # What went into the cart or was bought last, apart from what went with it.
-    chosen = viewed.copy()
-    # A stream of its own, so that shops without such baskets stay as they are.
-    chance = rng.spawn(1)[0]
-    for step in range(1, int(came.length.max())):
-        on = np.flatnonzero(came.length > step)
-        joins = (last[on] != Kind.VIEW) & (chance.random(len(on)) < behaviour.together)
-        buys = ~joins & (in_cart[on] != NONE) & (rng.random(len(on)) < behaviour.checkout)
-        carts = (
-            ~(joins | buys)
-            & (last[on] == Kind.VIEW)
-            & shoppers.carts(rng, came.visitor[on], viewed[on])
-        )
-        looks = on[~(joins | buys | carts)]
-        after_cart = last[looks] != Kind.VIEW
-        following = shoppers.next_view(
-            rng, came.visitor[looks], viewed[looks], before[looks], after_cart, came.begins[looks]
-        )
-        before[looks], viewed[looks] = viewed[looks], following
-        does = np.where(buys, Kind.PURCHASE, np.where(carts, Kind.CART, Kind.VIEW))
-        last[on] = np.where(joins, last[on], does)
-        chosen[on] = np.where(buys, in_cart[on], np.where(carts, viewed[on], chosen[on]))
-        companion = catalogue.complements[chosen[on], step % COMPLEMENTS]
-        event = came.first_event[on] + step
-        item[event] = np.where(joins, companion, np.where(buys, in_cart[on], viewed[on]))
-        kind[event] = last[on]
-        in_cart[on] = np.where(buys, NONE, np.where(carts, viewed[on], in_cart[on]))
-    quantity = np.where(kind == Kind.PURCHASE, rng.geometric(0.9, len(kind)), 1)
-    value = np.where(kind == Kind.VIEW, np.nan, np.round(catalogue.price[item] * quantity, 2))
-    none = np.full(len(moments), NONE)
-    return Events(np.repeat(came.visitor, came.length), item, kind, moments, value, none, none)
-
-
+# Items of a list at most.
+LENGTH = 10
+# What a shopper does with a list, in this order; carts and purchases are of the item and of what
+# goes with it.
+_DEEDS = (*[IMPRESSION] * LENGTH, VIEW, CART, CART, PURCHASE, PURCHASE)
+# The share of the items that are there from the first day; the others appear one by one.
+_STOCKED = 0.7
+# Share of visitors who have changed their tastes by the last day.
+_DRIFT = 0.5
+# Views within a visit that turn to another category.
+_TURNS = 0.3
+# Views that come from a list. The other items are found without one.
+_LISTED = 0.4
+# Milliseconds from the list to the click.
+_AHEAD = 500
 # Events that are made at a time, and rows of a row group.
-_PORTION = 400_000
+_PORTION = 100_000
 _SCHEMA = pa.schema(
     [
         ("user_id", pa.string()),
@@ -252,15 +79,13 @@ class Simulation:
     days: int = 90
     # Midnight before the first day, in milliseconds since the epoch, UTC; Monday 2025-01-06.
     start: int = 1_736_121_600_000
-    # The exponent of the items' popularity.
-    zipf: float = 1.0
-    # The share of the items that are there from the first day; the others appear one by one.
-    stocked: float = 0.7
     # Whether the lists behind some views are written, too, on top of the events.
     impressions: bool = False
     # Whether the items are garments, with colours, sizes and materials.
     garments: bool = False
-    behaviour: Behaviour = field(default_factory=Behaviour)
+    habits: Habits = field(default_factory=Habits)
+    # Carts and purchases that are followed by the same of what goes with the item.
+    together: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("visitors", "items", "events", "days"):
@@ -297,45 +122,37 @@ def simulate(
     visitor are a second or more apart, two visits more than half an hour. Carts and purchases have
     a `value`, views have none. A visit that begins on the last day may end after it. With
     impressions, `recommendation_id` and `position` name the list and place of each impression and
-    view: see `with_slates`.
+    view.
 
     In the end both files are there, or none. Raises FileExistsError where one is there already.
     """
     files = SimulatedFiles(folder / "interactions.parquet", folder / "items.parquet", Counter())
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng((simulation.seed, 0))
-    catalogue = make_catalogue(
-        rng, simulation.items, simulation.days * DAY, simulation.zipf, simulation.stocked
-    )
-    likings = brand_likings(rng, catalogue)
-    counts, once = activity(
-        rng, simulation.visitors, simulation.events, simulation.days, simulation.behaviour
-    )
-    item_ids = _ids("i", np.arange(simulation.items))
-    schema = _SHOWN if simulation.impressions else _SCHEMA
+    catalogue = make_catalogue(rng, simulation.items, simulation.days * DAY_MS, _STOCKED)
+    counts = activity(rng, simulation.visitors, simulation.events, simulation.days)
+    shop = visited_by(rng, simulation.seed, 1, catalogue, (), simulation.habits)
     done = 0
     with (
         _whole(files.interactions, files.items) as (interactions, items),
-        pq.ParquetWriter(interactions, schema) as writer,
+        pq.ParquetWriter(interactions, _SHOWN if simulation.impressions else _SCHEMA) as writer,
     ):
-        table_of = garment_table if simulation.garments else item_table
-        pq.write_table(table_of(catalogue, item_ids), items)
+        pq.write_table(
+            item_table(
+                catalogue, _ids("i", np.arange(simulation.items)), garments=simulation.garments
+            ),
+            items,
+        )
         for number, portion in enumerate(_portions(counts)):
             rng = np.random.default_rng((simulation.seed, 1, number))
-            came, moments = visits(
-                rng, counts[portion], once[portion], simulation.days, simulation.behaviour
-            )
-            shoppers = Shoppers.of(
-                rng, len(counts[portion]), catalogue, simulation.behaviour, likings
-            )
-            events = browse(rng, shoppers, came, moments)
-            if simulation.impressions:
-                events = with_slates(rng, catalogue, events)
-            table = _table(events, portion.start, done, simulation.start, item_ids)
-            writer.write_table(table.select(schema.names).cast(schema))
-            for kind, count in zip(*np.unique(events.kind, return_counts=True), strict=True):
-                files.by_type[TYPES[kind]] += int(count)
-            done += len(moments)
+            came = visits(rng, counts[portion], simulation.days)
+            shoppers = len(counts[portion])
+            drawn = visited_by(rng, simulation.seed, shoppers, catalogue, (), simulation.habits)
+            shared = replace(drawn, appeal=shop.appeal, appeal_after=shop.appeal_after)
+            table = _events(rng, shared, catalogue, came, simulation, portion.start, done)
+            writer.write_table(table.select(writer.schema.names).cast(writer.schema))
+            files.by_type.update(table["event_type"].to_pylist())
+            done += len(came.moment)
             progress(ProgressStep("events", done, simulation.events))
     return files
 
@@ -348,30 +165,100 @@ def _portions(counts: Ints) -> Iterator[slice]:
         yield slice(begin, end)
 
 
-def _table(
-    events: Events, first_visitor: int, first_event: int, start: int, item_ids: pa.Array
+def _events(
+    rng: Generator,
+    shop: LivingShop,
+    catalogue: Catalogue,
+    came: Visits,
+    simulation: Simulation,
+    first_visitor: int,
+    first_event: int,
 ) -> pa.Table:
-    """The events as a table of all columns; NaN and `NONE` become null.
+    """The events of the visits, with all columns.
 
     Args:
-        events: The events of a portion.
+        rng: Source of chance.
+        shop: The shoppers of a portion, and what appeals to all.
+        catalogue: The items.
+        came: Their visits.
+        simulation: The parameters.
         first_visitor: Number of the portion's first visitor.
         first_event: Number of the portion's first event.
-        start: Start of the simulation, in ms since the epoch.
-        item_ids: Ids by item.
     """
-    shown = events.slate != NONE
+    visit = np.repeat(np.arange(len(came.length)), came.length)
+    who, count = came.visitor[visit], len(visit)
+    # As many looks around as there are events: some have no time left, when others have carts.
+    turn = rng.random(count) < _TURNS
+    turn[came.first_event] = True
+    # A visitor stays in a category, with the tastes of that moment, until the next turn.
+    last_turn = np.maximum.accumulate(np.where(turn, np.arange(count), 0))
+    changed = rng.random(count) < _DRIFT * came.moment / catalogue.horizon
+    changed, category = changed[last_turn], _categories(rng, shop, who, changed)[last_turn]
+    offer = catalogue.offered(category, came.moment)
+    shown = np.column_stack([catalogue.popular(rng, *offer) for _ in range(LENGTH)])
+    different = _different(shown)
+    place = np.cumsum(different, axis=1) - 1
+    attraction, other = (
+        shop.attraction(who[:, None], shown, shifted=shifted) for shifted in (False, True)
+    )
+    wanted = np.where(changed[:, None], other, attraction) * different
+    wanted *= examination(shop.habits, LENGTH)[place]
+    # One click in each list, by the share of its place in the probabilities of all places.
+    until = np.cumsum(wanted, axis=1)
+    column = np.sum(until <= rng.random((count, 1)) * until[:, -1:], axis=1)
+    item, place_of_item = (of[np.arange(count), column] for of in (shown, place))
+
+    listed = rng.random(count) < _LISTED
+    carted = rng.random(count) < shop.habits.cart * shop.fit(who, item)
+    bought = carted & (rng.random(count) < shop.habits.checkout)
+    joined = rng.random(count) < simulation.together
+    companion = catalogue.complements[item, rng.integers(0, COMPLEMENTS, count)]
+    items = np.column_stack((shown, item, item, companion, item, companion))
+    positions = np.column_stack((place, place_of_item))
+    shows = different & listed[:, None] & simulation.impressions
+    does = (np.ones(count, np.bool_), carted, carted & joined, bought, bought & joined)
+    acts = np.column_stack((np.zeros_like(shows), *does))
+    # A visit ends with its last event: what would come after it falls away.
+    before = (np.cumsum(acts) - acts.ravel()).reshape(acts.shape)
+    since = before[came.first_event, LENGTH][visit]
+    within = before - since[:, None] < came.length[visit][:, None]
+    acts[:, :LENGTH] = shows
+    row, deed = np.nonzero(acts & within)
+    impression, in_list = deed < LENGTH, listed[row] & (deed <= LENGTH)
+    number: Ints = np.cumsum(~impression) - ~impression
+    did = items[row, deed]
     return pa.table(
         {
-            "user_id": _ids("u", events.visitor + first_visitor),
-            "item_id": item_ids.take(pa.array(events.item)),
-            "event_type": pa.array(TYPES).take(pa.array(events.kind)),
-            "timestamp": pa.array(events.moment + start),
-            "value": pa.array(events.value, from_pandas=True),
-            "recommendation_id": _ids("s", np.ma.array(events.slate + first_event, mask=~shown)),
-            "position": pa.array(events.position, mask=~shown),
+            "user_id": _ids("u", who[row] + first_visitor),
+            "item_id": _ids("i", did),
+            "event_type": pa.array(_DEEDS).take(pa.array(deed)),
+            "timestamp": came.moment[number] + simulation.start - _AHEAD * impression,
+            "value": pa.array(catalogue.price[did], mask=deed <= LENGTH),
+            "recommendation_id": _ids("s", np.ma.array(row + first_event, mask=~in_list)),
+            "position": pa.array(positions[row, np.minimum(deed, LENGTH)], mask=~in_list),
         }
     )
+
+
+def _categories(rng: Generator, shop: LivingShop, shopper: Ints, changed: Flags) -> Ints:
+    """A category that each shopper turns to, by the tastes of before or after the change."""
+    chance, drawn = rng.random(len(shopper)), []
+    for shifted in (False, True):
+        until = np.cumsum(shop.tastes(shifted=shifted), axis=1)
+        until = until / until[:, -1:] + np.arange(shop.shoppers)[:, None]
+        place = np.searchsorted(until.ravel(), shopper + chance, side="right")
+        drawn.append(np.minimum(place - shopper * until.shape[1], until.shape[1] - 1))
+    category: Ints = np.where(changed, drawn[1], drawn[0])
+    return category
+
+
+def _different(shown: Ints) -> Flags:
+    """The first place of each different item of a row."""
+    order = np.argsort(shown, axis=1, kind="stable")
+    ascending = np.take_along_axis(shown, order, axis=1)
+    new = np.ones(shown.shape, np.bool_)
+    np.put_along_axis(new, order[:, 1:], ascending[:, 1:] != ascending[:, :-1], axis=1)
+    return new
 
 
 def _ids(prefix: str, numbers: Ints) -> pa.Array:

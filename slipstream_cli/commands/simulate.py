@@ -130,8 +130,8 @@ def simulate(
     """Write interactions.parquet and items.parquet of a simulated shop to OUT_DIR.
 
     The files are for load tests, development and comparing models. Popularity is unequal, items
-    appear over time, visitors have tastes that drift, visits have an order, and some views lead to
-    carts and purchases. Memory does not grow with the number of events.
+    appear over time, visitors have tastes that drift and stay in a category for some views, and
+    some views lead to carts and purchases. Memory does not grow with the number of events.
 
     With --live, shoppers visit running services instead: they ask for lists, look, click, buy and
     log in by tastes that are hidden from the services. The file of --json has the truth: each
@@ -174,23 +174,13 @@ def _shown(parameter: str) -> str:
     return names.get(parameter, f"--{parameter.replace('_', '-')}")
 
 
-def _write(
-    *,
-    folder: Path,
-    visitors: int,
-    items: int,
-    events: int,
-    seed: int,
-    days: int,
-    impressions: bool,
-) -> None:
+def _write(folder: Path, **parameters: Any) -> None:
     from slipstream.datasets.simulator import Simulation
     from slipstream.datasets.simulator import simulate as write
     from slipstream_cli.local.terminal import Terminal
 
     try:
-        simulation = Simulation(visitors, items, events, seed, days, impressions=impressions)
-        files = write(folder, simulation, Terminal().bar())
+        files = write(folder, Simulation(**parameters), Terminal().bar())
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     for event_type, count in files.by_type.items():

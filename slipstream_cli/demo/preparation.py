@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.contracts.rest import Run
 from slipstream.contracts.times import DAY_MS, now_ms
+from slipstream.datasets.living_shop import Habits
 from slipstream.datasets.movielens import DatasetError, EventFiles, fetch
 from slipstream.datasets.replay import replay
-from slipstream.datasets.simulated_visits import Behaviour
 from slipstream.datasets.simulator import Simulation, simulate
 from slipstream.datasets.upload import ReplayError
 from slipstream_cli.local.plan import Plan
@@ -270,7 +270,7 @@ def movielens_files(plan: Plan, terminal: Terminal, folder: Path | None = None) 
 # Size of the shop of garments: enough for a model, and for two minutes.
 _VISITORS, _GARMENTS, _EVENTS, _DAYS = 800, 576, 40_000, 60
 # Its visitors buy together what they seldom look at together: other garments than similar ones.
-_BEHAVIOUR = Behaviour(carting=0.16, complement=0.02, after_cart=0.1, together=0.5)
+_HABITS, _TOGETHER = Habits(cart=0.2), 0.9
 
 
 def garment_files(plan: Plan, terminal: Terminal) -> EventFiles:
@@ -289,7 +289,8 @@ def garment_files(plan: Plan, terminal: Terminal) -> EventFiles:
             days=_DAYS,
             start=start,
             garments=True,
-            behaviour=_BEHAVIOUR,
+            habits=_HABITS,
+            together=_TOGETHER,
         )
         try:
             simulate(folder, shop, terminal.bar())
