@@ -1,5 +1,6 @@
 """`slipstream price`: estimate what a draft of rules, weights or a model would bring."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,12 +97,13 @@ def price(
 
 def _price(peer: "Peer", body: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     """Return the price, with a bar of progress until it comes."""
-    from tqdm import tqdm
-
-    with tqdm(total=None, unit=" slates", disable=True if quiet else None, leave=False) as bar:
+    hidden = quiet or not sys.stderr.isatty()
+    with click.progressbar(
+        length=1, label="slates", show_pos=True, file=sys.stderr, hidden=hidden
+    ) as bar:
         for line in peer.lines("/v1/prices", body, _TIMEOUT_S):
-            bar.total = line["of"]
-            bar.update(line["done"] - bar.n)
+            bar.length = line["of"]
+            bar.update(line["done"] - bar.pos)
             if "problem" in line:
                 raise click.ClickException(line["problem"]["detail"])
             if "price" in line:

@@ -1,28 +1,22 @@
 """Child processes that end with this one, and their log files."""
 
 import ctypes
-import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from logging.handlers import RotatingFileHandler
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
-
-import orjson
 
 PR_SET_PDEATHSIG = 1
 # Exit status of a command that Ctrl-C ended, as in shells.
 INTERRUPTED = 130
 MAX_LOG_BYTES = 5_000_000
-# Least time between two showings of the same error.
-_REPEAT_S = 10.0
 
 
 class StartError(Exception):
@@ -190,59 +184,25 @@ def start_together(
         child.wait_until_it_answers(since, timeout_s, wanted)
 
 
-class Log:
-    """A log file of bounded size, written by a thread that reads the other end of the pipe `fd`.
+class LogFile:
+    """A log file of bounded size; `file` is the output of one child at a time."""
 
-    Children get `fd` as their output. `on_error` gets each line that a service logged as an error,
-    shortened, without repeats. Closing ends the thread.
-    """
-
-    def __init__(self, path: Path, on_error: Callable[[str], None]) -> None:
+    def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._on_error = on_error
-        self._shown: dict[str, float] = {}
-        self._last: deque[str] = deque(maxlen=20)
-        self._file = RotatingFileHandler(
-            path, maxBytes=MAX_LOG_BYTES, backupCount=1, encoding="utf-8"
-        )
-        self._read_end, self.fd = os.pipe()
-        threading.Thread(target=self._read, name=f"log {path.stem}", daemon=True).start()
+        self.file = path.open("ab")
 
-    def tail(self) -> list[str]:
-        """Return the last lines, also those that are no JSON."""
-        return list(self._last)
+    def bound(self) -> None:
+        """Move what was written to a second file once it is too long; the child writes on."""
+        if os.fstat(self.file.fileno()).st_size > MAX_LOG_BYTES:
+            with suppress(OSError):  # it was deleted, or the disk is full
+                shutil.copyfile(self.path, f"{self.path}.1")
+            self.file.truncate(0)
 
-    def close(self) -> None:
-        os.close(self.fd)
-
-    def _read(self) -> None:
-        with os.fdopen(self._read_end, encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                text = line.rstrip("\n")
-                self._last.append(text)
-                self._file.emit(logging.makeLogRecord({"msg": text}))
-                message = error_in(text)
-                if message and time.monotonic() - self._shown.get(message, -_REPEAT_S) >= _REPEAT_S:
-                    self._shown[message] = time.monotonic()
-                    self._on_error(message)
-        self._file.close()
-
-
-def error_in(line: str) -> str:
-    """Shorten a service's JSON log line to its error; empty where it logs none."""
-    if not line.startswith("{"):
-        return ""
-    try:
-        record = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return ""
-    if record.get("level") not in ("error", "critical"):
-        return ""
-    cause = str(record.get("exception") or record.get("error") or "").strip().rpartition("\n")[2]
-    # The last line of a traceback names the error.
-    event = str(record.get("event", "")).strip().rpartition("\n")[2]
-    return ": ".join(filter(None, (event, cause)))[:300]
+    def tail(self) -> str:
+        """Return the ends of the last lines, indented."""
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(f"  {line[-300:]}" for line in lines[-4:])
 
 
 def is_free(port: int) -> bool:

@@ -1,8 +1,9 @@
-"""The supervisor of a local stack: ordered start, restarts, and a stop that loses no event.
+"""The supervisor of a local stack: ordered start, restarts, and a stop that drains the stream.
 
 A command runs it as a `ForegroundStack`, which stops on signals.
 """
 
+import math
 import signal
 import sys
 import threading
@@ -14,43 +15,20 @@ from types import FrameType
 
 import click
 
-from slipstream.chassis.pauses import pause_after
 from slipstream.contracts.services import SERVICES
 from slipstream_cli.dead_letters import KEPT_FILE
 from slipstream_cli.local import servers
 from slipstream_cli.local.data_folder import data_folder_lock, note, restore_runs
-from slipstream_cli.local.plan import API_TOKEN, TOKEN_SECRET, Plan
-from slipstream_cli.local.processes import INTERRUPTED, Child, Log, StartError, error_in
-from slipstream_cli.local.readiness import RecordsAtRisk, is_ready, why_unready
+from slipstream_cli.local.plan import Plan
+from slipstream_cli.local.processes import INTERRUPTED, Child, LogFile, StartError
+from slipstream_cli.local.readiness import get_json, is_ready, why_unready
 from slipstream_cli.local.terminal import Terminal
 
-# Number of deaths within `WINDOW_S` after which the shortest pause follows; each further death
-# doubles it.
-AT_ONCE, WINDOW_S = 5, 60.0
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 15.0
-
-
-class Restarts:
-    """The recent deaths of one child.
-
-    There is no last attempt: the cause may pass, and pauses keep the attempts cheap.
-    """
-
-    def __init__(self) -> None:
-        self._deaths: deque[float] = deque(maxlen=100)
-
-    def pause_after(self, now: float) -> float:
-        """Record a death, and return the seconds to wait before the next start.
-
-        `now` is in seconds of a monotonic clock.
-        """
-        self._deaths.append(now)
-        while self._deaths[0] <= now - WINDOW_S:
-            self._deaths.popleft()
-        failures = max(0, len(self._deaths) - AT_ONCE) + 1
-        return pause_after(failures, FIRST_PAUSE_S, LONGEST_PAUSE_S)
-
-
+# A dead child is restarted after a pause, and given up after so many restarts in a row.
+PAUSE_S, RESTARTS, WITHIN_S = 1.0, 10, 120.0
+# The file in a data folder that is there while the embedded broker may have records that neither
+# the stores nor `KEPT_FILE` have.
+UNSAVED_FILE = "unsaved-records"
 START_LIMIT_S = 180.0
 DRAIN_LIMIT_S = 10.0
 SERVICE_GRACE_S = 15.0
@@ -62,8 +40,9 @@ RESTORED = ("training", "monitoring")
 @dataclass
 class _SupervisedChild:
     child: Child
-    log: Log
-    restarts: Restarts = field(default_factory=Restarts)
+    log: LogFile
+    # Times of its last deaths, and of its next start, in seconds of a monotonic clock.
+    deaths: deque[float] = field(default_factory=lambda: deque(maxlen=RESTARTS))
     restart_at: float | None = None
     # It was restarted, and its topics are not made yet (the broker's).
     coming_up: bool = False
@@ -87,7 +66,9 @@ class Supervisor:
         self._failure: str | None = None
         # Whether the broker has the dead letters of earlier runs. Only an embedded one forgets any.
         self._has_all_letters = False
-        self._at_risk = RecordsAtRisk(plan)
+        self._unsaved = plan.directory / UNSAVED_FILE
+        # Whether ingestion has been ready, so that events may have been accepted.
+        self._accepting = False
         self._restore_runs = False
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
@@ -142,13 +123,10 @@ class Supervisor:
                     if not self._stop.is_set():
                         self._terminal.progress("")
                         self._ready.set()
-                        if "broker" in self._children:
-                            threading.Thread(
-                                target=self._at_risk.watch, args=(self._stop,), daemon=True
-                            ).start()
                     while not self._stop.wait(0.1):
                         self._follow_restore()
-                        for name in self._children:
+                        for name, supervised in self._children.items():
+                            supervised.log.bound()
                             if not (self._restore_runs and name in RESTORED):
                                 self._restart_if_dead(name)
                 finally:
@@ -165,12 +143,18 @@ class Supervisor:
         if self._stop.is_set():
             return
         if "broker" in self._children:
+            self._say_what_was_not_kept()
+            self._unsaved.unlink(missing_ok=True)
             self._restore_letters()
         for name in SERVICES:
             self._start_service(name)
         deadline = time.monotonic() + START_LIMIT_S
         while not self._stop.wait(0.2):
             waiting = [name for name in SERVICES if not self._children[name].child.answers()]
+            if "ingestion" not in waiting and not self._accepting:
+                self._accepting = True
+                if "broker" in self._children:
+                    self._unsaved.touch(mode=0o600)
             if not waiting:
                 return
             self._terminal.progress(f"waiting for {', '.join(waiting)}")
@@ -186,9 +170,9 @@ class Supervisor:
         log = self._log(name)
         port = self.plan.ports[name]
         child = (
-            servers.broker(port, output=log.fd)
+            servers.broker(port, output=log.file)
             if name == "broker"
-            else servers.valkey(port, self.plan.directory / "valkey", output=log.fd)
+            else servers.valkey(port, self.plan.directory / "valkey", output=log.file)
         )
         self._children[name] = _SupervisedChild(child, log)
         self._terminal.progress(f"starting {name}")
@@ -204,17 +188,13 @@ class Supervisor:
             is_ready,
             environment=self.plan.service_environment(name),
             grace_s=SERVICE_GRACE_S,
-            output=log.fd,
+            output=log.file,
         )
         self._children[name] = _SupervisedChild(child, log)
         child.launch()
 
-    def _log(self, name: str) -> Log:
-        def show(error: str) -> None:
-            if not self._stop.is_set():
-                self._terminal.line(f"{name}: {error}")
-
-        return Log(self.plan.directory / "logs" / f"{name}.log", show)
+    def _log(self, name: str) -> LogFile:
+        return LogFile(self.plan.directory / "logs" / f"{name}.log")
 
     def _restart_if_dead(self, name: str) -> None:
         """Restart a child that has died, after a pause. Never blocks."""
@@ -226,14 +206,16 @@ class Supervisor:
                 supervised.child.launch()
                 supervised.coming_up = True
         elif not supervised.child.alive:
-            pause_s = supervised.restarts.pause_after(now)
-            supervised.restart_at, supervised.coming_up = now + pause_s, False
-            told = f"{name} died ({_ending(supervised.child.status)})"
-            if name == "broker" and self._ready.is_set():
-                told += f" with its records: {self._loss()}"
-            self._terminal.line(
-                f"{told}; it starts again in {pause_s:g} s; see {supervised.log.path}"
-            )
+            death = f"{name} died ({_ending(supervised.child.status)})"
+            deaths, supervised.coming_up = supervised.deaths, False
+            if len(deaths) == RESTARTS and now - deaths[0] < WITHIN_S:
+                supervised.restart_at = math.inf
+                after = f"after {RESTARTS} restarts in a row, and stays down until the next start"
+            else:
+                supervised.restart_at = now + PAUSE_S
+                after = f"and starts again in {PAUSE_S:g} s"
+            deaths.append(now)
+            self._terminal.line(f"{death} {after}; see {supervised.log.path}")
         elif name == "broker" and supervised.coming_up and supervised.child.answers():
             supervised.coming_up = False
             self._make_topics_again()
@@ -252,15 +234,13 @@ class Supervisor:
             for name in RESTORED:
                 self._children[name].restart_at = time.monotonic()
 
-    def _loss(self) -> str:
-        most = self._at_risk.at_most()
-        if most == 0:
-            return "no accepted event is lost"
-        number = "an unknown number of" if most is None else f"at most {most:,}"
-        return (
-            f"{number} accepted events may be lost. Send the latest again with their messageId, or"
-            " import the file again: repeats count once"
-        )
+    def _say_what_was_not_kept(self) -> None:
+        if self._unsaved.exists():
+            self._terminal.line(
+                "the embedded broker ended before a clean stop: the newest accepted events and dead"
+                " letters may be lost. Send these events again with their messageId, or import the"
+                " file again: repeats count once"
+            )
 
     def _make_topics_again(self) -> None:
         """Make the topics on a restarted broker, which has kept nothing.
@@ -275,6 +255,7 @@ class Supervisor:
         except BrokerUnavailableError:
             self._children["broker"].coming_up = True  # it is asked again
         else:
+            self._say_what_was_not_kept()
             self._restore_letters()
 
     def _restore_letters(self) -> None:
@@ -290,7 +271,7 @@ class Supervisor:
             self._has_all_letters = False
             self._terminal.line(f"dead letters of earlier runs were not restored: {error}")
 
-    def _keep_letters(self) -> None:
+    def _keep_letters(self) -> bool:
         """Write the dead letters to the data folder, since the broker forgets them."""
         from slipstream.broker.kafka import BrokerUnavailableError
         from slipstream_cli.dead_letters.letters import MOST_KEPT, keep_letters
@@ -301,22 +282,25 @@ class Supervisor:
                 self._terminal.line(f"kept the newest {MOST_KEPT:,} dead letters; others are gone")
         except (BrokerUnavailableError, OSError) as error:
             self._terminal.line(f"dead letters of this run could not be kept: {error}")
+            return False
+        return True
 
     def _stop_all(self) -> None:
-        if not self._killed.is_set() and self._ready.is_set():
+        in_order, drained = self._accepting and not self._killed.is_set(), False
+        if in_order:
             self._terminal.progress("stopping: ingestion")
             # Accepted events must be in the stores before the broker forgets them: ingestion takes
             # no more, then features catches up.
             self._end(["ingestion"])
-            self._drain()
+            drained = self._drain()
         self._terminal.progress("stopping: services" if self._children else "")
         self._end([name for name in SERVICES if name in self._children])
-        if not self._killed.is_set() and self._ready.is_set() and self._has_all_letters:
-            self._keep_letters()
+        if in_order and self._has_all_letters and self._keep_letters() and drained:
+            self._unsaved.unlink(missing_ok=True)
         for name in reversed(SERVERS):
             self._end([name])
         for supervised in self._children.values():
-            supervised.log.close()
+            supervised.log.file.close()
         self._terminal.progress("")
 
     def _end(self, names: list[str]) -> None:
@@ -329,54 +313,30 @@ class Supervisor:
             elif not child.finish():
                 self._terminal.line(f"{child.name} did not stop in time and was killed")
 
-    def _drain(self) -> None:
-        """Wait until features has applied all accepted events, or makes no progress."""
-        least = remaining = None
-        failure = "it is not running"
+    def _drain(self) -> bool:
+        """Wait until features has applied all accepted events, and return whether it has."""
+        self._terminal.progress("stopping: waiting for features to apply what was accepted")
+        token = self.plan.credential("supervisor")()
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        standing = "it is not running"
         deadline = time.monotonic() + DRAIN_LIMIT_S
-        while (
-            self._children["features"].child.alive
-            and time.monotonic() < deadline
-            and not self._killed.is_set()
-        ):
+        while self._children["features"].child.alive and time.monotonic() < deadline:
+            if self._killed.is_set():
+                return False
             try:
-                code, status = self._at_risk.status()
-                if code == 200 and status.get("caught_up"):
-                    return
-                remaining = int(status["lag"]) if code == 200 else remaining
-                failure = f"HTTP {code}"
+                code, status = get_json(self.plan.ports["features"], "/v1/status", headers)
+                if code == 200 and status["caught_up"]:
+                    return True
+                standing = f"{status['lag']:,} records to go" if code == 200 else f"HTTP {code}"
             except (OSError, HTTPException, ValueError) as error:
-                failure = type(error).__name__
-            if remaining is not None and (least is None or remaining < least):
-                least, deadline = remaining, time.monotonic() + DRAIN_LIMIT_S
-            self._terminal.progress(
-                f"stopping: waiting for features to apply {remaining:,} records"
-                if remaining
-                else "stopping: waiting for features to write to the lake"
-            )
+                standing = type(error).__name__
             time.sleep(0.1)
-        if self._killed.is_set() or "broker" not in self._children:
-            return
-        if remaining is None:
-            refused = failure in ("HTTP 401", "HTTP 403", "HTTP 429")
-            self._terminal.line(
-                f"features did not say what it still has to apply ({failure}): accepted"
-                " events may be lost with the embedded broker"
-                + (f"; set {API_TOKEN} or {TOKEN_SECRET}" if refused else "")
-            )
-        elif remaining:
-            self._terminal.line(
-                f"about {remaining:,} accepted records were not applied,"
-                " and are lost with the embedded broker"
-            )
+        self._terminal.line(f"features did not catch up within {DRAIN_LIMIT_S:g} s: {standing}")
+        return False
 
     def _obituary(self, name: str) -> str:
         supervised = self._children[name]
-        time.sleep(0.1)  # the log's thread may still read its last lines
-        lines = supervised.log.tail()
-        errors = list(filter(None, map(error_in, lines))) or [line[:300] for line in lines]
-        last = "\n".join(f"  {line}" for line in errors[-8:])
-        ending = _ending(supervised.child.status)
+        ending, last = _ending(supervised.child.status), supervised.log.tail()
         return f"{name} died while starting ({ending}); all in {supervised.log.path}:\n{last}"
 
     def _unready(self, names: list[str]) -> str:

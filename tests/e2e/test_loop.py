@@ -16,6 +16,7 @@ from slipstream.chassis.settings import LakeSettings
 from slipstream.datasets.replay import replay
 from slipstream.stores.lake import INTERACTIONS, Lake
 from slipstream_cli.dead_letters import KEPT_FILE
+from slipstream_cli.local.supervisor import UNSAVED_FILE
 from tests.e2e import examined, first_hour, living, replayed, scraped, shop
 from tests.e2e.stack import Stack, alive, caught_up, made_again, running, wait_for
 from tests.servers import Servers, outside
@@ -291,7 +292,9 @@ def test_features_killed_in_the_middle_of_a_replay_counts_every_event_once(
     assert status["lake"]["interactions"] == before + len(rows)
 
 
-def test_a_broker_that_was_killed_is_started_again_and_events_flow(stack: Stack) -> None:
+def test_a_broker_that_was_killed_is_started_again_and_events_flow(
+    stack: Stack, servers: Servers
+) -> None:
     before = stack.get("features", "/v1/status")["lake"]["interactions"]
     stack.kill("broker")
     event = shop.track("late-visitor", "view", "tea-1", time.time())
@@ -313,6 +316,8 @@ def test_a_broker_that_was_killed_is_started_again_and_events_flow(stack: Stack)
         "the lake to grow",
         AGAIN_LIMIT_S,
     )
+    said = (stack.directory / "up.log").read_text()
+    assert said.count("may be lost") == (servers.kind == "embedded")
 
 
 def test_ctrl_c_stops_everything_once_what_was_accepted_is_in_the_lake_and_a_second_start_goes_on(
@@ -333,7 +338,8 @@ def test_ctrl_c_stops_everything_once_what_was_accepted_is_in_the_lake_and_a_sec
     assert stack.post("ingestion", "/v1/batch", {"batch": [{"type": "page"}]})["rejected"] == 1
     assert stack.stop(signal.SIGINT) == 0
     wait_for(lambda: not alive(before), "what the kernel ends with the supervisor to be gone")
-    assert "were not applied" not in (stack.directory / "up.log").read_text()
+    assert "did not catch up" not in (stack.directory / "up.log").read_text()
+    assert not (stack.directory / UNSAVED_FILE).exists()
     assert accepted == len(events) > 2_000
     assert lake.count(INTERACTIONS) == there + accepted
     if servers.kind == "embedded":  # whose files are among the stack's
@@ -352,6 +358,8 @@ def test_ctrl_c_stops_everything_once_what_was_accepted_is_in_the_lake_and_a_sec
         own = [kind for kind in kinds(answer) if kind != "sim"]
         assert own and own.count("coffee") >= len(own) - 1
         # Killed outright, the supervisor takes its children along: the kernel sees to it.
+        assert "may be lost" not in (stack.directory / "up.log").read_text()
+        assert (stack.directory / UNSAVED_FILE).exists() is (servers.kind == "embedded")
         orphans = list(again.children.values())
         again.process.kill()
         again.process.wait()

@@ -1,13 +1,14 @@
 import os
 import socket
+import subprocess
+import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from slipstream_cli.local import processes
-from slipstream_cli.local.processes import Log, error_in, free_port, is_free
+from slipstream_cli.local.processes import LogFile, free_port, is_free
 
 
 def test_a_free_port_is_given_once_and_a_server_can_listen_there() -> None:
@@ -25,46 +26,46 @@ def test_a_free_port_is_given_once_and_a_server_can_listen_there() -> None:
         other.bind(("127.0.0.1", ports[0]))
 
 
-def _await(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def test_error_in_shows_the_event_and_the_last_line_of_its_cause() -> None:
-    line = (
-        '{"level":"error","event":"worker failed","exception":"Trace:\\n File x\\nValueError: no"}'
-    )
-    assert error_in(line) == "worker failed: ValueError: no"
-    assert (
-        error_in('{"level":"error","event":"Traceback:\\n  File x\\nNameError: y\\n"}')
-        == "NameError: y"
-    )
-    assert error_in('{"level":"info","event":"started"}') == ""
-    assert error_in("{not json") == ""
-    assert error_in("Traceback") == ""
-
-
-def test_log_keeps_all_lines_and_shows_each_error_once(tmp_path: Path) -> None:
-    shown: list[str] = []
-    log = Log(tmp_path / "logs" / "x.log", shown.append)
-    os.write(
-        log.fd,
-        b"starting\n" + 2 * b'{"level":"error","event":"no broker"}\n' + b"last\n",
-    )
-    _await(lambda: log.tail()[-1:] == ["last"])
-    log.close()
-    assert shown == ["no broker"]
-    assert (tmp_path / "logs" / "x.log").read_text().splitlines()[0] == "starting"
-
-
-def test_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_is_bounded_and_its_child_writes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(processes, "MAX_LOG_BYTES", 1_000)
-    log = Log(tmp_path / "x.log", lambda _: None)
-    for number in range(100):
-        os.write(log.fd, b"%06d %s\n" % (number, b"x" * 50))
-    _await(lambda: (log.tail() or [""])[-1].startswith("000099"))
-    log.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.log", "x.log.1"]
-    assert all(path.stat().st_size <= 1_000 for path in tmp_path.iterdir())
+    log = LogFile(tmp_path / "logs" / "x.log")
+    script = "import sys\nfor line in sys.stdin: print(line.strip(), 'x' * 50, flush=True)"
+    with (
+        log.file,
+        subprocess.Popen(
+            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=log.file, text=True
+        ) as child,
+    ):
+        assert child.stdin
+        for number in range(100):
+            child.stdin.write(f"{number:06d}\n")
+            child.stdin.flush()
+            deadline = time.monotonic() + 60
+            while f"{number:06d}" not in log.path.read_text():
+                assert time.monotonic() < deadline
+            log.bound()
+    assert sorted(path.name for path in log.path.parent.iterdir()) == ["x.log", "x.log.1"]
+    assert all(path.stat().st_size < 1_100 for path in log.path.parent.iterdir())
+
+
+def test_a_log_that_was_deleted_is_bounded_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "MAX_LOG_BYTES", 10)
+    log = LogFile(tmp_path / "x.log")
+    with log.file:
+        os.write(log.file.fileno(), b"x" * 20)
+        log.path.unlink()
+        log.bound()
+        assert os.fstat(log.file.fileno()).st_size == 0
+
+
+def test_the_tail_of_a_log_is_the_ends_of_its_last_lines(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "x.log")
+    with log.file:
+        log.file.write(b"first\n" * 10 + b"x" * 1_000 + b" no broker\nlast\n")
+    long, last = log.tail().splitlines()[-2:]
+    assert long.endswith("x no broker") and len(long) == 302
+    assert last == "  last"

@@ -1,4 +1,4 @@
-"""The question to features before the broker stops, and pauses before a dead child restarts."""
+"""The question to features before the broker stops, restarts, and what a broker did not keep."""
 
 import io
 from collections.abc import Mapping
@@ -9,16 +9,9 @@ import pytest
 
 from slipstream.chassis.access.tokens import TokenVerifier
 from slipstream.chassis.settings import AccessSettings
-from slipstream_cli.local import readiness, supervisor
+from slipstream_cli.local import supervisor
 from slipstream_cli.local.plan import API_TOKEN, TOKEN_SECRET, make_plan
-from slipstream_cli.local.supervisor import (
-    AT_ONCE,
-    FIRST_PAUSE_S,
-    LONGEST_PAUSE_S,
-    WINDOW_S,
-    Restarts,
-    Supervisor,
-)
+from slipstream_cli.local.supervisor import PAUSE_S, RESTARTS, UNSAVED_FILE, WITHIN_S, Supervisor
 from slipstream_cli.local.terminal import Terminal
 
 SECRET = "s" * 32
@@ -36,6 +29,33 @@ class _Dead:
     """A child that was killed, and its log."""
 
     alive, status, path = False, -9, "broker.log"
+
+    def __init__(self) -> None:
+        self.launched = 0
+
+    def kill(self) -> None:
+        """It has left no process behind."""
+
+    def launch(self) -> None:
+        self.launched += 1
+
+
+class Dying:
+    """A supervisor with a clock of its own; its broker dies whenever it was launched."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.now, self.said, self.child = 0.0, io.StringIO(), _Dead()
+        patch.setattr("time.monotonic", lambda: self.now)
+        self.stack = Supervisor(make_plan(folder, {}, any_ports=True), Terminal(self.said))
+        child = cast(Any, self.child)
+        self.stack._children = {"broker": supervisor._SupervisedChild(child, child)}
+
+    def dies(self) -> None:
+        self.stack._restart_if_dead("broker")
+
+    def looks(self, after_s: float) -> None:
+        self.now += after_s
+        self.stack._restart_if_dead("broker")
 
 
 class Features:
@@ -57,11 +77,11 @@ def drained(
 ) -> str:
     """Let a stack with these settings drain, and return what it said."""
     patch.setattr(supervisor, "DRAIN_LIMIT_S", 0.3)
-    patch.setattr(readiness, "get_json", features.get_json)
+    patch.setattr(supervisor, "get_json", features.get_json)
     said = io.StringIO()
     stack = Supervisor(make_plan(folder, environment, any_ports=True), Terminal(said))
-    stack._children = cast(Any, {"features": _Alive(), "broker": _Alive()})
-    stack._drain()
+    stack._children = cast(Any, {"features": _Alive()})
+    assert stack._drain() is ("did not catch up" not in said.getvalue())
     return said.getvalue()
 
 
@@ -71,68 +91,61 @@ def test_services_that_verify_tokens_are_asked_with_one(
 ) -> None:
     features = Features(7, {"token_secret": SECRET, "token_issuer": issuer})
     said = drained(tmp_path, {TOKEN_SECRET: SECRET, ISSUER: issuer}, features, monkeypatch)
-    assert "about 7 accepted records were not applied" in said
+    assert "features did not catch up within 0.3 s: 7 records to go" in said
     features.lag = 0
     said = drained(tmp_path, {TOKEN_SECRET: SECRET, ISSUER: issuer}, features, monkeypatch)
-    assert said == ""
+    assert "did not" not in said
 
 
 def test_services_with_an_api_token_are_asked_with_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     features = Features(0, {}, "known")
-    assert drained(tmp_path, {API_TOKEN: "known"}, features, monkeypatch) == ""
+    assert "did not" not in drained(tmp_path, {API_TOKEN: "known"}, features, monkeypatch)
 
 
 def test_that_features_could_not_be_asked_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = drained(tmp_path, {}, Features(7, {"token_secret": SECRET}), monkeypatch)
-    (line,) = [line for line in said.splitlines() if "did not say" in line]
-    assert "HTTP 401" in line and API_TOKEN in line and TOKEN_SECRET in line
+    assert "did not catch up within 0.3 s: HTTP 401" in said
 
 
-@pytest.mark.parametrize(
-    ("most", "words"),
-    [
-        (0, "no accepted event is lost;"),
-        (1_250, "at most 1,250 accepted events may be lost. Send the latest again"),
-        (None, "an unknown number of accepted events may be lost. Send the latest again"),
-    ],
-)
-def test_a_broker_that_dies_costs_one_line_with_what_it_takes_along(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int | None, words: str
-) -> None:
-    monkeypatch.setattr(readiness.RecordsAtRisk, "at_most", lambda _: most)
+def test_what_a_broker_did_not_keep_is_said_at_its_next_start_in_one_line(tmp_path: Path) -> None:
     said = io.StringIO()
     stack = Supervisor(make_plan(tmp_path, {}, any_ports=True), Terminal(said))
-    dead = supervisor._SupervisedChild(cast(Any, _Dead()), cast(Any, _Dead()))
-    stack._children = {"broker": dead}
-    stack._ready.set()
-    stack._restart_if_dead("broker")
+    stack._say_what_was_not_kept()
+    assert said.getvalue() == ""
+    (tmp_path / UNSAVED_FILE).touch()
+    stack._say_what_was_not_kept()
     (line,) = said.getvalue().splitlines()
-    assert line.startswith(f"broker died (signal 9) with its records: {words}")
+    assert "may be lost. Send these events again" in line
 
 
-def test_a_child_that_dies_now_and_then_starts_again_at_once_for_ever() -> None:
-    restarts = Restarts()
-    assert {restarts.pause_after(number * WINDOW_S / AT_ONCE) for number in range(100)} == {
-        FIRST_PAUSE_S
-    }
+@pytest.fixture
+def dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dying:
+    return Dying(tmp_path, monkeypatch)
 
 
-def test_one_that_does_nothing_but_die_is_started_ever_more_slowly_and_never_given_up() -> None:
-    restarts = Restarts()
-    assert [restarts.pause_after(0.0) for _ in range(AT_ONCE + 2)][-3:] == [
-        FIRST_PAUSE_S,
-        2 * FIRST_PAUSE_S,
-        4 * FIRST_PAUSE_S,
-    ]
-    assert [restarts.pause_after(1.0) for _ in range(2_000)][-1] == LONGEST_PAUSE_S
+def test_a_child_is_started_again_after_a_second_ten_times_in_a_row(dead: Dying) -> None:
+    for number in range(RESTARTS):
+        dead.dies()
+        assert dead.child.launched == number
+        dead.looks(PAUSE_S / 2)
+        assert dead.child.launched == number
+        dead.looks(PAUSE_S / 2)
+    assert dead.child.launched == RESTARTS
+    dead.dies()
+    dead.looks(10 * WITHIN_S)
+    assert dead.child.launched == RESTARTS
+    *before, last = dead.said.getvalue().splitlines()
+    assert set(before) == {"broker died (signal 9) and starts again in 1 s; see broker.log"}
+    assert "died (signal 9) after 10 restarts in a row, and stays down" in last
 
 
-def test_what_lies_back_is_forgotten() -> None:
-    restarts = Restarts()
-    for _ in range(20):
-        restarts.pause_after(0.0)
-    assert restarts.pause_after(WINDOW_S) == FIRST_PAUSE_S
+def test_deaths_that_lie_apart_are_not_in_a_row(dead: Dying) -> None:
+    for _ in range(5 * RESTARTS):
+        dead.dies()
+        dead.looks(PAUSE_S)
+        dead.now += WITHIN_S / RESTARTS
+    assert dead.child.launched == 5 * RESTARTS

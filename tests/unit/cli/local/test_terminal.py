@@ -1,5 +1,7 @@
 import io
 
+import pytest
+
 from slipstream.contracts.progress import ProgressStep
 from slipstream_cli.local.terminal import Terminal
 
@@ -9,35 +11,40 @@ class _Tty(io.StringIO):
         return True
 
 
-def test_progress_is_plain_lines_off_a_terminal() -> None:
+def test_progress_is_lines_of_which_few_differ_in_figures_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    times: list[float] = []
+    monkeypatch.setattr("time.monotonic", lambda: times[-1])
     stream = io.StringIO()
     terminal = Terminal(stream)
-    for text in ("one", "one", "two", ""):
+    for time, text in (
+        *((0.0, "half"), (0.0, "half"), (1.0, "1,000 rows"), (2.0, "2,000 rows"), (2.0, "")),
+        *((3.0, "3,000 rows"), (7.0, "4,000 rows"), (9.0, "5,000 rows"), (99.0, "5,000 rows")),
+    ):
+        times.append(time)
         terminal.progress(text)
     terminal.line("done")
-    assert stream.getvalue() == "one\ntwo\ndone\n"
+    said = stream.getvalue().splitlines()
+    assert said == ["half", "1,000 rows", "3,000 rows", "5,000 rows", "done"]
 
 
-def test_progress_rewrites_itself_below_the_lines_on_a_terminal() -> None:
-    stream = _Tty()
-    terminal = Terminal(stream)
-    terminal.progress("half")
-    terminal.line("note")
-    terminal.progress("")
-    assert stream.getvalue() == "half\r\x1b[Knote\nhalf\r\x1b[K"
+def test_what_passes_is_shown_on_a_terminal_alone() -> None:
+    stream, terminal = io.StringIO(), _Tty()
+    for each in (stream, terminal):
+        Terminal(each).transient("half")
+    assert (stream.getvalue(), terminal.getvalue()) == ("", "half\n")
 
 
-def test_what_was_asked_for_goes_to_the_output_alone_and_progress_goes_on() -> None:
-    stream, output = _Tty(), io.StringIO()
+def test_what_was_asked_for_goes_to_the_output_alone() -> None:
+    stream, output = io.StringIO(), io.StringIO()
     terminal = Terminal(stream, output)
-    terminal.progress("half")
     terminal.show("a list")
     terminal.line("note")
-    assert output.getvalue() == "a list\n"
-    assert stream.getvalue() == "half\r\x1b[Khalf\r\x1b[Knote\nhalf"
+    assert (output.getvalue(), stream.getvalue()) == ("a list\n", "note\n")
 
 
-def test_bar_writes_a_line_each_tenth_off_a_terminal() -> None:
+def test_bar_writes_a_line_each_tenth() -> None:
     stream = io.StringIO()
     bar = Terminal(stream).bar()
     for done in range(0, 1001, 50):
@@ -58,13 +65,11 @@ def test_gauge_writes_a_line_when_the_words_change_off_a_terminal() -> None:
     assert stream.getvalue() == "  5%  fitting, epoch 1 of 9, about 9 s left\n 50%  judging\n"
 
 
-def test_gauge_is_a_bar_on_a_terminal_and_leaves_nothing() -> None:
+def test_gauge_is_a_bar_on_a_terminal() -> None:
     stream = _Tty()
     with Terminal(stream).gauge() as shown:
         shown(0.25, "fitting", "about 9 s left")
-    assert " 25% |#####" in stream.getvalue()
-    assert "| about 9 s left, fitting" in stream.getvalue()
-    assert stream.getvalue().endswith("\r")
+    assert " 25% |#####---------------| about 9 s left, fitting" in stream.getvalue()
 
 
 def test_terminal_that_has_gone_away_is_no_failure() -> None:
