@@ -21,7 +21,7 @@ DEFAULT_PORTS = {
 }
 # The setting that names an external server instead of the embedded one.
 EXTERNAL = {"broker": "SLIPSTREAM_KAFKA__BOOTSTRAP_SERVERS", "valkey": "SLIPSTREAM_REDIS__URL"}
-API_TOKEN, TOKEN_SECRET = "SLIPSTREAM_HTTP__API_TOKEN", "SLIPSTREAM_ACCESS__TOKEN_SECRET"
+API_TOKEN = "SLIPSTREAM_HTTP__API_TOKEN"  # noqa: S105
 # The variable that names the data folder, and the folder where it names none.
 DATA_DIR, DEFAULT_DATA_DIR = "SLIPSTREAM_DATA_DIR", Path(".slipstream")
 # The write key of a stack without one in its environment.
@@ -56,11 +56,6 @@ class Plan:
     def write_key(self) -> str:
         """The first of the write keys that ingestion accepts."""
         return _first_key(self.environment["SLIPSTREAM_INGESTION__WRITE_KEYS"])
-
-    @property
-    def browser_key(self) -> str:
-        """The first of the keys that ingestion takes from web pages."""
-        return _first_key(self.environment["SLIPSTREAM_INGESTION__BROWSER_KEYS"])
 
     @property
     def servers(self) -> dict[str, str]:

@@ -46,7 +46,7 @@ def test_plan_passes_on_what_is_set(tmp_path: Path) -> None:
 
 def test_a_plan_has_a_key_for_pages_of_its_own(tmp_path: Path) -> None:
     plans = [make_plan(tmp_path, {}, any_ports=True) for _ in range(2)]
-    keys = {plan.browser_key for plan in plans}
+    keys = {plan.environment["SLIPSTREAM_MONITORING__SHOP_KEY"] for plan in plans}
     assert len(keys) == 2 and min(map(len, keys)) > 20
     for plan in plans:
         environment = plan.environment
@@ -56,10 +56,10 @@ def test_a_plan_has_a_key_for_pages_of_its_own(tmp_path: Path) -> None:
             "*",
         )
         assert sorted(key.principal.browser for key in known.values()) == [False, True]
-        assert environment["SLIPSTREAM_MONITORING__SHOP_KEY"] == plan.browser_key
+        page = environment["SLIPSTREAM_MONITORING__SHOP_KEY"]
+        assert environment["SLIPSTREAM_INGESTION__BROWSER_KEYS"] == f"page:{page}"
     given = {"SLIPSTREAM_INGESTION__BROWSER_KEYS": "shop:mine, other:theirs"}
     own = make_plan(tmp_path, given, any_ports=True)
-    assert own.browser_key == "mine"
     assert own.service_environment("monitoring")["SLIPSTREAM_MONITORING__SHOP_KEY"] == "mine"
 
 

@@ -10,11 +10,12 @@ import pytest
 from slipstream.chassis.access.tokens import TokenVerifier
 from slipstream.chassis.settings import AccessSettings
 from slipstream_cli.local import supervisor
-from slipstream_cli.local.plan import API_TOKEN, TOKEN_SECRET, make_plan
+from slipstream_cli.local.plan import API_TOKEN, make_plan
 from slipstream_cli.local.supervisor import PAUSE_S, RESTARTS, UNSAVED_FILE, WITHIN_S, Supervisor
 from slipstream_cli.local.terminal import Terminal
 
 SECRET = "s" * 32
+TOKEN_SECRET = "SLIPSTREAM_ACCESS__TOKEN_SECRET"
 ISSUER = "SLIPSTREAM_ACCESS__TOKEN_ISSUER"
 
 
