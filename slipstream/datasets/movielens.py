@@ -122,8 +122,8 @@ def fetch(
         members = _download(say)
     else:
         wanted = {Path(path).name for source in SOURCES for path in (source.events, source.items)}
-        found = [path for path in sorted(folder.rglob("*")) if path.name in wanted]
-        members = {path.name: path.read_bytes() for path in found}
+        paths = [path for path in sorted(folder.rglob("*")) if path.name in wanted]
+        members = {path.name: path.read_bytes() for path in paths}
     interactions, items = convert(members)
     cache.mkdir(parents=True, exist_ok=True)
     for table, path in ((items, files.items), (interactions, files.interactions)):

@@ -31,8 +31,8 @@ def test_progress_is_lines_of_which_few_differ_in_figures_alone(
 
 def test_what_passes_is_shown_on_a_terminal_alone() -> None:
     stream, terminal = io.StringIO(), _Tty()
-    for each in (stream, terminal):
-        Terminal(each).transient("half")
+    for output in (stream, terminal):
+        Terminal(output).transient("half")
     assert (stream.getvalue(), terminal.getvalue()) == ("", "half\n")
 
 
