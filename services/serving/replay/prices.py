@@ -54,8 +54,8 @@ class _Log:
 
     Attributes:
         numbers: How many slates there were.
-        slates: The sampled ones, in the order of their times: time (ms), slate, and circumstances
-            as JSON, since objects take ten times the memory.
+        slates: The sampled ones, in order: moment, slate, and circumstances as JSON, since
+            objects take ten times the memory.
         left_out: Number of slates that can't be used, by the reason.
         revisions: Name and revision of the placements that they were made by.
         kinds: The rewards that are priced.
@@ -63,7 +63,7 @@ class _Log:
     """
 
     numbers: LoggedSlates
-    slates: list[tuple[int, LoggedSlate, bytes]] = field(default_factory=list)
+    slates: list[tuple[tuple[int, int], LoggedSlate, bytes]] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     revisions: set[tuple[str, int]] = field(default_factory=set)
     kinds: Sequence[Kind] = ()
@@ -193,7 +193,7 @@ class Prices:
                         continue
                     job.revisions.update(circumstances.placements.items())
                     recorded, slate.circumstances = orjson.dumps(slate.circumstances), None
-                    job.slates.append((circumstances.now, slate, recorded))
+                    job.slates.append((_moment(circumstances), slate, recorded))
         finally:
             path.unlink(missing_ok=True)
         if not job.slates:
@@ -267,6 +267,11 @@ class Prices:
         models = weighing.job.models[fold_of(slate.user_id)]
         weighing.lists.append(weighed(before.frame, after.frame, shown, models))
         weighing.weighed.append(slate)
+
+
+def _moment(circumstances: Circumstances) -> tuple[int, int]:
+    """A slate's time, and how much of the catalogue it had: many fall into one millisecond."""
+    return circumstances.now, sum(map(sum, circumstances.catalog.values()))
 
 
 def drafted(

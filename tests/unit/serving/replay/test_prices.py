@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from services.serving.replay import prices as prices_module
 from services.serving.replay.api import JsonLines
 from services.serving.replay.bodies import Price, PriceLine, PriceRequest
+from services.serving.request import line as line_module
 from services.serving.state import filter_masks
 from slipstream.chassis.errors import ConflictError, UnavailableError
 from slipstream.contracts.times import DAY_MS, now_ms
@@ -145,9 +146,10 @@ async def test_what_the_log_could_not_show_has_no_price(
     assert (await priced(shop, model_version="8")).weighed == 72
 
 
-async def test_slates_are_recomputed_as_catalogue_rules_and_models_were(
-    shop: PastShop, models: tuple[Model, Model]
+async def test_slates_of_one_moment_are_recomputed_as_catalogue_rules_and_models_were(
+    shop: PastShop, models: tuple[Model, Model], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(line_module, "now_ms", lambda moment=now_ms(): moment)
     await asked(shop)
     shop.put_item("item-05", available=False)
     shop.put_item("new", shelf="shelf 3", number=50)
