@@ -3,8 +3,7 @@
 Owns: the state of visitors and items, the online catalogue, the lists of demand, the lake
 Consumes: interactions.v1, catalog.v1, people.v1, recommendations.v1 (group "features");
           access-keys.v1, without a group
-Produces: feature-updates.v1, erased-visitors.v1, dead-letters.v1; from pushed rows interactions.v1,
-          catalog.v1 and people.v1
+Produces: feature-updates.v1, erased-visitors.v1, dead-letters.v1
 Calls: no other service
 Stores: Redis (states, catalogue, trending), Delta lake (interactions, catalog, recommendations)
 """

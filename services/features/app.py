@@ -22,7 +22,6 @@ from services.features.http import people as people_api
 from services.features.http import reads
 from services.features.http import slates as slates_api
 from services.features.http import views as views_api
-from services.features.http import writes as writes_api
 from services.features.metrics import RedisMetrics
 from services.features.reads.feast import Planner
 from services.features.settings import FeaturesSection, FeaturesSettings
@@ -144,7 +143,6 @@ def create_app(settings: FeaturesSettings) -> FastAPI:
     # The catalogue's ids may have slashes, so its routes come behind those of people.
     routers = [
         reads.feast_router,
-        writes_api.router,
         reads.router,
         views_api.router,
         people_api.router,
@@ -184,7 +182,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             reader=reader,
             lake=lake,
             materializer=materializer,
-            producer=producer,
             registry=registry,
             planner=Planner(registry),
         )

@@ -2,10 +2,9 @@
 
 from pydantic import Field
 
-from slipstream.chassis.settings import Section, listed
+from slipstream.chassis.settings import Section, ServiceSettings, listed
 from slipstream.contracts.times import DAY_MS, HOUR_MS
 from slipstream.features.views import AFFINITY_ATTRIBUTES
-from slipstream.ingress.settings import IngressSettings
 from slipstream.stores.online import Retention
 
 
@@ -113,7 +112,7 @@ class FeaturesSection(Section):
     )
 
 
-class FeaturesSettings(IngressSettings):
+class FeaturesSettings(ServiceSettings):
     """Settings that features reads from the environment."""
 
     features: FeaturesSection = FeaturesSection()

@@ -18,13 +18,13 @@ from typing import Any, Final
 
 import orjson
 
+from services.ingestion import fields
+from services.ingestion.fields import MAX_DEPTH, MAX_EVENT_BYTES, Code, RejectionError
 from services.ingestion.outcomes import Acceptance, Outcome, Rejection
 from slipstream.broker.records import encode
 from slipstream.chassis.addresses import network_of
 from slipstream.chassis.errors import TooLargeError, TooManyRequestsError
 from slipstream.contracts.vocabulary import MAX_ID_BYTES, REFUNDED
-from slipstream.ingress import fields
-from slipstream.ingress.fields import MAX_DEPTH, MAX_EVENT_BYTES, Code, RejectionError
 
 # Properties with entries that become records.
 LISTS: Final = ("products", "impressions")

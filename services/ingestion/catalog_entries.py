@@ -2,21 +2,21 @@
 
 from typing import Any, Literal
 
-from services.ingestion.intake_rules import IntakeRules
-from services.ingestion.outcomes import Acceptance, Origin, Outcome, Rejection
-from slipstream.contracts.events import CatalogRecord
-from slipstream.contracts.item_patches import PATCHED_ENTITY
-from slipstream.contracts.positions import Cut
-from slipstream.contracts.spellings import item_field
-from slipstream.ingress import fields
-from slipstream.ingress.fields import (
+from services.ingestion import fields
+from services.ingestion.fields import (
     Code,
     RejectionError,
     check_item_attributes,
     naming_hints,
     told_availability,
 )
-from slipstream.ingress.privacy import without_write_keys
+from services.ingestion.intake_rules import IntakeRules
+from services.ingestion.outcomes import Acceptance, Origin, Outcome, Rejection
+from services.ingestion.privacy import without_write_keys
+from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.item_patches import PATCHED_ENTITY
+from slipstream.contracts.positions import Cut
+from slipstream.contracts.spellings import item_field
 
 Entity = Literal["item", "user"]
 EntryKind = Entity | Literal["item_patch", "user_patch"]

@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from services.ingestion.fields import Code, RejectionError
 from slipstream.contracts import vocabulary as v
-from slipstream.ingress.fields import Code, RejectionError
 
 # Segment's e-commerce specification, version 2 and, below it, version 1. Names of it that are
 # missing here are their own types: `Cart Viewed`, `Checkout Started`, `Order Updated`, `Coupon

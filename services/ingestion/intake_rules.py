@@ -15,13 +15,13 @@ import orjson
 
 from services.ingestion.budgets import Budgets
 from services.ingestion.event_names import EventNames, read_mapping, token
+from services.ingestion.fields import Code, RejectionError
+from services.ingestion.privacy import Privacy
 from services.ingestion.settings import IngestionSettings
 from slipstream.chassis.access.keys import KeyRing
 from slipstream.chassis.access.page_tokens import PageTokens
 from slipstream.chassis.logging import get_logger
 from slipstream.contracts.times import HOUR_MS
-from slipstream.ingress.fields import Code, RejectionError
-from slipstream.ingress.privacy import Privacy
 
 
 class _Validator(Protocol):

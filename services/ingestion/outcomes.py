@@ -12,12 +12,12 @@ from typing import Any, Final, Literal, NamedTuple
 from msgspec.structs import replace
 from pydantic import BaseModel
 
+from services.ingestion.fields import Code, RejectionError
 from slipstream.chassis.access.page_tokens import Unproven
 from slipstream.chassis.errors import TooManyRequestsError
 from slipstream.contracts.access import INGESTION_SCOPES, Scope
 from slipstream.contracts.events import CatalogRecord, NewInteraction
 from slipstream.contracts.vocabulary import MERGED_INTO, signal_weight
-from slipstream.ingress.fields import Code, RejectionError
 from slipstream.stores.admission_store import (
     DONE,
     FIRST,

@@ -6,14 +6,14 @@ apart without (docs/adr/0065).
 
 from typing import Any, Final
 
+from services.ingestion import fields
+from services.ingestion.fields import Code, RejectionError
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.outcomes import Origin
 from slipstream.chassis.access.page_tokens import Unproven
 from slipstream.contracts.events import CatalogRecord, NewInteraction
 from slipstream.contracts.page_visitors import MAX_PAGE_ID_BYTES, apart_id
 from slipstream.contracts.vocabulary import MERGED_INTO
-from slipstream.ingress import fields
-from slipstream.ingress.fields import Code, RejectionError
 
 Message = dict[str, Any]
 Records = list[NewInteraction | CatalogRecord]

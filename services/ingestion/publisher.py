@@ -14,6 +14,8 @@ from typing import Any, Final, Protocol
 import orjson
 from prometheus_client import CollectorRegistry, Counter
 
+from services.ingestion import fields
+from services.ingestion.fields import Code, RejectionError
 from services.ingestion.outcomes import (
     NOT_KEPT,
     Acceptance,
@@ -31,8 +33,6 @@ from slipstream.chassis.logging import TracedId, get_logger
 from slipstream.contracts.events import CatalogRecord, DeadLetter, NewInteraction
 from slipstream.contracts.item_patches import PATCHED_ENTITY, patch_key
 from slipstream.contracts.topics import DEAD_LETTERS, INTERACTIONS, topic_of
-from slipstream.ingress import fields
-from slipstream.ingress.fields import Code, RejectionError
 from slipstream.stores.admission_store import AdmissionVerdict
 
 # Most bytes of a rejected message in its dead letter. As a text it has at most twice as many, and

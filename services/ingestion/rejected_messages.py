@@ -3,9 +3,9 @@
 import secrets
 from contextlib import suppress
 
+from services.ingestion import fields
 from services.ingestion.outcomes import Origin
 from services.ingestion.people_calls import Message
-from slipstream.ingress import fields
 
 
 def settle(

@@ -14,8 +14,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
+from services.ingestion import fields
 from services.ingestion.budgets import SHARED, SHARED_LENGTH, Budgets, setting
 from services.ingestion.event_names import REFUNDS, EventName, token
+from services.ingestion.fields import Code, RejectionError
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.outcomes import NOT_KEPT, Acceptance, Origin, Outcome, Rejection
 from services.ingestion.people_calls import (
@@ -40,8 +42,6 @@ from slipstream.contracts.vocabulary import (
     REMOVE,
     VIEW,
 )
-from slipstream.ingress import fields
-from slipstream.ingress.fields import Code, RejectionError
 
 # Cubot is a make of phones. Libraries (requests, okhttp, curl) are not listed, since a shop's
 # servers send with them.

@@ -5,13 +5,13 @@ from typing import Final, Self
 from pydantic import Field, SecretStr, model_validator
 
 from services.ingestion.budgets import Budgets
+from services.ingestion.fields import MAX_DEPTH, MAX_EVENT_BYTES
+from services.ingestion.privacy import Privacy
 from slipstream.chassis.access.keys import KnownKey, digest_of
 from slipstream.chassis.access.page_tokens import public_key_of
-from slipstream.chassis.settings import Section, listed
+from slipstream.chassis.settings import Section, ServiceSettings, listed
 from slipstream.contracts.access import BROWSER_SCOPES, INGESTION_SCOPES, Principal
 from slipstream.contracts.times import HOUR_MS
-from slipstream.ingress.fields import MAX_DEPTH, MAX_EVENT_BYTES
-from slipstream.ingress.settings import IngressSettings
 from slipstream.stores.admission_store import Rate, Rates
 
 _WRITE_KEYS: Final = "SLIPSTREAM_INGESTION__WRITE_KEYS"
@@ -209,9 +209,43 @@ class IngestionSection(Section):
         return int(self.dedupe_window_hours * HOUR_MS)
 
 
-class IngestionSettings(IngressSettings):
+class PrivacySettings(Section):
+    """Personal fields, and how they are published."""
+
+    truncate_ip: bool = Field(True, description="keep IP addresses only without their last part")
+    drop_fields: str = Field(
+        "",
+        description="properties and attributes of users to drop: names or dotted paths, several "
+        "separated by commas",
+    )
+    hash_fields: str = Field(
+        "",
+        description="properties and attributes of users to keep only as hashes: names or dotted "
+        "paths, several separated by commas",
+    )
+    hash_key: SecretStr = Field(
+        SecretStr(""), description="key of these hashes; required with `hash_fields`"
+    )
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        self.policy()
+        return self
+
+    def policy(self) -> Privacy:
+        """The privacy policy that these settings describe. Raises ValueError if they make none."""
+        return Privacy(
+            drop=listed(self.drop_fields),
+            hashed=listed(self.hash_fields),
+            key=self.hash_key.get_secret_value(),
+            truncate_ip=self.truncate_ip,
+        )
+
+
+class IngestionSettings(ServiceSettings):
     """All settings of ingestion."""
 
+    privacy: PrivacySettings = PrivacySettings()
     # Not an instance, since there is no default for the required write keys: an empty section is
     # validated like variables, and names what is missing.
     ingestion: IngestionSection = Field(default_factory=dict)  # type: ignore[assignment]

@@ -22,7 +22,6 @@ class Scope(StrEnum):
     ERASE = "erase"
     IMPORT = "import"
     READ = "read"
-    WRITE = "write"
     OPERATE = "operate"
     ADMIN = "admin"
     RECOMMEND = "recommend"

@@ -1,8 +1,7 @@
 """The topics, as a table: record, key, partitions, producers, consumers and retention.
 
-Each topic has one producing service, with three exceptions: features, too, writes the dead letters,
-and it publishes rows that are pushed to it (`POST /push`) on the topics of ingestion. So pushed
-rows go the way of every other event, and count once. Every service tells which keys it took.
+Each topic has one producing service, with two exceptions: features, too, writes the dead letters,
+and every service tells which keys it took.
 
 Monitoring's console shows the records of every topic but those of keys while somebody watches;
 `consumers` leaves that out.
@@ -61,18 +60,18 @@ class Topic:
 
 INTERACTIONS: Final = Topic(
     "interactions.v1", Interaction, "user_id", 12,
-    ("ingestion", "features"), ("features", "monitoring"),
+    ("ingestion",), ("features", "monitoring"),
     "what visitors did, with the recommendation it came from, if any",
 )  # fmt: skip
 CATALOG: Final = Topic(
     "catalog.v1", CatalogRecord, "entity:entity_id", 12,
-    ("ingestion", "features"), ("features", "serving", "monitoring"),
+    ("ingestion",), ("features", "serving", "monitoring"),
     "the newest state of each item, and patches of single attributes since", retention_ms=None,
     compacted=True,
 )  # fmt: skip
 PEOPLE: Final = Topic(
     "people.v1", CatalogRecord, "entity:entity_id", 12,
-    ("ingestion", "features"), ("features", "monitoring"),
+    ("ingestion",), ("features", "monitoring"),
     "users' traits, links of visitors to users, and erasures", retention_ms=30 * DAY_MS,
     compacted=True,
 )  # fmt: skip

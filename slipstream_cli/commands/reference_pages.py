@@ -207,7 +207,6 @@ _SCOPES: Final = {
     Scope.ERASE: "erase a user, read the receipt",
     Scope.IMPORT: "send history of any age",
     Scope.READ: "read recommendations, features, runs, models, reports, placements, experiments",
-    Scope.WRITE: "push rows to features; a row that deletes a user needs `admin`, too",
     Scope.OPERATE: "start and cancel runs, promote, roll back, change placements and experiments,"
     " recompute answers",
     Scope.ADMIN: "manage keys, read audit records, export what is kept of a user",
@@ -219,7 +218,7 @@ _PARAGRAPHS: Final = (
     " the endpoint is open. 401 means that the credential is missing, wrong or ended, 403 that it"
     " lacks the scope. Ingestion takes write keys (Basic authentication with the key as user name,"
     " or `writeKey` in the body), the other services take a bearer token."
-    " `SLIPSTREAM_HTTP__API_TOKEN` has the scopes `read`, `write`, `operate` and `admin`."
+    " `SLIPSTREAM_HTTP__API_TOKEN` has the scopes `read`, `operate` and `admin`."
     " Keys in `SLIPSTREAM_INGESTION__WRITE_KEYS` have all scopes of ingestion, those in"
     " `SLIPSTREAM_INGESTION__BROWSER_KEYS` have `events` and `identify`.",
     "Wrong credentials from one address are answered by 429 with `Retry-After` from the sixth in a"

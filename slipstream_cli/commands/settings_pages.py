@@ -12,7 +12,6 @@ from pydantic.fields import FieldInfo
 
 from slipstream.chassis.settings import Section, ServiceSettings
 from slipstream.contracts.services import SERVICES
-from slipstream.ingress.settings import IngressSettings
 from slipstream_cli.local.plan import DATA_DIR, DEFAULT_DATA_DIR
 
 # First line of every generated page.
@@ -82,10 +81,7 @@ def chapters() -> Iterator[Chapter]:
         [Setting(DATA_DIR, "path", str(DEFAULT_DATA_DIR), folder)],
     )
     yield from _of_class(ServiceSettings, "Every service", skip=frozenset())
-    yield from _of_class(
-        IngressSettings, "Ingestion and features", skip=frozenset(ServiceSettings.model_fields)
-    )
-    shared = frozenset(IngressSettings.model_fields)
+    shared = frozenset(ServiceSettings.model_fields)
     for name in SERVICES:
         settings = getattr(
             importlib.import_module(f"services.{name}.settings"), f"{name.capitalize()}Settings"

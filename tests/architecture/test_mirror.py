@@ -13,7 +13,6 @@ FOLDERS = {
 }
 # Tests of more than one module.
 OF_SEVERAL_MODULES = {
-    "ingress/test_ingresses.py",
     "models/test_conformance.py",
     "serving/test_short_line.py",
 }

@@ -97,33 +97,6 @@ REQUESTS: dict[str, tuple[str, Any]] = {
         {"features": ["visitor:views"], "entities": {"user_id": []}},
     ),
     "no-entities": ("/get-online-features", {"features": ["visitor:views"]}),
-    "push": (
-        "/push",
-        {
-            "push_source_name": "interactions",
-            "df": {
-                "user_id": ["v0"],
-                "event_timestamp": ["2026-11-24 12:00:00"],
-                "recent_items": [["i1"]],
-                "recent_times": [[1]],
-                **{name: [1] for name in feature_reads.VISITOR_FEATURES},
-            },
-            "to": "online",
-        },
-    ),
-    "push-unknown-source": (
-        "/push",
-        {"push_source_name": "nothing", "df": {"user_id": ["v0"]}, "to": "online"},
-    ),
-    "push-unknown-target": (
-        "/push",
-        {"push_source_name": "interactions", "df": {"user_id": ["v0"]}, "to": "nowhere"},
-    ),
-    "push-missing-column": (
-        "/push",
-        {"push_source_name": "interactions", "df": {"user_id": ["v0"]}, "to": "online"},
-    ),
-    "push-no-df": ("/push", {"push_source_name": "interactions", "to": "online"}),
     "health": ("/health", None),
 }
 

@@ -14,10 +14,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from services.features.http import reads
-from services.features.http import writes as writes_api
 from services.features.reads.feast import Planner
 from services.features.settings import FeaturesSettings
-from slipstream.broker.producer import OutgoingRecord
 from slipstream.chassis.app import create_service
 from slipstream.contracts.events import Interaction
 from slipstream.contracts.times import now_ms
@@ -46,9 +44,6 @@ MISTAKES = {
     "unequal-lengths": 400,
     "no-rows": 422,
     "no-entities": 422,
-    "push-unknown-target": 422,
-    "push-missing-column": 422,
-    "push-no-df": 422,
 }
 
 
@@ -85,14 +80,6 @@ class Reader:
         return [self.visitors.get(one) for one in users], [self.items.get(one) for one in items]
 
 
-class Producer:
-    def __init__(self) -> None:
-        self.published: list[OutgoingRecord] = []
-
-    async def publish(self, records: Sequence[OutgoingRecord]) -> None:
-        self.published += records
-
-
 def event(timestamp: int, user: str, item_id: str) -> Interaction:
     return Interaction(
         event_id=f"{user}-{item_id}-{timestamp}",
@@ -115,7 +102,6 @@ def client() -> Iterator[TestClient]:
             reader=Reader(),
             lake=None,
             materializer=None,
-            producer=Producer(),
             registry=registry,
             planner=Planner(registry),
         )
@@ -126,7 +112,7 @@ def client() -> Iterator[TestClient]:
         FeaturesSettings(),
         description="",
         lifespan=lifespan,
-        routers=[reads.feast_router, writes_api.router, reads.health],
+        routers=[reads.feast_router, reads.health],
     )
     with TestClient(app, raise_server_exceptions=False) as made:
         yield made
@@ -232,20 +218,6 @@ def test_mistakes_are_explained(client: TestClient, name: str) -> None:
     assert answer.json()["detail"] and answer.json()["code"]
 
 
-def test_push_and_health_answer_without_a_body(client: TestClient) -> None:
+def test_health_answers_without_a_body(client: TestClient) -> None:
     answer, recorded = ask(client, "health")
     assert (answer.status_code, answer.content, recorded["body"]) == (200, b"", None)
-    rows = {
-        "user_id": ["v0"],
-        "event_type": ["view"],
-        "item_id": ["i1"],
-        "event_timestamp": ["2026-11-24 12:00:00"],
-    }
-    answer = client.post(
-        "/push", json={"push_source_name": "interactions", "df": rows, "to": "online"}
-    )
-    assert (answer.status_code, answer.content) == (200, b"")
-    assert (SAMPLES["push"]["response"]["status"], SAMPLES["push"]["response"]["body"]) == (
-        200,
-        None,
-    )

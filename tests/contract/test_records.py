@@ -35,14 +35,8 @@ def test_every_topic_has_one_writer_per_kind_and_known_services() -> None:
     services = {"ingestion", "features", "training", "serving", "monitoring"}
     for topic in TOPICS:
         assert set(topic.producers) <= services and set(topic.consumers) <= services
-        shared = topic.name in (
-            "dead-letters.v1",
-            "interactions.v1",
-            "catalog.v1",
-            "people.v1",
-        )  # features publishes what is pushed
         assert (
             len(topic.producers) == 1
-            or (shared and topic.producers == ("ingestion", "features"))
+            or (topic.name, topic.producers) == ("dead-letters.v1", ("ingestion", "features"))
             or topic.name == "access-key-uses.v1"
         )  # every service tells which keys it took

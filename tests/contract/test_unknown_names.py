@@ -46,10 +46,6 @@ ANY_PARAMETER = {
     "Feast's clients decide what they send": {
         "/get-online-features",
         "/health",
-        "/materialize",
-        "/materialize-incremental",
-        "/push",
-        "/write-to-online-store",
     },
     "Triton's clients send any query_params of their callers": {
         "/v2",
@@ -85,8 +81,6 @@ ANY_FIELD = {
     },
     "Feast's clients send fields of their version": {
         "features POST /get-online-features",
-        "features POST /push",
-        "features POST /write-to-online-store",
     },
     "Triton's and KServe's clients send parameters of their own": {
         "serving POST /v2/repository/index",

@@ -9,14 +9,12 @@ import pytest
 from slipstream.chassis import health
 from slipstream.chassis.access.verifier import refuse_exposure
 from slipstream.contracts.services import SERVICES
-from slipstream.ingress.settings import IngressSettings
 from tests.deploy.declared import (
     ADDRESSES,
     ROOT,
     build_settings,
     image_environment,
     names_a_setting,
-    settings_class,
 )
 from tests.deploy.manifests import (
     KUBERNETES,
@@ -180,15 +178,14 @@ def test_no_manifest_holds_a_credential_itself() -> None:
     assert not [name for name in shared if re.search("PASSWORD|TOKEN|STORAGE_OPTIONS", name)]
 
 
-def test_manifest_gives_the_key_of_hashes_to_every_service_that_lets_data_in() -> None:
+def test_manifest_gives_the_key_of_hashes_to_ingestion_alone() -> None:
     keys = {
         service: variable["valueFrom"]["secretKeyRef"]["key"]
         for service in SERVICES
         for variable in container(service)["env"]
         if variable["name"] == "SLIPSTREAM_PRIVACY__HASH_KEY"
     }
-    ingresses = [name for name in SERVICES if issubclass(settings_class(name), IngressSettings)]
-    assert keys == dict.fromkeys(ingresses, "privacy-hash-key")
+    assert keys == {"ingestion": "privacy-hash-key"}
 
 
 def test_manifest_mounts_volumes_where_the_images_keep_their_data() -> None:

@@ -22,7 +22,7 @@ _TOKEN: Final = {"Authorization": f"Bearer {API_TOKEN}"}
 # A route of each service that asks for credentials.
 _GUARDED: Final = {
     "ingestion": "/v1/track",
-    "features": "/push",
+    "features": "/get-online-features",
     "training": "/v1/runs",
     "serving": "/v1/rank",
     "monitoring": "/v1/keys",
@@ -153,17 +153,6 @@ def _pixel() -> bytes:
     return _get(f"/v1/pixel.gif?data={data}&writeKey={BROWSER_KEY}")
 
 
-def _push() -> bytes:
-    rows = 5_000
-    frame = {
-        "event_type": ["view"] * rows,
-        "user_id": [f"h{_MARK}-{number}" for number in range(rows)],
-        "item_id": ["i1"] * rows,
-        "note": ["x" * 600] * rows,
-    }
-    return _post("/push", orjson.dumps({"push_source_name": "interactions", "df": frame}))
-
-
 def _most_features() -> bytes:
     rows = {"user_id": [f"h{_MARK}-{number}" for number in range(1_000)], "item_id": ["i1"] * 1_000}
     features = [
@@ -231,7 +220,6 @@ def attacks() -> dict[str, Attack]:
         "largest inference": _prepared("serving", _tensor(visitors, 64)),
         "largest rank": _prepared("serving", _post("/v1/rank", rank)),
         "largest batch": _prepared("serving", _post("/v1/recommendations:batch", batch)),
-        "largest push": _prepared("features", _push(), clients=1),
         "most features": _prepared("features", _most_features()),
         "wide entities": _prepared(
             "features", _post("/get-online-features", entities % (b"{}," * 31_000 + b"{}"))
@@ -242,7 +230,8 @@ def attacks() -> dict[str, Attack]:
         if service == "ingestion":
             body = _post("/v1/batch", b" " * 500_000, _BROWSER)
         else:
-            body = _post({"features": "/push"}.get(service, "/v1/rank"), b" " * 4_000_000)
+            path = "/get-online-features" if service == "features" else "/v1/rank"
+            body = _post(path, b" " * 4_000_000)
         head = _get("/health/live")[:-2]
         guess = _post(_GUARDED[service], b"{}", {"Authorization": f"Bearer guess-{_MARK}"})
         found |= {

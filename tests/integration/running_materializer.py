@@ -19,9 +19,12 @@ from slipstream.broker.records import Message
 from slipstream.broker.topics import ensure_topics
 from slipstream.chassis.metrics import Metrics
 from slipstream.chassis.worker import Worker
+from slipstream.contracts.events import CatalogRecord
+from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import PERSONAL, Topic
 from slipstream.stores.lake import Lake, LakeLease
 from slipstream.stores.online import OnlineStore
+from tests.integration.shop_stream import send_entries
 from tests.waiting import until
 
 # Settings under which effects are soon in the lake, and commits soon made.
@@ -41,6 +44,7 @@ class RunningMaterializer:
 
     def __init__(self, settings: FeaturesSettings) -> None:
         ensure_topics(settings.kafka, settings.namespace)
+        self._settings = settings
         self.producer = Producer(settings.kafka, settings.namespace)
         self.store = OnlineStore(settings.redis, settings.namespace, settings.retention())
         self.lake = Lake(settings.lake, settings.namespace)
@@ -65,6 +69,14 @@ class RunningMaterializer:
     def settle(self, timeout_s: float = 60.0) -> None:
         """Wait until everything on the topics is applied and in the lake."""
         until(lambda: self.materializer.progress().caught_up, limit_s=timeout_s)
+
+    def ask_to_erase(self, user_id: str) -> None:
+        """Send the request to erase a user, with its cut, as ingestion does."""
+        cut = log_ends(self._settings.kafka, self._settings.namespace, PERSONAL)
+        gone = CatalogRecord(
+            entity="user", entity_id=user_id, deleted=True, timestamp=now_ms(), cut=cut
+        )
+        send_entries(self.producer, [gone])
 
     def erase(self, people: int) -> None:
         """Run passes of the job until this number of erasures is done."""

@@ -203,7 +203,7 @@ def _refuses(client: TestClient, path: str) -> None:
     """Receipts and audit are for those with the scope."""
     for asked, headers, status in (
         (path, {"Authorization": ""}, 401),
-        (path, bearer(Scope.WRITE), 403),
+        (path, bearer(Scope.OPERATE), 403),
         ("/v1/audit", bearer(Scope.READ), 403),
     ):
         assert client.get(asked, headers=headers).status_code == status

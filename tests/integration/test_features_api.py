@@ -156,24 +156,29 @@ async def test_reads_statuses_health_and_feast_answers(
     assert {"redis", "lake", "kafka", "materializer"} <= ready.json()["checks"].keys()
 
 
-async def test_what_is_pushed_is_online_and_in_the_lake_once(client: httpx.AsyncClient) -> None:
+async def test_features_of_pairs_are_read_in_feasts_form(
+    client: httpx.AsyncClient, broker: KafkaSettings, namespace: str
+) -> None:
     now = now_ms()
-    items = {"item_id": ["i1", "i2"], "category": ["shoes", "hats"], "price": [10.0, 30.0]}
-    assert (
-        await client.post("/push", json={"push_source_name": "items", "df": items, "to": "offline"})
-    ).status_code == 200
-    rows = {
-        "user_id": ["p/1"] * 3, "event_type": ["view", "purchase", "view"],
-        "item_id": ["i1", "i1", "i2"], "event_id": ["a", "b", "c"],
-        "event_timestamp": [now - 60_000, now - 30_000, now - 10_000],
-    }  # fmt: skip
-    for to in ("online_and_offline", "online"):  # the second time as after an answer that was lost
-        pushed = await client.post(
-            "/push", json={"push_source_name": "interactions", "df": rows, "to": to}
+    producer = Producer(broker, namespace)
+    entries = [
+        CatalogRecord(entity="item", entity_id=item, attributes=attributes, timestamp=now)
+        for item, attributes in {
+            "i1": {"category": "shoes", "price": 10.0}, "i2": {"category": "hats", "price": 30.0},
+        }.items()
+    ]  # fmt: skip
+    await asyncio.to_thread(send_entries, producer, entries)
+    await asyncio.to_thread(producer.close)
+    assert (await caught_up(client))["lake"]["catalog"] == 2
+    did = [("view", "i1", 60_000), ("purchase", "i1", 30_000), ("view", "i2", 10_000)]
+    made = [
+        Interaction(
+            event_id=f"p{ago}", event_type=kind, user_id="p/1", item_id=item, timestamp=now - ago,
+            received_at=now,
         )
-        assert (pushed.status_code, pushed.content) == (200, b"")
-    status = await caught_up(client)
-    assert status["lake"]["catalog"] == 2
+        for kind, item, ago in did
+    ]  # fmt: skip
+    await put(client, broker, namespace, made)
 
     body = {
         "features": [
@@ -199,30 +204,12 @@ async def test_what_is_pushed_is_online_and_in_the_lake_once(client: httpx.Async
 
 
 async def test_odd_ids_are_no_failure_of_the_server(client: httpx.AsyncClient) -> None:
-    bodies = {
-        "/get-online-features": '{"features": ["visitor:views"], "entities": {"user_id": [%s]}}',
-        "/push": '{"push_source_name": "interactions", '
-        '"df": {"user_id": [%s], "event_type": ["view"]}}',
-        "/write-to-online-store": '{"feature_view_name": "interactions", "df": {"user_id": [%s], '
-        '"event_type": ["view"], "event_timestamp": ["2026-11-24T12:00:00"]}}',
-    }
-    odd = [
-        '"\\ud800"',
-        '"\\udfff\\ud800"',
-        '"a\\ud83dz"',
-        "1" * 5_000,
-        "[[[]]]",
-        "NaN",
-        '"\\u0000"',
-    ]
-    for path, body in bodies.items():
-        for text in odd:
-            status = (await client.post(path, content=body % text)).status_code
-            assert status == 422 or (text == '"\\u0000"' and status == 200), (
-                path,
-                text[:20],
-                status,
-            )
+    body = '{"features": ["visitor:views"], "entities": {"user_id": [%s]}}'
+    nul = '"\\u0000"'
+    odd = ['"\\ud800"', '"\\udfff\\ud800"', '"a\\ud83dz"', "1" * 5_000, "[[[]]]", "NaN", nul]
+    for text in odd:
+        answer = await client.post("/get-online-features", content=body % text)
+        assert answer.status_code == 422 or (text == nul and answer.status_code == 200), text[:20]
 
 
 async def test_readiness_names_redis_and_reads_say_unavailable_while_it_is_away(

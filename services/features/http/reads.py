@@ -1,22 +1,17 @@
-"""REST routes of features: reads in Feast's shape, status, and bodies that the other routes share.
-
-The routes of Feast's feature server take and return the bodies that Feast's clients send and read.
-"""
+"""REST routes of features: reads in Feast's shape, and status."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final
 
 import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, FailFast, Field, ValidationError
 
-from services.features import pushes
 from services.features.reads import feast
 from services.features.reads.view_reads import read_entities
 from services.features.settings import FeaturesSettings
 from services.features.stream.materializer import Materializer
-from slipstream.broker.producer import Producer
 from slipstream.chassis.access.guard import open_to_all, requires
 from slipstream.chassis.bodies import LARGE_BYTES, LargeRequests, body_schema, refuse_many_values
 from slipstream.chassis.errors import InvalidRequestError, UnavailableError
@@ -37,11 +32,10 @@ from slipstream.stores.lake import (
 from slipstream.stores.online import OnlineReader, StoreUnavailableError
 
 MOST_ROWS = 1_000
-# Lists of entities in a read, and columns in a push: far more than there are names.
-MOST_ENTITIES, MOST_COLUMNS = 32, 1_000
+# Lists of entities in a read: far more than there are names.
+MOST_ENTITIES = 32
 # Values of a body, which are counted before it is parsed.
 MOST_READ_VALUES = 2 * MOST_ENTITIES * MOST_ROWS
-MOST_PUSH_VALUES = 50 * pushes.MAX_ROWS
 EntityIds = Annotated[list[str | int], Field(min_length=1, max_length=MOST_ROWS), FailFast()]
 
 
@@ -76,42 +70,6 @@ class OnlineFeaturesResponse(BaseModel):
 
     results: list[FeatureVector]
     metadata: dict[str, Any]
-
-
-class PushRequest(BaseModel):
-    """Feast's push request: columns of equal length for `interactions`, `items` or `users`.
-
-    Rows reach the online store and the lake whatever `to` says, since both follow the stream. The
-    last two fields change nothing.
-    """
-
-    push_source_name: str
-    df: Annotated[dict[str, list[Any]], Field(max_length=MOST_COLUMNS)]
-    to: Literal["online", "offline", "online_and_offline"] = "online"
-    allow_registry_cache: bool = True
-    transform_on_write: bool = True
-
-
-class WriteRequest(BaseModel):
-    """The request by which Feast's SDK pushes and writes: columns for `interactions`, `items` or
-    `users`, which its feature view is named after.
-
-    Column `created` is Feast's own. The last two fields change nothing.
-    """
-
-    feature_view_name: str
-    df: Annotated[dict[str, list[Any]], Field(max_length=MOST_COLUMNS)]
-    allow_registry_cache: bool = True
-    transform_on_write: bool = True
-
-
-def described(body: type[BaseModel]) -> dict[str, Any]:
-    """Arguments of a hot route that document its request body and its errors in OpenAPI."""
-    content = {"application/json": {"schema": body_schema(body)}}
-    return {
-        "openapi_extra": {"requestBody": {"required": True, "content": content}},
-        "responses": {status: {"model": Problem} for status in (400, 413, 422, 503)},
-    }
 
 
 FeatureValue = int | float | str | list[str] | list[int] | list[float] | None
@@ -247,12 +205,9 @@ class Parts:
     reader: OnlineReader
     lake: Lake
     materializer: Materializer
-    producer: Producer
     registry: FeatureRegistry
     planner: feast.Planner
     reads: LargeRequests = field(default_factory=LargeRequests)
-    # Pushes take turns apart, since a push waits for the broker, and no read does.
-    pushes: LargeRequests = field(default_factory=LargeRequests)
     past_catalogs: LargeRequests = field(default_factory=LargeRequests)
 
 
@@ -265,7 +220,13 @@ def parts(request: Request) -> Parts:
 @feast_router.post(
     "/get-online-features",
     response_model=OnlineFeaturesResponse,
-    **described(OnlineFeaturesRequest),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": body_schema(OnlineFeaturesRequest)}},
+        }
+    },
+    responses={status: {"model": Problem} for status in (400, 413, 422, 503)},
 )
 @requires(Scope.READ)
 async def get_online_features(request: Request) -> Response:
@@ -279,7 +240,7 @@ async def get_online_features(request: Request) -> Response:
 
 
 async def _read(opened: Parts, raw: bytes, has_turn: bool) -> Response:
-    body, planner = parsed(OnlineFeaturesRequest, raw, MOST_READ_VALUES), opened.planner
+    body, planner = _parsed(raw), opened.planner
     try:
         if body.feature_service is not None:
             plan = planner.of_service(body.feature_service, body.full_feature_names)
@@ -306,18 +267,15 @@ async def _read(opened: Parts, raw: bytes, has_turn: bool) -> Response:
     return Response(answer, media_type="application/json")
 
 
-B = TypeVar("B", bound=BaseModel)
-
-
-def parsed(model: type[B], raw: bytes, most_values: int) -> B:
+def _parsed(raw: bytes) -> OnlineFeaturesRequest:
     """The parsed body.
 
-    Raises `RequestValidationError` where FastAPI would, and `TooLargeError` for a body of more than
-    `most_values` values.
+    Raises `RequestValidationError` where FastAPI would, and `TooLargeError` for a body of too many
+    values.
     """
-    refuse_many_values(raw, most_values, "ask in several requests")
+    refuse_many_values(raw, MOST_READ_VALUES, "ask in several requests")
     try:
-        return model.model_validate_json(raw)
+        return OnlineFeaturesRequest.model_validate_json(raw)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False, include_input=False)
         raise RequestValidationError(

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from operator import attrgetter
 from typing import Final
 
@@ -28,11 +27,9 @@ from services.features.stream.online_effects import (
     FeatureAnnouncer,
     OnlineEffects,
     PeopleChanges,
-    placed,
 )
 from services.features.stream.screening import Limits, Repeats, missed_patches, screen
 from slipstream.broker.consumer import Consumer
-from slipstream.broker.log_ends import log_ends
 from slipstream.broker.producer import Producer
 from slipstream.broker.records import Batch, observe, traced
 from slipstream.broker.watch import ConsumerWatch
@@ -220,7 +217,6 @@ class Materializer:
             flush_bytes=section.lake_flush_bytes,
             held=lease.held,
         )
-        self._ends = partial(log_ends, settings.kafka, settings.namespace, TOPICS)
         self._repeats = Repeats(
             lake, self._archive.positions, int(section.repeat_lookback_hours * HOUR_MS)
         )
@@ -320,7 +316,7 @@ class Materializer:
             accepted, letters, late = screen(
                 replace(batch, messages=timely), now_ms(), self._limits
             )
-            messages, repeats = self._repeats.without(placed(accepted.messages, self._ends))
+            messages, repeats = self._repeats.without(accepted.messages)
             self._outages.lake = None
             changes = self._online.apply(messages)
             self._rollbacks.advance(batch.next_offsets)

@@ -11,14 +11,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any, Final
 
 from services.features.metrics import FeaturesMetrics
 from slipstream.broker.producer import OutgoingRecord, Producer
 from slipstream.broker.records import Message
 from slipstream.contracts.events import CatalogRecord, DeadLetter, FeatureUpdate
-from slipstream.contracts.positions import Cut, Position, StreamCatalogRecord, StreamInteraction
+from slipstream.contracts.positions import Position, StreamCatalogRecord, StreamInteraction
 from slipstream.contracts.times import now_ms
 from slipstream.contracts.topics import CATALOG, DEAD_LETTERS, FEATURE_UPDATES, INTERACTIONS, PEOPLE
 from slipstream.features.views import RECOMMENDER, VISITOR
@@ -134,24 +133,6 @@ class PeopleChanges:
 def is_of_people(record: CatalogRecord) -> bool:
     """Whether the record is a link or an erasure, not an entry to be stored."""
     return record.entity == "identity" or (record.entity == "user" and record.deleted)
-
-
-def placed(messages: Sequence[Message[Any]], ends: Callable[[], Cut]) -> list[Message[Any]]:
-    """The messages, where every request to erase has a cut.
-
-    Ingestion gives it. A request that was pushed, or sent by an older version, gets the ends of the
-    topics at this moment.
-    """
-    ends = cache(ends)  # One call serves all messages.
-    return [
-        replace(message, record=message.record.model_copy(update={"cut": ends()}))
-        if isinstance(message.record, CatalogRecord)
-        and is_of_people(message.record)
-        and message.record.deleted
-        and not message.record.cut
-        else message
-        for message in messages
-    ]
 
 
 def merge_and_erase(

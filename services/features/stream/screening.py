@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from services.features.metrics import LATE_OVER_H
 from slipstream.broker.records import Batch, MalformedMessage, Message
-from slipstream.contracts.events import DeadLetter, Interaction
+from slipstream.contracts.events import CatalogRecord, DeadLetter, Interaction
 from slipstream.contracts.item_patches import MAX_PATCHED_BYTES, PATCHED_ENTITY
 from slipstream.contracts.positions import Position
 from slipstream.contracts.times import DAY_MS, HOUR_MS
@@ -51,10 +51,11 @@ class ScreeningResult(NamedTuple):
 def screen(batch: Batch, now_ms: int, limits: Limits) -> ScreeningResult:
     """Screen a batch for records that can't be applied.
 
-    These are bytes that are no record of their topic, positions beyond 32 bits, and interactions
-    too far ahead of their arrival: an event dated 2099 would push all others out of an item's
-    windows and out of trending. Interactions that are too late are left out, too, unless they were
-    imported. The verdict depends on the record alone, so a record read again gets the same.
+    These are bytes that are no record of their topic, positions beyond 32 bits, erasures that do
+    not say what they erase, and interactions too far ahead of their arrival: an event dated 2099
+    would push all others out of an item's windows and out of trending. Interactions that are too
+    late are left out, too, unless they were imported. The verdict depends on the record alone, so a
+    record read again gets the same.
     """
     letters = [
         _letter(bad, "malformed_record", bad.reason, bad.value.decode(errors="replace"), now_ms)
@@ -64,12 +65,12 @@ def screen(batch: Batch, now_ms: int, limits: Limits) -> ScreeningResult:
     least_late_ms = min(LATE_OVER_H) * HOUR_MS
     for message in batch.messages:
         event = message.record
+        if fault := _fault(event, limits):
+            code, reason, field = fault
+            original = event.model_dump_json()
+            letters.append(_letter(message, code, reason, original, now_ms, field))
+            continue
         if isinstance(event, Interaction):
-            if fault := _fault(event, limits):
-                code, reason, field = fault
-                original = event.model_dump_json()
-                letters.append(_letter(message, code, reason, original, now_ms, field))
-                continue
             late_ms = event.received_at - event.timestamp
             if late_ms > least_late_ms and not event.imported:
                 late[next(hours for hours in LATE_OVER_H if late_ms > hours * HOUR_MS)] += 1
@@ -97,8 +98,14 @@ def missed_patches(
     ]
 
 
-def _fault(event: Interaction, limits: Limits) -> tuple[str, str, str] | None:
-    """Code, reason and field of the first fault of an interaction; None without a fault."""
+def _fault(event: Any, limits: Limits) -> tuple[str, str, str] | None:
+    """Code, reason and field of a record's first fault; None without a fault."""
+    if isinstance(event, CatalogRecord):
+        if event.entity == "user" and event.deleted and not event.cut:
+            return "erasure_without_cut", "an erasure needs a cut, as ingestion gives it", "cut"
+        return None
+    if not isinstance(event, Interaction):
+        return None
     ahead_ms = event.timestamp - event.received_at
     if ahead_ms > limits.ahead_ms:
         return (

@@ -15,7 +15,7 @@ from services.ingestion.app import create_app
 from services.ingestion.erasures import ErasureCuts, ErasureReceipts
 from services.ingestion.intake import Intake
 from services.ingestion.publisher import OutcomePublisher
-from services.ingestion.settings import IngestionSection, IngestionSettings
+from services.ingestion.settings import IngestionSection, IngestionSettings, PrivacySettings
 from slipstream.broker.kafka import BrokerUnavailableError
 from slipstream.broker.producer import Failure, OutgoingRecord
 from slipstream.broker.records import decode, encode
@@ -28,7 +28,6 @@ from slipstream.contracts.events import (
     Record,
 )
 from slipstream.contracts.positions import Cut
-from slipstream.ingress.settings import PrivacySettings
 
 KEY = "s3cret"
 AUTH = (KEY, "")

@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
+from services.ingestion.fields import Code
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.outcomes import Acceptance, Origin, Outcome, Rejection
 from services.ingestion.segment import read_message
 from slipstream.contracts.events import Interaction, NewInteraction
-from slipstream.ingress.fields import Code
 
 NOW = 1_760_000_000_000
 DAY = 86_400_000

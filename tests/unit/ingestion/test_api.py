@@ -10,9 +10,9 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.ingestion.fields import Code
 from slipstream.broker.records import encode
 from slipstream.contracts.events import DeadLetter, Interaction
-from slipstream.ingress.fields import Code
 from tests.unit.ingestion.collector import AUTH, KEY, Acknowledging, collecting
 from tests.unit.ingestion.payloads import CALLS, json_values, messages, track
 

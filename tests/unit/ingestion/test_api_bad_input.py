@@ -19,9 +19,9 @@ from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.ingestion.fields import Code
 from slipstream.broker.records import encode
 from slipstream.contracts.events import DeadLetter
-from slipstream.ingress.fields import Code
 from tests import fuzzing
 from tests.unit.ingestion.collector import AUTH, KEY, Acknowledging, make_app
 from tests.unit.ingestion.payloads import CALLS, messages

@@ -3,8 +3,8 @@
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
+from services.ingestion.settings import PrivacySettings
 from slipstream.broker.records import encode
-from slipstream.ingress.settings import PrivacySettings
 from tests.unit.ingestion.collector import AUTH, KEY, Acknowledging, collecting
 from tests.unit.ingestion.payloads import track
 

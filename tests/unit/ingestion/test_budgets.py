@@ -13,10 +13,10 @@ from pydantic import SecretStr
 
 from services.ingestion import segment
 from services.ingestion.budgets import MOST_ADDRESSES, SHARED, AddressBudget, Budgets
+from services.ingestion.settings import PrivacySettings
 from slipstream.broker.records import encode
 from slipstream.chassis.errors import TooLargeError
 from slipstream.contracts.events import Record
-from slipstream.ingress.settings import PrivacySettings
 from tests.unit.ingestion.collector import AUTH, Acknowledging, collecting
 from tests.unit.ingestion.payloads import CALLS, messages, track
 

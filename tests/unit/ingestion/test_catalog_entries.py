@@ -3,11 +3,11 @@ from typing import Any
 import pytest
 
 from services.ingestion.catalog_entries import deletion, read_entry, read_patch_of
+from services.ingestion.fields import Code
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.outcomes import Acceptance, Origin, Rejection, answer
+from services.ingestion.privacy import Privacy
 from slipstream.contracts.events import CatalogRecord
-from slipstream.ingress.fields import Code
-from slipstream.ingress.privacy import Privacy
 
 ORIGIN = Origin("shop", "request-1", 1_760_000_000_000)
 

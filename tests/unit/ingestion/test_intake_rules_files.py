@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from services.ingestion.event_names import EventNames, read_mapping
+from services.ingestion.fields import Code, RejectionError
 from services.ingestion.intake_rules import IntakeRules, TrackingPlan, follow, read_plan
-from slipstream.ingress.fields import Code, RejectionError
 from tests.unit.ingestion.collector import settings_with
 
 PRICED = {

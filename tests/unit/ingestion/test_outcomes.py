@@ -2,10 +2,10 @@
 
 import pytest
 
+from services.ingestion.fields import Code, RejectionError
 from services.ingestion.outcomes import Acceptance, Admission, Origin, Rejection
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts.events import NewInteraction
-from slipstream.ingress.fields import Code, RejectionError
 from slipstream.stores.admission_store import AdmissionStore, Rate, Rates
 
 ORIGIN = Origin("shop", "r", 1_700_000_000_000)

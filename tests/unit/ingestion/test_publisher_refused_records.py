@@ -6,6 +6,7 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
+from services.ingestion.fields import Code, RejectionError
 from services.ingestion.outcomes import Acceptance, Duplicate, Origin, Outcome, Rejection
 from services.ingestion.publisher import MAX_ORIGINAL_BYTES, OutcomePublisher, records_of
 from slipstream.broker.kafka import BrokerUnavailableError, RecordRefusedError
@@ -13,7 +14,6 @@ from slipstream.broker.producer import Failure, OutgoingRecord
 from slipstream.broker.records import encode
 from slipstream.chassis.errors import UnavailableError
 from slipstream.contracts.events import DeadLetter, NewInteraction
-from slipstream.ingress.fields import Code, RejectionError
 from tests.unit.ingestion.collector import AUTH, Acknowledging, collecting
 from tests.unit.ingestion.payloads import track
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingestion.event_names import EventNames
+from services.ingestion.fields import Code
 from services.ingestion.intake_rules import IntakeRules, TrackingPlan
 from services.ingestion.outcomes import Acceptance, Rejection, answer
 from services.ingestion.segment import bot_word
@@ -16,7 +17,6 @@ from slipstream.broker.records import decode, encode
 from slipstream.contracts.events import CatalogRecord, Interaction, NewInteraction
 from slipstream.contracts.topics import INTERACTIONS, topic_of
 from slipstream.contracts.vocabulary import MERGED_INTO
-from slipstream.ingress.fields import Code
 from tests.unit.ingestion.payloads import (
     CALLS,
     DAY,

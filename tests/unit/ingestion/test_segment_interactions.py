@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from slipstream.ingress.fields import Code
+from services.ingestion.fields import Code
 from tests.unit.ingestion.payloads import interactions, only_interaction, rejection, track
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from services.ingestion.fields import Code
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.outcomes import Origin, Rejection
-from slipstream.ingress.fields import Code
 from tests.unit.ingestion.payloads import (
     DAY,
     NOW,

@@ -93,10 +93,10 @@ def test_a_right_credential_passes_where_wrong_ones_came_from(client: TestClient
 
 
 def test_missing_credentials_and_missing_scopes_are_no_guesses(client: TestClient) -> None:
-    client.app.state.keys.take(key_record("only-writes", ["write"]))  # type: ignore[attr-defined]
+    client.app.state.keys.take(key_record("only-operates", ["operate"]))  # type: ignore[attr-defined]
     for _ in range(10):
         assert client.get("/echo").status_code == 401
-        assert client.get("/echo", headers=bearer("only-writes")).status_code == 403
+        assert client.get("/echo", headers=bearer("only-operates")).status_code == 403
     assert client.get("/echo", headers=bearer("wrong")).status_code == 401
 
 

@@ -46,6 +46,16 @@ def test_interactions_that_cannot_be_applied_become_letters_with_the_original(
     assert letters[0].reason.startswith("interactions.v1:2:7: ")
 
 
+def test_an_erasure_that_does_not_say_what_it_erases_becomes_a_letter() -> None:
+    gone = CatalogRecord(entity="user", entity_id="u", deleted=True, timestamp=NOW)
+    placed = gone.model_copy(update={"cut": {"interactions.v1": {}}})
+    item = gone.model_copy(update={"entity": "item"})
+    messages = [Message(SOURCE, n, "u", r, "") for n, r in enumerate((gone, placed, item))]
+    batch, letters, _ = screen(Batch(messages, [], {}), NOW, LIMITS)
+    assert [kept.record for kept in batch.messages] == [placed, item]
+    assert [(letter.code, letter.field) for letter in letters] == [("erasure_without_cut", "cut")]
+
+
 def test_malformed_bytes_become_a_letter_that_is_not_too_long() -> None:
     bad = MalformedMessage(SOURCE, 3, b"\xff" * 1_000_000, "value: not JSON", "")
     batch, letters, _ = screen(Batch([], [bad], {}), NOW, LIMITS)

@@ -1,26 +1,22 @@
-"""Both ingresses, ingestion's API and the push of features, hold the same rules.
+"""The rules for clients' data, as one table of cases.
 
-A case is a row of columns. Features gets it as a pushed row, ingestion as the track call or the
-catalogue entry with the same meaning. Where the two differ on purpose, the case has the result of
-the push, and the reason.
+A case is a row of columns, which ingestion gets as the track call or the catalogue entry with the
+same meaning.
 """
 
-import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
 
-from services.features import pushes
-from services.features.pushes import PushRules, RefusedRowsError
 from services.ingestion.catalog_entries import read_entry
+from services.ingestion.fields import MAX_DEPTH, MAX_EVENT_BYTES, Code
 from services.ingestion.intake_rules import IntakeRules
 from services.ingestion.outcomes import Acceptance, Origin, Rejection
+from services.ingestion.privacy import Privacy
 from services.ingestion.segment import read_message
 from slipstream.contracts.events import CatalogRecord, Interaction, NewInteraction
 from slipstream.contracts.times import DAY_MS
-from slipstream.ingress.fields import MAX_DEPTH, MAX_EVENT_BYTES, Code
-from slipstream.ingress.privacy import Privacy
 
 NOW: Final = 1_760_000_000_000
 PRIVACY: Final = Privacy(drop=["phone", "address.street"], hashed=["email"], key="pepper")
@@ -42,16 +38,13 @@ Result = Code | dict[str, Any]
 class Case:
     """A row, and its result.
 
-    `row` changes columns of a valid row; None takes a column away. `differs` says why a push gives
-    `pushed`; without it both ingresses give `expected`.
+    `row` changes columns of a valid row; None takes a column away.
     """
 
     name: str
     row: Row
     expected: Result
     source: str = "interactions"
-    differs: str = ""
-    pushed: Result = field(default_factory=dict)
 
 
 def nested(levels: int) -> Any:
@@ -73,13 +66,9 @@ CASES: Final = [
     Case("no user", {"user_id": None}, Code.MISSING_USER),
     Case(
         "only an anonymous visitor", {"user_id": None, "anonymous_id": "x"}, {"user_id": "x"},
-        differs="columns are the record's fields, so user_id is the visitor that counts",
-        pushed=Code.MISSING_USER,
     ),
     Case(
         "an event id of 256 bytes", {"event_id": "e" * 256}, Code.INVALID_ID,
-        differs="a push never appends an index to an id, so it keeps no bytes free",
-        pushed={"event_id": "e" * 256},
     ),
     Case("an item without an id", {"item_id": None, "title": "Kettle"}, Code.INVALID_ID, "items"),
     Case("an item's long id", {"item_id": "i" * 257}, Code.INVALID_ID, "items"),
@@ -89,13 +78,9 @@ CASES: Final = [
     Case("an event that gives no token", {"event_type": "7"}, Code.INVALID_NAME),
     Case(
         "a name of Segment's", {"event_type": "Product Viewed"}, {"event_type": "view"},
-        differs="a push takes types, as they stand in records, and maps no names",
-        pushed=Code.INVALID_NAME,
     ),
     Case(
         "a view of nothing", {"item_id": None}, Code.MISSING_ITEM,
-        differs="a push takes every record that the topic's contract allows",
-        pushed={"item_id": None},
     ),
     # Times
     Case("no time is now", {}, {"timestamp": NOW}),
@@ -111,8 +96,6 @@ CASES: Final = [
     Case("more than a day ahead", {"timestamp": NOW + DAY_MS + 1}, Code.TIMESTAMP_IN_FUTURE),
     Case(
         "more than a day old", {"timestamp": NOW - DAY_MS - 1}, Code.TIMESTAMP_TOO_OLD,
-        differs="pushed rows are imported history, of any age",
-        pushed={"timestamp": NOW - DAY_MS - 1, "imported": True},
     ),
     # Numbers
     Case("a number as text", {"value": "9.5"}, {"value": 9.5}),
@@ -121,13 +104,9 @@ CASES: Final = [
     Case("a place", {"position": 3.0}, {"position": 3}),
     Case(
         "no place in a list", {"position": "left"}, {"position": None},
-        differs="shops use the property for other things; the column is the record's field",
-        pushed=Code.INVALID_VALUE,
     ),
     Case(
         "a place out of range", {"position": 2**31}, {"position": None},
-        differs="shops use the property for other things; the column is the record's field",
-        pushed=Code.INVALID_VALUE,
     ),
     # Sizes
     Case("a large event", {"note": "x" * MAX_EVENT_BYTES}, Code.EVENT_TOO_LARGE),
@@ -138,8 +117,6 @@ CASES: Final = [
     Case("attributes that are a list", {"attributes": [1]}, Code.INVALID_OBJECT, "users"),
     Case(
         "properties as text", {"properties": '{"size": 42}'}, Code.INVALID_OBJECT,
-        differs="columns of dataframes often hold objects as their JSON",
-        pushed={"properties": {"size": 42}},
     ),
     # Attributes of items that others read
     Case("a price as text", {"price": "9,99"}, Code.INVALID_VALUE, "items"),
@@ -150,8 +127,6 @@ CASES: Final = [
     Case("available is no text", {"available": "perhaps"}, Code.INVALID_VALUE, "items"),
     Case(
         "available as text", {"available": "false"}, Code.INVALID_VALUE, "items",
-        differs="columns of dataframes often hold truth values as text or numbers",
-        pushed={"available": False},
     ),
     # Privacy
     Case(
@@ -204,19 +179,6 @@ def through_ingestion(
     return record
 
 
-def through_push(
-    source: str, row: Row, privacy: Privacy
-) -> Code | Interaction | NewInteraction | CatalogRecord:
-    frame = {name: [value] for name, value in row.items()}
-    try:
-        (outgoing,) = asyncio.run(pushes.records(source, frame, PushRules(privacy), NOW))
-    except RefusedRowsError as refused:
-        (fault,) = refused.faults
-        return Code(fault["code"])
-    assert isinstance(outgoing.record, Interaction | CatalogRecord)
-    return outgoing.record
-
-
 def held_to(made: Code | Interaction | NewInteraction | CatalogRecord, expected: Result) -> Result:
     """The result, cut to the fields that the case is about."""
     if isinstance(made, Code) or isinstance(expected, Code):
@@ -225,36 +187,22 @@ def held_to(made: Code | Interaction | NewInteraction | CatalogRecord, expected:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_ingresses_agree_or_differ_for_a_reason(case: Case) -> None:
-    row = row_of(case)
-    taken = through_ingestion(case.source, row, PRIVACY)
+def test_a_row_is_taken_or_rejected_as_the_case_says(case: Case) -> None:
+    taken = through_ingestion(case.source, row_of(case), PRIVACY)
     assert held_to(taken, case.expected) == case.expected
-    pushed = through_push(case.source, row, PRIVACY)
-    expected = case.pushed if case.differs else case.expected
-    assert held_to(pushed, expected) == expected
-    if case.differs:
-        assert held_to(pushed, case.expected) != case.expected, "the ingresses no longer differ"
-
-
-def test_names_of_cases_are_unique_and_only_differences_have_a_result_of_their_own() -> None:
-    assert len({case.name for case in CASES}) == len(CASES)
-    assert all(bool(case.differs) == bool(case.pushed) for case in CASES)
 
 
 @pytest.mark.parametrize("source", BASE)
-def test_both_ingresses_take_the_base_of_the_cases(source: str) -> None:
-    for ingress in (through_ingestion, through_push):
-        made = ingress(source, BASE[source], PRIVACY)
-        assert isinstance(
-            made, Interaction | NewInteraction if source == "interactions" else CatalogRecord
-        )
+def test_the_base_of_the_cases_is_taken(source: str) -> None:
+    made = through_ingestion(source, BASE[source], PRIVACY)
+    assert isinstance(
+        made, Interaction | NewInteraction if source == "interactions" else CatalogRecord
+    )
 
 
 @pytest.mark.parametrize("column", ["session_id", "value"])
 def test_a_policy_reaches_the_properties_that_have_a_field_in_the_record(column: str) -> None:
-    policy = Privacy(drop=[column])
     row = {**BASE["interactions"], "session_id": "s-1", "value": 5}
-    for ingress in (through_ingestion, through_push):
-        made = ingress("interactions", row, policy)
-        assert isinstance(made, Interaction | NewInteraction)
-        assert getattr(made, column) is None
+    made = through_ingestion("interactions", row, Privacy(drop=[column]))
+    assert isinstance(made, Interaction | NewInteraction)
+    assert getattr(made, column) is None

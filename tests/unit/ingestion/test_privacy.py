@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipstream.ingress.privacy import Privacy, truncated, without_write_keys
+from services.ingestion.privacy import Privacy, truncated, without_write_keys
 
 
 @pytest.mark.parametrize(
