@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 15.0
 _LAKE = "SLIPSTREAM_LAKE__URI"
-# The variables that say where a stack's stores are, for commands that work on them.
-STORE_VARIABLES = (EXTERNAL["broker"], EXTERNAL["valkey"], _LAKE)
 _SERVING_URL, _TOKEN = "SLIPSTREAM_PEERS__SERVING_URL", "SLIPSTREAM_HTTP__API_TOKEN"
 
 json_flag = click.option(

@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -25,7 +25,7 @@ from slipstream.chassis.logging import get_logger
 from slipstream.chassis.settings import RedisSettings
 from slipstream.contracts import times
 from slipstream.contracts.vocabulary import UNLEARNED_TTL_MS
-from slipstream.stores.connection import FAILURES, connect, translated
+from slipstream.stores.connection import FAILURES
 from slipstream.stores.redis_clients import single_client
 from slipstream.stores.redis_server import redis_memory, refuse_cluster
 
@@ -281,7 +281,7 @@ class AdmissionStore:
             log_id: names the log that messages are written to. An id that was acknowledged for
                 another log is `PENDING`.
         """
-        self._prefix = _prefix(namespace)
+        self._prefix = f"{{{namespace}:admission}}:"
         self._window_ms = window_ms
         self._log_id = log_id
         self._marks: deque[str] = deque(maxlen=MOST_MARKS)
@@ -302,7 +302,8 @@ class AdmissionStore:
 
     def message_key(self, source: str, kind: str, message_id: str) -> str:
         """The key of a message's id."""
-        return _message_key(self._prefix, source, kind, message_id)
+        name = digest(f"{source}\0{kind}\0{message_id}")
+        return f"{self._prefix}m:{name}"
 
     async def judge(self, queries: Sequence[AdmissionQuery]) -> list[AdmissionVerdict]:
         """The verdict on each query, in one round trip for all."""
@@ -417,39 +418,3 @@ class AdmissionStore:
             except NoScriptError:
                 # Redis has restarted, another one took over, or the slot has moved to one.
                 self._sha, self._gap = "", True
-
-
-def forget_interactions(
-    settings: RedisSettings, namespace: str, messages: Mapping[str, Collection[str]]
-) -> None:
-    """Forget ids of interactions' messages, so that each is the first of its id when it comes.
-
-    Args:
-        settings: Redis.
-        namespace: The namespace of the stack.
-        messages: Message ids by the name of the write key that sent them.
-
-    Raises:
-        StoreUnavailableError: Redis does not answer.
-    """
-    prefix, client = _prefix(namespace), connect(settings)
-    keys = [
-        _message_key(prefix, source, "", message_id)
-        for source, identifiers in messages.items()
-        for message_id in identifiers
-    ]
-    try:
-        with translated():
-            for start in range(0, len(keys), MARKS_A_CALL):
-                client.unlink(*keys[start : start + MARKS_A_CALL])
-    finally:
-        client.close()
-
-
-def _prefix(namespace: str) -> str:
-    return f"{{{namespace}:admission}}:"
-
-
-def _message_key(prefix: str, source: str, kind: str, message_id: str) -> str:
-    name = digest(f"{source}\0{kind}\0{message_id}")
-    return f"{prefix}m:{name}"

@@ -1,6 +1,5 @@
 """`slipstream import`: send a shop's export files through ingestion."""
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,20 +8,11 @@ import click
 
 from slipstream_cli.imports import choices_of, file_options
 from slipstream_cli.options import data_dir, json_out, write_json
-from slipstream_cli.peers import (
-    STORE_VARIABLES,
-    features_settings,
-    target_options,
-    target_url,
-)
+from slipstream_cli.peers import target_options, target_url
 
 if TYPE_CHECKING:
-    from slipstream.datasets.imports.corrections import Correction
     from slipstream.datasets.imports.sources import ExportFile
-    from slipstream.datasets.imports.surveys import Export, Survey
     from slipstream.datasets.imports.understanding import Kind
-    from slipstream_cli.local.terminal import Terminal
-    from slipstream_cli.replacement import Replacement
 
 
 @click.command("import", short_help="Send a shop's export files through ingestion.")
@@ -32,13 +22,6 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="FILE",
     help="File of items, whatever its columns look like; repeatable. Default: by the columns.",
-)
-@click.option(
-    "--replaces",
-    multiple=True,
-    metavar="FILE",
-    help="File that was imported before and that the FILEs correct: rows that they omit or change"
-    " are withdrawn; repeatable. Needs the stack's lake, Redis and broker. Default: none.",
 )
 @file_options
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
@@ -56,7 +39,6 @@ if TYPE_CHECKING:
 def import_files(
     files: tuple[str, ...],
     items: tuple[str, ...],
-    replaces: tuple[str, ...],
     dry_run: bool,
     yes: bool,
     rejected_path: Path | None,
@@ -78,7 +60,6 @@ def import_files(
     \b
     Example:  slipstream import orders.csv items.csv --dry-run
               slipstream import orders.csv --map customer_no=user_id --event-type purchase
-              slipstream import corrected.csv --replaces orders.csv
     """
     from slipstream.datasets.imports.conversion import RejectedRows
     from slipstream.datasets.imports.sending import Target, send
@@ -91,34 +72,26 @@ def import_files(
     if not files and not items:
         raise click.UsageError("Missing argument 'FILE...'.")
     chosen, terminal = choices_of(**choices), Terminal()
-    found, before = _found(files, items), _found(replaces, ())
-    imports.refuse_unmatched([file for file, _ in [*found, *before]], chosen)
+    found = _found(files, items)
+    imports.refuse_unmatched([file for file, _ in found], chosen)
     address, running = ("", {}) if dry_run else target_url("ingestion", url, data_dir)
     name = found[0][0].stem if len(found) == 1 else "import"
     rejected = RejectedRows(rejected_path or Path(f"{name}.rejected.csv"))
     with rejected:
-        of_file = imports.choices_of_files([*found, *before], chosen, data_dir)
+        of_file = imports.choices_of_files(found, chosen, data_dir)
         exports = [
             imports.preview(file, of_file(file), kind, terminal, rejected.add if dry_run else None)
             for file, kind in found
         ]
-        earlier = [imports.preview(file, of_file(file), None, terminal) for file, _ in before]
-        correction = _correction(earlier, exports) if earlier else None
         if not dry_run:
             if imports.is_asked() and not yes:
                 imports.confirm(exports, address)
-            replacement = _replacement(correction, running, data_dir, terminal)
             target = Target(address, write_key or running.get("write_key", "dev"))
-            if replacement:
-                click.echo(f"withdrawn   {replacement.withdraw():,}")
             known = imports.events_in_lake(exports, running, data_dir)
             try:
                 report = send(exports, target, terminal.bar(), rejected.add, known or frozenset())
             except (ImportFileError, ReplayError) as error:
                 raise click.ClickException(str(error)) from error
-            if replacement:
-                replacement.rebuild()
-                terminal.transient("")
     if dry_run:
         click.echo("Nothing was sent.")
         if rejected.count:
@@ -134,46 +107,6 @@ def import_files(
     write_json(json_path, {**asdict(report), "events_per_s": report.events_per_s})
     if not report.complete:
         raise SystemExit(1)
-
-
-def _correction(
-    earlier: "list[tuple[Export, Survey]]", exports: "list[tuple[Export, Survey]]"
-) -> "Correction":
-    """Compare the earlier files with the corrected ones, and say how many events are withdrawn."""
-    from slipstream.datasets.imports.corrections import correction
-    from slipstream.datasets.imports.sources import ImportFileError
-    from slipstream.datasets.imports.surveys import counted
-
-    try:
-        found = correction([it for it, _ in earlier], [it for it, _ in exports])
-    except ImportFileError as error:
-        raise click.ClickException(str(error)) from error
-    gone = counted(len(found.withdrawn), "event")
-    click.echo(f"replaces    {gone}, {len(found.kept):,} stay as they are")
-    return found
-
-
-def _replacement(
-    correction: "Correction | None",
-    running: dict[str, str],
-    data_dir: Path,
-    terminal: "Terminal",
-) -> "Replacement | None":
-    """The replacement on the stack that is sent to; None where nothing is to be withdrawn.
-
-    Raises:
-        click.ClickException: Nothing says where the stores of that stack are.
-    """
-    if correction is None or not correction.withdrawn:
-        return None
-    if not running and (unsaid := [name for name in STORE_VARIABLES if name not in os.environ]):
-        raise click.ClickException(
-            f"the files are not sent to the stack on {data_dir}, so say where the stores of theirs"
-            f" are: {', '.join(unsaid)}"
-        )
-    from slipstream_cli.replacement import Replacement
-
-    return Replacement(features_settings(data_dir), correction, terminal.transient)
 
 
 def _found(

@@ -21,7 +21,6 @@ from slipstream.stores.admission_store import (
     AdmissionStore,
     Rate,
     Rates,
-    forget_interactions,
 )
 from slipstream_cli.local.processes import Child
 from tests.conftest import OwnRedis
@@ -104,20 +103,6 @@ async def test_marks_reach_a_redis_that_comes_back_though_nobody_asks(
         await asyncio.sleep(0.05)
     await store.aclose()
     await other.aclose()
-
-
-async def test_withdrawn_messages_are_the_first_of_their_ids_again(
-    redis_settings: RedisSettings, namespace: str
-) -> None:
-    store = AdmissionStore(redis_settings, namespace, window_ms=HOUR_MS)
-    names = ("withdrawn", "kept")
-    queries = [AdmissionQuery("shop", [store.message_key("shop", "", n)], [None]) for n in names]
-    store.acknowledged([key for query in queries for key in query.ids if key])
-    assert [await code(store, query) for query in queries] == [DONE, DONE]
-    messages = {"shop": ["withdrawn"], "another-key": ["kept"], "nobody": []}
-    await asyncio.to_thread(forget_interactions, redis_settings, namespace, messages)
-    assert [await code(store, query) for query in queries] == [FIRST, DONE]
-    await store.aclose()
 
 
 async def test_nobody_waits_in_line_for_a_redis_that_hangs(

@@ -20,7 +20,6 @@ from slipstream.stores.admission_store import (
     PENDING,
     AdmissionQuery,
     AdmissionStore,
-    forget_interactions,
 )
 from slipstream.stores.connection import StoreUnavailableError, connect
 from slipstream.stores.gathered_reads import ClusterReads, Values
@@ -189,8 +188,6 @@ async def test_ids_are_doubted_once_their_node_has_restarted(
     assert await code("m-0") == FIRST
     store.acknowledged([store.message_key("shop", "", "m-0")])
     assert await code("m-0") == DONE
-    forget_interactions(settings, namespace, {"shop": ["m-0", "m-1"]})
-    assert await code("m-0") == FIRST
     home = owner(nodes, f"{{{namespace}:admission}}:gap")
     for name in nodes:
         nodes[name].kill()

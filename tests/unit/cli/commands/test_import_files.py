@@ -10,7 +10,6 @@ from click.testing import CliRunner, Result
 
 from slipstream_cli import imports
 from slipstream_cli.__main__ import cli
-from slipstream_cli.peers import STORE_VARIABLES
 from tests.unit.datasets.ingestion_double import Collector, collector, short_pauses
 
 __all__ = ["collector", "short_pauses"]
@@ -129,31 +128,6 @@ def test_a_dry_run_sends_nothing_and_writes_what_is_rejected(
     assert (answer.exit_code, collector.bodies) == (1, [])
     assert "1 purchase with a negative value: read as refunds (remove)" in answer.output
     assert (here / "orders.rejected.csv").exists()
-
-
-def test_a_corrected_file_is_compared_without_a_change(collector: Collector) -> None:
-    header = "user_id,sku,type,ts,price\n"
-    Path("old.csv").write_text(f"{header}u,i,buy,1790000000,5\nu,j,buy,1790000001,5\n")
-    Path("new.csv").write_text(f"{header}u,i,buy,1790000000,6\nu,j,buy,1790000001,5\n")
-    answer = run("import", "new.csv", "--replaces", "old.csv", "--dry-run", url=collector.url)
-    assert (answer.exit_code, collector.bodies) == (0, [])
-    assert "replaces    1 event, 1 stay as they are" in answer.output
-    # Where nothing is to go, no server but ingestion is needed.
-    answer = run("import", "new.csv", "--replaces", "new.csv", url=collector.url)
-    assert "replaces    0 events, 2 stay as they are\n" in answer.output
-    assert len(collector.events()) == 2
-
-
-def test_nothing_is_withdrawn_where_the_stores_may_be_of_another_stack(
-    collector: Collector, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for variable in STORE_VARIABLES:
-        monkeypatch.delenv(variable, raising=False)
-    Path("old.csv").write_text("user_id,sku,type,ts\nu,i,buy,1790000000\n")
-    Path("new.csv").write_text("user_id,sku,type,ts\nu,j,buy,1790000000\n")
-    answer = run("import", "new.csv", "--replaces", "old.csv", url=collector.url)
-    assert (answer.exit_code, collector.bodies) == (1, [])
-    assert "say where the stores of theirs are: SLIPSTREAM_KAFKA" in answer.output
 
 
 def test_what_ingestion_rejects_is_written_with_its_line(collector: Collector, here: Path) -> None:
