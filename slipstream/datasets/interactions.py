@@ -1,4 +1,4 @@
-"""Files of interactions: Parquet or CSV (plain, .gz, .zst, .bz2) with one event in each row.
+"""Files of interactions: Parquet or CSV (plain, .gz, .zst) with one event in each row.
 
 An interaction file has `user_id`, `item_id` and `timestamp` (milliseconds since the epoch, UTC),
 optionally `event_type` ("view" where it is missing), `value`, and any further columns, which are
@@ -98,7 +98,7 @@ def _read(path: Path, required: tuple[str, ...]) -> pa.Table:
                 table = pacsv.read_csv(stream, convert_options=options)
         else:
             raise InteractionFileError(
-                f"{path}: expected .parquet or .csv, the latter also with .gz, .zst or .bz2"
+                f"{path}: expected .parquet or .csv, the latter also with .gz or .zst"
             )
     except pa.ArrowInvalid as error:
         raise InteractionFileError(f"{path}: cannot be read: {error}") from error

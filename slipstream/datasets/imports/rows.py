@@ -1,6 +1,6 @@
 """Rows of export files: CSV with any delimiter, JSON, Parquet, and product feeds.
 
-JSON has an object a line, an array, or the products of JSON-LD.
+JSON has an object a line, or an array.
 """
 
 import csv
@@ -8,7 +8,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, islice, starmap
+from itertools import chain, islice
 from typing import IO, Any, Final
 
 import orjson
@@ -16,10 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slipstream.datasets.imports.nested import find_lines, taken_apart
-from slipstream.datasets.imports.product_feeds import is_linked_data, is_xml, products, read_feed
+from slipstream.datasets.imports.product_feeds import is_xml, read_feed
 from slipstream.datasets.imports.sources import (
     DELIMITERS,
-    FEEDS,
     ExportFile,
     FileForm,
     Format,
@@ -53,29 +52,6 @@ def _flat(value: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(properties, dict):
         return value
     return {**properties, **{name: v for name, v in value.items() if name != "properties"}}
-
-
-def linked_rows(text: Iterator[str], name: str) -> Iterator[Row]:
-    """The rows of the products of a JSON-LD document, or of one in each line, by their number.
-
-    Raises:
-        ImportFileError: It is no JSON, or too large.
-    """
-    yield from starmap(Row, enumerate(_products(text, name), start=1))
-
-
-def _products(text: Iterator[str], name: str) -> Iterator[Any]:
-    first = next(text, "")
-    try:
-        yield from products(orjson.loads(first))
-    except orjson.JSONDecodeError:
-        yield from products(_whole(chain([first], text), name))
-        return
-    for number, line in enumerate(text, start=2):
-        try:
-            yield from products(orjson.loads(line) if line.strip() else None)
-        except orjson.JSONDecodeError as error:
-            raise ImportFileError(f"{name}: line {number} is not JSON: {error}") from error
 
 
 def array_rows(text: Iterator[str], name: str) -> Iterator[Row]:
@@ -164,7 +140,6 @@ def find_form(file: ExportFile, encoding: str = "", delimiter: str = "") -> File
         texts = [line for line in beginning if line.strip()]
         is_whole = first.startswith("[") or _is_one_value(texts)
         format_: Format = "json array" if is_whole else "json lines"
-        format_ = "json-ld" if is_linked_data(beginning) else format_
         return _named(file, FileForm(format_, encoding=encoding))
     return _csv_form(beginning, file.name, encoding, delimiter)
 
@@ -172,16 +147,13 @@ def find_form(file: ExportFile, encoding: str = "", delimiter: str = "") -> File
 def _named(file: ExportFile, form: FileForm) -> FileForm:
     """The form with the columns of the first rows, and the list of lines that they have."""
     seen = [row for row in islice(_read(file, form), _SAMPLE_LINES * 20) if not row.fault]
-    if form.format not in FEEDS:
+    if form.format != "merchant feed":
         form = replace(form, lines=find_lines(seen))
         seen = list(chain.from_iterable(taken_apart(row, form.lines) for row in seen))
     names = dict.fromkeys(chain(form.columns, *(row.cells for row in seen)))
     names.pop(form.lines, None)
     if not names:
-        what = (
-            "have no products of schema.org" if form.format == "json-ld" else "are no JSON objects"
-        )
-        raise ImportFileError(f"{file.name}: the first lines {what}")
+        raise ImportFileError(f"{file.name}: the first lines are no JSON objects")
     return replace(form, columns=tuple(names)[:_MOST_COLUMNS])
 
 
@@ -236,7 +208,7 @@ def read_rows(file: ExportFile, form: FileForm) -> Iterator[Row]:
         ImportFileError: The file can't be read on.
     """
     rows = _read(file, form)
-    if form.format in ("csv", *FEEDS):
+    if form.format in ("csv", "merchant feed"):
         yield from rows
     else:
         yield from chain.from_iterable(taken_apart(row, form.lines) for row in rows)
@@ -258,8 +230,6 @@ def _read(file: ExportFile, form: FileForm) -> Iterator[Row]:
             for number, line in enumerate(text, start=1):
                 if line.strip():
                     yield json_row(number, line)
-        elif form.format == "json-ld":
-            yield from linked_rows(text, file.name)
         else:
             yield from array_rows(text, file.name)
 

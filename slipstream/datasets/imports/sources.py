@@ -17,7 +17,7 @@ from typing import IO, Any, Final, Literal, NamedTuple
 import pyarrow as pa
 import pyarrow.fs as pa_fs
 
-_COMPRESSIONS: Final = ((b"\x1f\x8b", "gzip"), (b"BZh", "bz2"), (b"\x28\xb5\x2f\xfd", "zstd"))
+_COMPRESSIONS: Final = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
 _ZIP: Final = b"PK\x03\x04"
 _PARQUET: Final = b"PAR1"
 # The beginning of Excel's older files, .xls.
@@ -71,7 +71,7 @@ class ExportFile:
 
     @contextmanager
     def unpacked(self) -> Iterator[IO[bytes]]:
-        """The file's bytes, without gzip, bzip2, Zstandard or the ZIP archive around them.
+        """The file's bytes, without gzip, Zstandard or the ZIP archive around them.
 
         Raises:
             ImportFileError: It can't be read, or is an archive of several files.
@@ -239,9 +239,7 @@ _SURROGATES: Final = re.compile(r"[\ud800-\udfff]")
 DELIMITERS: Final = (",", ";", "\t", "|")
 DELIMITER_NAMES: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
 
-Format = Literal["csv", "json lines", "json array", "parquet", "merchant feed", "json-ld"]
-# Formats that have items alone.
-FEEDS: Final = ("merchant feed", "json-ld")
+Format = Literal["csv", "json lines", "json array", "parquet", "merchant feed"]
 
 
 class Row(NamedTuple):

@@ -24,7 +24,7 @@ from slipstream.datasets.imports.columns import (
 )
 from slipstream.datasets.imports.continuations import continuations
 from slipstream.datasets.imports.nested import is_call
-from slipstream.datasets.imports.sources import DELIMITER_NAMES, FEEDS, FileForm, Row
+from slipstream.datasets.imports.sources import DELIMITER_NAMES, FileForm, Row
 
 SAMPLE_ROWS: Final = 10_000
 # Neither `007` nor `1234567890123456` is a number: digits would be lost.
@@ -130,7 +130,7 @@ def understand(
     calls = bool(typed) and sum(map(is_call, typed)) >= cells.MOSTLY * len(typed)
     if calls and "type" in form.columns:
         given = {"type": ""} | given
-    if kind is None and form.format in FEEDS:
+    if kind is None and form.format == "merchant feed":
         kind = "items"
     elif kind is None:
         kind = "events" if is_event_file(form.columns, given, found, lines) else "items"
@@ -211,8 +211,8 @@ def _form_notes(form: FileForm) -> Iterator[str]:
         yield "the text is Latin-1 (Windows-1252), as it is no UTF-8; --encoding names another"
     elif form.encoding.startswith("utf-16"):
         yield "the text is UTF-16"
-    if form.format in FEEDS:
-        yield "the file is a product feed" + (" of schema.org" if form.format == "json-ld" else "")
+    if form.format == "merchant feed":
+        yield "the file is a product feed"
     if form.lines:
         yield f"each entry of `{form.lines}` is a row"
     if continued := continuations(form.columns):

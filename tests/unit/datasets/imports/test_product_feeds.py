@@ -1,12 +1,9 @@
-"""Product feeds as shops export them: Google Merchant in XML and TSV, schema.org in JSON-LD."""
+"""Product feeds as shops export them: Google Merchant in XML and TSV."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from slipstream.datasets.imports.conversion import Item, Rejection
 from slipstream.datasets.imports.sources import ImportFileError, find_files
@@ -117,93 +114,3 @@ def test_what_is_no_feed_or_has_no_bounds_is_refused(
 ) -> None:
     with pytest.raises(ImportFileError, match=reason):
         read(tmp_path, content)
-
-
-PRODUCT = {
-    "@context": "https://schema.org",
-    "@type": "Product",
-    "sku": "S-1",
-    "name": "Stiefel für <Regen>",
-    "description": "Dicht & warm",
-    "url": "https://shop.example/s-1",
-    "image": [{"@type": "ImageObject", "url": "https://shop.example/s-1.jpg"}, "b.jpg"],
-    "brand": {"@type": "Brand", "name": "Nord"},
-    "category": "Schuhe > Stiefel",
-    "inProductGroupWithID": "S",
-    "offers": {
-        "@type": "Offer",
-        "price": "1299.00",
-        "priceCurrency": "EUR",
-        "availability": "https://schema.org/InStock",
-    },
-    "aggregateRating": {"ratingValue": 4.5, "reviewCount": 12},
-    "additionalProperty": [{"@type": "PropertyValue", "name": "sole", "value": "gum"}],
-    "color": "black",
-}
-GROUP = {
-    "@type": "https://schema.org/ProductGroup",
-    "productGroupID": "G",
-    "name": "Jacke",
-    "brand": {"name": "Nord"},
-    "hasVariant": [
-        {"@type": "Product", "sku": "G-1", "size": "S", "offers": [{"price": 5}]},
-        {"@type": "Product", "sku": "G-2", "name": "Jacke L", "size": "L"},
-    ],
-}
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        json.dumps(PRODUCT, indent=2),
-        json.dumps(PRODUCT),
-        json.dumps([PRODUCT]),
-        json.dumps({"@context": "https://schema.org", "@graph": [{"@type": "WebPage"}, PRODUCT]}),
-        json.dumps({
-            "@context": "https://schema.org", "@type": "ItemList",
-            "itemListElement": [{"@type": "ListItem", "position": 1, "item": PRODUCT}],
-        }, indent=1),
-        json.dumps({"@type": "DataFeed", "dataFeedElement": [{"item": PRODUCT}]}),
-    ],
-)  # fmt: skip
-def test_products_of_schema_org(tmp_path: Path, content: str) -> None:
-    (boot,), rejected = read(tmp_path, content)
-    expected = {name: value for name, value in BOOT.items() if name != "sale_price"}
-    assert rejected == []
-    assert boot | expected == boot
-    assert (boot["rating"], boot["rating_count"], boot["sole"], boot["color"]) == (
-        4.5, 12, "gum", "black",
-    )  # fmt: skip
-
-
-def test_variants_have_what_they_share_and_products_a_line_each(tmp_path: Path) -> None:
-    items, _ = read(tmp_path, json.dumps(GROUP) + "\n\n" + json.dumps(PRODUCT) + "\n")
-    assert [item["item_id"] for item in items] == ["G-1", "G-2", "S-1"]
-    first, second, _ = items
-    assert (first["title"], first["brand"], first["price"]) == ("Jacke", "Nord", 5)
-    assert (second["title"], second["size"], second["item_group_id"]) == ("Jacke L", "L", "G")
-
-
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from(["Product", "Offer", "a"]),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from([*PRODUCT, *GROUP, "@graph", "item", "price", "name", "offers"]), inner
-        )
-    ),
-    max_leaves=20,
-)
-
-
-@settings(max_examples=80, deadline=None, suppress_health_check=[*HealthCheck])
-@given(anything)
-def test_strange_linked_data_makes_items_rejections_or_a_clear_error(
-    tmp_path: Path, value: Any
-) -> None:
-    try:
-        items, rejected = read(tmp_path, json.dumps([{"@context": "x", "@type": "Product"}, value]))
-    except ImportFileError as error:
-        assert "no column is known as item_id" in str(error) or "schema.org" in str(error)
-    else:
-        assert items or rejected
