@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -168,44 +169,58 @@ def _zone(name: str) -> str:
         ) from error
 
 
-def choices_of_files(
-    files: "Sequence[tuple[ExportFile, Kind | None]]", choices: "Choices", data_dir: Path
-) -> "Callable[[ExportFile], Choices]":
-    """The choices of each file, with the columns of ids that events and items have in common.
+def with_known_items(
+    previewed: "list[tuple[Export, Survey]]", terminal: "Terminal", data_dir: Path
+) -> "list[tuple[Export, Survey]]":
+    """The files, with the column of ids that the events name, where it is another.
 
     Args:
-        files: The files, with what they have.
-        choices: What the options say.
+        previewed: The files with their figures.
+        terminal: Shows the figures of a file that is read by another column.
         data_dir: Data folder of the stack that knows items, if it runs.
+
+    Raises:
+        click.ClickException: Another column has these ids, and there is no terminal to ask at.
     """
-    from slipstream.datasets.imports.matching import matched_ids
-    from slipstream.datasets.imports.sources import ImportFileError
-    from slipstream.datasets.imports.surveys import open_export
+    from slipstream.datasets.imports.surveys import foreign_ids
 
-    exports = []
-    for file, kind in files:
-        with suppress(ImportFileError):  # the preview tells
-            exports.append(open_export(file, choices, kind))
-    kinds = {export.understanding.kind for export in exports}
-    catalogue = _catalogue(data_dir) if kinds == {"events"} else ()
-    matched = matched_ids(exports, catalogue)
-
-    def of_file(file: "ExportFile") -> "Choices":
-        return replace(choices, columns={**matched.get(file.name, {}), **choices.columns})
-
-    return of_file
+    kinds = {export.understanding.kind for export, _ in previewed}
+    foreign = foreign_ids(previewed, _catalogue(data_dir) if kinds == {"events"} else ())
+    if foreign is None:
+        return previewed
+    column = foreign.column
+    if not column:
+        click.echo(f"Note: {foreign}.")
+        return previewed
+    if not is_asked():
+        option = quote(f"{column}=item_id")
+        raise click.ClickException(f"{foreign}: --map {option}?")
+    if not click.confirm(f"{foreign}. Is `{column}` the item_id?", default=True):
+        return previewed
+    return [
+        preview(
+            export.file,
+            replace(export.choices, columns={**export.choices.columns, column: "item_id"}),
+            export.understanding.kind,
+            terminal,
+        )
+        if column in export.form.columns
+        else (export, survey)
+        for export, survey in previewed
+    ]
 
 
 def _catalogue(data_dir: Path) -> frozenset[str]:
-    """Ids of items of the running stack; none where it does not run or answer."""
+    """Ids of items of the running stack; none where it does not answer, or has over 1,000."""
     from slipstream.chassis.client import PeerError
     from slipstream_cli.peers import peer_at, stack_on
 
     running = stack_on(data_dir)
     with suppress(PeerError):
         if running:
-            items = peer_at("features", running["features"]).get("/v1/items", limit=1_000)["items"]
-            return frozenset(item["item_id"] for item in items)
+            page = peer_at("features", running["features"]).get("/v1/items", limit=1_000)
+            if page["next_cursor"] is None:
+                return frozenset(item["item_id"] for item in page["items"])
     return frozenset()
 
 

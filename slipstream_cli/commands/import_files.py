@@ -78,11 +78,11 @@ def import_files(
     name = found[0][0].stem if len(found) == 1 else "import"
     rejected = RejectedRows(rejected_path or Path(f"{name}.rejected.csv"))
     with rejected:
-        of_file = imports.choices_of_files(found, chosen, data_dir)
         exports = [
-            imports.preview(file, of_file(file), kind, terminal, rejected.add if dry_run else None)
+            imports.preview(file, chosen, kind, terminal, rejected.add if dry_run else None)
             for file, kind in found
         ]
+        exports = imports.with_known_items(exports, terminal, data_dir)
         if not dry_run:
             if imports.is_asked() and not yes:
                 imports.confirm(exports, address)

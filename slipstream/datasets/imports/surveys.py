@@ -4,7 +4,7 @@ A preview has the figures of an export in words, and what must be decided before
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -15,10 +15,12 @@ import orjson
 
 from slipstream.contracts.spellings import did_you_mean, token
 from slipstream.contracts.vocabulary import PURCHASE, RATE, VIEW
+from slipstream.datasets.imports.cells import is_missing
 from slipstream.datasets.imports.columns import (
     EVENT_FIELDS,
     ITEM_FIELDS,
     ColumnsError,
+    id_columns,
     known_type,
     listed,
 )
@@ -55,20 +57,20 @@ Refused = Callable[[str, Rejection], None]
 class Ids:
     """Different ids, counted up to `MOST_IDS`."""
 
-    def __init__(self) -> None:
-        self._hashes: set[int] = set()
+    def __init__(self, identifiers: Iterable[str] = ()) -> None:
+        self.hashes = set(islice(map(hash, identifiers), MOST_IDS))
 
     def add(self, identifier: str) -> bool:
         """Count an id. Returns whether it was there before."""
-        is_known = hash(identifier) in self._hashes
-        if len(self._hashes) < MOST_IDS:
-            self._hashes.add(hash(identifier))
+        is_known = hash(identifier) in self.hashes
+        if len(self.hashes) < MOST_IDS:
+            self.hashes.add(hash(identifier))
         return is_known
 
     def named(self, noun: str) -> str:
         """The number with its noun."""
-        over = "over " if len(self._hashes) >= MOST_IDS else ""
-        return over + counted(len(self._hashes), noun)
+        over = "over " if len(self.hashes) >= MOST_IDS else ""
+        return over + counted(len(self.hashes), noun)
 
 
 @dataclass
@@ -332,6 +334,54 @@ def questions(export: Export, survey: Survey) -> list[str]:
             f" --map {quote(f'{theirs}={ours}')}?"
         )
     return asked
+
+
+@dataclass(frozen=True)
+class ForeignIds:
+    """Items that events name and the catalogue lacks; `column` has ids that fit, if there is one.
+
+    Shops have several ids of an item, such as Shopify's `Handle` and `Variant SKU`.
+    """
+
+    missing: int
+    of: int
+    column: str
+
+    def __str__(self) -> str:
+        return f"{self.missing:,} of the {self.of:,} items of the events have no entry"
+
+
+def foreign_ids(
+    surveyed: Sequence[tuple[Export, Survey]], catalogue: Iterable[str] = ()
+) -> ForeignIds | None:
+    """Ids that name nothing, where most of the events' do; None where most are known.
+
+    Args:
+        surveyed: The files of one import with their figures.
+        catalogue: Ids of items that the stack has, for events without a file of items.
+    """
+    events, items = set[int](), Ids(catalogue).hashes
+    for export, survey in surveyed:
+        (events if export.understanding.kind == "events" else items).update(survey.items.hashes)
+    if not events or not items or _mostly(events, items):
+        return None
+    for export, _ in surveyed:
+        understanding = export.understanding
+        if understanding.columns.get("item_id") in export.choices.columns:
+            continue
+        of_events = understanding.kind == "events"
+        names = id_columns(export.form.columns, understanding.lines, of_events=of_events)
+        for column in names:
+            values = (row.cells.get(column) for row in export.rows())
+            others = Ids(str(value).strip() for value in values if not is_missing(value)).hashes
+            if others and _mostly(*(others, items) if of_events else (events, others)):
+                return ForeignIds(len(events - items), len(events), column)
+    return ForeignIds(len(events - items), len(events), "")
+
+
+def _mostly(named: set[int], known: set[int]) -> bool:
+    """Whether at least half of the ids are known."""
+    return 2 * len(named & known) >= len(named)
 
 
 def refused_views(survey: Survey, choices: Choices) -> list[str]:

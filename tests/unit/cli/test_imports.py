@@ -25,7 +25,7 @@ AT = 1_790_000_000_000
 
 # Questions that Enter answers, of those kinds that have any.
 ASKED = {"german-log": 1, "nested-orders": 1, "shopify-api": 2, "shopify-orders": 2,
-         "woocommerce-api": 2}  # fmt: skip
+         "shopify-products": 1, "woocommerce-api": 2}  # fmt: skip
 
 
 @pytest.mark.parametrize("at_terminal", [False, True], ids=["options", "terminal"])

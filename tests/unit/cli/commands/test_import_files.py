@@ -110,6 +110,28 @@ def test_a_column_that_no_file_has_is_told_before_what_is_missing_for_it() -> No
         )
 
 
+def test_events_that_name_no_item_are_asked_about(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("items.csv").write_text("sku,handle,title\n1,red,Red\n2,blue,Blue\n")
+    Path("events.csv").write_text("user_id,sku,type,ts\nu,red,buy,1790000000\n")
+    files = ("import", "events.csv", "items.csv")
+    refused = run(*files, url=collector.url)
+    assert (refused.exit_code, collector.bodies) == (1, [])
+    assert refused.output.splitlines()[-1] == (
+        "Error: 1 of the 1 items of the events have no entry: --map handle=item_id?"
+    )
+    assert run(*files, "--map", "handle=item_id", url=collector.url).exit_code == 0
+    # Whoever has chosen a column gets a note.
+    noted = run(*files, "--map", "sku=item_id", "--dry-run", url=collector.url)
+    assert "Note: 1 of the 1 items of the events have no entry.\n" in noted.output
+    collector.bodies.clear()
+    monkeypatch.setattr(imports, "is_asked", lambda: True)
+    assert run(*files, url=collector.url, typed="\n\n").exit_code == 0
+    sent = [item["item_id"] for _, body, _ in collector.bodies for item in body.get("items", ())]
+    assert sent == ["red", "blue"]
+
+
 def test_at_a_terminal_it_asks(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(imports, "is_asked", lambda: True)
     Path("events.csv").write_text("user_id,sku,type,ts\nu,i,blorb,1790000000\nu,i,,1790000000\n")

@@ -18,7 +18,9 @@ from slipstream.datasets.imports.sending import in_order
 from slipstream.datasets.imports.sources import ImportFileError, find_files
 from slipstream.datasets.imports.surveys import (
     Export,
+    Survey,
     describe,
+    foreign_ids,
     offered,
     open_export,
     questions,
@@ -389,3 +391,38 @@ def test_a_few_numbers_in_a_column_of_times_are_told_as_few(tmp_path: Path) -> N
     assert export.understanding.notes == (
         "`ts` is in seconds since 1970 in 1 of 10 rows; --time-unit names another unit",
     )
+
+
+def surveyed(path: Path, text: str, columns: dict[str, str] | None = None) -> tuple[Export, Survey]:
+    path.mkdir()
+    export = export_of(path, text, choices=Choices(columns or {}))
+    return export, export.survey()
+
+
+@pytest.mark.parametrize(
+    ("events", "items", "column"),
+    [
+        ("sku\nred\nblue\nred", "sku,handle\n1,red\n2,blue\n3,x", "handle"),
+        ("sku,article\n7,1\n8,2\n9,1", "sku,handle\n1,red\n2,blue", "article"),
+        ("sku\n7\n8\n9", "sku,handle\n1,red\n2,blue", ""),
+        ("sku\n1\n7\n1", "sku,handle\n1,red\n2,7", None),
+    ],
+)
+def test_ids_that_name_nothing_lead_to_the_column_that_has_them(
+    tmp_path: Path, events: str, items: str, column: str | None
+) -> None:
+    header, *rows = events.split("\n")
+    text = "\n".join(f"u,view,2026-11-02,{row}" for row in rows)
+    file = surveyed(tmp_path / "events", f"user_id,type,ts,{header}\n{text}\n")
+    found = foreign_ids([surveyed(tmp_path / "items", f"{items}\n"), file])
+    assert (found and found.column) == column
+    if column == "":
+        assert str(found) == "3 of the 3 items of the events have no entry"
+
+
+def test_without_a_file_of_items_those_of_the_stack_tell(tmp_path: Path) -> None:
+    text = "user_id,sku,article,type,ts\nu,1,red,view,2026-11-02\nu,2,blue,view,2026-11-02\n"
+    file = surveyed(tmp_path / "events", text)
+    found = foreign_ids([file], ["red", "blue", "green"])
+    assert found is not None and found.column == "article"
+    assert foreign_ids([file], ["1", "x"]) is foreign_ids([file]) is None
