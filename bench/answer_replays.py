@@ -87,7 +87,7 @@ def _replayed(shop: "_Shop", asked: Sequence[Asked]) -> list[Measurement]:
     for kind, recommendation_id, _ in asked:
         replay = shop.get(f"/v1/answers/{recommendation_id}")
         kinds[kind] += 1
-        models[replay["models"][0] or "none"] += 1
+        models[replay["model"] or "none"] += 1
         took.append(replay["took_ms"])
         if replay["identical"]:
             same[kind] += 1

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from operator import sub
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from slipstream.contracts.events import Id, Millis
 from slipstream.contracts.experiments import Variant
@@ -87,13 +87,13 @@ class Circumstances(BaseModel):
         context: Fields of the request that rules could ask for.
         window: Window of popular items.
         traced: Whether rules gave an account.
-        models: Version of the model that each maker asked; None without one.
+        model: Version of the model that was asked; None without one.
         history: The visitor's events.
         no_history: Why there was no history, or only a part.
         fatigue: Impressions without a response by item, where the policy counts them.
         catalog: By topic id, the next offset of each partition of `catalog.v1` that serving had.
-        placements: Revision of each placement with a policy that applied; 0 where there was none.
-        makers: Variants that slates were made for; None stands for the placement's own policy.
+        placements: The placement with the policy that applied, and its revision; 0 without one.
+        maker: Variant that the slate was made for; None stands for the placement's own policy.
         given: Items that steps of the online store gave, by step.
         doubts: Why a list that is made again may differ; see `DOUBTS`.
     """
@@ -116,21 +116,15 @@ class Circumstances(BaseModel):
     context: dict[str, Any] = Field(default_factory=dict)
     window: str = ""
     traced: bool = False
-    models: Annotated[list[str | None], Field(min_length=1)] = [None]
+    model: str | None = None
     history: RecordedHistory = Field(default_factory=RecordedHistory)
     no_history: str = ""
     fatigue: dict[str, int] = Field(default_factory=dict)
     catalog: dict[str, list[int]] = Field(default_factory=dict)
     placements: dict[str, int] = Field(default_factory=dict)
-    makers: Annotated[list[Variant | None], Field(min_length=1)] = [None]
+    maker: Variant | None = None
     given: dict[str, list[Entry]] = Field(default_factory=dict)
     doubts: list[str] = Field(default_factory=list)
-
-    @model_validator(mode="after")
-    def _a_model_for_each_maker(self) -> Self:
-        if len(self.models) != len(self.makers):
-            raise ValueError("there are not as many models as makers")
-        return self
 
     @classmethod
     def read(cls, recorded: Mapping[str, Any]) -> Self:

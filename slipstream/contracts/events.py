@@ -297,11 +297,9 @@ class Slate(Record):
     answered_by: str
     model_version: str | None = None
     # The placement's experiment, empty for none, and the variant of the visitor: one of the
-    # experiment's, `holdout`, or `interleaved`; `champion` without an experiment. Of an interleaved
-    # slate, `teams` are the variants that the items come from.
+    # experiment's, or `holdout`; `champion` without an experiment.
     experiment: str = ""
     variant: str = "champion"
-    teams: list[str] = Field(default_factory=list)
     placement: str = ""
     # The revision of the rules of the placement, or of the one that the variant takes its rules
     # from; and the names of the rules that moved each item.

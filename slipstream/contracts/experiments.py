@@ -13,8 +13,6 @@ from slipstream.contracts.placements import PlacementName
 MOST_VARIANTS: Final = 10
 # The variant of visitors who do not take part.
 HOLDOUT: Final = "holdout"
-# The variant of slates that both variants of an interleaving experiment have made.
-INTERLEAVED: Final = "interleaved"
 # The variant of slates that no experiment is about: the placement's own policy.
 NO_EXPERIMENT: Final = "champion"
 
@@ -102,9 +100,9 @@ class ExperimentDesign(BaseModel):
         placements: Placements of the slates that it assigns.
         salt: Text that is hashed with a visitor's id; empty for the experiment's name.
         traffic: Share of visitors who take part. The others are the holdout.
-        kind: `split` gives each visitor one variant, `interleave` both of two in one list. `shadow`
-            shows the first of two, and makes the list of the other for the record alone. `canary`
-            splits between two, and stops by itself where the second is beyond its bounds.
+        kind: `split` gives each visitor one variant. `shadow` shows the first of two, and makes the
+            list of the other for the record alone. `canary` splits between two, and stops by itself
+            where the second is beyond its bounds.
         variants: The control, and those that are compared with it.
         starts_at: Time from which it counts; None for at once.
         ends_at: Time from which it counts no longer; None for no end.
@@ -121,7 +119,7 @@ class ExperimentDesign(BaseModel):
     placements: Annotated[list[PlacementName], Field(min_length=1, max_length=50)]
     salt: Annotated[str, Field(pattern=r"^[ -~]{0,64}$")] = ""
     traffic: Annotated[float, Field(ge=0, le=1)] = 1.0
-    kind: Literal["split", "interleave", "shadow", "canary"] = "split"
+    kind: Literal["split", "shadow", "canary"] = "split"
     variants: Annotated[list[Variant], Field(min_length=2, max_length=MOST_VARIANTS)]
     starts_at: Moment | None = None
     ends_at: Moment | None = None

@@ -65,8 +65,7 @@ class RecommendationResponse(BaseModel):
     measured where the request asks for it; null where the model has no say.
 
     `experiment` is the experiment that the visitor is in, and `variant` the visitor's share of it:
-    a variant's name, `holdout`, or `interleaved`, where `teams` names the variant of each item.
-    Outside an experiment they are empty, `champion` and empty.
+    a variant's name, or `holdout`. Outside an experiment they are empty and `champion`.
     """
 
     recommendation_id: str
@@ -84,7 +83,6 @@ class RecommendationResponse(BaseModel):
     reasons: SlateReasons | None = None
     experiment: str = ""
     variant: str = "champion"
-    teams: list[str] = Field(default_factory=list)
 
 
 class SlateRecord(BaseModel):
@@ -104,7 +102,6 @@ class SlateRecord(BaseModel):
     placement_revision: int = 0
     experiment: str = ""
     variant: str = "champion"
-    teams: list[str] = Field(default_factory=list)
     purpose: str = "shown"
     propensities: list[float] = Field(default_factory=list)
     sampled: bool = False

@@ -85,7 +85,6 @@ class RecordedSlate(msgspec.Struct, frozen=True):
     model_version: str | None = None
     experiment: str = ""
     variant: str = "champion"
-    teams: list[str] = []
     placement: str = ""
     placement_revision: int = 0
     rules: list[list[str]] = []

@@ -8,24 +8,14 @@ when the share grows.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from hashlib import blake2b
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-from slipstream.contracts.events import SlateItems
-from slipstream.contracts.experiments import (
-    HOLDOUT,
-    INTERLEAVED,
-    NO_EXPERIMENT,
-    Experiment,
-    Variant,
-)
+from slipstream.contracts.experiments import HOLDOUT, NO_EXPERIMENT, Experiment, Variant
 from slipstream.contracts.placements import Placement, PlacementPolicy
 from slipstream.contracts.vocabulary import SHOWN
 from slipstream.slates.arranging.policies import CompiledPolicy
-from slipstream.slates.arranging.shares import draws
-from slipstream.slates.slate_plan import MadeSlate
 from slipstream.slates.slate_request import SlateRequest
 
 # What a slate without a placement keeps to: duplicates are left out, and nothing else is asked.
@@ -51,10 +41,10 @@ class PlacementPolicies:
         placement = self._placement(name) if name else None
         return placement.revision if placement is not None else 0
 
-    def revisions(self, name: str, makers: Sequence[Variant | None]) -> dict[str, int]:
-        """The placements that apply to the slates of variants, with their revisions."""
-        applied = [self.applied(name, variant) for variant in makers]
-        return {each: self.revision(each) for each in applied}
+    def revisions(self, name: str, variant: Variant | None) -> dict[str, int]:
+        """The placement that applies to the slates of a variant, with its revision."""
+        applied = self.applied(name, variant)
+        return {applied: self.revision(applied)}
 
     def of(self, request: SlateRequest, variant: Variant | None = None) -> CompiledPolicy:
         """The policy of a request: its placement's, with what the request wants otherwise.
@@ -99,15 +89,12 @@ class PlacementPolicies:
 def assigned(experiment: Experiment, user_id: str) -> str:
     """The name of a visitor's variant; `holdout` for one who does not take part.
 
-    `interleaved` where a visitor gets both variants in one list. Where one is the other's shadow,
-    it is the first, which is shown.
+    Where one is the other's shadow, it is the first, which is shown.
     """
     design = experiment.design
     salt = design.salt or experiment.name
     if position(f"traffic\0{salt}", user_id) >= design.traffic:
         return HOLDOUT
-    if design.kind == "interleave":
-        return INTERLEAVED
     if design.kind == "shadow":
         return design.variants[0].name
     *bounds, total = accumulate(variant.weight for variant in design.variants)
@@ -127,19 +114,18 @@ ExperimentOf = Callable[[str, int], Experiment | None]
 
 
 class Participation(NamedTuple):
-    """The experiment's name, what the slate is recorded as, and the variants that make it.
+    """The experiment's name, what the slate is recorded as, and the variant that makes it.
 
-    A variant of None is the placement's own policy. Two variants are interleaved. Shadows make
-    slates that no visitor sees.
+    A maker of None is the placement's own policy. Shadows make slates that no visitor sees.
     """
 
     experiment: str
     variant: str
-    makers: Sequence[Variant | None]
+    maker: Variant | None
     shadows: Sequence[Variant] = ()
 
 
-NONE: Final = Participation("", NO_EXPERIMENT, (None,))
+NONE: Final = Participation("", NO_EXPERIMENT, None)
 
 
 def participation(request: SlateRequest, experiment_of: ExperimentOf, now_ms: int) -> Participation:
@@ -159,96 +145,9 @@ def participation(request: SlateRequest, experiment_of: ExperimentOf, now_ms: in
         return NONE
     variant = assigned(experiment, request.user_id)
     if variant == HOLDOUT:
-        return Participation(experiment.name, variant, (None,))
+        return Participation(experiment.name, variant, None)
     variants = experiment.design.variants
     if experiment.design.kind == "shadow":
-        return Participation(experiment.name, variant, variants[:1], variants[1:])
-    if variant != INTERLEAVED:
-        variants = [each for each in variants if each.name == variant]
-    return Participation(experiment.name, variant, variants)
-
-
-def team_draft(
-    one: Sequence[str], other: Sequence[str], n: int, seed: str
-) -> list[tuple[int, int]]:
-    """The list of `n` items, or of all that there are, each as (team, place in the team's list).
-
-    Team-draft interleaving: one list of two, in which a click is a vote for one of them
-    (F. Radlinski, M. Kurup, T. Joachims, "How does clickthrough data reflect retrieval quality?",
-    CIKM 2008). The two lists choose in turn, as captains choose teams: the one with the smaller
-    team, or by a coin where both are equal, adds its best item that is not in the list yet. Where
-    one list has no item left, the rest is the other's.
-
-    Args:
-        one: Item ids of team 0, best first.
-        other: Item ids of team 1, best first.
-        n: Most items of the list.
-        seed: Text that the coins follow from.
-    """
-    lists, nexts, sizes = (one, other), [0, 0], [0, 0]
-    taken, drafted = set[str](), list[tuple[int, int]]()
-    for coin, _ in draws(f"{seed}:teams", n):
-        for team in (0, 1):
-            while nexts[team] < len(lists[team]) and lists[team][nexts[team]] in taken:
-                nexts[team] += 1
-        able = [team for team in (0, 1) if nexts[team] < len(lists[team])]
-        if not able:
-            break
-        if len(able) == 1:
-            team = able[0]
-        elif sizes[0] == sizes[1]:
-            team = int(coin >= 0.5)
-        else:
-            team = int(sizes[1] < sizes[0])
-        drafted.append((team, nexts[team]))
-        taken.add(lists[team][nexts[team]])
-        sizes[team] += 1
-    return drafted
-
-
-def interleaved(slates: Sequence[MadeSlate], n: int, seed: str) -> tuple[MadeSlate, list[int]]:
-    """One slate of two, and the team of each item. Substituted where one of them is.
-
-    Each item keeps its score, and its rules, of its team's slate; scores of two teams do not
-    compare. There are no propensities: those of the two slates do not hold for the list.
-
-    Args:
-        slates: The two slates.
-        n: Length of the list.
-        seed: The recommendation's id.
-    """
-    one, other = ([item.item_id for item in slate.items] for slate in slates)
-    drafted = team_draft(one, other, n, seed)
-    first = slates[drafted[0][0]] if drafted else slates[0]
-    touched = [
-        slates[team].touched[place] if slates[team].touched else () for team, place in drafted
-    ]
-    merged = replace(
-        first,
-        items=SlateItems(slates[team].items[place] for team, place in drafted),
-        remarks=list(dict.fromkeys(each for slate in slates for each in slate.remarks)),
-        rules=[trace for slate in slates for trace in slate.rules],
-        touched=touched if any(touched) else (),
-        propensities=(),
-        frame=None,
-        substituted=next((slate.substituted for slate in slates if slate.substituted), ""),
-    )
-    return merged, [team for team, _ in drafted]
-
-
-def one_list(
-    makers: Sequence[Variant | None], slates: Sequence[MadeSlate], n: int, seed: str
-) -> tuple[MadeSlate, Sequence[str]]:
-    """The slate of a request, and the variant of each item where two variants made it.
-
-    Args:
-        makers: One variant or two; None for the placement's own policy.
-        slates: The slate of each.
-        n: Length of the list.
-        seed: The recommendation's id.
-    """
-    if len(slates) == 1:
-        return slates[0], ()
-    slate, teams = interleaved(slates, n, seed)
-    names = [variant.name if variant is not None else "" for variant in makers]
-    return slate, [names[team] for team in teams]
+        return Participation(experiment.name, variant, variants[0], variants[1:])
+    maker = next(each for each in variants if each.name == variant)
+    return Participation(experiment.name, variant, maker)

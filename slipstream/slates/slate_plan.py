@@ -330,7 +330,6 @@ class MadeSlate:
         reasons: Reasons of the items, which are measured by leaving out parts of the history.
         experiment: The placement's experiment; empty without one.
         variant: The visitor's variant.
-        teams: The variant that each item of an interleaved slate comes from.
         substituted: Why the champion answered for a variant's model; empty where it did not.
         history_length: Number of the visitor's events.
         placement_revision: The revision of the rules; 0 for none.
@@ -355,7 +354,6 @@ class MadeSlate:
     reasons: SlateReasons | None = None
     experiment: str = ""
     variant: str = NO_EXPERIMENT
-    teams: Sequence[str] = ()
     substituted: str = ""
     history_length: int = 0
     placement_revision: int = 0

@@ -54,7 +54,7 @@ def show_answer(recommendation_id: str, as_json: bool, url: str | None, data_dir
         [
             ("visitor", found["user_id"]),
             ("time", format_time(found["timestamp"])),
-            ("model", ", ".join(version or "none" for version in found["models"])),
+            ("model", found["model"] or "none"),
             ("rules", rules),
             ("experiment", experiment),
             ("history", f"{found['history_length']} events"),

@@ -144,18 +144,12 @@ def _result(variant: dict[str, Any], metrics: list[str]) -> tuple[str, ...]:
 
 
 def _remarks(found: dict[str, Any]) -> Iterator[str]:
-    """The lines below the table: verdicts, votes, shares, guard, shadow and earlier designs."""
+    """The lines below the table: verdicts, shares, guard, shadow and earlier designs."""
     for verdict in found["verdicts"]:
         goes_on = verdict["verdict"] == "go_on" and verdict["days_left"] is not None
         left = f"; {verdict['days_left']:.1f} days left" if goes_on else ""
         words = verdict["verdict"].replace("_", " ")
         yield f"{verdict['variant']}: {words}, since {verdict['reason']}{left}"
-    if votes := found["interleaved"]:
-        visitors = votes["visitors"]
-        yield (
-            f"Visitors' votes: {visitors['wins']} for the second variant, {visitors['losses']} for "
-            f"the first, {visitors['ties']} ties; {_share(votes['share']) or 'no share yet'}"
-        )
     shares = found["shares"]
     if shares["in_two_variants"]:
         done = "left out" if shares["excluded"] else "counted in each"

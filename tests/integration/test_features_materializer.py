@@ -165,7 +165,6 @@ def test_catalogue_and_slates_reach_their_stores(settings: FeaturesSettings) -> 
         recommendation_id="r1",
         experiment="calmer",
         variant="varied",
-        teams=["a"],
         substituted="failed",
         shadow_of="r0",
         user_id="u",
@@ -194,7 +193,7 @@ def test_catalogue_and_slates_reach_their_stores(settings: FeaturesSettings) -> 
             '{"views":2.0}',
         )
         assert (row["received_date"], row["purpose"]) == ("2026-09-21", "shown")
-        assert (row["experiment"], row["variant"], row["teams"]) == ("calmer", "varied", ["a"])
+        assert (row["experiment"], row["variant"]) == ("calmer", "varied")
         assert (row["substituted"], row["shadow_of"]) == ("failed", "r0")
 
 

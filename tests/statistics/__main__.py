@@ -18,10 +18,8 @@ from tests.statistics.trials import (
     TRIALS,
     Looks,
     Shelf,
-    decided_at,
     looks,
     needed_by_fixed_horizon,
-    needed_by_interleaving,
     needed_by_split,
     repeated,
     returning,
@@ -33,7 +31,7 @@ MOST_FALSE: Final = 0.06
 LEAST_COVERED: Final = 0.94
 # A shelf on which nearly every visitor with an intent finds something, on either list.
 RICH: Final = Shelf((0.20, 0.24))
-# One on which hardly any does: the lists differ in clicks as much as in votes.
+# One on which hardly any does.
 POOR: Final = Shelf((0.02, 0.024))
 
 
@@ -82,19 +80,6 @@ def _covered(found: list[Looks]) -> Iterator[Row]:
     yield Row("variance that visitors' past explains", f"{explained:.0%}")
 
 
-def _votes(count: int, *, quiet: bool) -> Iterator[Row]:
-    def fair(seed: int) -> bool:
-        return decided_at(np.random.default_rng(seed).random(5_000) < 0.5) is not None
-
-    share = _share(_run("votes without preference", count, fair, quiet=quiet))
-    yield Row(
-        "false alarms: interleaved votes",
-        f"{share:.2%}",
-        f"<= {MOST_FALSE:.0%}",
-        share <= MOST_FALSE,
-    )
-
-
 def _shares(count: int, *, quiet: bool) -> Iterator[Row]:
     uneven = _run("shares, 55:45", count, partial(uneven_at, n=5_000, share=0.55), quiet=quiet)
     even = _run("shares, 50:50", count, partial(uneven_at, n=20_000, share=0.5), quiet=quiet)
@@ -110,37 +95,21 @@ def _shares(count: int, *, quiet: bool) -> Iterator[Row]:
     yield Row("50:50 called uneven, 20,000 visitors", f"{false:.2%}", "<= 0.25%", false <= 0.0025)
 
 
-def _needed(
-    shelf: Shelf, title: str, count: int, most: int, *, quiet: bool
-) -> tuple[float, list[Row]]:
-    """The ratio of visitors of an interleaving to those of an A/B test, and the rows about it."""
+def _needed(shelf: Shelf, title: str, count: int, most: int, *, quiet: bool) -> Iterator[Row]:
     split = _run(
         f"A/B, {title}", count, partial(_of_shelf, needed_by_split, shelf, most), quiet=quiet
     )
-    votes = _run(
-        f"interleaved, {title}",
-        count,
-        partial(_of_shelf, needed_by_interleaving, shelf, most),
-        quiet=quiet,
-    )
     fixed = needed_by_fixed_horizon(shelf)
     one, other = shelf.clicked()
-    medians = [
-        float(np.median([at if at is not None else most for at in each])) for each in (split, votes)
-    ]
+    needed = [at if at is not None else most for at in split]
     within = _share([at is not None and at <= fixed for at in split])
-    at_80 = float(np.quantile([at if at is not None else most for at in split], 0.8))
-    rows = [
-        Row(f"{title}: clicks gained, votes won", f"{other / one - 1:.1%}, {shelf.mixed()[1]:.1%}"),
-        Row(f"{title}: A/B, fixed horizon (80 % power)", f"{fixed:,} visitors"),
-        Row(
-            f"{title}: A/B, looked at after each",
-            f"{medians[0]:,.0f} visitors in half of the tests, {at_80:,.0f} in 80 %; "
-            f"{within:.0%} end by the fixed horizon",
-        ),
-        Row(f"{title}: interleaved", f"{medians[1]:,.0f} visitors in half of the tests"),
-    ]
-    return medians[1] / medians[0], rows
+    yield Row(f"{title}: clicks gained", f"{other / one - 1:.1%}")
+    yield Row(f"{title}: A/B, fixed horizon (80 % power)", f"{fixed:,} visitors")
+    yield Row(
+        f"{title}: A/B, looked at after each",
+        f"{np.median(needed):,.0f} visitors in half of the tests, "
+        f"{np.quantile(needed, 0.8):,.0f} in 80 %; {within:.0%} end by the fixed horizon",
+    )
 
 
 def _of_shelf(trial: Callable[..., int | None], shelf: Shelf, most: int, seed: int) -> int | None:
@@ -174,7 +143,6 @@ def main(experiments: int, visitors: int, quiet: bool) -> None:
             _share(back) <= MOST_FALSE,
         )
     )
-    rows += _votes(experiments, quiet=quiet)
 
     def lifted(seed: int) -> Looks:
         return looks(1_000_000 + seed, visitors, LIFTS[seed % len(LIFTS)])
@@ -183,17 +151,7 @@ def main(experiments: int, visitors: int, quiet: bool) -> None:
     rows += _shares(experiments, quiet=quiet)
     few = max(20, experiments // 20)
     for shelf, title, most in ((RICH, "rich shelf", 400_000), (POOR, "poor shelf", 100_000)):
-        ratio, more = _needed(shelf, title, few, most, quiet=quiet)
-        has_bar = shelf is RICH
-        rows += more
-        rows.append(
-            Row(
-                f"{title}: interleaved to A/B",
-                f"1/{1 / ratio:.1f}",
-                "<= 1/10" if has_bar else "",
-                ratio <= 0.1 if has_bar else None,
-            )
-        )
+        rows += _needed(shelf, title, few, most, quiet=quiet)
     _show(rows)
     click.echo(f"{time.monotonic() - began:,.0f} s")
     sys.exit(any(row.is_met is False for row in rows))

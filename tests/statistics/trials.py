@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slipstream.evaluation.experiments.moments import Moments, difference
-from slipstream.evaluation.experiments.sequences import share_p_value, vote_bounds
-from slipstream.slates.participation import team_draft
+from slipstream.evaluation.experiments.sequences import share_p_value
 from tests.statistics.shoppers import TASTES, base_rate, moments, visitors
 
 ALPHA: Final = 0.05
@@ -105,26 +104,6 @@ def returning(seed: int, n: int) -> bool:
 
 
 @lru_cache(4)
-def _losing_votes(most: int) -> NDArray[np.int64]:
-    """By number of votes, the least wins at which a half is outside."""
-    least, wins = np.zeros(most + 1, np.int64), 1
-    for n in range(most + 1):
-        wins = max(wins, n // 2)
-        while wins <= n and vote_bounds(wins, n - wins, ALPHA).low <= 0.5:
-            wins += 1
-        least[n] = wins
-    return least
-
-
-def decided_at(wins: NDArray[np.bool_]) -> int | None:
-    """The number of votes at which it is sure which side has more; None for never."""
-    votes, won = np.arange(1, len(wins) + 1), np.cumsum(wins)
-    least = _losing_votes(20_000)[: len(wins) + 1][votes]
-    sure = np.maximum(won, votes - won) >= least
-    return int(np.argmax(sure)) + 1 if sure.any() else None
-
-
-@lru_cache(4)
 def _uneven(most: int) -> NDArray[np.int64]:
     """By number of visitors, the least of the larger half at which the division is off."""
     least, larger = np.zeros(most + 1, np.int64), 1
@@ -158,20 +137,6 @@ class Shelf(NamedTuple):
         one, other = (1 - (1 - each) ** 10 for each in self.attracts)
         return one, other
 
-    def mixed(self) -> tuple[float, float]:
-        """The same of an interleaved list, and the share of clicks on the variant's items.
-
-        Lists are drafted as serving drafts them.
-        """
-        ids = [[f"{side}{at}" for at in range(10)] for side in "ab"]
-        won = lost = 0.0
-        for seed in range(2_000):
-            left = 1.0
-            for team, _ in team_draft(ids[0], ids[1], 10, str(seed)):
-                hit = left * self.attracts[team]
-                won, lost, left = won + hit * team, lost + hit * (1 - team), left - hit
-        return (won + lost) / 2_000, won / (won + lost)
-
 
 def needed_by_split(shelf: Shelf, seed: int, most: int) -> int | None:
     """Visitors of an A/B test until it is sure that the lists differ; None beyond `most`."""
@@ -202,22 +167,6 @@ def needed_by_fixed_horizon(shelf: Shelf) -> int:
     variance = np.var(clicks - rate * slates) / slates.mean() ** 2
     gap = TASTES.mean() * (other - one)
     return int(4 * variance * (Z_FIXED / gap) ** 2)
-
-
-def needed_by_interleaving(shelf: Shelf, seed: int, most: int) -> int | None:
-    """Visitors of an interleaving until it is sure; each votes by the first click."""
-    random = np.random.default_rng(seed)
-    clicked, share = _mixed(shelf)
-    slates = np.ceil(random.lognormal(0.5, 0.9, most)).astype(int)
-    votes = random.binomial(slates, random.choice(TASTES, most) * clicked) > 0
-    wins = random.random(int(votes.sum())) < share
-    at = decided_at(wins[:20_000])
-    return None if at is None else int(np.searchsorted(np.cumsum(votes), at)) + 1
-
-
-@lru_cache(8)
-def _mixed(shelf: Shelf) -> tuple[float, float]:
-    return shelf.mixed()
 
 
 def repeated(count: int, trial: Callable[[int], Any], told: Callable[[], None]) -> Iterator[Any]:

@@ -112,7 +112,6 @@ def slate_row(message: Message[RecordedSlate]) -> Row:
         _date(slate.timestamp),
         slate.purpose,
         slate.experiment or None,
-        slate.teams or None,
         slate.placement_revision,
         slate.circumstances_json or None,
         slate.substituted or None,

@@ -1,4 +1,4 @@
-"""Results of an experiment: metrics of its variants, shares, votes, and comparisons of shadows.
+"""Results of an experiment: metrics of its variants, shares, and comparisons of shadows.
 
 They are of all visitors of the newest design, by assignment, and may be looked at at any time. A
 shadow's lists are compared with those that were shown. Pure functions.
@@ -11,18 +11,14 @@ from typing import Final, NamedTuple
 from pydantic import BaseModel, Field
 
 from services.monitoring.control.guards import Judgement, Latency, Makers, latency
-from slipstream.contracts.experiments import (
-    HOLDOUT,
-    INTERLEAVED,
-    ExperimentDesign,
-)
+from slipstream.contracts.experiments import HOLDOUT, ExperimentDesign
 from slipstream.evaluation.experiments.moments import (
     Estimates,
     Moments,
     difference,
     estimate,
 )
-from slipstream.evaluation.experiments.sequences import share_p_value, vote_bounds
+from slipstream.evaluation.experiments.sequences import share_p_value
 from slipstream.evaluation.experiments.verdicts import VerdictName
 
 # Probability that an interval of an experiment's primary metric ever misses the truth.
@@ -176,24 +172,6 @@ class ShareCheck(BaseModel):
     )
 
 
-class Votes(BaseModel):
-    """Visitors who vote for the second variant, for the control, and who clicked without a vote."""
-
-    wins: int = 0
-    losses: int = 0
-    ties: int = 0
-
-
-class InterleavedResult(BaseModel):
-    """Votes of visitors: each votes once, by the first slate that decides.
-
-    `share` is that of wins among wins and losses, with an exact confidence sequence.
-    """
-
-    visitors: Votes
-    share: Estimate
-
-
 class EarlierDesign(BaseModel):
     """An earlier design of an experiment, which assigned otherwise."""
 
@@ -206,7 +184,7 @@ class EarlierDesign(BaseModel):
 class ExperimentResults(BaseModel):
     """The results of an experiment, of its newest design and its whole duration.
 
-    Variants are compared with the control, an interleaved list with the holdout.
+    Variants are compared with the control.
     """
 
     experiment: str
@@ -219,7 +197,6 @@ class ExperimentResults(BaseModel):
     variants: list[VariantResult]
     verdicts: list[VariantVerdict]
     shares: ShareCheck
-    interleaved: InterleavedResult | None = None
     shadow: ShadowResult | None = None
     guard: Judgement | None = Field(None, description="of a canary, in its guard's window")
     earlier: list[EarlierDesign] = Field(default_factory=list)
@@ -244,16 +221,13 @@ class Division(NamedTuple):
 def shown_variants(design: ExperimentDesign) -> list[str]:
     """The names of variants that slates carry; the first one is compared with."""
     names = [variant.name for variant in design.variants]
-    if design.kind == "interleave":
-        return [HOLDOUT, INTERLEAVED]
     return [names[0], HOLDOUT] if design.kind == "shadow" else [*names, HOLDOUT]
 
 
 def expected_shares(design: ExperimentDesign) -> dict[str, float]:
     """The share of the visitors that each variant should have, above 0."""
-    if design.kind in ("interleave", "shadow"):
-        alone = INTERLEAVED if design.kind == "interleave" else design.variants[0].name
-        shares = {alone: design.traffic}
+    if design.kind == "shadow":
+        shares = {design.variants[0].name: design.traffic}
     else:
         total = sum(variant.weight for variant in design.variants)
         shares = {it.name: design.traffic * it.weight / total for it in design.variants}
@@ -361,13 +335,3 @@ def _number(value: object) -> float | None:
 def _estimate(found: Estimates, unit: float = 1) -> Estimate:
     value, low, high = (_number(each / unit) for each in found)
     return Estimate(value=value, low=low, high=high)
-
-
-def interleaved_result(votes: Votes) -> InterleavedResult:
-    """The votes with the share of wins."""
-    decided = votes.wins + votes.losses
-    bounds = vote_bounds(votes.wins, votes.losses, ALPHA)
-    share = Estimate(
-        value=votes.wins / decided if decided else None, low=bounds.low, high=bounds.high
-    )
-    return InterleavedResult(visitors=votes, share=share)

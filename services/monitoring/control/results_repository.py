@@ -31,10 +31,8 @@ from services.monitoring.control.results import (
     Metric,
     ShadowResult,
     VariantSums,
-    Votes,
     chosen_metrics,
     expected_shares,
-    interleaved_result,
     shadow_result,
     share_check,
     variant_results,
@@ -48,7 +46,7 @@ from services.monitoring.counting.tables import (
 )
 from services.monitoring.counting.visitor_sums_repository import starts_of
 from services.monitoring.slate_tables import answers, shadows, watermarks
-from slipstream.contracts.experiments import INTERLEAVED, Experiment
+from slipstream.contracts.experiments import Experiment
 from slipstream.contracts.topics import RECOMMENDATIONS
 from slipstream.evaluation.experiments.moments import Moments
 
@@ -82,7 +80,6 @@ def experiment_results(engine: Engine, experiment: Experiment, now_ms: int) -> E
         # The guard counts every visitor.
         everyone = _sums(db, visitors, chosen) if division.excluded else sums
         shares = share_check(design, division)
-        votes = _votes(db, visitors) if design.kind == "interleave" else None
         shadow_of = design.variants[1].name if design.kind == "shadow" else None
         return ExperimentResults(
             experiment=name,
@@ -93,9 +90,8 @@ def experiment_results(engine: Engine, experiment: Experiment, now_ms: int) -> E
             from_=period.since,
             until=period.until,
             variants=variant_results(design, sums, _makers(db, name), division),
-            verdicts=verdicts(design, sums, shares, votes, period, _currencies(db, name, revision)),
+            verdicts=verdicts(design, sums, shares, period, _currencies(db, name, revision)),
             shares=shares,
-            interleaved=interleaved_result(votes) if votes else None,
             shadow=_shadow(db, name, shadow_of) if shadow_of else None,
             guard=_judged(db, experiment, _clicks_high(experiment, everyone), now_ms)
             if design.kind == "canary"
@@ -130,20 +126,17 @@ def _visitors(name: str, revision: int) -> tuple[Subquery, Subquery]:
     """
     v = visitor_sums.c
     own = v.experiment == name, v.revision == revision
-    columns = [v[it] for it in ("variant", "first_at", "last_at", "vote", *_SUMS, *_PAST)]
+    columns = [v[it] for it in ("variant", "first_at", "last_at", *_SUMS, *_PAST)]
     alone = select(v.user_id.label("visitor"), *columns).where(*own, v.linked.is_(None))
     visitor = func.coalesce(identities.c.person, v.user_id)
     order = v.first_at, v.user_id, v.variant
     by_time: dict[str, Any] = {"partition_by": visitor, "order_by": order}
-    undecided = case((v.vote == 0, 1), else_=0)
-    by_vote: dict[str, Any] = {"partition_by": visitor, "order_by": (undecided, v.voted_by)}
     each = (
         select(
             visitor_sums,
             visitor.label("visitor"),
             func.first_value(v.user_id).over(**by_time).label("first_id"),
             func.first_value(v.variant).over(**by_time).label("first_variant"),
-            func.first_value(v.vote).over(**by_vote).label("first_vote"),
         )
         .outerjoin_from(visitor_sums, identities, identities.c.visitor == v.user_id)
         .where(*own, v.linked.is_not(None))
@@ -157,7 +150,6 @@ def _visitors(name: str, revision: int) -> tuple[Subquery, Subquery]:
         variant.label("variant"),
         func.min(each.first_at).label("first_at"),
         func.max(each.last_at).label("last_at"),
-        func.min(each.first_vote).label("vote"),
         *(func.sum(each[it]).label(it) for it in _SUMS),
         *(func.sum(case((is_first, each[it]), else_=0)).label(it) for it in _PAST),
     ).group_by(each.visitor, variant)
@@ -242,17 +234,6 @@ def _expression(columns: Any, term: Term) -> ColumnElement[Any]:
         return func.sum(case((columns[term[1]] > 0, 1), else_=0))
     first = cast(columns[term[0]], Float)
     return func.sum(first * columns[term[1]] if len(term) > 1 else first)
-
-
-def _votes(db: Connection, visitors: Sequence[Subquery]) -> Votes:
-    found = [0, 0, 0]
-    for part in visitors:
-        c = part.c
-        is_tie = and_(c.vote == 0, c.clicked_items > 0)
-        counts = [func.sum(case((it, 1), else_=0)) for it in (c.vote > 0, c.vote < 0, is_tie)]
-        row = db.execute(select(*counts).where(c.variant == INTERLEAVED)).one()
-        found = [total + (count or 0) for total, count in zip(found, row, strict=True)]
-    return Votes(wins=found[0], losses=found[1], ties=found[2])
 
 
 def _currencies(db: Connection, name: str, revision: int) -> Mapping[str, int]:

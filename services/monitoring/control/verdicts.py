@@ -5,19 +5,17 @@ from math import nan
 from typing import NamedTuple
 
 from services.monitoring.control.results import (
-    ALPHA,
     METRICS,
     ShareCheck,
     VariantSums,
     VariantVerdict,
-    Votes,
     alpha_of,
     shown_variants,
 )
 from slipstream.contracts.experiments import COSTS, HOLDOUT, ExperimentDesign, Guardrail
 from slipstream.contracts.times import DAY_MS
 from slipstream.evaluation.experiments.moments import Difference, difference
-from slipstream.evaluation.experiments.sequences import Bounds, vote_bounds
+from slipstream.evaluation.experiments.sequences import Bounds
 from slipstream.evaluation.experiments.verdicts import decide, detectable_effect, visitors_left
 
 
@@ -32,7 +30,6 @@ def verdicts(
     design: ExperimentDesign,
     sums: Mapping[str, VariantSums],
     shares: ShareCheck,
-    votes: Votes | None,
     period: Period,
     currencies: Mapping[str, int],
 ) -> list[VariantVerdict]:
@@ -42,7 +39,6 @@ def verdicts(
         design: The design.
         sums: Sums by variant.
         shares: The check of how visitors divide.
-        votes: Votes of an interleaving experiment.
         period: Times of its slates.
         currencies: Purchases with a value, by currency.
     """
@@ -50,17 +46,6 @@ def verdicts(
         return []
     names = shown_variants(design)
     faults = _faults(design, sums, shares, currencies)
-    if design.kind == "interleave":
-        crossed, doubtful = _guardrails(design, sums, names[1], names[0])
-        bounds = vote_bounds(votes.wins, votes.losses, ALPHA) if votes else Bounds(0.0, 1.0)
-        # As a relative effect: 0 where both have half of the votes.
-        effect = Bounds(2 * bounds.low - 1, 2 * bounds.high - 1)
-        verdict = decide(effect, 0.0, faults, crossed, doubtful)
-        words = f"{bounds.low:.1%} to {bounds.high:.1%} of votes are for it"
-        reason = verdict.reason if faults or crossed else "; ".join([words, *doubtful])
-        return [
-            VariantVerdict(variant=design.variants[1].name, verdict=verdict.verdict, reason=reason)
-        ]
     return [
         _verdict(design, sums, name, names[0], faults, period)
         for name in names[1:]

@@ -41,7 +41,7 @@ _LOOKUPS, _CREDIT = (
 # Columns of the lake that are read.
 SLATE_COLUMNS: Final = (
     *("recommendation_id", "user_id", "timestamp", "items", "model_version", "placement"),
-    *("experiment", "variant", "teams", "features", "purpose", "substituted", "latency_ms"),
+    *("experiment", "variant", "features", "purpose", "substituted", "latency_ms"),
     *("answered_by", "topic_id", "partition", "offset"),
 )
 EVENT_COLUMNS: Final = (

@@ -38,7 +38,7 @@ SELECT recommendation_id, user_id, coalesce(person, user_id) AS person, "timesta
     -- While a change of the design settles, a slate counts for neither.
     CASE WHEN designs.since > 0 AND s."timestamp" < designs.since + getvariable('settling_ms')
         THEN 0 ELSE coalesce(revision, 0) END AS revision,
-    CASE WHEN coalesce(substituted, '') = '' THEN teams END AS teams, coalesce(substituted, '') <> '' AS failed,
+    coalesce(substituted, '') <> '' AS failed,
     least(greatest(coalesce(round(10 * latency_ms), 0), 0), 10000000)::BIGINT AS latency, topic_id, "partition", "offset",
     CASE WHEN coalesce((features ->> '$.history_length')::DOUBLE, 0) > 0 THEN 'returning' ELSE 'new' END AS cohort
 FROM (
@@ -60,8 +60,7 @@ CREATE VIEW all_places AS
 SELECT recommendation_id, user_id, person, at_ms, item.item_id AS item_id, placement,
     CASE WHEN item.source IN ('similar', 'trending', 'popular', 'new', 'recent', 'bought_together')
         THEN '' ELSE model_version END AS model_version,
-    experiment, CASE WHEN len(teams) >= place THEN teams[place] ELSE variant END AS variant, revision,
-    place - 1 AS position, coalesce(item.source, '') AS source, cohort,
+    experiment, variant, revision, place - 1 AS position, coalesce(item.source, '') AS source, cohort,
     at_ms AS listed_at, s.model_version AS list_model, answered_by
 FROM (SELECT *, unnest(items) AS item, generate_subscripts(items, 1) AS place FROM shown) s;
 

@@ -248,7 +248,7 @@ class OutcomeTable:
             for each in count.batches("new_participants", _ROWS_AT_ONCE):
                 record_slates(db, each.to_pylist())
             for then in _by_slate(count):
-                record_responses(db, period, then, credits_of(db, then))
+                record_responses(db, then, credits_of(db, then))
             for each in count.batches("to_renew"):
                 renew(db, period, each["user_id"].to_pylist())
             keep_summed(db, period, count.table("summed_now"))

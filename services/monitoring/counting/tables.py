@@ -103,13 +103,8 @@ visitor_sums: Final = Table(
             # Clicked items, and carts and purchases, from before the first slate and outside the
             # experiment.
             *("before_clicked", "before_converted"),
-            # The sign of the first interleaved slate of which one variant had more clicked items;
-            # 0 without one.
-            "vote",
         )
     ),
-    # The id of that slate.
-    Column("voted_by", String, nullable=False),
     # Whether the id became a user or is one, who may have more; null for no.
     Column("linked", Boolean),
     Index("monitoring_experiment_visitors_of_visitor", "user_id"),

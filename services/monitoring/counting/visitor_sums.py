@@ -1,4 +1,4 @@
-"""The credit and the votes of an experiment's visitors, from credited responses. Pure functions.
+"""The credit of an experiment's visitors, from credited responses. Pure functions.
 
 Visitors are counted by assignment: failed and empty slates count, too. A design that assigns
 otherwise begins sums of its own, at the revision that brought it.
@@ -6,23 +6,16 @@ otherwise begins sums of its own, at the revision that brought it.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import groupby
-from operator import attrgetter
 from typing import NamedTuple
 
-from slipstream.contracts.experiments import HOLDOUT, INTERLEAVED, Experiment
+from slipstream.contracts.experiments import Experiment
 
 
 class DesignStart(NamedTuple):
-    """A revision that changed the assignment of visitors: its time, and the control's name.
-
-    `interleaves` says whether both variants make each list.
-    """
+    """A revision that changed the assignment of visitors, and its time."""
 
     since: int
     revision: int
-    control: str
-    interleaves: bool
 
 
 def design_starts(revisions: Iterable[Experiment]) -> list[DesignStart]:
@@ -38,8 +31,7 @@ def design_starts(revisions: Iterable[Experiment]) -> list[DesignStart]:
             continue
         design = each.design
         if last is None or not design.assigns_as(last.design):
-            control, interleaves = design.variants[0].name, design.kind == "interleave"
-            starts.append(DesignStart(each.changed_at, each.revision, control, interleaves))
+            starts.append(DesignStart(each.changed_at, each.revision))
         last = each
     return starts
 
@@ -56,8 +48,7 @@ class VisitorKey(NamedTuple):
 class Response(NamedTuple):
     """A response with the slate of an experiment that it is credited to.
 
-    `variant` is that of the slate, or, of an interleaved one, of the item. `value` is in
-    thousandths of the currency.
+    `value` is in thousandths of the currency.
     """
 
     recommendation_id: str
@@ -70,11 +61,9 @@ class Response(NamedTuple):
     value: int | None
     currency: str
 
-    def key(self, start: DesignStart) -> VisitorKey:
+    def key(self) -> VisitorKey:
         """The sums that it counts for."""
-        both = start.interleaves and self.variant != HOLDOUT
-        variant = INTERLEAVED if both else self.variant
-        return VisitorKey(self.experiment, self.revision, self.user_id, variant)
+        return VisitorKey(self.experiment, self.revision, self.user_id, self.variant)
 
 
 class Credit(NamedTuple):
@@ -105,25 +94,3 @@ def currencies(responses: Iterable[Response]) -> Counter[str]:
     return Counter(
         each.currency for each in responses if each.kind == "purchase" and each.value is not None
     )
-
-
-class Vote(NamedTuple):
-    """A visitor's vote: for the variant (1), for the control (-1), or none yet (0)."""
-
-    vote: int = 0
-    voted_by: str = ""
-
-
-def vote(clicks: Iterable[Response], control: str) -> Vote:
-    """The vote of a visitor: that of the first slate of which one variant has more clicked items.
-
-    A visitor who comes back does not vote again: a vote that turns would be another one. Ids of
-    slates go by their times.
-    """
-    by_slate = attrgetter("recommendation_id")
-    for slate_id, group in groupby(sorted(clicks, key=by_slate), by_slate):
-        teams = [each.variant for each in group if each.variant not in (INTERLEAVED, HOLDOUT)]
-        balance = sum(-1 if team == control else 1 for team in teams)
-        if balance:
-            return Vote(1 if balance > 0 else -1, slate_id)
-    return Vote()

@@ -1,8 +1,8 @@
 """The SQL of experiments' sums by visitor: kept exact while periods are counted again.
 
 Slates are added once each, by their offsets. Of responses the difference is added that a count has
-made to the credits, in the transaction that replaces them. The past of a visitor and the vote are
-found again where a count may have changed them. All of this can be done for some rows at a time.
+made to the credits, in the transaction that replaces them. The past of a visitor is found again
+where a count may have changed it. All of this can be done for some rows at a time.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ from sqlalchemy import (
     update,
 )
 
-from services.monitoring.counting.credit import NAMED_MS, Period
+from services.monitoring.counting.credit import Period
 from services.monitoring.counting.tables import (
     counted_slates,
     credits,
@@ -40,14 +40,11 @@ from services.monitoring.counting.visitor_sums import (
     DesignStart,
     Response,
     VisitorKey,
-    Vote,
     credit,
     currencies,
     design_starts,
-    vote,
 )
-from slipstream.contracts.experiments import INTERLEAVED, Experiment, ExperimentDesign
-from slipstream.contracts.slates import given_at
+from slipstream.contracts.experiments import Experiment, ExperimentDesign
 from slipstream.stores.metadata import adding, chunks, insert_rows, keeping_greater, upsert
 
 _KEY: Final = tuple(visitor_sums.primary_key.columns.keys())
@@ -55,11 +52,7 @@ _AT_KEY: Final = [visitor_sums.c[name] == bindparam(f"at_{name}") for name in _K
 _BEFORE: Final = ("before_clicked", "before_converted")
 _ANSWERS: Final = ("slates", "empty", "failed", "timed", "latency")
 # Of a visitor's first slates.
-_NOTHING: Final = {
-    **dict.fromkeys((*Credit._fields, *_BEFORE), 0),
-    **Vote()._asdict(),
-    "linked": None,
-}
+_NOTHING: Final = {**dict.fromkeys((*Credit._fields, *_BEFORE), 0), "linked": None}
 # The control plane's tables, which it alone writes.
 _newest = table(
     "monitoring_experiments", *map(column, ("name", "revision", "design", "deleted", "changed_at"))
@@ -133,25 +126,42 @@ def record_slates(db: Connection, participants: Iterable[Mapping[str, Any]]) -> 
     mark_linked(db, {row["user_id"] for row in added})
 
 
-def record_responses(db: Connection, period: Period, then: Followed, now: Followed) -> None:
-    """Add what a count of a period has changed of the credit of some slates.
+def record_responses(db: Connection, then: Followed, now: Followed) -> None:
+    """Add what a count has changed of the credit of some slates. Expired sums are not made again.
 
     Args:
         db: The connection, in the transaction of the count.
-        period: The period.
         then: All responses to the slates before the count.
         now: The same after it.
     """
-    names = {row[0].experiment for row in (*then.values(), *now.values()) if row}
-    starts = {(name, it.revision): it for name in names for it in starts_of(db, name)}
-    _add_responses(db, then, now, starts)
-    touched = {
-        key: start
-        for responses in (*then.values(), *now.values())
-        for key, start in _keys(responses, starts)
-        if start.interleaves and key.variant == INTERLEAVED
-    }
-    _renew_votes(db, period, touched)
+    named = {row[0].experiment for row in (*then.values(), *now.values()) if row}
+    starts = {(name, it.revision) for name in named for it in starts_of(db, name)}
+    changes: dict[VisitorKey, Counter[str]] = {}
+    paid = Counter[tuple[str, int, str]]()
+    for followed, sign in ((then, -1), (now, 1)):
+        for responses in followed.values():
+            # Responses count for no design while it settles.
+            counted = (it for it in responses if (it.experiment, it.revision) in starts)
+            if (response := next(counted, None)) is None:
+                continue
+            key = response.key()
+            change = changes.setdefault(key, Counter())
+            for name, amount in credit(responses)._asdict().items():
+                change[name] += sign * amount
+            for currency, count in currencies(responses).items():
+                paid[key.experiment, key.revision, currency] += sign * count
+    rows = [
+        {**_at(key), **{f"by_{name}": change[name] for name in Credit._fields}}
+        for key, change in changes.items()
+        if any(change.values())
+    ]
+    if rows:
+        c = visitor_sums.c
+        added = {name: c[name] + bindparam(f"by_{name}") for name in Credit._fields}
+        db.execute(update(visitor_sums).where(*_AT_KEY).values(added), rows)
+    names = ("experiment", "revision", "currency", "purchases")
+    counts = [dict(zip(names, (*of, n), strict=True)) for of, n in sorted(paid.items()) if n]
+    upsert(db, experiment_currencies, counts, adding)
 
 
 def mark_linked(db: Connection, user_ids: Collection[str]) -> None:
@@ -172,54 +182,8 @@ def _merged(stored: Column[Any], given: ColumnElement[Any]) -> ColumnElement[Any
     return adding(stored, given) if stored.name in _ANSWERS else stored
 
 
-def _keys(
-    responses: Iterable[Response], starts: Mapping[tuple[str, int], DesignStart]
-) -> Iterator[tuple[VisitorKey, DesignStart]]:
-    """The sums that these responses count for: none while a design settles."""
-    for each in responses:
-        start = starts.get((each.experiment, each.revision))
-        if start is not None:
-            yield each.key(start), start
-
-
-def _add_responses(
-    db: Connection, then: Followed, now: Followed, starts: Mapping[tuple[str, int], DesignStart]
-) -> None:
-    """Add the change of credit. Sums that have expired are not made again."""
-    changes: dict[VisitorKey, Counter[str]] = {}
-    paid = Counter[tuple[str, int, str]]()
-    for followed, sign in ((then, -1), (now, 1)):
-        for responses in followed.values():
-            key = next((key for key, _ in _keys(responses, starts)), None)
-            if key is None:
-                continue
-            change = changes.setdefault(key, Counter())
-            for name, amount in credit(responses)._asdict().items():
-                change[name] += sign * amount
-            for currency, count in currencies(responses).items():
-                paid[key.experiment, key.revision, currency] += sign * count
-    rows = [
-        {**_at(key), **{f"by_{name}": change[name] for name in Credit._fields}}
-        for key, change in changes.items()
-        if any(change.values())
-    ]
-    if rows:
-        c = visitor_sums.c
-        added = {name: c[name] + bindparam(f"by_{name}") for name in Credit._fields}
-        db.execute(update(visitor_sums).where(*_AT_KEY).values(added), rows)
-    names = ("experiment", "revision", "currency", "purchases")
-    counts = [dict(zip(names, (*of, n), strict=True)) for of, n in sorted(paid.items()) if n]
-    upsert(db, experiment_currencies, counts, adding)
-
-
 def _at(key: VisitorKey) -> dict[str, Any]:
     return {f"at_{name}": part for name, part in key._asdict().items()}
-
-
-def _update(db: Connection, names: Collection[str], rows: list[dict[str, Any]]) -> None:
-    if rows:
-        statement = update(visitor_sums).where(*_AT_KEY)
-        db.execute(statement.values({name: bindparam(f"to_{name}") for name in names}), rows)
 
 
 def renew(db: Connection, period: Period, visitors: Collection[str]) -> None:
@@ -256,35 +220,8 @@ def renew(db: Connection, period: Period, visitors: Collection[str]) -> None:
             renewed.append(
                 {**_at(at), **counts, "to_before_converted": len(clicked) - sum(clicked)}
             )
-        _update(db, _BEFORE, renewed)
-
-
-def _renew_votes(db: Connection, period: Period, keys: Mapping[VisitorKey, DesignStart]) -> None:
-    """Find the votes of visitors again. One by a slate that the period can't touch stays."""
-    v, c = visitor_sums.c, credits.c
-    starts = {(key.experiment, key.revision): start for key, start in keys.items()}
-    of_key = select(*(v[name] for name in (*_KEY, "voted_by"))).where(v.variant == INTERLEAVED)
-    of_clicks = select(*(c[name] for name in Response._fields)).where(c.kind == "click")
-    for some in chunks({key.user_id for key in keys}):
-        rows = db.execute(of_key.where(v.user_id.in_(some))).all()
-        stale = [
-            key
-            for *parts, voted_by in rows
-            if (key := VisitorKey(*parts)) in keys
-            and not (voted_by and (given_at(voted_by) or 0) < period.since - NAMED_MS)
-        ]
-        clicks: dict[VisitorKey, list[Response]] = {}
-        of_them = c.user_id.in_({key.user_id for key in stale}), in_experiment
-        for row in db.execute(of_clicks.where(*of_them)):
-            response = Response(*row)
-            for key, _ in _keys([response], starts):
-                clicks.setdefault(key, []).append(response)
-        votes = {key: vote(clicks.get(key, ()), keys[key].control) for key in stale}
-        renewed = [
-            {**_at(key), **{f"to_{name}": it for name, it in found._asdict().items()}}
-            for key, found in votes.items()
-        ]
-        _update(db, Vote._fields, renewed)
+        values: dict[str, Any] = {name: bindparam(f"to_{name}") for name in _BEFORE}
+        db.execute(update(visitor_sums).where(*_AT_KEY).values(values), renewed)
 
 
 def summed(db: Connection, period: Period) -> list[tuple[int, str, int, int]]:

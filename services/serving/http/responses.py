@@ -76,8 +76,6 @@ def slate_body(
         body["reasons"] = slate.reasons.model_dump()
     if slate.experiment:
         body |= {"experiment": slate.experiment, "variant": slate.variant}
-    if slate.teams:
-        body["teams"] = slate.teams
     return body
 
 

@@ -32,8 +32,8 @@ class AnswerReplay(BaseModel):
 
     `identical` says whether both have the same items in the same order, with scores within 1e-5;
     else `difference` is the first place where they differ, and `reasons` say what may be the cause.
-    `models` are the versions that made the list, and `model_version` is the one that gave the first
-    items. `placements` are the revisions of the rules.
+    `model` is the version that was asked, and `model_version` is the one that gave the first items.
+    `placements` is the revision of the rules.
     """
 
     recommendation_id: str
@@ -44,7 +44,7 @@ class AnswerReplay(BaseModel):
     experiment: str
     variant: str
     answered_by: str
-    models: list[str | None]
+    model: str | None
     model_version: str | None
     history_length: int
     recorded: list[RecommendedItem]

@@ -39,7 +39,7 @@ from slipstream.contracts.rest import RecommendedItem, SlateRecord
 from slipstream.recommender.bundle import BundleError
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
-from slipstream.slates.participation import PlacementPolicies, one_list
+from slipstream.slates.participation import PlacementPolicies
 from slipstream.slates.slate_plan import MadeSlate, SlatePlan
 from slipstream.stores.artifacts import ForeignFileError
 
@@ -155,7 +155,7 @@ class Replays:
             experiment=slate.experiment,
             variant=slate.variant,
             answered_by=slate.answered_by,
-            models=circumstances.models,
+            model=circumstances.model,
             model_version=slate.model_version,
             history_length=len(circumstances.history.items),
             recorded=slate.items,
@@ -219,7 +219,7 @@ class Replays:
             slate.recommendation_id,
             recorded_request(slate, circumstances),
             recorded_visitor(circumstances),
-            [self._models.of(version) if version else None for version in circumstances.models],
+            self._models.of(circumstances.model) if circumstances.model else None,
             catalog,
             {name: each for name, each in placements.items() if each is not None},
             next(iter(placements), ""),
@@ -249,30 +249,22 @@ class Replays:
             lists: Calls of the model's kernels.
             masks: Masks over the scene's catalogue.
         """
-        for model in set(scene.models):
-            if model is not None:
-                compare_all(scene.catalog, model)
+        if scene.model is not None:
+            compare_all(scene.catalog, scene.model)
         request, circumstances = scene.request, scene.circumstances
         demand = RecordedDemand(circumstances.given, self._measured)
         driver = Driver(scene.catalog, self._measured, lists, demand, KeptLists(0))
         driver.masks = masks
         policies = PlacementPolicies(scene.placements.get)
-        slates = [
-            await driver.slate(
-                SlatePlan.of(
-                    request,
-                    model,
-                    policies.of(request, maker),
-                    scene.catalog.columns,
-                    circumstances.now,
-                    scene.recommendation_id,
-                ),
-                scene.visitor,
-                Budget(1.0),
-            )
-            for maker, model in zip(circumstances.makers, scene.models, strict=True)
-        ]
-        slate, _ = one_list(circumstances.makers, slates, request.n, scene.recommendation_id)
+        plan = SlatePlan.of(
+            request,
+            scene.model,
+            policies.of(request, circumstances.maker),
+            scene.catalog.columns,
+            circumstances.now,
+            scene.recommendation_id,
+        )
+        slate = await driver.slate(plan, scene.visitor, Budget(1.0))
         return slate, {step.value for step in demand.unknown_steps}
 
 

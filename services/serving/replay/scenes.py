@@ -30,7 +30,7 @@ class Scene:
         recommendation_id: The slate's id, which draws follow from.
         request: The request.
         visitor: The visitor.
-        models: The model of each maker.
+        model: The model that is asked; None without one.
         catalog: The catalogue.
         placements: The placements by name.
         placement_name: The placement that applies; empty for none.
@@ -40,7 +40,7 @@ class Scene:
     recommendation_id: str
     request: SlateRequest
     visitor: VisitorReading
-    models: Sequence[Model | None]
+    model: Model | None
     catalog: Catalog
     placements: Mapping[str, Placement]
     placement_name: str
@@ -61,7 +61,7 @@ def altered(
         scene: The scene.
         change: The change.
         placement: The placement that applies after it, before the change's own policy.
-        model: The model of all makers then; None leaves each its own.
+        model: The model that is asked then; None keeps the scene's.
 
     Raises:
         RequestValidationError: The change leaves out a rule that there isn't.
@@ -92,9 +92,12 @@ def altered(
         exploration=request.exploration if change.exploration is None else change.exploration,
         filter=request.filter if change.filter is None else change.filter,
     )
-    models = scene.models if model is None else [model] * len(scene.models)
     return replace(
-        scene, request=request, placements=placements, placement_name=name, models=models
+        scene,
+        request=request,
+        placements=placements,
+        placement_name=name,
+        model=scene.model if model is None else model,
     )
 
 

@@ -28,7 +28,7 @@ from slipstream.features.visitor import visitor_features
 from slipstream.slates.catalogue.catalog import Catalog
 from slipstream.slates.catalogue.model import Model
 from slipstream.slates.funnel import Funnel, Observation, funnel
-from slipstream.slates.participation import NONE, PlacementPolicies, one_list, participation
+from slipstream.slates.participation import NONE, PlacementPolicies, participation
 from slipstream.slates.slate_plan import MadeSlate, SlatePlan
 from slipstream.slates.slate_request import (
     RECORDED,
@@ -207,15 +207,12 @@ class Line:
             self._publish(slate, visitor, {}, started)
             return slate
         if part is NONE:
-            moment = self._recorder.moment(part.makers, [plan])
+            moment = self._recorder.moment(None, plan)
             slate = await self._driver.slate(plan, visitor, budget, who, kept, observed)
-            slates = [slate]
         else:
-            policies = [self._policies.of(request, maker) for maker in part.makers]
-            plans = [plan.by(model, policy, catalog.columns) for policy in policies]
-            moment = self._recorder.moment(part.makers, plans)
-            slates = await self._variants.of_each(part.makers, plans, visitor, budget)
-            slate, slate.teams = one_list(part.makers, slates, request.n, plan.seed)
+            own = plan.by(model, self._policies.of(request, part.maker), catalog.columns)
+            moment = self._recorder.moment(part.maker, own)
+            slate = await self._variants.of(part.maker, own, visitor, budget)
             slate.experiment, slate.variant = part.experiment, part.variant
 
         # Response: under an id that later interactions name.
@@ -227,7 +224,7 @@ class Line:
             observed.visitor, observed.read_s = visitor, read_s
             slate.history_length = len(visitor.history)
             return slate
-        circumstances = self._recorder.of(moment, plan, visitor, slates)
+        circumstances = self._recorder.of(moment, plan, visitor, slate.plan.model)
         self._publish(slate, visitor, circumstances, started)
         for shadow in part.shadows:
             self.shadows.offer(part.experiment, shadow, plan, visitor, read_s)

@@ -41,14 +41,13 @@ _WISHES: Final = attrgetter(
 _NO_WISHES: Final = _WISHES(SlateRequest())
 # The same for the fields of a slate that most slates leave as they are.
 _EXTRAS: Final = attrgetter(
-    *("experiment", "variant", "teams", "substituted"),
+    *("experiment", "variant", "substituted"),
     *("placement_revision", "touched", "propensities"),
 )
-_NO_EXTRAS: Final = ("", NO_EXPERIMENT, (), "", 0, (), ())
+_NO_EXTRAS: Final = ("", NO_EXPERIMENT, "", 0, (), ())
 
 
-# Makers of a slate outside experiments, and values of fields that are left out.
-_NO_MAKERS: Final = (None,)
+# Values of fields that are left out.
 _EMPTY: Final[tuple[Any, ...]] = (None, "", [], {})
 
 # Longest time that a slate waits for others. No request waits for it.
@@ -61,13 +60,13 @@ class Moment(NamedTuple):
     """The state of rules and catalogue before a slate is made.
 
     Attributes:
-        makers: Variants that make slates.
-        placements: Revision of each placement that applies.
-        fatigue: Whether a policy counts impressions without a response.
+        maker: The variant that makes the slate; None for the placement itself.
+        placements: The placement that applies, and its revision.
+        fatigue: Whether the policy counts impressions without a response.
         catalog: Positions of the catalogue's records.
     """
 
-    makers: Sequence[Variant | None]
+    maker: Variant | None
     placements: Mapping[str, int]
     fatigue: bool
     catalog: Mapping[str, Sequence[int]]
@@ -98,31 +97,30 @@ class CircumstancesRecorder:
         """A list that takes what steps of the online store give; None where none is recorded."""
         return [] if self._most_bytes else None
 
-    def moment(
-        self,
-        makers: Sequence[Variant | None],
-        plans: Sequence[SlatePlan],
-    ) -> Moment:
-        """The state of rules and catalogue now; `plans` are those of the makers."""
+    def moment(self, maker: Variant | None, plan: SlatePlan) -> Moment:
+        """The state of rules and catalogue now; `plan` is that of the maker."""
         return Moment(
-            makers,
-            self._policies.revisions(plans[0].request.placement, makers),
-            any(each.policy.policy.fatigue for each in plans),
+            maker,
+            self._policies.revisions(plan.request.placement, maker),
+            bool(plan.policy.policy.fatigue),
             self._catalog.applied.by_topic(),
         )
 
     def of(
-        self, moment: Moment, plan: SlatePlan, visitor: VisitorReading, slates: Sequence[MadeSlate]
+        self, moment: Moment, plan: SlatePlan, visitor: VisitorReading, model: Model | None
     ) -> dict[str, Any]:
-        """The circumstances of a slate that was made of these, one by each maker.
+        """The circumstances of a slate. Of those that are too large, only the size is recorded.
 
-        Of those that are too large, only the size is recorded.
+        Args:
+            moment: The state before it was made.
+            plan: The plan of the request.
+            visitor: The visitor.
+            model: The model that was asked; None without one.
         """
         if not self._most_bytes:
             return {}
         try:
-            models = [each.plan.model for each in slates]
-            recorded = self._all(moment, plan, visitor, models)
+            recorded = self._all(moment, plan, visitor, model)
             size = len(orjson.dumps(recorded))
         except Exception as error:  # a slate without circumstances is a slate
             self._measured.failed("circumstances", error)
@@ -134,7 +132,7 @@ class CircumstancesRecorder:
         moment: Moment,
         plan: SlatePlan,
         visitor: VisitorReading,
-        models: Sequence[Model | None],
+        model: Model | None,
     ) -> dict[str, Any]:
         request = plan.request
         recorded: dict[str, Any] = {
@@ -144,8 +142,8 @@ class CircumstancesRecorder:
             "steps": [step.value for step in plan.steps],
         }
         # What is empty is left out, since readers fill it in.
-        if models != [None]:
-            recorded["models"] = [model and model.version for model in models]
+        if model is not None:
+            recorded["model"] = model.version
         if visitor.history:
             recorded["history"] = visitor.columns or RecordedHistory.columns(visitor.history)
         if visitor.problem:
@@ -154,11 +152,11 @@ class CircumstancesRecorder:
             recorded["catalog"] = moment.catalog
         if request.placement:
             recorded["placements"] = moment.placements
-        if moment.makers != _NO_MAKERS:
-            recorded["makers"] = [each and each.model_dump() for each in moment.makers]
+        if moment.maker is not None:
+            recorded["maker"] = moment.maker.model_dump()
         if plan.given and (given := _by_step(plan.given)):
             recorded["given"] = given
-        if doubts := self._doubts(models):
+        if doubts := self._doubts(model):
             recorded["doubts"] = doubts
         if _WISHES(request) != _NO_WISHES:
             recorded |= _wishes(request)
@@ -166,11 +164,11 @@ class CircumstancesRecorder:
             recorded["fatigue"] = fatigue
         return recorded
 
-    def _doubts(self, models: Sequence[Model | None]) -> list[str]:
+    def _doubts(self, model: Model | None) -> list[str]:
         doubts = []
         if time.monotonic() - self._catalog.changed_at < _SETTLED_S:
             doubts.append(CATALOG_CHANGED)
-        if any(model is not None and self._catalog.space(model).waiting for model in models):
+        if model is not None and self._catalog.space(model).waiting:
             doubts.append(NEW_ITEMS_WAITED)
         return doubts
 
@@ -194,7 +192,6 @@ def slate_record(
         extras = {
             "experiment": slate.experiment,
             "variant": slate.variant,
-            "teams": [*slate.teams],
             "substituted": slate.substituted,
             "placement_revision": slate.placement_revision,
             "rules": [*slate.touched],

@@ -8,7 +8,7 @@ answer that a visitor sees, for the record alone.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -63,26 +63,28 @@ class VariantSlates:
         self._driver, self._model_of, self._measured = driver, model_of, measured
         self._breakers: WeakKeyDictionary[Model, CircuitBreaker] = WeakKeyDictionary()
 
-    async def of_each(
-        self,
-        makers: Sequence[Variant | None],
-        plans: Sequence[SlatePlan],
-        visitor: VisitorReading,
-        budget: Budget,
-    ) -> list[MadeSlate]:
-        """The slate of each variant; some perhaps by the champion.
+    async def of(
+        self, variant: Variant | None, plan: SlatePlan, visitor: VisitorReading, budget: Budget
+    ) -> MadeSlate:
+        """The slate of a variant, perhaps by the champion.
 
         Args:
-            makers: The variants; None for the placement itself.
-            plans: The plan of each, by the champion and the variant's policy.
+            variant: The variant; None for the placement itself.
+            plan: The plan by the champion and the variant's policy.
             visitor: The visitor.
             budget: The time that is left to wait for the online store.
         """
-        making = [
-            self._of(maker, plan, visitor, budget)
-            for maker, plan in zip(makers, plans, strict=True)
-        ]
-        return [await making[0]] if len(making) == 1 else await asyncio.gather(*making)
+        slate = await self.by_own_model(variant, plan, visitor, budget)
+        if isinstance(slate, MadeSlate):
+            return slate
+        self._measured.substituted.labels(slate).inc()
+        by_champion = await self._driver.slate(plan, visitor, budget)
+        model, name = (variant.model, variant.name) if variant is not None else ("", "")
+        by_champion.substituted = slate
+        by_champion.remarks.insert(
+            0, f"the model {model} of variant {name} {_WORDS[slate]}: the champion answered"
+        )
+        return by_champion
 
     async def by_own_model(
         self, variant: Variant | None, plan: SlatePlan, visitor: VisitorReading, budget: Budget
@@ -107,21 +109,6 @@ class VariantSlates:
         if slate.answered_by is Step.MODEL:
             breaker.succeeded()
         return slate
-
-    async def _of(
-        self, variant: Variant | None, plan: SlatePlan, visitor: VisitorReading, budget: Budget
-    ) -> MadeSlate:
-        slate = await self.by_own_model(variant, plan, visitor, budget)
-        if isinstance(slate, MadeSlate):
-            return slate
-        self._measured.substituted.labels(slate).inc()
-        by_champion = await self._driver.slate(plan, visitor, budget)
-        model, name = (variant.model, variant.name) if variant is not None else ("", "")
-        by_champion.substituted = slate
-        by_champion.remarks.insert(
-            0, f"the model {model} of variant {name} {_WORDS[slate]}: the champion answered"
-        )
-        return by_champion
 
     @property
     def columns(self) -> Columns:

@@ -4,11 +4,11 @@ A sequence of level `alpha` ever misses the truth with a probability of `alpha` 
 asymptotic ones (I. Waudby-Smith, D. Arbour, R. Sinha, E. Kennedy, A. Ramdas, "Time-uniform central
 limit theory and asymptotic confidence sequences", Annals of Statistics 2024), with the boundary of
 H. Robbins and D. Siegmund ("Boundary crossing probabilities for the Wiener process and sample
-sums", 1970), which begins where the central limit theorem holds. Votes and shares have exact ones,
-which mix likelihoods over a prior.
+sums", 1970), which begins where the central limit theorem holds. Shares have exact ones, which mix
+likelihoods over a prior.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from math import exp, inf, lgamma, log
 from statistics import NormalDist
@@ -20,8 +20,6 @@ from numpy.typing import ArrayLike, NDArray
 # Hits from which a mean has an interval: a mean of fewer is not normal enough.
 FEWEST_HITS: Final = 100
 _NORMAL: Final = NormalDist()
-# Prior visitors of each side: most interleavings differ by a few votes in a hundred.
-_PRIOR_VOTES: Final = 50.0
 # Prior visitors of all variants: most faults of an assignment move a few visitors in a hundred.
 _PRIOR_VISITORS: Final = 100.0
 _STEPS: Final = 60
@@ -62,45 +60,6 @@ class Bounds(NamedTuple):
 
     low: float
     high: float
-
-
-def vote_bounds(wins: int, losses: int, alpha: float) -> Bounds:
-    """The share of wins among votes: an exact confidence sequence.
-
-    It holds every share against which the evidence, by a mixture of binomials over a beta prior
-    (H. Robbins, "Statistical methods related to the law of the iterated logarithm", 1970), is below
-    `1 / alpha`. Each vote counts once, and is never taken back.
-    """
-
-    def holds(share: float) -> bool:
-        return _vote_evidence(wins, losses, share) < -log(alpha)
-
-    if wins + losses == 0:
-        return Bounds(0.0, 1.0)
-    # The evidence is least at the observed share, and grows to both sides.
-    seen = wins / (wins + losses)
-    return Bounds(_edge(seen, 0.0, holds), _edge(seen, 1.0, holds))
-
-
-def _edge(inside: float, outside: float, holds: Callable[[float], bool]) -> float:
-    if holds(outside):
-        return outside
-    for _ in range(_STEPS):
-        middle = (inside + outside) / 2
-        inside, outside = (middle, outside) if holds(middle) else (inside, middle)
-    return outside
-
-
-def _vote_evidence(wins: int, losses: int, share: float) -> float:
-    """The logarithm of the mixture's likelihood over that of `share`."""
-    mixed = _log_beta(_PRIOR_VOTES + wins, _PRIOR_VOTES + losses) - _log_beta(
-        _PRIOR_VOTES, _PRIOR_VOTES
-    )
-    return mixed - _times_log(wins, share) - _times_log(losses, 1 - share)
-
-
-def _log_beta(one: float, other: float) -> float:
-    return lgamma(one) + lgamma(other) - lgamma(one + other)
 
 
 def _times_log(count: float, share: float) -> float:

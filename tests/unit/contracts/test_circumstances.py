@@ -37,6 +37,6 @@ def test_columns_of_different_lengths_are_refused() -> None:
 
 
 def test_only_this_form_is_read() -> None:
-    assert Circumstances.read({"form": FORM}).makers == [None]
+    assert Circumstances.read({"form": FORM}).maker is None
     with pytest.raises(ValueError, match="form"):
         Circumstances.read({"form": FORM + 1})

@@ -86,7 +86,6 @@ _fields: dict[str, st.SearchStrategy[Any]] = {
     "model_version": st.none() | _texts,
     "experiment": _texts,
     "variant": _texts,
-    "teams": st.lists(_texts, max_size=2),
     "placement": _texts,
     "placement_revision": _numbers,
     "rules": st.lists(st.lists(_texts, max_size=2), max_size=2),

@@ -33,7 +33,6 @@ from slipstream.contracts.access import Scope
 from slipstream.contracts.experiments import (
     GUARDRAIL_METRICS,
     HOLDOUT,
-    INTERLEAVED,
     MOST_VARIANTS,
     NO_EXPERIMENT,
     PRIMARY_METRICS,
@@ -87,14 +86,12 @@ class DesignBody(ExperimentDesign, extra="forbid"):
         names = [variant.name for variant in self.variants]
         if len(set(names)) < len(names):
             raise _refused("two variants have the same name")
-        if taken := {HOLDOUT, INTERLEAVED, NO_EXPERIMENT} & set(names):
+        if taken := {HOLDOUT, NO_EXPERIMENT} & set(names):
             raise _refused(f"{taken.pop()} is reserved: choose another name for the variant")
         if len(set(self.placements)) < len(self.placements):
             raise _refused("a placement is named twice")
         if self.kind != "split" and len(names) != 2:
             raise _refused(f"an experiment of kind {self.kind} takes exactly two variants")
-        if self.kind == "interleave" and self.variants[0].weight != self.variants[1].weight:
-            raise _refused("interleaving gives both variants the same weight")
         if self.kind == "canary" and (self.variants[0].model or not self.variants[1].model):
             raise _refused("the first variant of a canary has the champion, the second a model")
         if any(variant.model == CHAMPION for variant in self.variants):

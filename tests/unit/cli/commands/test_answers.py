@@ -16,7 +16,7 @@ ITEM = {"item_id": "shoe", "score": 0.25}
 REPLAY: dict[str, Any] = {
     "user_id": "ada",
     "timestamp": 1_700_000_000_000,
-    "models": ["7"],
+    "model": "7",
     "placements": {"home": 3},
     "experiment": "",
     "variant": "champion",

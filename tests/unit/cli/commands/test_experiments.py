@@ -13,8 +13,6 @@ from services.monitoring.control.results import (
     ShareCheck,
     VariantResult,
     VariantVerdict,
-    Votes,
-    interleaved_result,
     shadow_result,
 )
 from slipstream.contracts.experiments import Experiment, ExperimentDesign, Variant
@@ -112,7 +110,6 @@ def test_results_tell_of_verdicts_metrics_models_and_the_shadow(answers: Answers
             in_two_variants=1,
             excluded=True,
         ),
-        interleaved=interleaved_result(Votes(wins=2, losses=1)),
         shadow=shadow_result("b", Makers({"9": 2}), [0.5], [True, False]),
         guard=Judgement(state="unjudged", reason="it lags"),
         earlier=[EarlierDesign(revision=1, from_=0, until=1, visitors=7)],
@@ -122,10 +119,9 @@ def test_results_tell_of_verdicts_metrics_models_and_the_shadow(answers: Answers
     assert "25.0% (20.0% to 30.0%)" in lines[1] and "4.25 (4 to 4.5)" in lines[1]
     assert lines[2].split()[:2] == ["b", "1"] and "10.0% (-5.0% or more)" in lines[2]
     assert "9: 1" in lines[2] and "3.0, 4.0" in lines[2] and "failed: 3" in lines[2]
-    verdict, stopped, votes, two, guard, shadow, earlier = lines[4:]
+    verdict, stopped, two, guard, shadow, earlier = lines[4:]
     assert verdict == "b: go on, since it may be better; 2.2 days left"
     assert stopped == "c: stop, since it loses"
-    assert "2 for the second variant, 1 for the first" in votes and "66.7% (" in votes
     assert two == "Visitors in two variants: 1, left out"
     assert guard == "Guard: unjudged, it lags"
     assert "50% alike" in shadow and "1 of 2 clicked" in shadow and "Not made: none" in shadow

@@ -6,17 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import betaln, gammaln
+from scipy.special import gammaln
 
 from slipstream.evaluation.experiments.sequences import (
     FEWEST_HITS,
     boundary,
     share_evidence,
     share_p_value,
-    vote_bounds,
 )
-
-counts = st.integers(0, 300)
 
 
 def test_the_boundary_begins_where_hits_suffice_and_widens_with_their_logarithm() -> None:
@@ -34,33 +31,6 @@ def test_a_wiener_process_crosses_the_boundary_as_seldom_as_promised() -> None:
     walks += random.normal(0, FEWEST_HITS**0.5, (1_500, 1))
     crossed = (np.abs(walks) > boundary(steps, 0.05) * np.sqrt(steps)).any(axis=1).mean()
     assert 0.02 < crossed < 0.05
-
-
-@settings(max_examples=40, deadline=None)
-@given(counts, counts)
-def test_votes_are_bounded_by_the_shares_that_the_evidence_leaves(wins: int, losses: int) -> None:
-    low, high = vote_bounds(wins, losses, 0.05)
-    assert 0 <= low <= high <= 1
-    mixed = betaln(50 + wins, 50 + losses) - betaln(50, 50)
-    for share in (low, high):
-        if 1e-6 < share < 1 - 1e-6:  # nearer the ends, a float is too coarse
-            evidence = mixed - wins * log(share) - losses * log(1 - share)
-            assert evidence == pytest.approx(log(20), abs=1e-6)
-
-
-def test_a_coin_that_is_watched_after_each_throw_is_seldom_called_unfair() -> None:
-    # The wins from which a fair coin is outside, for each number of votes.
-    votes = np.arange(1, 201)
-    least = np.full(len(votes), 10_000)
-    wins = 0
-    for at, n in enumerate(votes):
-        wins = max(wins, n // 2)
-        while wins <= n and vote_bounds(wins, int(n) - wins, 0.05).low <= 0.5:
-            wins += 1
-        least[at] = wins
-    thrown = np.cumsum(np.random.default_rng(5).random((2_000, len(votes))) < 0.5, axis=1)
-    alarms = (np.maximum(thrown, votes - thrown) >= least).any(axis=1).mean()
-    assert 0.001 < alarms < 0.05
 
 
 @settings(max_examples=40, deadline=None)

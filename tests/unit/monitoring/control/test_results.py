@@ -1,4 +1,4 @@
-"""Results from sums: metrics, shares and votes."""
+"""Results from sums: metrics and shares."""
 
 from typing import Any
 
@@ -11,11 +11,9 @@ from services.monitoring.control.results import (
     METRICS,
     Division,
     VariantSums,
-    Votes,
     alpha_of,
     chosen_metrics,
     expected_shares,
-    interleaved_result,
     shown_variants,
     variant_results,
 )
@@ -68,10 +66,6 @@ def test_visitors_divide_by_weight_and_traffic() -> None:
     weighted = design(traffic=0.8, variants=[{"name": "a"}, {"name": "b", "weight": 3}])
     assert expected_shares(weighted) == pytest.approx({"a": 0.2, "b": 0.6, "holdout": 0.2})
     assert expected_shares(design()) == {"a": 0.5, "b": 0.5}
-    assert expected_shares(design(kind="interleave", traffic=0.5)) == {
-        "interleaved": 0.5,
-        "holdout": 0.5,
-    }
     assert expected_shares(design(kind="shadow")) == {"a": 1.0}
     assert shown_variants(design(kind="shadow")) == ["a", "holdout"]
     three = design(variants=[*TWO, {"name": "c"}])
@@ -93,10 +87,3 @@ def test_each_variant_is_compared_with_the_control() -> None:
     assert other.relative.high is not None and other.relative.low < 0 < other.relative.high
     assert holdout.value.value is None and holdout.difference is not None
     assert results[1].models == {"9": 4}
-
-
-def test_the_share_of_votes_has_exact_ends() -> None:
-    result = interleaved_result(Votes(wins=400, losses=250, ties=9))
-    assert result.share.value == pytest.approx(400 / 650)
-    assert 0.5 < (result.share.low or 0) < 400 / 650 < (result.share.high or 0) < 0.7
-    assert interleaved_result(Votes()).share.value is None

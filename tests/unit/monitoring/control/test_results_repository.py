@@ -35,9 +35,7 @@ from tests.unit.monitoring.counting.shop_lake import MemoryLake
 NOW = 1_790_000_000_000
 
 
-def slate(
-    name: str, user_id: str, variant: str, items: str = "xy", teams: str = "", **more: Any
-) -> Slate:
+def slate(name: str, user_id: str, variant: str, items: str = "xy", **more: Any) -> Slate:
     return Slate(
         recommendation_id=name,
         user_id=user_id,
@@ -46,7 +44,6 @@ def slate(
         answered_by="model",
         experiment="calmer",
         variant=variant,
-        teams=list(teams),
         **more,
     )
 
@@ -110,7 +107,7 @@ def test_slates_are_summed_by_visitor_and_variant(db: Engine) -> None:
         event("e3", "bo", "y", "3", "purchase"),
     )
     results = table.results("calmer", NOW)
-    assert (results.control, results.from_, results.interleaved) == ("a", NOW, None)
+    assert (results.control, results.from_) == ("a", NOW)
     assert (results.revision, results.metric, results.earlier) == (1, "click_through", [])
 
     def found() -> list[tuple[object, ...]]:
@@ -127,31 +124,6 @@ def test_slates_are_summed_by_visitor_and_variant(db: Engine) -> None:
     assert found() == before
     with pytest.raises(NoRecordError):
         table.results("other", NOW)
-
-
-def test_visitors_vote_once_on_interleaved_slates(db: Engine) -> None:
-    table = put(db, "interleave")
-    take(
-        db,
-        slate("1", "ada", "interleaved", teams="ab"),
-        slate("2", "bo", "interleaved", teams="ba"),
-        slate("3", "cy", "interleaved", teams="ab"),
-        slate("4", "di", "interleaved", teams="ab", substituted="absent"),
-        event("e1", "ada", "y", "1", "view"),
-        event("e2", "bo", "x", "2", "view"),
-        event("e3", "bo", "x", "2", "view"),
-        event("e4", "bo", "y", "2", "purchase"),
-        event("e5", "cy", "x", "3", "view"),
-        event("e6", "cy", "y", "3", "view"),
-        # One of the two models did not make this list.
-        event("e7", "di", "y", "4", "view"),
-    )
-    results = table.results("calmer", NOW)
-    assert [it.variant for it in results.variants] == ["holdout", "interleaved"]
-    assert results.interleaved is not None
-    votes = results.interleaved.visitors
-    assert (votes.wins, votes.losses, votes.ties) == (2, 0, 2)
-    assert results.interleaved.share.value == 1.0
 
 
 def test_slates_that_the_champion_made_count_for_their_variant(db: Engine) -> None:
@@ -204,7 +176,7 @@ def test_the_database_sums_the_moments_of_visitors(db: Engine) -> None:
         nothing
         | {"experiment": "calmer", "revision": 1, "user_id": f"u{at}", "variant": "ab"[at % 2]}
         | {name: int(values[at]) for name, values in columns.items()}
-        | {"voted_by": "", "linked": None}
+        | {"linked": None}
         for at in range(n)
     ]
     with db.begin() as connection:
@@ -276,23 +248,6 @@ def test_a_user_counts_once_for_the_variant_of_the_first_id(db: Engine, early: b
     assert [(it.visitors, it.slates) for it in results.variants[:2]] == [(1, 3), (1, 1)]
     assert rates(results.variants[0]) == (1, 0)
     assert results.variants[0].metrics["click_through"].value.value == pytest.approx(2 / 3)
-
-
-def test_a_user_votes_by_the_first_slate_of_any_id(db: Engine) -> None:
-    table = put(db, "interleave")
-    take(
-        db,
-        slate("1", "anonymous", "interleaved", teams="ab"),
-        slate("2", "ada", "interleaved", teams="ab"),
-        slate("3", "bo", "holdout"),
-        event("e1", "anonymous", "y", "1", "view"),
-        event("e2", "ada", "x", "2", "view"),
-        event("e3", "bo", "x", "3", "view"),
-    )
-    link(db, "anonymous")
-    found = table.results("calmer", NOW).interleaved
-    assert found is not None
-    assert (found.visitors.wins, found.visitors.losses, found.visitors.ties) == (1, 0, 0)
 
 
 def test_money_is_summed_and_the_past_of_visitors_counts(db: Engine) -> None:

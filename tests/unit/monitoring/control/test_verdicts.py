@@ -1,8 +1,8 @@
-"""Verdicts from sums: guardrails, votes, and what breaks an experiment."""
+"""Verdicts from sums: guardrails, and what breaks an experiment."""
 
 import pytest
 
-from services.monitoring.control.results import Division, VariantSums, Votes, share_check
+from services.monitoring.control.results import Division, VariantSums, share_check
 from services.monitoring.control.verdicts import Period, verdicts
 from slipstream.contracts.experiments import ExperimentDesign
 from slipstream.contracts.times import DAY_MS
@@ -14,12 +14,11 @@ PERIOD = Period(0, 10 * DAY_MS)
 def judged(
     chosen: ExperimentDesign,
     found: dict[str, VariantSums],
-    votes: Votes | None = None,
     currencies: dict[str, int] | None = None,
 ) -> list[tuple[str, str, str]]:
     division = Division({name: it.visitors for name, it in found.items()}, 0, excluded=False)
     shares = share_check(chosen, division)
-    made = verdicts(chosen, found, shares, votes, PERIOD, currencies or {})
+    made = verdicts(chosen, found, shares, PERIOD, currencies or {})
     return [(it.variant, it.verdict, it.reason) for it in made]
 
 
@@ -67,23 +66,15 @@ def test_a_guarded_metric_without_data_breaks_the_experiment() -> None:
     assert judged(timed, paid)[0][1] != "broken"
 
 
-def test_votes_decide_an_interleaving() -> None:
-    mixed = design(kind="interleave")
-    found = {"interleaved": sums(1, 2_000)}
-    for votes, verdict in (((400, 250), "ship"), ((250, 400), "stop"), ((30, 28), "go_on")):
-        (judgement,) = judged(mixed, found, Votes(wins=votes[0], losses=votes[1]))
-        assert judgement[:2] == ("b", verdict) and "of votes are for it" in judgement[2]
-
-
 def test_days_are_left_at_the_rate_until_now() -> None:
     found = {"a": sums(1, 2_000), "b": sums(2, 2_000)}
     shares = share_check(design(), Division({"a": 2_000, "b": 2_000}, 0, excluded=False))
-    (verdict,) = verdicts(design(), found, shares, None, PERIOD, {})
+    (verdict,) = verdicts(design(), found, shares, PERIOD, {})
     assert verdict.detectable is not None and verdict.detectable > 0.05
     assert verdict.visitors_left is not None and verdict.visitors_left > 10_000
     assert verdict.days_left == pytest.approx(verdict.visitors_left / 400)
     # One moment has no rate.
-    (verdict,) = verdicts(design(), found, shares, None, Period(0, 0), {})
+    (verdict,) = verdicts(design(), found, shares, Period(0, 0), {})
     assert verdict.visitors_left is not None and verdict.days_left is None
 
 

@@ -143,23 +143,16 @@ def test_who_logs_in_is_the_visitor_from_before() -> None:
 
 
 def test_a_place_counts_for_the_model_variant_and_revision_that_made_it() -> None:
-    mixed = slate(
-        "u",
-        1_000,
-        "ab",
-        experiment="e",
-        variant="interleaved",
-        teams=["x", "y"],
-    )
-    mixed["items"][1]["source"] = "trending"
+    tested = slate("u", 1_000, "ab", experiment="e", variant="x")
+    tested["items"][1]["source"] = "trending"
     designs = [("e", 0, 1), ("e", T0 - SETTLING_MS, 4), ("e", T0 + 2_000, 5)]
-    found = count([mixed], [], designs=designs)
+    found = count([tested], [], designs=designs)
     chosen = ("model_version", "variant", "revision", "source", "answers")
     assert [tuple(row[name] for name in chosen) for row in found.table("sums").to_pylist()] == [
-        ("", "y", 4, "trending", 1),
+        ("", "x", 4, "trending", 1),
         ("m1", "x", 4, "network", 1),
     ]
-    settling = count([mixed], [], designs=[("e", 0, 1), ("e", T0 + 999, 4)])
+    settling = count([tested], [], designs=[("e", 0, 1), ("e", T0 + 999, 4)])
     assert {row["revision"] for row in settling.table("sums").to_pylist()} == {0}
 
 

@@ -1,16 +1,13 @@
-"""The revisions that begin sums, the credit of a slate, and a visitor's vote."""
+"""The revisions that begin sums, and the credit of a slate."""
 
 from typing import Any
 
 from services.monitoring.counting.visitor_sums import (
     Credit,
     Response,
-    VisitorKey,
-    Vote,
     credit,
     currencies,
     design_starts,
-    vote,
 )
 from slipstream.contracts.experiments import Experiment, ExperimentDesign
 from tests.unit.monitoring.builders import T0
@@ -34,7 +31,7 @@ REVISIONS = [
     revision(3, 100_000, traffic=0.5),
     revision(4, 200_000, traffic=0.5, state="stopped"),
     revision(5, 300_000, traffic=0.5, deleted=True),
-    revision(6, 400_000, traffic=0.5, kind="interleave"),
+    revision(6, 400_000, traffic=0.5, kind="shadow"),
 ]
 
 
@@ -46,11 +43,7 @@ def responded(
 
 def test_only_what_changes_the_assignment_begins_new_sums() -> None:
     starts = design_starts(reversed(REVISIONS))
-    assert [(it.revision, it.since, it.control, it.interleaves) for it in starts] == [
-        (1, T0, "a", False),
-        (3, T0 + 100_000, "a", False),
-        (6, T0 + 400_000, "a", True),
-    ]
+    assert starts == [(T0, 1), (T0 + 100_000, 3), (T0 + 400_000, 6)]
 
 
 def test_items_count_once_and_money_each_time() -> None:
@@ -66,28 +59,3 @@ def test_items_count_once_and_money_each_time() -> None:
     assert credit(responses) == Credit(1, 1, 1, 2, 13_000)
     assert credit([]) == Credit()
     assert currencies(responses) == {"EUR": 1, "": 1}
-
-
-def test_a_team_of_an_interleaved_slate_counts_for_both() -> None:
-    split, _, interleaved = design_starts(REVISIONS)
-    keys = [
-        responded("click", "x", variant=variant).key(start)
-        for start, variant in ((split, "b"), (interleaved, "b"), (interleaved, "holdout"))
-    ]
-    assert keys == [VisitorKey("calmer", 1, "u", it) for it in ("b", "interleaved", "holdout")]
-
-
-def test_a_visitor_votes_by_the_first_slate_that_decides() -> None:
-    clicks = [
-        responded("click", item, slate, variant=variant)
-        for slate, item, variant in (
-            ("s3", "w", "a"),
-            ("s1", "w", "a"),
-            ("s1", "y", "b"),
-            ("s2", "y", "b"),
-            ("s2", "w", "interleaved"),
-        )
-    ]
-    assert vote(clicks, "a") == Vote(1, "s2")
-    assert vote(clicks, "b") == Vote(-1, "s2")
-    assert vote(clicks[1:3], "a") == Vote()

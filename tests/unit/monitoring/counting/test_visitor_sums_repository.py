@@ -37,7 +37,7 @@ def prepared(migrated: Path, folder: Path) -> Shop:
     shop = Shop(migrated, folder)
     put(shop, "calmer", T0 - 1_000)
     put(shop, "calmer", CHANGED, salt="again")
-    put(shop, "mixed", T0 - 1_000, kind="interleave", placements=["cart"])
+    put(shop, "other", T0 - 1_000, placements=["cart"])
     return shop
 
 
@@ -56,7 +56,7 @@ def expected(slates: list[Row], credited: list[Row]) -> dict[tuple[str, int, str
             groups[each["experiment"], revision, each["user_id"], each["variant"]].append(each)
     found = {}
     for key, own in groups.items():
-        ids = {each["recommendation_id"]: each for each in own}
+        ids = {each["recommendation_id"] for each in own}
         led_to = [row for row in credited if row["recommendation_id"] in ids]
         clicks, bought = one(led_to, "kind", "click"), one(led_to, "kind", "purchase")
         first_at = min(each["timestamp"] for each in own)
@@ -65,14 +65,6 @@ def expected(slates: list[Row], credited: list[Row]) -> dict[tuple[str, int, str
             for row in one(credited, "user_id", key[2])
             if row["experiment"] != key[0] and row["at_ms"] < first_at and row["kind"] != "refund"
         ]
-        votes = []
-        for slate_id, each in ids.items():
-            teams = dict(zip((it["item_id"] for it in each["items"]), each["teams"], strict=False))
-            of = [teams.get(it["item_id"]) for it in one(clicks, "recommendation_id", slate_id)]
-            balance = of.count("b") - of.count("a")
-            if balance and not each["substituted"]:
-                votes.append((slate_id, 1 if balance > 0 else -1))
-        voted_by, vote = min(votes, default=("", 0))
         latencies = [round(10 * each["latency_ms"]) for each in own]
         found[key] = {
             **dict(zip(("experiment", "revision", "user_id", "variant"), key, strict=True)),
@@ -96,8 +88,6 @@ def expected(slates: list[Row], credited: list[Row]) -> dict[tuple[str, int, str
             "latency": sum(latencies),
             "before_clicked": sum(before),
             "before_converted": len(before) - sum(before),
-            "vote": vote,
-            "voted_by": voted_by,
             "linked": None,
         }
     return found
@@ -110,25 +100,21 @@ def histories(draw: st.DrawFn) -> list[tuple[str, Row]]:
     slates = []
     for number in range(draw(st.integers(1, 7))):
         items = "".join(sorted(draw(st.sets(st.sampled_from("abc")))))
-        experiment = draw(st.sampled_from(["", "calmer", "mixed"]))
+        experiment = draw(st.sampled_from(["", "calmer", "other"]))
         substituted = draw(st.sampled_from(["", "", "failed"])) if experiment else ""
-        both = experiment == "mixed"
-        variants = (
-            ["interleaved", "holdout"] if both else ["a", "b"] if experiment else ["champion"]
+        variants = ["a", "b"] if experiment else ["champion"]
+        slates.append(
+            slate(
+                draw(people),
+                MINUTE_MS * draw(minutes),
+                items,
+                number,
+                experiment=experiment,
+                variant=draw(st.sampled_from(variants)),
+                substituted=substituted,
+                latency_ms=draw(st.sampled_from([0.0, 1.2, 7.0])),
+            )
         )
-        made = slate(
-            draw(people),
-            MINUTE_MS * draw(minutes),
-            items,
-            number,
-            experiment=experiment,
-            variant=draw(st.sampled_from(variants)),
-            substituted=substituted,
-            latency_ms=draw(st.sampled_from([0.0, 1.2, 7.0])),
-        )
-        is_team = made["variant"] == "interleaved" and not substituted
-        made["teams"] = [draw(st.sampled_from("ab")) for _ in items] if is_team else []
-        slates.append(made)
     events = []
     kinds = st.sampled_from(["view", "cart", "purchase", "remove"])
     for number in range(draw(st.integers(0, 12))):
@@ -201,20 +187,19 @@ def test_a_count_that_ended_half_way_adds_nothing_twice(
     assert shop.sums() == before
 
 
-def test_a_vote_outlives_its_click(shop: Shop) -> None:
-    drafted = {"experiment": "mixed", "variant": "interleaved"}
-    first = slate("u", 0, "a", teams=["b"], **drafted)
+def test_the_sum_of_clicks_outlives_the_clicks(shop: Shop) -> None:
+    of_other = {"experiment": "other", "variant": "a"}
+    first = slate("u", 0, "a", **of_other)
     shop.lake.append([first], [click(first)])
     shop.counter.step()
     shop.now += 40 * DAY_MS
     shop.table.expire(shop.now, 30 * DAY_MS, 90 * DAY_MS)
     assert shop.rows()[1] == []
-    second = slate("u", 40 * DAY_MS, "a", teams=["a"], **drafted)
+    second = slate("u", 40 * DAY_MS, "a", **of_other)
     shop.lake.append([second], [click(second)])
     shop.counter.step()
-    mixed = shop.sums()["mixed", 1, "u", "interleaved"]
-    assert (mixed["slates"], mixed["clicked_slates"]) == (2, 2)
-    assert (mixed["vote"], mixed["voted_by"]) == (1, first["recommendation_id"])
+    sums = shop.sums()["other", 1, "u", "a"]
+    assert (sums["slates"], sums["clicked_slates"]) == (2, 2)
 
 
 def test_a_response_to_a_slate_whose_sums_are_gone_makes_none(shop: Shop) -> None:

@@ -24,7 +24,7 @@ BOOSTS = (
     {"filter": "sponsored", "factor": 50},
 )
 TYPES = ("view", "click", "cart", "purchase", "rate")
-PLACEMENTS = ("home", "ruled", "varied", "exploring", "paused", "tested", "mixed", "shadowed")
+PLACEMENTS = ("home", "ruled", "varied", "exploring", "paused", "tested", "shadowed")
 
 
 class Sent(NamedTuple):

@@ -49,7 +49,6 @@ POLICIES: dict[str, dict[str, Any]] = {
     "exploring": {"exploration": 0.3, "seen": "hide", "bought": "show"},
     "paused": {"fatigue": 2, "bought": "hide"},
     "tested": {"seen": "hide"},
-    "mixed": {},
     "shadowed": {},
     "half": {"rules": [{"name": "half", "action": "include", "filter": "number >= 20"}]},
 }  # fmt: skip
@@ -64,7 +63,6 @@ DESIGNS: dict[str, dict[str, Any]] = {
         ],
         "traffic": 0.9,
     },
-    "mixed": {"kind": "interleave", "variants": [{"name": "as-now"}, OTHER]},
     "shadowed": {
         "kind": "shadow",
         "variants": [{"name": "as-now"}, OTHER | {"model": "challenger"}],

@@ -99,7 +99,6 @@ async def test_lists_are_the_same_after_a_swap_a_change_of_rules_and_one_of_the_
     given = [await shop.ask(**wanted) for wanted in requests()]
     shop.design = {
         "placements": ["home"],
-        "kind": "interleave",
         "variants": [
             {"name": "now"},
             {"name": "other", "placement": "calm", "diversity": 0.2, "model": "canary"},
@@ -127,9 +126,8 @@ async def test_lists_are_the_same_after_a_swap_a_change_of_rules_and_one_of_the_
         assert [item.item_id for item in replay.rebuilt] == [it.item_id for it in answer.items]
     assert {answer.model_version for answer in given} == {"7", "8", None}
     assert {answer.answered_by for answer in given} == set(Step) - {Step.NONE, Step.BOUGHT_TOGETHER}
-    assert any(answer.teams for answer in given)
     replays = [await shop.replays.answer(answer.recommendation_id) for answer in given]
-    assert ["7", "8"] in [replay.models for replay in replays]
+    assert {("now", "7"), ("other", "8")} <= {(it.variant, it.model) for it in replays}
 
 
 async def test_what_if_shows_what_another_model_and_other_rules_change(

@@ -88,13 +88,3 @@ async def test_without_any_champion_the_fallback_answers(shop: Shop) -> None:
     shop.setting.model = None
     answer = await shop.ask()
     assert (answer.model_version, answer.substituted, len(answer.items)) == (None, "absent", 10)
-
-
-async def test_an_interleaved_list_is_no_vote_where_one_model_could_not_answer(
-    shop: Shop, bundle: Bundle
-) -> None:
-    shop.design |= {"kind": "interleave", "variants": [{"name": "a"}, shop.design["variants"][0]]}
-    assert (await shop.ask()).substituted == "absent"
-    shop.models["canary"] = model(bundle, "8")
-    answer = await shop.ask()
-    assert (answer.variant, answer.substituted, len(answer.teams)) == ("interleaved", "", 10)

@@ -108,7 +108,7 @@ async def test_slates_that_no_visitor_sees_or_of_nobody_are_in_no_experiment(sho
         await shop.ask(placement=""),
         await shop.ask(purpose=BATCH),
     ):
-        assert (answer.experiment, answer.variant, answer.teams) == ("", "champion", ())
+        assert (answer.experiment, answer.variant) == ("", "champion")
         assert "variant" not in slate_body(answer)
         assert RecommendationResponse.model_validate_json(_json(answer)).variant == "champion"
 
@@ -129,35 +129,6 @@ async def test_a_variant_without_its_placement_keeps_to_the_slates_own(shop: Sho
     }
     answer = await shop.ask()
     assert max(ids(answer)) < "item-09" and answer.placement_revision == len("home")
-
-
-async def test_an_interleaved_list_names_the_variant_of_each_item(shop: Shop) -> None:
-    shop.design["kind"] = "interleave"
-    answer = await shop.ask()
-    assert (answer.experiment, answer.variant) == ("calmer", "interleaved")
-    assert len(set(ids(answer))) == len(answer.teams) == 10
-    assert sorted(answer.teams) == ["as-now"] * 5 + ["other"] * 5
-    by_team = list(zip(answer.teams, ids(answer), strict=True))
-    assert all(item_id >= "item-20" for team, item_id in by_team if team == "other")
-    slate = shop.setting.slates[-1]
-    assert slate.teams == list(answer.teams) and slate.variant == "interleaved"
-    body = RecommendationResponse.model_validate_json(_json(answer))
-    assert (body.experiment, body.variant, body.teams) == (
-        "calmer",
-        "interleaved",
-        list(answer.teams),
-    )
-
-
-async def test_an_interleaved_list_tells_of_the_rules_of_both(shop: Shop) -> None:
-    shop.design["kind"] = "interleave"
-    shop.policies["home"] = {
-        "rules": [{"name": "first", "action": "pin", "position": 1, "filter": "number == 9"}]
-    }
-    answer = await shop.ask(explain=True)
-    assert {trace.rule for trace in answer.rules} == {"first", "half"}
-    touched = dict(zip(ids(answer), answer.touched, strict=True))
-    assert list(touched["item-09"]) == ["first"]
 
 
 def _json(answer: MadeSlate) -> bytes:

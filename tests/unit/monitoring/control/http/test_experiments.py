@@ -83,7 +83,7 @@ def test_a_wrong_design_is_refused_with_its_field(client: TestClient) -> None:
 def test_results_are_those_of_an_experiment_that_is_there(client: TestClient) -> None:
     client.put(PATH, json=DESIGN)
     results = client.get(f"{PATH}/results").json()
-    assert (results["control"], results["from"], results["interleaved"]) == ("a", None, None)
+    assert (results["control"], results["from"]) == ("a", None)
     assert [it["variant"] for it in results["variants"]] == ["a", "b", "holdout"]
     assert (results["verdicts"][0]["verdict"], results["guard"]) == ("go_on", None)
     missing = client.get("/v1/experiments/other/results")
@@ -124,8 +124,7 @@ def test_what_was_shown_can_be_put_again() -> None:
         ({"variants": [TWO[0], {"name": "b", "weight": 0}]}, "greater than 0"),
         ({"variants": [TWO[0], {"name": "b", "weight": float("nan")}]}, "finite"),
         ({"variants": [TWO[0], {"name": "b", "divers": 1}]}, "Extra inputs"),
-        ({"kind": "interleave", "variants": [*TWO, {"name": "c"}]}, "exactly two variants"),
-        ({"kind": "interleave", "variants": [TWO[0], {"name": "b", "weight": 2}]}, "same weight"),
+        ({"kind": "bandit"}, "'split', 'shadow' or 'canary'"),
         ({"placements": []}, "at least 1"),
         ({"placements": ["home", "home"]}, "named twice"),
         ({"placements": ["a b"]}, "pattern"),
@@ -158,4 +157,4 @@ def test_the_pages_examples_are_taken() -> None:
     page = (Path(__file__).parents[5] / "docs" / "experiments.md").read_text("utf-8")
     examples = [part.partition("```")[0] for part in page.split("```json\n")[1:]]
     kinds = [DesignBody.model_validate_json(example).design().kind for example in examples]
-    assert kinds == ["split", "split", "shadow", "canary", "interleave", "split"]
+    assert kinds == ["split", "split", "shadow", "canary", "split"]
