@@ -40,21 +40,22 @@ _EVENT_NAMES: Final[dict[str, str]] = {
     "value": "value revenue linetotal totalprice total amount umsatz betrag gesamtpreis summe"
     " montant importe importo",
     "rating": "rating stars score bewertung note",
-    "quantity": "quantity qty units pieces menge anzahl stuck stueck quantite qte cantidad cant"
-    " quantita qta"
-    " aantal",
+    "quantity": "quantity qty qtyordered units pieces menge anzahl stuck stueck quantite qte"
+    " cantidad cant quantita qta aantal",
     "price": PRICE_NAMES,
     "currency": CURRENCY_NAMES,
-    "order_id": "orderid order orderno ordernumber ordername transactionid invoiceid invoice"
-    " invoiceno invoicenumber receiptid basketid bestellnummer bestellnr bestellid auftragsnummer"
-    " auftragsnr rechnungsnummer belegnummer numerocommande ncommande nocommande refcommande"
-    " idpedido npedido numeropedido pedido",
+    "order_id": "orderid order orderno ordernumber ordername incrementid transactionid invoiceid"
+    " invoice invoiceno invoicenumber receiptid basketid bestellnummer bestellnr bestellid"
+    " auftragsnummer auftragsnr rechnungsnummer belegnummer numerocommande ncommande nocommande"
+    " refcommande idpedido npedido numeropedido pedido",
     "order_line": "orderline orderlineno line lineno linenumber lineitem lineitemid orderitemid"
     " orderposition lineid pos posnr positionsnummer bestellposition",
     "position": "position",
-    "event_id": "eventid messageid",
+    "event_id": "eventid messageid insertid",
     "session_id": "sessionid session usersession sitzung",
     "recommendation_id": "recommendationid",
+    # An order's own, as Magento and WooCommerce have it: no type of an event.
+    "status": "status orderstatus bestellstatus",
 }
 EVENT_FIELDS: Final = tuple(_EVENT_NAMES)
 ITEM_FIELDS: Final = tuple(ITEM_NAMES)
@@ -109,7 +110,9 @@ def event_columns(
     Raises:
         ColumnsError: Visitors or times have no column, or a chosen column does not exist.
     """
-    fields = recognise(columns, given, _EVENT_NAMES, cells, lines)
+    fields = recognise(
+        columns, {**_of_line_ids(columns, lines), **given}, _EVENT_NAMES, cells, lines
+    )
     cells = {column: values[:_MOST_JUDGED] for column, values in cells.items()}
     free = {c: cells.get(c, ()) for c, field in fields.items() if field not in EVENT_FIELDS}
     fields |= _by_cells(fields, given, cells, free, lines)
@@ -127,6 +130,12 @@ def event_columns(
     kinds = {"user_id": is_address, "timestamp": is_time}
     _demand(kinds, fields, columns, lambda field: columns_of(free, kinds[field]))
     return fields
+
+
+def _of_line_ids(columns: Sequence[str], lines: str) -> dict[str, str]:
+    """As a choice, what is no item in Magento's orders: their `item_id` numbers the lines."""
+    has_both = bool(lines) and {f"{lines}item_id", f"{lines}sku"} <= set(columns)
+    return {f"{lines}item_id": "order_line"} if has_both else {}
 
 
 def _by_cells(
@@ -240,7 +249,9 @@ def recognise(
 # Fields that each line of an order has of its own.
 _OF_LINES: Final = frozenset({"item_id", "price", "quantity", "value", "order_line"})
 # Objects around all of an event, and objects that are its item.
-_ENVELOPES: Final = frozenset({"order", "event", "data", "payload", "body", "bestellung"})
+_ENVELOPES: Final = frozenset({
+    "order", "event", "data", "payload", "body", "bestellung", "eventproperties",
+})  # fmt: skip
 _THINGS: Final = frozenset({"product", "item", "article", "artikel", "produkt"})
 _NOT_OF_THINGS: Final = frozenset({"event_type", "timestamp", "order_id"})
 

@@ -166,8 +166,14 @@ class Conversion:
         return Event(values.row.line, visitor, timestamp, event_type, name, identity, unique, call)
 
     def _type(self, values: "_Values") -> tuple[str, str]:
-        """The type as the row names it, and ours; the latter is empty where it is not known."""
+        """The type as the row names it, and ours; the latter is empty where it is not known.
+
+        An order that was cancelled says so in its `status`; then that is asked about.
+        """
         value = values.present("event_type")
+        status = str(values.present("status") or "").strip()
+        if value is None and known_type(status) == REMOVE:
+            return status, self._choices.types.get(token(status), "")
         if value is None:
             return "", self._choices.event_type
         name = str(value).strip()

@@ -29,6 +29,8 @@ from slipstream.datasets.imports.sources import (
     lines,
 )
 
+# What Magento's REST says of its list of `items`.
+_OF_PAGES: Final = frozenset({"search_criteria", "total_count"})
 # A JSON array is held whole, unlike JSON lines.
 _MOST_ARRAY_BYTES: Final = 64 * 1024 * 1024
 
@@ -71,9 +73,9 @@ def array_rows(text: Iterator[str], name: str) -> Iterator[Row]:
 
 
 def _only_list(value: dict[str, Any]) -> list[Any] | None:
-    """The list of objects of an object that has one and no other member; else None."""
-    (first, *others) = value.values() or (None,)
-    is_list = isinstance(first, list) and all(isinstance(each, dict) for each in first)
+    """The list of objects of an object that has one and nothing else; else None."""
+    first, *others = [part for name, part in value.items() if name not in _OF_PAGES] or [None]
+    is_list = isinstance(first, list) and all(isinstance(entry, dict) for entry in first)
     return first if is_list and not others else None
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from slipstream.contracts.spellings import did_you_mean, token
-from slipstream.contracts.vocabulary import PURCHASE, RATE, VIEW
+from slipstream.contracts.vocabulary import PURCHASE, RATE, REMOVE, VIEW
 from slipstream.datasets.imports.cells import is_missing
 from slipstream.datasets.imports.columns import (
     EVENT_FIELDS,
@@ -114,6 +114,8 @@ class Survey:
 
     def suggested_type(self, name: str = "") -> str:
         """The type that rows most probably have that name none, or this one."""
+        if known_type(name) == REMOVE:  # the status of an order that was cancelled
+            return REMOVE
         return PURCHASE if self.orders[name] else RATE if self.has_ratings else VIEW
 
     def add_event(self, event: Event) -> None:
@@ -308,9 +310,9 @@ def refuse_without_items(export: Export, survey: Survey) -> None:
 def questions(export: Export, survey: Survey) -> list[str]:
     """What must be decided before the file can be sent, each with the option that decides it."""
     asked = []
+    has_column = "event_type" in export.understanding.fields.values()
     column = export.understanding.column_of("event_type")
     if survey.without_type:
-        has_column = "event_type" in export.understanding.fields.values()
         rows = f"`{column}` is empty in {counted(survey.without_type, 'row')}"
         asked.append(
             f"{rows if has_column else '`event_type` is missing'}: "
@@ -321,6 +323,7 @@ def questions(export: Export, survey: Survey) -> list[str]:
             f"{name!r} ({count:,})" for name, count in survey.unknown_types.most_common(10)
         )
         first = survey.unknown_types.most_common(1)[0][0]
+        column = column if has_column else export.understanding.column_of("status")
         asked.append(
             f"`{column}` has unknown types: {named}: "
             f"--type '{first}={survey.suggested_type(first)}', or another of ours, a name of your"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from slipstream.datasets.imports.columns import (
@@ -426,3 +427,38 @@ def test_without_a_file_of_items_those_of_the_stack_tell(tmp_path: Path) -> None
     found = foreign_ids([file], ["red", "blue", "green"])
     assert found is not None and found.column == "article"
     assert foreign_ids([file], ["1", "x"]) is foreign_ids([file]) is None
+
+
+def order(number: int, status: str) -> dict[str, Any]:
+    line = {"item_id": number, "sku": f"S-{number}", "product_id": 10 + number}
+    return {
+        "increment_id": f"00{number}", "customer_id": number, "status": status,
+        "created_at": "2026-11-02 10:00:00",
+        "items": [line | {"price": 9.5, "qty_ordered": 2}],
+    }  # fmt: skip
+
+
+def test_a_cancelled_order_is_asked_about(tmp_path: Path) -> None:
+    page = {"items": [order(1, "complete"), order(2, "canceled")], "total_count": 2}
+    text = orjson.dumps(page | {"search_criteria": {"filter_groups": []}}).decode()
+    export = export_of(tmp_path, text, choices=Choices(event_type="purchase"))
+    (question,) = questions(export, export.survey())
+    assert question.startswith("`status` has unknown types: 'canceled' (1): --type 'canceled=rem")
+    choices = Choices(event_type="purchase", types={"canceled": "skip"})
+    export = export_of(tmp_path, text, choices=choices)
+    (event,), rejected = read(export)
+    assert (rejected, questions(export, export.survey()), event.event_type) == ([], [], "purchase")
+    properties = event.call["properties"]
+    assert (properties["item_id"], properties["order_line"]) == ("11", "1")
+    assert (properties["order_id"], properties["quantity"]) == ("001", 2)
+
+
+def test_amplitudes_events_name_the_item_in_their_properties(tmp_path: Path) -> None:
+    event = {
+        "user_id": "u", "event_type": "view item", "event_time": "2026-11-02 10:00:00.000000",
+        "$insert_id": "i-1", "event_properties": {"product_id": "p", "price": 3.5},
+    }  # fmt: skip
+    export = export_of(tmp_path, orjson.dumps(event).decode() + "\n")
+    (viewed,), rejected = read(export)
+    assert (rejected, viewed.event_type, viewed.identity) == ([], "view", ("event", "i-1"))
+    assert (viewed.call["properties"]["item_id"], viewed.call["properties"]["price"]) == ("p", 3.5)
