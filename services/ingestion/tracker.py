@@ -16,7 +16,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from slipstream.chassis.bodies import wanted_encoding
+from slipstream.chassis.bodies import takes_gzip
 
 SCRIPT = Path(__file__).with_name("slipstream.js")
 # A browser uses its copy for an hour. Then it asks whether the script has changed (304 if not), and
@@ -54,7 +54,7 @@ async def serve(request: Request) -> Response:
     if _names(request.headers.get("if-none-match", ""), script.etag):
         return Response(status_code=304, headers=headers)
     body = script.plain
-    if wanted_encoding(request.headers.get("accept-encoding", "")):
+    if takes_gzip(request.headers.get("accept-encoding", "")):
         body, headers["Content-Encoding"] = script.compressed, "gzip"
     return Response(body, headers=headers, media_type="text/javascript")
 

@@ -14,7 +14,6 @@ from services.serving.http.page_requests import CORS, PageReads
 from services.serving.http.responses import Parts
 from services.serving.metrics import ServingMetrics
 from services.serving.open_inference import api as open_inference
-from services.serving.open_inference.statistics import Statistics
 from services.serving.replay import api as answers
 from services.serving.replay.prices import Prices
 from services.serving.replay.replays import Replays
@@ -76,7 +75,6 @@ def create_app(settings: ServingSettings) -> FastAPI:
     app = create_service(
         "serving", settings, description=DESCRIPTION, lifespan=_lifespan, routers=routers
     )
-    app.state.inference_statistics = Statistics()
     app.add_middleware(open_inference.ProtocolErrors)
     let_pages_read(app, settings.serving.cors_origins, **CORS)
     return app

@@ -1,14 +1,14 @@
 """Bodies of requests, read within limits, and their JSON schemas for the OpenAPI document.
 
-Content encodings of requests and answers are gzip, and deflate, which is zlib's format. The number
-of values of a JSON body is bounded before it is parsed. Large requests take turns, and work on them
-is done in slices, so that small requests have their turn between them.
+The one content encoding is gzip. The number of values of a JSON body is bounded before it is
+parsed. Large requests take turns, and work on them is done in slices, so that small requests have
+their turn between them.
 """
 
 import asyncio
 import time
 import zlib
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Final, TypeVar
 
@@ -17,26 +17,17 @@ from starlette.requests import ClientDisconnect, Request
 
 from slipstream.chassis.errors import InvalidRequestError, TooLargeError
 
-# Window sizes that tell zlib the format.
-_WINDOWS: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
-# Speed counts more than a few bytes: an answer is packed in the event loop.
-_LEVEL: Final = 1
+# The window size that tells zlib the format.
+_GZIP: Final = 16 + zlib.MAX_WBITS
 
 
-async def read_body(
-    request: Request,
-    limit: int,
-    encoding: str = "",
-    accepted: Collection[str] = ("gzip",),
-    hint: str = "",
-) -> bytes:
+async def read_body(request: Request, limit: int, encoding: str = "", hint: str = "") -> bytes:
     """The unpacked body of a request.
 
     Args:
         request: The request, of whose body nothing has been read.
         limit: Most bytes, as they arrive and unpacked.
         encoding: The `Content-Encoding`; empty where there is none.
-        accepted: Encodings besides `identity`.
         hint: What to tell a client that sends more than `limit` bytes, behind their number.
 
     Returns:
@@ -55,24 +46,23 @@ async def read_body(
         raise _too_large(limit, hint)
     if encoding in ("", "identity"):
         return body
-    if encoding not in accepted:
-        known = " or ".join(accepted)
+    if encoding != "gzip":
         raise InvalidRequestError(
-            f"Send the body as it is or with Content-Encoding: {known}", code="unsupported_encoding"
+            "Send the body as it is or with Content-Encoding: gzip", code="unsupported_encoding"
         )
-    unpacking = zlib.decompressobj(_WINDOWS[encoding])
+    unpacking = zlib.decompressobj(_GZIP)
     try:
         # A small gzip may hold gigabytes.
         unpacked = unpacking.decompress(body, limit + 1)
     except zlib.error as error:
         raise InvalidRequestError(
-            f"The body is not {encoding}: {error}", code="unsupported_encoding"
+            f"The body is not gzip: {error}", code="unsupported_encoding"
         ) from error
     if len(unpacked) > limit:
         raise _too_large(limit, hint)
     if not unpacking.eof:
         raise InvalidRequestError(
-            f"The body ends in the middle of its {encoding}", code="unsupported_encoding"
+            "The body ends in the middle of its gzip", code="unsupported_encoding"
         )
     return unpacked
 
@@ -97,19 +87,13 @@ def _too_large(limit: int, hint: str) -> TooLargeError:
     return TooLargeError(f"The body has more than {limit} bytes{hint}")
 
 
-def packed(body: bytes, encoding: str) -> bytes:
-    """The body in `gzip` or `deflate`."""
-    packing = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOWS[encoding])
-    return packing.compress(body) + packing.flush()
-
-
-def wanted_encoding(accept_encoding: str, offered: Collection[str] = ("gzip",)) -> str:
-    """The first of `offered` that an `Accept-Encoding` takes; empty where it takes none."""
+def takes_gzip(accept_encoding: str) -> bool:
+    """Whether an `Accept-Encoding` takes gzip."""
     takes: dict[str, bool] = {}
     for entry in accept_encoding.lower().split(","):
         coding, _, quality = entry.replace(" ", "").partition(";q=")
         takes[coding] = bool(quality.strip("0.")) or not quality
-    return next((each for each in offered if takes.get(each, takes.get("*"))), "")
+    return takes.get("gzip", takes.get("*", False))
 
 
 def body_schema(model: type[BaseModel]) -> dict[str, Any]:

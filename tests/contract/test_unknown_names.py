@@ -47,16 +47,14 @@ ANY_PARAMETER = {
         "/get-online-features",
         "/health",
     },
-    "Triton's clients send any query_params of their callers": {
+    "the protocol's clients send any query_params of their callers": {
         "/v2",
         "/v2/health/live",
         "/v2/health/ready",
-        "/v2/repository/index",
-        "/v2/models/stats",
         *(
             f"/v2/models/{{name}}{version}{part}"
             for version in ("", "/versions/{version}")
-            for part in ("", "/config", "/infer", "/ready", "/stats")
+            for part in ("", "/infer", "/ready")
         ),
     },
 }
@@ -83,13 +81,14 @@ ANY_FIELD = {
         "features POST /get-online-features",
     },
     "Triton's and KServe's clients send parameters of their own": {
-        "serving POST /v2/repository/index",
         "serving POST /v2/models/{name}/infer",
         "serving POST /v2/models/{name}/infer inputs",
         "serving POST /v2/models/{name}/infer outputs",
+        "serving POST /v2/models/{name}/infer parameters",
         "serving POST /v2/models/{name}/versions/{version}/infer",
         "serving POST /v2/models/{name}/versions/{version}/infer inputs",
         "serving POST /v2/models/{name}/versions/{version}/infer outputs",
+        "serving POST /v2/models/{name}/versions/{version}/infer parameters",
     },
     "a record's form ignores later fields; the body's check of it refuses them": {
         "serving POST /v1/answers/{recommendation_id}:what-if policy",

@@ -33,7 +33,7 @@ def by_triton():
     assert client.is_server_ready(headers={**KEY})
     assert client.is_model_ready(MODEL, headers={**KEY})
     tensor = triton.InferInput("user_id", [2], "BYTES")
-    tensor.set_data_from_numpy(np.array(VISITORS, dtype=object))
+    tensor.set_data_from_numpy(np.array(VISITORS, dtype=object), binary_data=False)
     answer = client.infer(MODEL, [tensor], headers={**KEY})
     return answer.as_numpy("items"), answer.get_response()["parameters"]["answered_by"]
 

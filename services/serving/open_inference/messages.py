@@ -7,87 +7,161 @@ short rows end in "" and 0.
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
 import orjson
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from services.serving.open_inference import binary
-from services.serving.open_inference.descriptions import MOST_VISITORS, NAME, OUTPUTS
 from slipstream.chassis.errors import InvalidRequestError
 from slipstream.contracts.events import Id
 from slipstream.contracts.vocabulary import BATCH, MAX_ID_BYTES, SHOWN
 from slipstream.slates.slate_plan import MadeSlate
 from slipstream.slates.slate_request import MOST_ITEMS, SlateRequest
 
+NAME: Final = "recommender"
+MOST_VISITORS: Final = 64
+# Each output's datatype, in the order in which an answer has them.
+OUTPUTS: Final = {"items": "BYTES", "scores": "FP32"}
+NO_BINARY: Final = "tensors are taken as JSON alone: send `data` (tritonclient: binary_data=False)"
 MOST_DIMENSIONS = 32
-# Inputs and outputs in a request's lists. There are one and two; more than these are not looked at.
-MOST_TENSORS = 8
 # Parameters of extensions that change what an answer means, and that this server lacks.
 _UNKNOWN = frozenset({"classification", "shared_memory_region"})
-
-_ID: TypeAdapter[str] = TypeAdapter(Id)
-# Some clients send null for none.
-Parameters = dict[str, Any] | None
+# Parameter of a tensor that comes after the JSON.
+_SIZE = "binary_data_size"
+_IDS: TypeAdapter[list[str]] = TypeAdapter(list[Id])
 
 
 class Tensor(BaseModel):
-    """An input tensor. `data` may be flat or nested; without it the values come after the JSON."""
+    """An input tensor. `data` may be flat or nested."""
 
-    name: str
+    name: Literal["user_id"]
     shape: list[Annotated[int, Field(ge=0)]] = Field(max_length=MOST_DIMENSIONS)
-    datatype: str
+    datatype: Literal["BYTES"]
     data: list[Any] | None = None
-    parameters: Parameters = None
+    parameters: dict[str, Any] | None = None
 
 
 class RequestedOutput(BaseModel):
     """The name of a wanted output. A request without any gets all."""
 
-    name: str
-    parameters: Parameters = None
+    name: Literal["items", "scores"]
+    parameters: dict[str, Any] | None = None
+
+
+class InferenceParameters(BaseModel):
+    """Number of items for each visitor, and whether visitors see them, which makes impressions.
+
+    Other parameters change nothing: a client that asks for `binary_data_output` gets JSON.
+    """
+
+    n: int = Field(10, ge=1, le=MOST_ITEMS, strict=True)
+    shown: bool = Field(False, strict=True)
 
 
 class InferenceRequest(BaseModel):
-    """An inference request.
-
-    `parameters.n` is the number of items for each visitor (10). With `parameters.shown` the lists
-    count as impressions.
-    """
+    """An inference request. Some clients send null for no parameters."""
 
     id: str = Field("", max_length=1_024)  # given back as it came
-    parameters: Parameters = None
-    inputs: list[Tensor] = Field(max_length=MOST_TENSORS)
-    outputs: list[RequestedOutput] = Field(default_factory=list, max_length=MOST_TENSORS)
+    parameters: InferenceParameters | None = None
+    inputs: list[Tensor] = Field(min_length=1, max_length=1)
+    outputs: list[RequestedOutput] = Field(default_factory=list, max_length=len(OUTPUTS))
 
 
-def read(body: bytes, json_length: str | None = None) -> InferenceRequest:
+class InferenceError(BaseModel):
+    """The body of an error below `/v2`."""
+
+    error: str
+
+
+class ServerMetadata(BaseModel):
+    """The server's name, version and extensions of the protocol."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class ServerLive(BaseModel):
+    """Whether the server takes requests."""
+
+    live: bool
+
+
+class ServerReady(BaseModel):
+    """Whether a model is loaded."""
+
+    ready: bool
+
+
+class ModelReady(BaseModel):
+    """Whether a model is in service."""
+
+    name: str
+    ready: bool
+
+
+class TensorMetadata(BaseModel):
+    """An input or output of a model; -1 is a dimension of any size."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(BaseModel):
+    """A model's versions, inputs and outputs."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class OutputTensor(BaseModel):
+    """An output, flat and row by row."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[str] | list[float]
+
+
+class InferenceResponse(BaseModel):
+    """The recommendations as tensors. `parameters` has the answering step and the recommendation
+    id of each visitor, separated by commas.
+    """
+
+    model_name: str
+    model_version: str
+    id: str
+    parameters: dict[str, Any]
+    outputs: list[OutputTensor]
+
+
+def metadata(version: str | None) -> ModelMetadata:
+    """The model's metadata: its versions, inputs and outputs."""
+    return ModelMetadata(
+        name=NAME,
+        versions=[version] if version else [],
+        platform="slipstream_bundle",
+        inputs=[TensorMetadata(name="user_id", datatype="BYTES", shape=[-1])],
+        outputs=[
+            TensorMetadata(name=name, datatype=datatype, shape=[-1, -1])
+            for name, datatype in OUTPUTS.items()
+        ],
+    )
+
+
+def read(body: bytes) -> InferenceRequest:
     """The inference request in a body.
 
-    Args:
-        body: JSON, and the bytes of tensors after it.
-        json_length: The header `Inference-Header-Content-Length`; without it all is JSON.
-
-    Raises:
-        InvalidRequestError: It is none. What the tensors hold is not looked at, see `requests`.
+    Raises `InvalidRequestError`. What the tensor holds is not looked at, see `requests`.
     """
-    head, tail = binary.split(body, json_length)
     try:
-        fields = orjson.loads(head)
+        inference = InferenceRequest.model_validate(orjson.loads(body))
     except orjson.JSONDecodeError as error:
-        raise InvalidRequestError(
-            f"the request is not JSON: {error}; tensors after it need {binary.JSON_LENGTH}"
-        ) from error
-    return parse(fields, tail)
-
-
-def parse(fields: Any, tail: bytes = b"") -> InferenceRequest:
-    """The inference request of these fields, and of the bytes after them.
-
-    Raises `InvalidRequestError`.
-    """
-    try:
-        inference = InferenceRequest.model_validate(fields)
+        raise InvalidRequestError(f"the request is not JSON: {error}") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise InvalidRequestError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
@@ -95,58 +169,29 @@ def parse(fields: Any, tail: bytes = b"") -> InferenceRequest:
     for one in tensors:
         if unknown := sorted(_UNKNOWN & (one.parameters or {}).keys()):
             raise InvalidRequestError(f"{one.name!r}: there is no parameter {unknown[0]!r} here")
-    _take_binary(inference, tail)
+    if any(one.data is None or _SIZE in (one.parameters or {}) for one in inference.inputs):
+        raise InvalidRequestError(NO_BINARY)
     return inference
 
 
-def _take_binary(inference: InferenceRequest, tail: bytes) -> None:
-    """Give each input that has none its data from the bytes after the JSON."""
-    announced = {
-        place: (one.parameters or {})[binary.SIZE]
-        for place, one in enumerate(inference.inputs)
-        if binary.SIZE in (one.parameters or {})
-    }
-    found = binary.portions(list(announced.values()), tail)
-    for place, one in enumerate(inference.inputs):
-        if (one.data is None) != (place in announced):
-            raise InvalidRequestError(f"{one.name!r} has either data or {binary.SIZE}")
-    for place, data in zip(announced, found, strict=True):
-        if inference.inputs[place].datatype == "BYTES":
-            inference.inputs[place].data = binary.decode_strings(data, MOST_VISITORS)
-
-
 def requests(inference: InferenceRequest) -> list[SlateRequest]:
-    """A request for each visitor.
-
-    Raises:
-        InvalidRequestError: The tensors are not as `metadata` says.
-    """
-    tensor = next((one for one in inference.inputs if one.name == "user_id"), None)
-    if tensor is None or len(inference.inputs) != 1 or tensor.datatype != "BYTES":
-        raise InvalidRequestError("send one input: 'user_id', of datatype BYTES")
+    """A request for each visitor. Raises `InvalidRequestError` for values that are no ids."""
+    (tensor,), asked = inference.inputs, inference.parameters or InferenceParameters()
     visitors = _flat(tensor.data or [])
     if not visitors or math.prod(tensor.shape) != len(visitors):
         raise InvalidRequestError(
             f"'user_id' has shape {tensor.shape} and {len(visitors)} values; "
             f"1 to {MOST_VISITORS} are taken"
         )
-    if not all(_is_id(one) for one in visitors):
+    try:
+        visitors = _IDS.validate_python(visitors, strict=True)
+    except ValidationError as error:
         raise InvalidRequestError(
             f"a value of 'user_id' is a string of 1 to {MAX_ID_BYTES} bytes without NUL"
-        )
-    n = (inference.parameters or {}).get("n", 10)
-    if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MOST_ITEMS:
-        raise InvalidRequestError(f"parameters.n is an integer from 1 to {MOST_ITEMS}")
-    if unknown := {one.name for one in inference.outputs} - OUTPUTS.keys():
-        raise InvalidRequestError(
-            f"there is no output {sorted(unknown)[0]!r}; there are 'items' and 'scores'"
-        )
-    shown = (inference.parameters or {}).get("shown", False)
-    if not isinstance(shown, bool):
-        raise InvalidRequestError("parameters.shown is true or false")
-    purpose = SHOWN if shown else BATCH
+        ) from error
+    purpose = SHOWN if asked.shown else BATCH
     return [
-        SlateRequest(n=n, user_id=visitor, placement="inference", purpose=purpose)
+        SlateRequest(n=asked.n, user_id=visitor, placement="inference", purpose=purpose)
         for visitor in visitors
     ]
 
@@ -160,17 +205,11 @@ def response(
     """
     width = max(len(answer.items) for answer in answers)
     shape = [len(answers), width]
-    items = [
-        item_id
-        for answer in answers
-        for item_id in _padded([one.item_id for one in answer.items], width, "")
-    ]
-    scores = [
-        score
-        for answer in answers
-        for score in _padded([one.score for one in answer.items], width, 0.0)
-    ]
-    data = {"items": items, "scores": scores}
+    data: dict[str, list[Any]] = {"items": [], "scores": []}
+    for answer in answers:
+        short = width - len(answer.items)
+        data["items"] += [*(one.item_id for one in answer.items), *[""] * short]
+        data["scores"] += [*(one.score for one in answer.items), *[0.0] * short]
     wanted = {one.name for one in inference.outputs} or OUTPUTS.keys()
     return {
         "model_name": NAME,
@@ -188,25 +227,6 @@ def response(
     }
 
 
-def in_binary(inference: InferenceRequest) -> set[str]:
-    """Names of the wanted outputs that are to come after the JSON of the answer."""
-    of_all = (inference.parameters or {}).get("binary_data_output") is True
-    asked = {one.name: (one.parameters or {}).get("binary_data") for one in inference.outputs}
-    return {
-        name
-        for name in asked or OUTPUTS
-        if (of_all if asked.get(name) is None else asked[name] is True)
-    }
-
-
-def _is_id(value: Any) -> bool:
-    try:
-        _ID.validate_python(value, strict=True)
-    except ValidationError:
-        return False
-    return True
-
-
 def _flat(data: Sequence[Any]) -> Sequence[Any]:
     """The values of nested lists, level by level: a body may be nested deeper than calls may be.
 
@@ -220,7 +240,3 @@ def _flat(data: Sequence[Any]) -> Sequence[Any]:
             return data
         data = [value for one in data for value in (one if isinstance(one, list) else (one,))]
     raise InvalidRequestError(f"'user_id' is nested in more than {MOST_DIMENSIONS} lists")
-
-
-def _padded(row: list[Any], width: int, filler: Any) -> list[Any]:
-    return row + [filler] * (width - len(row))

@@ -108,5 +108,4 @@ almost = {
             "outputs": any_json,
         },
     ),
-    "/v2/repository/index": st.fixed_dictionaries({"ready": any_json}),
 }

@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -21,6 +22,10 @@ def a_body(*visitors: Any, **changes: Any) -> dict[str, Any]:
     return {"id": "42", "inputs": [tensor | changes.pop("tensor", {})], **changes}
 
 
+def read(body: dict[str, Any]) -> messages.InferenceRequest:
+    return messages.read(json.dumps(body).encode())
+
+
 def nested(depth: int) -> list[Any]:
     found: list[Any] = []
     for _ in range(depth):
@@ -36,20 +41,18 @@ def an_answer(*items: Item) -> MadeSlate:
 
 
 def test_each_visitor_of_the_tensor_is_a_request() -> None:
-    asked = messages.requests(messages.parse(a_body("ada", "bob", parameters={"n": 3})))
+    asked = messages.requests(read(a_body("ada", "bob", parameters={"n": 3})))
     assert [(one.user_id, one.n) for one in asked] == [("ada", 3), ("bob", 3)]
     assert {one.purpose for one in asked} == {"batch"}
 
 
 def test_lists_that_a_visitor_sees_are_marked_by_the_caller() -> None:
-    asked = messages.requests(messages.parse(a_body("ada", parameters={"shown": True})))
+    asked = messages.requests(read(a_body("ada", parameters={"shown": True})))
     assert asked[0].purpose == "shown"
 
 
 def test_nested_data_is_read_row_by_row() -> None:
-    asked = messages.parse(
-        a_body("ada", "bob", tensor={"shape": [2, 1], "data": [["ada"], ["bob"]]})
-    )
+    asked = read(a_body("ada", "bob", tensor={"shape": [2, 1], "data": [["ada"], ["bob"]]}))
     assert [one.user_id for one in messages.requests(asked)] == ["ada", "bob"]
 
 
@@ -84,7 +87,7 @@ def test_nested_data_is_read_row_by_row() -> None:
 )
 def test_tensors_that_the_model_does_not_take_are_refused(body: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError):
-        messages.requests(messages.parse(body))
+        messages.requests(read(body))
 
 
 class Uncounted(list[Any]):
@@ -98,7 +101,7 @@ class Uncounted(list[Any]):
     "data", [["ada"] * 65, [["ada"] * 32, Uncounted(["ada"] * 33)], [Uncounted("x" * 1_000_000)]]
 )
 def test_values_are_counted_before_they_are_flattened(data: list[Any]) -> None:
-    inference = messages.parse(a_body("ada", tensor={"shape": [65]}))
+    inference = read(a_body("ada", tensor={"shape": [65]}))
     inference.inputs[0].data = data
     with pytest.raises(InvalidRequestError, match="more than 64 values"):
         messages.requests(inference)
@@ -108,17 +111,17 @@ def test_a_deep_list_beside_many_values_is_refused_at_once() -> None:
     """Flattening all of it, level by level, takes minutes."""
     body = a_body(tensor={"shape": [1], "data": [nested(900), *["ada"] * 1_000_000]})
     with pytest.raises(InvalidRequestError, match="more than 64 values"):
-        messages.requests(messages.parse(body))
+        messages.requests(read(body))
 
 
 @pytest.mark.parametrize("name", ["inputs", "outputs"])
 def test_only_the_first_tensors_of_many_are_looked_at(name: str) -> None:
-    with pytest.raises(InvalidRequestError, match="at most 8"):
-        messages.parse({"inputs": [], name: [{}] * 1_000_000})
+    with pytest.raises(InvalidRequestError, match="at most"):
+        read({**a_body("ada"), name: [{}] * 1_000_000})
 
 
 def test_short_rows_are_filled_up_so_that_the_tensor_is_rectangular() -> None:
-    asked = messages.parse(a_body("ada", "bob"))
+    asked = read(a_body("ada", "bob"))
     answers = [
         an_answer(Item("a", 0.5, "ease"), Item("b", 0.25, "ease")),
         an_answer(Item("c", 0.75, "ease")),
@@ -129,7 +132,7 @@ def test_short_rows_are_filled_up_so_that_the_tensor_is_rectangular() -> None:
 
 
 def test_only_the_outputs_that_are_asked_for_are_given() -> None:
-    asked = messages.parse(a_body("ada", outputs=[{"name": "items"}]))
+    asked = read(a_body("ada", outputs=[{"name": "items"}]))
     body = messages.response(asked, [an_answer()], None)
     assert [output["name"] for output in body["outputs"]] == ["items"]
     assert (body["id"], body["model_version"]) == ("42", "none")
