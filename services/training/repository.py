@@ -142,8 +142,6 @@ _run = Table(
     Column("epoch", Integer),
     Column("epochs", Integer),
     Column("loss", Float),
-    # When a running run should end (ms).
-    Column("expected_at", BigInteger),
     Column("created_at", BigInteger, nullable=False),
     Column("started_at", BigInteger),
     Column("finished_at", BigInteger),
@@ -155,8 +153,6 @@ _run = Table(
     Column("decision", String(16)),
     Column("decision_reason", Text, nullable=False, default=""),
     Column("metrics", Text, nullable=False, default="{}"),
-    # Seconds of each stage of a run that has succeeded, in their order.
-    Column("seconds", Text, nullable=False, server_default="{}"),
     # Number of this run among those that attempt the same work, from 1.
     Column("attempt", Integer, nullable=False, default=1),
     # The first of them, and the run after this one.
@@ -310,23 +306,6 @@ class Repository:
         seen = ("lake_rows", "lake_version", "catalog_version")
         return replace(last, **{name: getattr(reader, name) for name in seen}) if reader else last
 
-    def stage_seconds(self, profile: str) -> dict[str, float]:
-        """Seconds of each stage, in order, of the profile's last run that succeeded at once.
-
-        Empty without such a run.
-        """
-        at_once = (
-            _run.c.state == "succeeded",
-            _run.c.seconds != "{}",
-            _run.c.attempt == 1,
-            _run.c.profile == profile,
-        )
-        with self._engine.connect() as connection:
-            seconds = connection.scalar(
-                select(_run.c.seconds).where(*at_once).order_by(_run.c.number.desc()).limit(1)
-            )
-        return dict(json.loads(seconds or "{}"))
-
     def start(self, run_id: str) -> Run:
         """Move a run from queued to running."""
         return self._move(run_id, "running", started_at=now_ms())
@@ -437,11 +416,4 @@ def _to_run(row: Row[Any]) -> Run:
         for name, value in row._mapping.items()
         if name in Run.model_fields and name != "metrics"
     }
-    left_ms = (
-        row.expected_at - now_ms() if row.state == "running" and row.expected_at is not None else 0
-    )
-    return Run(
-        **shared,
-        metrics=json.loads(row.metrics),
-        eta_s=round(left_ms / 1000) if left_ms > 0 else None,
-    )
+    return Run(**shared, metrics=json.loads(row.metrics))

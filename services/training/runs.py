@@ -2,7 +2,7 @@
 
 A run can be cancelled, and its end is recorded whatever happens. Its checkpoints are directories
 that outlive a killed process, until the work is over. Messages of its process become the progress
-in the run's record, with an estimate of when it will have ended.
+in the run's record.
 """
 
 import secrets
@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,111 +71,7 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
-# With a smaller share done, or less time spent, there is no telling about the rest.
-_LEAST_SHARE, _LEAST_S = 0.1, 5.0
-
-
-class Eta:
-    """Estimates the rest of a run from its progress and from an earlier run of its profile.
-
-    Args:
-        past: Seconds of each stage of the earlier run, in order; empty without one.
-        now: The time at which the run begins, in seconds of any clock.
-    """
-
-    def __init__(self, past: Mapping[str, float], now: float) -> None:
-        self._past, self._began = past, now
-        self._stage, self._since = "", now
-        self._took: dict[str, float] = {}
-
-    def left_s(self, stage: str, progress: float, done: float | None, now: float) -> float | None:
-        """Seconds to the end of the run; None without enough to estimate by.
-
-        To be called as each stage begins.
-
-        Args:
-            stage: The present stage.
-            progress: Share of the whole run that is done.
-            done: Share of the stage that is done; None where it is not known.
-            now: The present time in seconds of the clock.
-        """
-        if stage != self._stage:
-            if self._stage:
-                self._took[self._stage] = now - self._since
-            self._stage, self._since = stage, now
-        if stage in self._past:
-            return self._by_stages(now - self._since, done)
-        return (now - self._began) * (1 - progress) / progress if progress >= _LEAST_SHARE else None
-
-    def _by_stages(self, elapsed: float, done: float | None) -> float:
-        """The rest of the stage, and the later stages at the pace of this run so far."""
-        took = dict(self._took)
-        if done is not None and done >= _LEAST_SHARE and elapsed >= _LEAST_S:
-            took[self._stage] = elapsed / done
-        then = sum(self._past.get(name, 0.0) for name in took)
-        pace = (
-            sum(took[name] for name in took if name in self._past) / then
-            if then >= _LEAST_S
-            else 1.0
-        )
-        names = list(self._past)
-        later = sum(self._past[name] for name in names[names.index(self._stage) + 1 :])
-        whole = took.get(self._stage, self._past[self._stage] * pace)
-        return max(whole - elapsed, 0.0) + later * pace
-
-
 log = get_logger(__name__)
-
-
-class ProgressRecorder:
-    """Records a run's messages, with the time at which the run should end.
-
-    Progress is for people who watch: a message that can't be written is logged and ends no run.
-    """
-
-    def __init__(self, repository: Repository) -> None:
-        self._repository = repository
-
-    def of(self, run: Run) -> Callable[[dict[str, Any]], None]:
-        """The callback for the messages of a run, see `ProgressReporter`.
-
-        The end of a second attempt can't be foretold: it is quick where the first one has been.
-        """
-        eta = (
-            Eta(self._repository.stage_seconds(run.profile), time.monotonic())
-            if run.attempt == 1
-            else None
-        )
-
-        def record(message: dict[str, Any]) -> None:
-            expected_at = None
-            if eta is not None:
-                left_s = eta.left_s(
-                    message["stage"], message["progress"], message.get("done"), time.monotonic()
-                )
-                expected_at = None if left_s is None else now_ms() + int(left_s * 1000)
-            self.record(run.run_id, message, expected_at)
-
-        return record
-
-    def record(self, run_id: str, message: dict[str, Any], expected_at: int | None = None) -> None:
-        """Record a message; `expected_at` is when the run should end (ms)."""
-        facts = {name: message[name] for name in FACTS if name in message}
-        fitting = {name: message.get(name) for name in ("epoch", "epochs", "loss")}
-        stage = ": ".join(filter(None, (message["stage"], message.get("detail"))))
-        try:
-            self._repository.note(
-                run_id,
-                stage=stage,
-                progress=message["progress"],
-                expected_at=expected_at,
-                **fitting,
-                **facts,
-            )
-        except Exception as error:
-            log.warning(
-                "progress not noted", run_id=run_id, stage=message.get("stage"), reason=str(error)
-            )
 
 
 # Attempts at work that a stop or a kill interrupts: a run that kills the service each time must not
@@ -218,7 +115,6 @@ class Runs:
     ) -> None:
         self._repository, self._artifacts, self._metrics = repository, artifacts, metrics
         self._checkpoints = Checkpoints(artifacts.root / "checkpoints")
-        self._progress = ProgressRecorder(repository)
         self._prepare, self._launcher = prepare, launcher
         self._publish, self._resume = publish, resume
         self._timeout_s, self._note_failure, self._onset = timeout_s, failed, onset
@@ -350,15 +246,14 @@ class Runs:
                 output = place / "bundle"
                 trained = self._launcher.run(
                     self._job(run, output),
-                    on_progress=self._progress.of(run),
+                    on_progress=partial(self._note_progress, run_id),
                     give_up=give_up,
                     stop=stop,
                 )
                 self._begin_publishing(run_id)
                 # What took hours is not thrown away because a server does not answer for a while.
                 decision = until_answered(lambda: self._publish(run_id, output, trained), stop)
-            figures = {"metrics": trained.metrics, "seconds": trained.seconds}
-            until_answered(lambda: self._succeeded(run_id, decision, **figures), stop)
+            until_answered(lambda: self._succeeded(run_id, decision, trained.metrics), stop)
         except (GivenUpError, KilledError) as error:
             self._stopped(run, stop, killed=str(error))
         except RunFailedError as error:
@@ -374,6 +269,23 @@ class Runs:
                 self._publishing = None
                 self._cancelled.discard(run_id)
         self._launcher.forget(run_id)
+
+    def _note_progress(self, run_id: str, message: dict[str, Any]) -> None:
+        """Record a message of a run, see `ProgressReporter`.
+
+        It is for people who watch: one that can't be written is logged, and ends no run.
+        """
+        facts = {name: message[name] for name in FACTS if name in message}
+        fitting = {name: message.get(name) for name in ("epoch", "epochs", "loss")}
+        stage = ": ".join(filter(None, (message["stage"], message.get("detail"))))
+        try:
+            self._repository.note(
+                run_id, stage=stage, progress=message["progress"], **fitting, **facts
+            )
+        except Exception as error:
+            log.warning(
+                "progress not noted", run_id=run_id, stage=message["stage"], reason=str(error)
+            )
 
     def _began(self, run: Run) -> int:
         """When the run's time began (ms): with its first process, which a queue may have held back
@@ -397,7 +309,7 @@ class Runs:
             if run_id in self._cancelled:
                 raise GivenUpError
             self._publishing = run_id
-        self._progress.record(run_id, {"stage": "publishing", "progress": 0.99})
+        self._note_progress(run_id, {"stage": "publishing", "progress": 0.99})
 
     def _settle(self, run: Run) -> bool:
         """End a run that an earlier service left under way; False where it goes on elsewhere.
@@ -424,7 +336,9 @@ class Runs:
         log.error("run failed", run_id=run_id, exc_info=error)
         self._ended(run_id, "failed", error=f"{type(error).__name__}: {error}")
 
-    def _succeeded(self, run_id: str, decision: Decision, **figures: dict[str, float]) -> None:
+    def _succeeded(
+        self, run_id: str, decision: Decision, metrics: Mapping[str, float] | None = None
+    ) -> None:
         self._ended(
             run_id,
             "succeeded",
@@ -433,7 +347,7 @@ class Runs:
             model_version=run_id,
             decision=decision.outcome,
             decision_reason=decision.reason,
-            **figures,
+            metrics=dict(metrics or {}),
         )
 
     def _stopped(self, run: Run, stop: threading.Event, killed: str) -> None:

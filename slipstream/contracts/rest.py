@@ -182,8 +182,7 @@ class Run(BaseModel):
     """A training run. `state` goes queued → running → succeeded | failed | cancelled.
 
     `decision` is the gate's. `progress` goes from 0 to 1. `epoch`, `epochs` and `loss` belong to
-    the model that is being fitted, and are null where it has none. `eta_s` is the estimated time to
-    the end in seconds, null while there is no estimate.
+    the model that is being fitted, and are null where it has none.
 
     A killed run has failed, and `resumed_by` is the run that continues its work. That run has
     `attempt` 2, and `resumes` names the first run of the work. Both have the `key` of the request.
@@ -202,7 +201,6 @@ class Run(BaseModel):
     epoch: int | None = None
     epochs: int | None = None
     loss: float | None = None
-    eta_s: int | None = None
     attempt: int = 1
     resumes: str | None = None
     resumed_by: str | None = None

@@ -6,10 +6,9 @@ from typing import Any
 
 from slipstream.chassis.client import Peer, PeerError
 from slipstream.contracts.rest import Run
-from slipstream.contracts.times import format_duration
 from slipstream_cli.peers import segment
 
-Show = Callable[[float, str, str], Any]
+Show = Callable[[float, str], Any]
 
 POLL_S = 0.5
 # Longest wait for training while it restarts.
@@ -31,8 +30,7 @@ def follow(
     Args:
         training: The client of training.
         run_id: The run.
-        show: Called at each poll with the progress (0 to 1), the activity in words, and the time
-            left in words.
+        show: Called at each poll with the progress (0 to 1) and the activity in words.
         poll_s: Seconds between polls.
         patience_s: Seconds that training may be unavailable, as for a restart.
 
@@ -50,14 +48,10 @@ def follow(
                 or time.monotonic() - answered > patience_s
             ):
                 raise
-            show(0.0, "training does not answer; waiting for it", "")
+            show(0.0, "training does not answer; waiting for it")
         else:
             answered = time.monotonic()
-            show(
-                run.progress,
-                activity(run, ahead),
-                f"about {format_duration(run.eta_s)} left" if run.eta_s else "",
-            )
+            show(run.progress, activity(run, ahead))
             if run.resumed_by:
                 run_id = run.resumed_by
                 continue

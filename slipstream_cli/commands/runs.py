@@ -379,7 +379,6 @@ def _follow(peer: "Peer", run_id: str, as_json: bool, at: str) -> None:
 def _show(run: "Run", ahead: str = "") -> None:
     from slipstream_cli.commands.run_watch import activity
 
-    left = f", about {format_duration(run.eta_s)} left" if run.eta_s else ""
     resumed = f", takes up {run.resumes} (attempt {run.attempt})" if run.resumes else ""
     facts: list[tuple[str, Any]] = [
         ("run", f"{run.run_id} ({run.profile}){resumed}"),
@@ -389,7 +388,7 @@ def _show(run: "Run", ahead: str = "") -> None:
         ),
         (
             "state",
-            run.state if run.finished_at else f"{run.progress:.0%}, {activity(run, ahead)}{left}",
+            run.state if run.finished_at else f"{run.progress:.0%}, {activity(run, ahead)}",
         ),
         ("took", _took(run)),
         ("outcome", _outcome(run)),

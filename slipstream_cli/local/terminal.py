@@ -66,11 +66,10 @@ class Terminal:
         return update
 
     @contextmanager
-    def gauge(self) -> Iterator[Callable[[float, str, str], None]]:
+    def gauge(self) -> Iterator[Callable[[float, str], None]]:
         """Show a bar with words for the block; off a terminal, a line each time the words change.
 
-        The function that is yielded takes the share done (0 to 1), the words, and an aside, which
-        may change each time.
+        The function that is yielded takes the share done (0 to 1) and the words.
         """
         terminal, said = self._stream.isatty(), ""
         with click.progressbar(
@@ -82,12 +81,12 @@ class Terminal:
             hidden=not terminal,
         ) as shown:
 
-            def update(share: float, words: str, aside: str) -> None:
+            def update(share: float, words: str) -> None:
                 nonlocal said
                 if not terminal and words != said:
-                    self.line(f"{share:4.0%}  {', '.join(filter(None, (words, aside)))}")
+                    self.line(f"{share:4.0%}  {words}")
                 said, shown.pos = words, round(100 * share)
-                shown.label = ", ".join(filter(None, (aside, words)))
+                shown.label = words
                 shown.render_progress()
 
             yield update

@@ -130,11 +130,10 @@ _PAUSE_S = 0.25
 class ProgressReporter:
     """Reports the progress of a run, and keeps the seconds of each stage.
 
-    Messages have `stage` and `detail` in words, the `progress` of the run and the share `done` of
-    the stage (0 to 1, `done` None where it is not known), and `epoch`, `epochs` and `loss` of the
-    network. After the lake was read, a message has `lake_version`, `lake_rows`, `catalog_version`.
-    `outputs` has the outputs of steps so far, by step (`slipstream.contracts.steps`).
-    Progress never goes back.
+    Messages have `stage` and `detail` in words, the `progress` of the run (0 to 1), and `epoch`,
+    `epochs` and `loss` of the network. After the lake was read, a message has `lake_version`,
+    `lake_rows`, `catalog_version`. `outputs` has the outputs of steps so far, by step
+    (`slipstream.contracts.steps`). Progress never goes back.
 
     Args:
         send: Gets each message.
@@ -152,11 +151,11 @@ class ProgressReporter:
         """Begin a stage, which goes from `begin` to `end` in the progress of the run."""
         self.finish()
         self._stage, self._begin, self._end, self._since = name, begin, end, time.perf_counter()
-        self._send_message(None)
+        self._send_message(0.0)
 
     def fact(self, **facts: Any) -> None:
         """Report facts about the run."""
-        self._send_message(None, **facts)
+        self._send_message(0.0, **facts)
 
     def output(self, **outputs: Any) -> None:
         """Report outputs of the step that the present stage is part of."""
@@ -171,7 +170,11 @@ class ProgressReporter:
         detail = "" if step.stage == self._stage else step.stage
         if detail != self._detail or time.perf_counter() - self._sent_at >= _PAUSE_S:
             self._send_message(
-                step.share, detail=detail, epoch=step.epoch, epochs=step.epochs, loss=step.loss
+                step.share or 0.0,
+                detail=detail,
+                epoch=step.epoch,
+                epochs=step.epochs,
+                loss=step.loss,
             )
 
     def finish(self) -> None:
@@ -179,11 +182,7 @@ class ProgressReporter:
         if self._stage:
             self.seconds[self._stage] = round(time.perf_counter() - self._since, 3)
 
-    def _send_message(self, done: float | None, **more: Any) -> None:
+    def _send_message(self, share: float, **more: Any) -> None:
         self._detail, self._sent_at = more.get("detail", ""), time.perf_counter()
-        self._progress = max(
-            self._progress, self._begin + (self._end - self._begin) * (done or 0.0)
-        )
-        self._send(
-            {"stage": self._stage, "progress": round(self._progress, 4), "done": done, **more}
-        )
+        self._progress = max(self._progress, self._begin + (self._end - self._begin) * share)
+        self._send({"stage": self._stage, "progress": round(self._progress, 4), **more})

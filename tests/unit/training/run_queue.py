@@ -37,7 +37,6 @@ FITTING = {
     "stage": "fitting",
     "detail": "the transformer",
     "progress": 0.5,
-    "done": 0.6,
     "epoch": 3,
     "epochs": 5,
     "loss": 1.5,

@@ -2,7 +2,6 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,7 +9,6 @@ from hypothesis import strategies as st
 
 from services.training.records import ENDED, TRANSITIONS, Audit, TransitionError
 from services.training.repository import Repository
-from slipstream.contracts.times import now_ms
 
 
 def move(repository: Repository, run_id: str, state: str) -> None:
@@ -162,53 +160,3 @@ def test_resume_queues_the_same_work_once_with_what_is_known_of_it(repository: R
     third = repository.get("r3")
     assert third is not None
     assert (third.attempt, third.resumes) == (3, "r1")
-
-
-def test_eta_counts_down_to_when_a_running_run_is_expected_to_end(
-    repository: Repository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = now_ms()
-    monkeypatch.setattr("services.training.repository.now_ms", lambda: now)
-
-    def eta_s() -> int | None:
-        run = repository.get("r1")
-        assert run is not None
-        return run.eta_s
-
-    repository.add("r1", "request", "", "fast")
-    repository.start("r1")
-    assert eta_s() is None
-    repository.note("r1", expected_at=now + 60_400)
-    assert eta_s() == 60
-    now += 1_000
-    assert eta_s() == 59
-    repository.note("r1", expected_at=now - 1)
-    assert eta_s() is None
-    repository.note("r1", expected_at=now + 60_400)
-    repository.finish("r1", "succeeded")
-    assert eta_s() is None
-
-
-def test_stage_seconds_are_those_of_the_last_run_of_the_profile_that_succeeded_at_once(
-    repository: Repository,
-) -> None:
-    def run(run_id: str, profile: str, state: str, **outcome: Any) -> None:
-        repository.add(run_id, "request", "", profile)
-        repository.start(run_id)
-        repository.finish(run_id, state, **outcome)
-
-    assert repository.stage_seconds("fast") == {}
-    run("r1", "fast", "succeeded", seconds={"reading": 1.0, "fitting": 9.0, "asking": 2.0})
-    run("r2", "best", "succeeded", seconds={"reading": 5.0})
-    run("r3", "fast", "failed")
-    run("settled", "fast", "succeeded")
-    repository.add("r4", "request", "", "fast")
-    repository.start("r4")
-    repository.resume("r4", "r5", "killed")
-    repository.start("r5")
-    repository.finish("r5", "succeeded", seconds={"reading": 0.1})
-    assert list(repository.stage_seconds("fast").items()) == [
-        ("reading", 1.0),
-        ("fitting", 9.0),
-        ("asking", 2.0),
-    ]

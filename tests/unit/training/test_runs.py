@@ -10,7 +10,7 @@ from services.training.records import TransitionError
 from services.training.repository import Repository
 from services.training.run.job import TrainingResult
 from services.training.run.launcher import RunFailedError
-from services.training.runs import Checkpoints, Eta
+from services.training.runs import Checkpoints
 from slipstream.chassis.logging import carrying
 from slipstream.contracts.rest import RunRequest
 from slipstream.stores.artifacts import Artifacts
@@ -40,17 +40,8 @@ def test_run_succeeds_and_keeps_its_decision(scene: Scene) -> None:
     assert scene.counted("succeeded") == 1
 
 
-def test_progress_of_a_run_is_shown_while_it_goes_on_and_its_end_is_foretold_by_the_last_one(
-    scene: Scene,
-) -> None:
-    scene.go.set()
-    scene.outcome = lambda: RESULT.model_copy(
-        update={"seconds": {"reading": 1.0, "fitting": 100.0}}
-    )
+def test_progress_of_a_run_is_shown_while_it_goes_on(scene: Scene) -> None:
     scene.thread.start()
-    scene.until(scene.runs.request(RunRequest()).run_id, "succeeded")
-    scene.started.clear()
-    scene.go.clear()
     run_id = scene.runs.request(RunRequest()).run_id
     assert scene.started.wait(60)
     run = scene.repository.get(run_id)
@@ -62,10 +53,9 @@ def test_progress_of_a_run_is_shown_while_it_goes_on_and_its_end_is_foretold_by_
         5,
         1.5,
     )
-    assert run.eta_s is not None
     scene.go.set()
     ended = scene.until(run_id, "succeeded")
-    assert (ended.stage, ended.epoch, ended.loss, ended.eta_s) == ("", None, None, None)
+    assert (ended.stage, ended.epoch, ended.loss) == ("", None, None)
 
 
 @pytest.mark.parametrize(
@@ -233,44 +223,3 @@ def test_directory_of_a_work_is_the_same_until_it_is_dropped(tmp_path: Path) -> 
     assert list(checkpoints.of("a").iterdir()) == []
     checkpoints.drop("a")
     assert [directory.name for directory in (tmp_path / "made later").iterdir()] == ["b"]
-
-
-PAST = {"reading": 10.0, "fitting": 60.0, "judging": 20.0, "saving": 10.0}
-
-
-def test_first_run_is_judged_by_its_own_progress_once_that_says_something() -> None:
-    eta = Eta({}, now=0)
-    assert eta.left_s("reading", 0.05, None, now=5) is None
-    assert eta.left_s("fitting", 0.25, 0.5, now=20) == pytest.approx(60)
-
-
-def test_later_run_takes_as_long_as_the_last_one_did() -> None:
-    eta = Eta(PAST, now=0)
-    assert eta.left_s("reading", 0.0, None, now=0) == pytest.approx(100)
-    assert eta.left_s("reading", 0.0, None, now=4) == pytest.approx(96)
-    assert eta.left_s("fitting", 0.05, None, now=10) == pytest.approx(90)
-
-
-def test_run_that_is_slower_than_the_last_one_will_go_on_to_be() -> None:
-    eta = Eta(PAST, now=0)
-    eta.left_s("reading", 0.0, None, now=0)
-    assert eta.left_s("fitting", 0.05, None, now=20) == pytest.approx(180)
-    assert eta.left_s("fitting", 0.2, 0.5, now=110) == pytest.approx(90 + 30 * 200 / 70)
-
-
-def test_little_said_of_a_stage_counts_for_little() -> None:
-    eta = Eta(PAST, now=0)
-    eta.left_s("fitting", 0.05, None, now=0)
-    assert eta.left_s("fitting", 0.06, 0.01, now=20) == pytest.approx(40 + 30)
-    assert Eta(PAST, now=0).left_s("fitting", 0.3, 0.8, now=1) == pytest.approx(60 + 30)
-
-
-def test_stage_that_takes_longer_than_expected_is_nearly_done_and_never_less_than_that() -> None:
-    eta = Eta(PAST, now=0)
-    eta.left_s("fitting", 0.05, None, now=0)
-    assert eta.left_s("fitting", 0.05, None, now=300) == pytest.approx(30)
-
-
-def test_stage_that_the_last_run_did_not_have_is_judged_by_progress() -> None:
-    eta = Eta(PAST, now=0)
-    assert eta.left_s("searching parameters", 0.5, None, now=30) == pytest.approx(30)

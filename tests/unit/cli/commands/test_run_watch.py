@@ -33,20 +33,15 @@ def test_follow_shows_what_a_run_does_until_it_has_ended() -> None:
             epoch=3,
             epochs=20,
             loss=5.12345,
-            eta_s=100,
         ),
         run("succeeded", progress=1.0, finished_at=9),
     )
     ended, shown = followed(answers)
     assert ended.state == "succeeded"
     assert shown == [
-        (0.0, "waiting for its turn behind r0 (running, 50 %)", ""),
-        (
-            0.25,
-            "fitting the challenger: transformer, epoch 3 of 20, loss 5.123",
-            "about 1 min 40 s left",
-        ),
-        (1.0, "succeeded", ""),
+        (0.0, "waiting for its turn behind r0 (running, 50 %)"),
+        (0.25, "fitting the challenger: transformer, epoch 3 of 20, loss 5.123"),
+        (1.0, "succeeded"),
     ]
 
 
@@ -68,7 +63,7 @@ def test_follow_waits_for_a_service_that_restarts() -> None:
     )
     ended, shown = followed(answers)
     assert ended.state == "succeeded"
-    assert [text for _, text, _ in shown[:2]] == ["training does not answer; waiting for it"] * 2
+    assert [text for _, text in shown[:2]] == ["training does not answer; waiting for it"] * 2
 
 
 def test_follow_gives_up_on_a_service_that_stays_away_and_on_a_run_that_is_not_there() -> None:

@@ -59,17 +59,17 @@ def test_bar_writes_a_line_each_tenth() -> None:
 def test_gauge_writes_a_line_when_the_words_change_off_a_terminal() -> None:
     stream = io.StringIO()
     with Terminal(stream).gauge() as shown:
-        shown(0.05, "fitting, epoch 1 of 9", "about 9 s left")
-        shown(0.07, "fitting, epoch 1 of 9", "about 8 s left")
-        shown(0.5, "judging", "")
-    assert stream.getvalue() == "  5%  fitting, epoch 1 of 9, about 9 s left\n 50%  judging\n"
+        shown(0.05, "fitting, epoch 1 of 9")
+        shown(0.07, "fitting, epoch 1 of 9")
+        shown(0.5, "judging")
+    assert stream.getvalue() == "  5%  fitting, epoch 1 of 9\n 50%  judging\n"
 
 
 def test_gauge_is_a_bar_on_a_terminal() -> None:
     stream = _Tty()
     with Terminal(stream).gauge() as shown:
-        shown(0.25, "fitting", "about 9 s left")
-    assert " 25% |#####---------------| about 9 s left, fitting" in stream.getvalue()
+        shown(0.25, "fitting")
+    assert " 25% |#####---------------| fitting" in stream.getvalue()
 
 
 def test_terminal_that_has_gone_away_is_no_failure() -> None:

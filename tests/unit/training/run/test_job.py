@@ -30,13 +30,12 @@ def test_steps_go_from_the_begin_of_their_stage_to_its_end(
     report.step(ProgressStep("the blend", 3, None))
     report.step(ProgressStep("fitting", 1, 4))
     assert messages == [
-        {"stage": "reading", "progress": 0.0, "done": None},
-        {"stage": "reading", "progress": 0.0, "done": None, "lake_version": 3},
-        {"stage": "fitting", "progress": 0.2, "done": None},
+        {"stage": "reading", "progress": 0.0},
+        {"stage": "reading", "progress": 0.0, "lake_version": 3},
+        {"stage": "fitting", "progress": 0.2},
         {
             "stage": "fitting",
             "progress": 0.4,
-            "done": 0.5,
             "detail": "the transformer",
             "epoch": 2,
             "epochs": 4,
@@ -45,7 +44,6 @@ def test_steps_go_from_the_begin_of_their_stage_to_its_end(
         {
             "stage": "fitting",
             "progress": 0.4,
-            "done": None,
             "detail": "the blend",
             "epoch": None,
             "epochs": None,
@@ -54,7 +52,6 @@ def test_steps_go_from_the_begin_of_their_stage_to_its_end(
         {
             "stage": "fitting",
             "progress": 0.4,
-            "done": 0.25,
             "detail": "",
             "epoch": None,
             "epochs": None,

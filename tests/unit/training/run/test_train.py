@@ -173,9 +173,9 @@ def test_train_gives_the_fit_what_outlives_it_and_tells_how_far_it_is(
         train(asked, ProgressReporter(messages.append))
     assert (asked.checkpoints / "network").exists()
     assert messages[-2]["progress"] < messages[-1]["progress"] < 1
-    names = ("stage", "detail", "done", "epoch", "epochs", "loss")
+    names = ("stage", "detail", "epoch", "epochs", "loss")
     assert [messages[-1][name] for name in names] == [
-        "fitting the challenger", "training the network", 0.5, 2, 4, 1.5,
+        "fitting the challenger", "training the network", 2, 4, 1.5,
     ]  # fmt: skip
 
 
