@@ -108,8 +108,10 @@ def main() -> None:
                 manifests.append(stack.get("training", path))
                 manifests[-1]["files"].pop("MLmodel")  # it has the version and the time
                 stack.stop()
+            spent = sum(step["processor_s"] for step in steps["steps"])
             starts = {step["name"]: len(step["usage"]) for step in steps["steps"]}
-            print(f"  attempt {run['attempt']}, starts {starts}, ${steps['usd']:.6f}", flush=True)
+            took = f"{spent:.0f} s of processors"
+            print(f"  attempt {run['attempt']}, starts {starts}, {took}", flush=True)
         whole, other = manifests
         different = {name for name in whole if whole[name] != other[name]}
         assert different == OF_A_RUN, f"the bundles differ in {different}"

@@ -142,7 +142,7 @@ class ModelPublisher:
         return self._put_in_force(decided[-1])
 
     def note_failure(self, run: Run) -> None:
-        """Record a run that made no version in MLflow, with its versions and what it cost.
+        """Record a run that made no version in MLflow, with its versions and steps.
 
         A failure to do so is logged.
         """
@@ -286,9 +286,8 @@ class ModelPublisher:
         decided = {"decision": decision.outcome, "decision_reason": decision.reason}
         try:
             steps = self._final_steps(run_id)
-            cost = {"usd": steps.usd} if steps else {}
             tags = decided | (tags_of(steps) if steps else {})
-            self.registry.note(run_id, tags, numbers | cost)
+            self.registry.note(run_id, tags, numbers)
             self.registry.log_trials(run_id, self._manifest(run_id).metrics.search or [])
         except Exception as error:
             log.error(
@@ -302,7 +301,6 @@ class ModelPublisher:
                 self._manifest(run_id),
                 trained,
                 self.repository.decisions(run_id)[-1],
-                self._final_steps(run_id),
             )
             self.registry.log_page(run_id, self.artifacts.put_report(run_id, page))
         except Exception as error:

@@ -8,7 +8,6 @@ from typing import Any
 
 from services.training.records import Audit, RunRecord
 from services.training.repository import Repository
-from slipstream.contracts.prices import Prices
 from slipstream.contracts.rest import Run
 from slipstream.contracts.steps import STEP_OF_STAGE, STEPS, RunSteps, Step, StepUsage
 
@@ -34,7 +33,7 @@ def steps_of(attempts: Sequence[RunRecord], audit: Audit | None) -> RunSteps:
         given = outputs.get(name, {}) if state not in ("waiting", "skipped") else {}
         if state in ("failed", "cancelled"):
             given = {"error": run.error or state}
-        step = _costed(name, state, given, [each for each in usage if each.step == name])
+        step = _step(name, state, given, [start for start in usage if start.step == name])
         if audit is not None and name in ("gate", "promote") and given:
             step.began_at, step.ended_at = audit.decided_at, run.finished_at or audit.decided_at
         steps.append(step)
@@ -45,7 +44,6 @@ def steps_of(attempts: Sequence[RunRecord], audit: Audit | None) -> RunSteps:
         error=run.error,
         resumed_by=run.resumed_by,
         steps=steps,
-        usd=round(sum(step.usd for step in steps), 6),
     )
 
 
@@ -56,12 +54,12 @@ def read_steps(repository: Repository, run: Run) -> RunSteps:
 
 
 def tags_of(steps: RunSteps) -> dict[str, str]:
-    """Tags of a run in MLflow: the versions that it read, and each step with what it cost."""
+    """Tags of a run in MLflow: the versions that it read, and each step with its time."""
     left_out = {"name", "outputs", "usage"}
     tags = {f"step/{it.name}": it.model_dump_json(exclude=left_out) for it in steps.steps}
     snapshot = next(step.outputs for step in steps.steps if step.name == "snapshot")
     versions = {f"snapshot/{name}": str(value) for name, value in snapshot.items()}
-    return tags | versions | {"key": steps.key or "", "usd": f"{steps.usd:.6f}"}
+    return tags | versions | {"key": steps.key or ""}
 
 
 def _decided(audit: Audit | None) -> dict[str, dict[str, Any]]:
@@ -94,21 +92,14 @@ def _state(run: Run, place: int, audit: Audit | None) -> Any:
     return run.state if place == reached else "skipped"
 
 
-def _costed(name: str, state: Any, outputs: dict[str, Any], usage: list[StepUsage]) -> Step:
-    spent = [
-        round(sum(getattr(each, kind) for each in usage), 3)
-        for kind in ("processor_s", "memory_gb_s", "gpu_s")
-    ]
+def _step(name: str, state: Any, outputs: dict[str, Any], usage: list[StepUsage]) -> Step:
     return Step(
         name=name,
         state=state,
-        began_at=min((each.began_at for each in usage), default=None),
-        ended_at=max((each.ended_at for each in usage), default=None),
+        began_at=min((start.began_at for start in usage), default=None),
+        ended_at=max((start.ended_at for start in usage), default=None),
         device=usage[-1].device if usage else "",
         outputs=outputs,
         usage=usage,
-        processor_s=spent[0],
-        memory_gb_s=spent[1],
-        gpu_s=spent[2],
-        usd=round(Prices().of(*spent), 6),
+        processor_s=round(sum(start.processor_s for start in usage), 3),
     )

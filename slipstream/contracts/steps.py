@@ -1,4 +1,4 @@
-"""Steps of a training run: what each consists of, gives and costs.
+"""Steps of a training run: what each consists of, gives and uses.
 
 A step is a view of a run. It starts nothing, so that asking for it again is harmless.
 """
@@ -40,10 +40,7 @@ STEP_OF_STAGE: Final = {stage: kind.name for kind in STEPS for stage in kind.sta
 
 
 class StepUsage(BaseModel):
-    """Resources of one start of a run's process in one step.
-
-    They are what its pod reserves, for as long as the step took, where the environment says so
-    (docs/pipelines.md); else what the process used.
+    """Time of one start of a run's process in one step.
 
     Attributes:
         step: The step.
@@ -51,9 +48,7 @@ class StepUsage(BaseModel):
         began_at: When the step began (ms).
         ended_at: When it ended, or was last heard of (ms).
         device: Name of the GPU, or `cpu`.
-        processor_s: Seconds of processors.
-        memory_gb_s: Seconds of gigabytes of memory.
-        gpu_s: Seconds of GPUs.
+        processor_s: Seconds of processors that the process used.
     """
 
     step: str
@@ -62,15 +57,13 @@ class StepUsage(BaseModel):
     ended_at: int
     device: str = ""
     processor_s: float = 0.0
-    memory_gb_s: float = 0.0
-    gpu_s: float = 0.0
 
 
 class Step(BaseModel):
     """A step of a run. `refused` is the gate's, and the steps after it are `skipped`.
 
-    `usage` has every start of the run that computed in the step, also those that were killed; `usd`
-    is its price by `contracts/prices.py`.
+    `usage` has every start of the run that computed in the step, also those that were killed;
+    `processor_s` is their sum.
     """
 
     name: str
@@ -81,13 +74,10 @@ class Step(BaseModel):
     outputs: dict[str, Any] = Field(default_factory=dict)
     usage: list[StepUsage] = Field(default_factory=list)
     processor_s: float = 0.0
-    memory_gb_s: float = 0.0
-    gpu_s: float = 0.0
-    usd: float = 0.0
 
 
 class RunSteps(BaseModel):
-    """Steps of a run, in their order, with all attempts at its work; `usd` is their price."""
+    """Steps of a run, in their order, with all attempts at its work."""
 
     run_id: str
     key: str | None = None
@@ -95,4 +85,3 @@ class RunSteps(BaseModel):
     error: str | None = None
     resumed_by: str | None = None
     steps: list[Step]
-    usd: float

@@ -112,7 +112,7 @@ def show_run(run_id: str, as_json: bool, url: str | None, data_dir: Path) -> Non
         show_facts([(f"  {name}", f"{value:.6g}") for name, value in decision["numbers"].items()])
 
 
-@runs.command("report", short_help="Download a run's report, a page with plots.")
+@runs.command("report", short_help="Download a run's report, a page.")
 @click.argument("run_id")
 @click.option(
     "--output",
@@ -126,7 +126,7 @@ def report(
 ) -> None:
     """Download the report of a run that made a model, as one HTML file.
 
-    It shows the data, the metrics, the gate's decision, and lists before and after.
+    It shows the gate's decision, figures by cohort, and lists before and after.
 
     \b
     Example:  slipstream runs report 20261124-101500-3fa9c1 --open

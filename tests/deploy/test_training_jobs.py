@@ -60,8 +60,6 @@ def test_run_is_given_the_lakes_credentials_and_no_other() -> None:
     assert {v for v in variables if not names_a_setting(v)} == {
         "OMP_NUM_THREADS",
         "RUN_IMAGE",
-        "RUN_MEMORY_MIB",
-        "RUN_MILLICORES",
     }
     secrets = {v["secretKeyRef"]["key"] for v in variables.values() if "secretKeyRef" in v}
     assert secrets == {"lake-storage-options"}

@@ -178,7 +178,7 @@ class Launcher:
                 state = self._starter.state(job.version)
                 held = state.held
                 result = files.result()
-                # The last message tells the step that the run ended in, and what it cost.
+                # The last message tells the step that the run ended in, and its time.
                 message = self._message(files, state) if result is None else files.progress() or {}
                 if message not in ({}, shown):
                     on_progress(message)

@@ -30,7 +30,7 @@ def steps(state: str = "running", **of: Any) -> dict[str, Any]:
         given = of.get(kind.name, "waiting")
         step, outputs = given if isinstance(given, tuple) else (given, {})
         listed.append({"name": kind.name, "state": step, "outputs": outputs})
-    told = {"run_id": "r1", "key": "nightly", "state": state, "steps": listed, "usd": 0.0}
+    told = {"run_id": "r1", "key": "nightly", "state": state, "steps": listed}
     return told | {name: of[name] for name in ("error", "resumed_by") if name in of}
 
 
