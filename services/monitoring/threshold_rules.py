@@ -322,8 +322,7 @@ def _failed_runs(snapshot: Snapshot, _minutes: int) -> list[Reading]:
     if snapshot.training.champion is None:
         return []
     ended = [it for it in snapshot.training.runs if it.state in ("succeeded", "failed")]
-    final = [it for it in ended if it.resumed_by is None]
-    return _plain(len(list(takewhile(lambda it: it.state == "failed", final))))
+    return _plain(len(list(takewhile(lambda it: it.state == "failed", ended))))
 
 
 def _silence(snapshot: Snapshot, _minutes: int) -> list[Reading]:

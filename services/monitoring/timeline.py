@@ -9,6 +9,7 @@ import base64
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import zip_longest
 from typing import Final, Literal, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
@@ -153,8 +154,7 @@ def run_entry(run: Run, before: Run | None, asking: Sequence[Alert]) -> Timeline
     """The entry of a run.
 
     A run answers the alerts that requested one since the run before it, unless they had closed, and
-    the alert on a shift that it is judged since: as training does, whatever its trigger. One that
-    goes on with a killed one's work answers that run.
+    the alert on a shift that it is judged since: as training does, whatever its trigger.
 
     Args:
         run: The run.
@@ -162,17 +162,13 @@ def run_entry(run: Run, before: Run | None, asking: Sequence[Alert]) -> Timeline
         asking: Alerts that ask for a run.
     """
     since = before.created_at if before else -1
-    because = (
-        [_RUN + run.resumes]
-        if run.resumes is not None
-        else [
-            _ALERT + alert.alert_id
-            for alert in asking
-            if (since < alert.opened_at or _is_of_shift(run, alert))
-            and alert.opened_at <= run.created_at
-            and (alert.closed_at is None or alert.closed_at > run.created_at)
-        ]
-    )
+    because = [
+        _ALERT + alert.alert_id
+        for alert in asking
+        if (since < alert.opened_at or _is_of_shift(run, alert))
+        and alert.opened_at <= run.created_at
+        and (alert.closed_at is None or alert.closed_at > run.created_at)
+    ]
     outcome = f", {run.decision}: {run.decision_reason}" if run.decision else ""
     return TimelineEntry(
         entry_id=_RUN + run.run_id,
@@ -471,11 +467,7 @@ class Timeline:
         if not runs:
             return []
         asking = self._book.asking(runs[0].created_at, MOST_ASKING)
-        entries = []
-        for place, run in enumerate(runs):
-            before = next((it for it in runs[place + 1 :] if it.resumes is None), None)
-            entries.append(run_entry(run, before, asking))
-        return entries
+        return [run_entry(run, before, asking) for run, before in zip_longest(runs, runs[1:])]
 
     def _with_decisions(
         self, chosen: Sequence[TimelineEntry], window_ms: int

@@ -317,11 +317,11 @@ class ModelPublisher:
 
     def _final_steps(self, run_id: str) -> RunSteps | None:
         """The steps of a run as they are once it has succeeded; None without its record."""
-        if (run := self.repository.get(run_id)) is None:
+        if self.repository.get(run_id) is None:
             return None
-        *earlier, last = self.repository.attempts(run)
-        ended = replace(last, run=last.run.model_copy(update={"state": "succeeded"}))
-        return steps_of([*earlier, ended], self.repository.decisions(run_id)[-1])
+        record = self.repository.reported(run_id)
+        ended = replace(record, run=record.run.model_copy(update={"state": "succeeded"}))
+        return steps_of(ended, self.repository.decisions(run_id)[-1])
 
     def _discard(self, run_id: str) -> None:
         """Delete a bundle that is no version's. A bundle that may be registered stays."""

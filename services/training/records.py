@@ -31,7 +31,7 @@ class LastRun:
         finished_at: When it ended (ms); None while it has not.
         lake_rows: Interactions that the last run which read the lake saw; None before any.
         catalog_version: Version of the catalogue that it saw.
-        number: Place, in the order of runs, of the newest that is no other attempt at a killed one.
+        number: Place of the newest in the order of runs.
         lake_version: Version of the interactions that the last run which read the lake saw.
         unanswered: Onset of the shift that the newest run was to answer (ms), where its model was
             refused.
@@ -61,10 +61,11 @@ class RunRecord:
     usage: Sequence[StepUsage]
 
 
-# Where a run may go from each state. A run that has ended never moves again.
+# Where a run may go from each state: one that was killed back to the queue. A run that has ended
+# never moves again.
 TRANSITIONS: Final[Mapping[str, frozenset[str]]] = {
     "queued": frozenset({"running", "cancelled"}),
-    "running": frozenset({"succeeded", "failed", "cancelled"}),
+    "running": frozenset({"succeeded", "failed", "cancelled", "queued"}),
     "succeeded": frozenset(),
     "failed": frozenset(),
     "cancelled": frozenset(),

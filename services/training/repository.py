@@ -15,13 +15,11 @@ from sqlalchemy import (
     Connection,
     Engine,
     Float,
-    Index,
     Integer,
     Row,
     String,
     Table,
     Text,
-    func,
     insert,
     literal,
     select,
@@ -153,21 +151,17 @@ _run = Table(
     Column("decision", String(16)),
     Column("decision_reason", Text, nullable=False, default=""),
     Column("metrics", Text, nullable=False, default="{}"),
-    # Number of this run among those that attempt the same work, from 1.
+    # How often the run has been started, from 1.
     Column("attempt", Integer, nullable=False, default=1),
-    # The first of them, and the run after this one.
-    Column("resumes", String(64)),
-    Column("resumed_by", String(64)),
     # The HTTP request that the run came from; empty for a run that no person requested.
     Column("request_id", Text, nullable=False, server_default=""),
-    Column("key", String(128)),
+    # Of requests with one key that come at the same moment, to whichever replica, one adds a run.
+    Column("key", String(128), unique=True),
     # What the run's process has reported about its steps, as JSON; empty before.
     Column("outputs", Text, nullable=False, server_default=""),
     Column("usage", Text, nullable=False, server_default=""),
     # When the shift began that it answers (ms).
     Column("onset", BigInteger),
-    # Of requests with one key that come at the same moment, to whichever replica, one adds a run.
-    Index("training_run_key", "key", "attempt", unique=True),
 )
 
 _decision = Table(
@@ -184,18 +178,16 @@ _decision = Table(
     Column("decided_at", BigInteger, nullable=False),
 )
 
-# Columns that a run copies from the run that it resumes.
-_CARRIED: Final = (
-    "trigger",
-    "reason",
-    "profile",
-    "request_id",
-    "key",
-    "onset",
-    "lake_version",
-    "lake_rows",
-    "catalog_version",
-)
+# What a run forgets when it starts again; it keeps the versions of the lake that it has read.
+_BEFORE: Final = {
+    "started_at": None,
+    "stage": "",
+    "progress": 0.0,
+    "epoch": None,
+    "epochs": None,
+    "loss": None,
+    "outputs": "",
+}
 
 
 class Repository:
@@ -235,33 +227,15 @@ class Repository:
                 raise
             return queued
 
-    def resume(self, run_id: str, new_id: str, error: str) -> Run:
-        """Fail a running run and queue another, `new_id`, for its work; returns the failed run.
-
-        The new run has the versions of the lake that the failed one had read.
-        """
-        with self._engine.begin() as connection:
-            _move(
-                connection, run_id, "failed", finished_at=now_ms(), error=error, resumed_by=new_id
-            )
-            failed = _one(connection, run_id)
-            carried = {name: failed._mapping[name] for name in _CARRIED}
-            row = {
-                **carried,
-                "run_id": new_id,
-                "state": "queued",
-                "attempt": failed.attempt + 1,
-                "resumes": failed.resumes or run_id,
-                "created_at": now_ms(),
-            }
-            connection.execute(insert(_run).values(row))
-        return _to_run(failed)
+    def queue_again(self, run_id: str, error: str) -> Run:
+        """Queue a running run for its next attempt; `error` says why this one ended."""
+        return self._move(run_id, "queued", attempt=_run.c.attempt + 1, error=error, **_BEFORE)
 
     def get(self, name: str) -> Run | None:
-        """The run with this id or key; of several attempts at a key's work, the last."""
+        """The run with this id or key."""
         named = select(_run).where((_run.c.run_id == name) | (_run.c.key == name))
         with self._engine.connect() as connection:
-            row = connection.execute(named.order_by(_run.c.attempt.desc()).limit(1)).one_or_none()
+            row = connection.execute(named.order_by(_run.c.number).limit(1)).one_or_none()
         return _to_run(row) if row else None
 
     def request_id(self, run_id: str) -> str:
@@ -290,10 +264,8 @@ class Repository:
     def last_run(self) -> LastRun | None:
         """The newest run, None before any, and the lake as it was last read."""
         newest_first = select(_run).order_by(_run.c.number.desc()).limit(1)
-        asked_for = select(func.max(_run.c.number)).where(_run.c.resumes.is_(None))
         with self._engine.connect() as connection:
             newest = connection.execute(newest_first).one_or_none()
-            number = connection.scalar(asked_for) or 0
             reader = connection.execute(
                 newest_first.where(_run.c.lake_rows.is_not(None))
             ).one_or_none()
@@ -301,7 +273,7 @@ class Repository:
             return None
         refused = newest.onset if newest.decision == "refused" else None
         last = LastRun(
-            newest.created_at, newest.finished_at, None, number=number, unanswered=refused
+            newest.created_at, newest.finished_at, None, number=newest.number, unanswered=refused
         )
         seen = ("lake_rows", "lake_version", "catalog_version")
         return replace(last, **{name: getattr(reader, name) for name in seen}) if reader else last
@@ -315,32 +287,31 @@ class Repository:
 
         A queued run can only be cancelled.
         """
-        return self._move(run_id, state, finished_at=now_ms(), **outcome)
+        return self._move(run_id, state, finished_at=now_ms(), **{"error": None, **outcome})
 
     def note(self, run_id: str, **progress: Any) -> None:
-        """Record the progress of a running run, by column names."""
-        with self._engine.begin() as connection:
-            connection.execute(
-                update(_run)
-                .where(_run.c.run_id == run_id, _run.c.state == "running")
-                .values(_as_text(progress))
-            )
+        """Record the progress of a running run, by column names.
 
-    def attempts(self, run: Run) -> list[RunRecord]:
-        """The run, and before it the earlier attempts at its work, with their steps' reports."""
-        first = run.resumes or run.run_id
-        same = (_run.c.run_id == first) | (_run.c.resumes == first)
-        until = select(_run).where(same, _run.c.attempt <= run.attempt)
+        `usage` is that of one attempt; what earlier ones have used is kept.
+        """
+        running = (_run.c.run_id == run_id, _run.c.state == "running")
+        with self._engine.begin() as connection:
+            if usage := progress.get("usage"):
+                kept = connection.scalar(select(_run.c.usage).where(*running))
+                starts = {used["start"] for used in usage}
+                earlier = [it for it in json.loads(kept or "[]") if it["start"] not in starts]
+                progress["usage"] = earlier + usage
+            connection.execute(update(_run).where(*running).values(_as_text(progress)))
+
+    def reported(self, run_id: str) -> RunRecord:
+        """The run, with what its processes have reported about its steps."""
         with self._engine.connect() as connection:
-            rows = connection.execute(until.order_by(_run.c.attempt)).all()
-        return [
-            RunRecord(
-                _to_run(row),
-                json.loads(row.outputs or "{}"),
-                [StepUsage.model_validate(each) for each in json.loads(row.usage or "[]")],
-            )
-            for row in rows
-        ]
+            row = _one(connection, run_id)
+        return RunRecord(
+            _to_run(row),
+            json.loads(row.outputs or "{}"),
+            [StepUsage.model_validate(used) for used in json.loads(row.usage or "[]")],
+        )
 
     def record(self, audit: Audit, events: Sequence[ModelEvent] = (), request_id: str = "") -> None:
         """Keep a decision, and its model events in the same transaction (see `ModelEventBook`).

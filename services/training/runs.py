@@ -1,7 +1,7 @@
 """Queue of training runs: kept in SQL, worked off one at a time, each by a launcher.
 
 A run can be cancelled, and its end is recorded whatever happens. Its checkpoints are directories
-that outlive a killed process, until the work is over. Messages of its process become the progress
+that outlive a killed process, until the run has ended. Messages of its process become the progress
 in the run's record.
 """
 
@@ -36,31 +36,34 @@ from slipstream.stores.artifacts import Artifacts
 
 
 class Checkpoints:
-    """Directories by work, which is named by the first run that attempts it."""
+    """Directories by run."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def of(self, work: str) -> Path:
-        """The work's directory, made where there is none, with the files of an earlier attempt."""
-        directory = self._root / work
+    def of(self, run_id: str) -> Path:
+        """The run's directory, made where there is none, with the files of an earlier attempt."""
+        directory = self._root / run_id
         directory.mkdir(parents=True, exist_ok=True)
         return directory
 
-    def drop(self, work: str) -> None:
-        """Delete the directory of work that is over."""
-        shutil.rmtree(self._root / work, ignore_errors=True)
+    def drop(self, run_id: str) -> None:
+        """Delete the directory of a run that has ended."""
+        shutil.rmtree(self._root / run_id, ignore_errors=True)
 
-    def keep_only(self, works: Collection[str]) -> None:
+    def keep_only(self, run_ids: Collection[str]) -> None:
         """Drop all others, which a killed service could not drop."""
         for directory in self._root.glob("*"):
-            if directory.name not in works:
+            if directory.name not in run_ids:
                 self.drop(directory.name)
 
 
-def work_of(run: Run) -> str:
-    """The id that all attempts at the same work share: that of the first run."""
-    return run.resumes or run.run_id
+def attempt_name(run: Run) -> str:
+    """The name of this attempt's files and process.
+
+    So a process of an earlier attempt that was lost misses its job, and can't answer for this one.
+    """
+    return run.run_id if run.attempt == 1 else f"{run.run_id}-{run.attempt}"
 
 
 def new_run_id() -> str:
@@ -74,7 +77,7 @@ def new_run_id() -> str:
 log = get_logger(__name__)
 
 
-# Attempts at work that a stop or a kill interrupts: a run that kills the service each time must not
+# Attempts at a run that a stop or a kill interrupts: one that kills the service each time must not
 # do so for ever.
 MOST_ATTEMPTS = 2
 
@@ -128,8 +131,8 @@ class Runs:
         """Queue a run, which keeps the id of the present HTTP request.
 
         A run of the same profile that is queued already is returned instead: it has not read the
-        lake yet, so it will see the same data. A run that takes up a killed run's work will not,
-        and does not count. A key has a run of its own, which all requests with the key get.
+        lake yet, so it will see the same data. One that was killed may not, and does not count. A
+        key has a run of its own, which all requests with the key get.
 
         Raises KeyTakenError for a key that was used with other options.
         """
@@ -140,7 +143,7 @@ class Runs:
             waiting = [
                 run
                 for run in queued
-                if run.profile == request.profile and run.resumes is None and run.key is None
+                if run.profile == request.profile and run.attempt == 1 and run.key is None
             ]
             run = waiting[0] if waiting else self._add(request)
         event = "a run of the profile is queued already" if waiting else "run queued"
@@ -198,8 +201,8 @@ class Runs:
                 if not self._settle(run):
                     going_on.append(run)
         open_runs = [*going_on, *self._repository.in_state("queued")]
-        self._checkpoints.keep_only({work_of(run) for run in open_runs})
-        self._launcher.forget_all_but({run.run_id for run in going_on})
+        self._checkpoints.keep_only({run.run_id for run in open_runs})
+        self._launcher.forget_all_but({attempt_name(run) for run in going_on})
         return going_on
 
     def work(self, stop: threading.Event) -> None:
@@ -267,8 +270,7 @@ class Runs:
             self._metrics.running.set(0)
             with self._cancelling:
                 self._publishing = None
-                self._cancelled.discard(run_id)
-        self._launcher.forget(run_id)
+        self._launcher.forget(attempt_name(run))
 
     def _note_progress(self, run_id: str, message: dict[str, Any]) -> None:
         """Record a message of a run, see `ProgressReporter`.
@@ -291,17 +293,18 @@ class Runs:
         """When the run's time began (ms): with its first process, which a queue may have held back
         for long, or before that when it was taken off our own queue.
         """
-        usage = self._repository.attempts(run)[-1].usage
-        return max([run.started_at or now_ms(), *(each.start for each in usage[:1])])
+        began = run.started_at or now_ms()
+        usage = self._repository.reported(run.run_id).usage
+        return next((used.start for used in usage if used.start > began), began)
 
     def _job(self, run: Run, output: Path) -> Job:
-        checkpoints = self._checkpoints.of(work_of(run))
+        checkpoints = self._checkpoints.of(run.run_id)
         # Checkpoints belong to the versions of the lake that they were made on; without any, the
         # run reads the newest, unless its key stands for what was read first.
         if run.key is None and not any(checkpoints.iterdir()):
             run = run.model_copy(update={"lake_version": None, "catalog_version": None})
         job = self._prepare(run, output, checkpoints)
-        return job.model_copy(update={"pinned": run.key is not None})
+        return job.model_copy(update={"attempt": attempt_name(run), "pinned": run.key is not None})
 
     def _begin_publishing(self, run_id: str) -> None:
         """From here on the run can't be cancelled. Raises GivenUpError when it has been already."""
@@ -314,8 +317,8 @@ class Runs:
     def _settle(self, run: Run) -> bool:
         """End a run that an earlier service left under way; False where it goes on elsewhere.
 
-        It has succeeded if it had come to a decision; else its work is taken up again. A decision
-        that can never be put in force fails this run alone.
+        It has succeeded if it had come to a decision; else it is queued again. A decision that can
+        never be put in force fails this run alone.
         """
         try:
             decision = self._resume(run.run_id)
@@ -326,7 +329,7 @@ class Runs:
             return True
         if decision is not None:
             self._succeeded(run.run_id, decision)
-        elif self._launcher.goes_on(run.run_id):
+        elif self._launcher.goes_on(attempt_name(run)):
             return False
         else:
             self._interrupted(run, INTERRUPTED)
@@ -368,9 +371,10 @@ class Runs:
             )
 
     def _interrupted(self, run: Run, error: str) -> None:
-        """Fail the run, and queue another for its work, unless that has happened before."""
+        """Queue the run again, or fail it after its last attempt."""
         if run.attempt < MOST_ATTEMPTS:
-            self._account(self._repository.resume(run.run_id, new_run_id(), error))
+            self._repository.queue_again(run.run_id, error)
+            log.warning("run is queued again", run_id=run.run_id, reason=error)
         else:
             self._ended(run.run_id, "failed", error=error)
 
@@ -387,7 +391,9 @@ class Runs:
 
     def _ended(self, run_id: str, state: str, **outcome: Any) -> Run:
         run = self._repository.finish(run_id, state, **outcome)
-        self._checkpoints.drop(work_of(run))
+        self._checkpoints.drop(run_id)
+        with self._cancelling:
+            self._cancelled.discard(run_id)
         self._account(run)
         if state != "succeeded":
             self._note_failure(run)
@@ -400,5 +406,5 @@ class Runs:
                 (run.finished_at - run.started_at) / 1000
             )
         emit = log.warning if run.state == "failed" else log.info
-        about = run.model_dump(include={"state", "error", "decision", "resumed_by"})
+        about = run.model_dump(include={"state", "error", "decision", "attempt"})
         emit("run ended", run_id=run.run_id, **about)

@@ -1,9 +1,8 @@
-"""Steps of a run: its record, those of earlier attempts and the gate's decision, seen as steps.
+"""Steps of a run: its record and the gate's decision, seen as steps.
 
 Nothing is kept about a step but what its run reports.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from services.training.records import Audit, RunRecord
@@ -15,25 +14,19 @@ _NAMES = [kind.name for kind in STEPS]
 _GATE = _NAMES.index("gate")
 
 
-def steps_of(attempts: Sequence[RunRecord], audit: Audit | None) -> RunSteps:
-    """The steps of a run.
-
-    Args:
-        attempts: All attempts at the run's work, oldest first; the last is the run.
-        audit: The gate's decision about it; None before.
-    """
-    run = attempts[-1].run
-    outputs = {name: dict(given) for name, given in attempts[-1].outputs.items()}
+def steps_of(record: RunRecord, audit: Audit | None) -> RunSteps:
+    """The steps of a run; `audit` is the gate's decision about it, None before."""
+    run = record.run
+    outputs = {name: dict(given) for name, given in record.outputs.items()}
     for name, given in _decided(audit).items():
         outputs[name] = outputs.get(name, {}) | given
-    usage = [each for attempt in attempts for each in attempt.usage]
     steps = []
     for place, name in enumerate(_NAMES):
         state = _state(run, place, audit)
         given = outputs.get(name, {}) if state not in ("waiting", "skipped") else {}
         if state in ("failed", "cancelled"):
             given = {"error": run.error or state}
-        step = _step(name, state, given, [start for start in usage if start.step == name])
+        step = _step(name, state, given, [used for used in record.usage if used.step == name])
         if audit is not None and name in ("gate", "promote") and given:
             step.began_at, step.ended_at = audit.decided_at, run.finished_at or audit.decided_at
         steps.append(step)
@@ -42,7 +35,6 @@ def steps_of(attempts: Sequence[RunRecord], audit: Audit | None) -> RunSteps:
         key=run.key,
         state=run.state,
         error=run.error,
-        resumed_by=run.resumed_by,
         steps=steps,
     )
 
@@ -50,7 +42,7 @@ def steps_of(attempts: Sequence[RunRecord], audit: Audit | None) -> RunSteps:
 def read_steps(repository: Repository, run: Run) -> RunSteps:
     """The steps of a run, as its records are now."""
     decided = repository.decisions(run.run_id)
-    return steps_of(repository.attempts(run), decided[-1] if decided else None)
+    return steps_of(repository.reported(run.run_id), decided[-1] if decided else None)
 
 
 def tags_of(steps: RunSteps) -> dict[str, str]:

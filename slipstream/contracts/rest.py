@@ -184,8 +184,8 @@ class Run(BaseModel):
     `decision` is the gate's. `progress` goes from 0 to 1. `epoch`, `epochs` and `loss` belong to
     the model that is being fitted, and are null where it has none.
 
-    A killed run has failed, and `resumed_by` is the run that continues its work. That run has
-    `attempt` 2, and `resumes` names the first run of the work. Both have the `key` of the request.
+    A killed run is queued again with `attempt` 2, and goes on from its checkpoints. `error` says
+    why a run has failed, or why the attempt before this one ended.
 
     `onset` is when the shift began that an alert was open on (ms): the models are then compared on
     what came after it.
@@ -202,8 +202,6 @@ class Run(BaseModel):
     epochs: int | None = None
     loss: float | None = None
     attempt: int = 1
-    resumes: str | None = None
-    resumed_by: str | None = None
     created_at: int
     started_at: int | None = None
     finished_at: int | None = None

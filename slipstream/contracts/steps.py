@@ -77,11 +77,10 @@ class Step(BaseModel):
 
 
 class RunSteps(BaseModel):
-    """Steps of a run, in their order, with all attempts at its work."""
+    """Steps of a run, in their order, over all its attempts."""
 
     run_id: str
     key: str | None = None
     state: str
     error: str | None = None
-    resumed_by: str | None = None
     steps: list[Step]

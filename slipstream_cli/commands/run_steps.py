@@ -96,8 +96,6 @@ def answered(ask: Callable[[], Answer], patience_s: float | None = None) -> Answ
 def outputs_of(training: "Peer", run: str, name: str, timeout_s: float) -> dict[str, Any]:
     """Wait until a step of a run is over, and return its outputs with the id of the run.
 
-    If the run was killed and another has taken its work up, that one is waited for.
-
     Args:
         training: The client of training.
         run: Id or key of the run.
@@ -112,7 +110,7 @@ def outputs_of(training: "Peer", run: str, name: str, timeout_s: float) -> dict[
     """
     from slipstream.chassis.client import PeerError
 
-    until, state, named = time.monotonic() + timeout_s, "waiting", run
+    until, state, run_id = time.monotonic() + timeout_s, "waiting", run
     while (left_s := until - time.monotonic()) > 0:
         try:
             path = f"/v1/runs/{segment(run)}/steps"
@@ -121,25 +119,24 @@ def outputs_of(training: "Peer", run: str, name: str, timeout_s: float) -> dict[
             if time.monotonic() < until:
                 raise
             continue
-        found = RunSteps.model_validate(answer)
-        run, named = found.resumed_by or run, found.run_id
-        step = next(each for each in found.steps if each.name == name)
-        state = step.state
+        steps = RunSteps.model_validate(answer)
+        step = next(it for it in steps.steps if it.name == name)
+        state, run_id = step.state, steps.run_id
         if state in ("succeeded", "refused"):
-            return {"run_id": found.run_id, "step": name, "state": state, **step.outputs}
-        if not found.resumed_by and state not in ("waiting", "running"):
-            raise _end_of(found)
+            return {"run_id": run_id, "step": name, "state": state, **step.outputs}
+        if state not in ("waiting", "running"):
+            raise _end_of(steps)
         time.sleep(POLL_S)
-    raise TimeOverError(f"{name} of {named} is {state} after {timeout_s:g} s")
+    raise TimeOverError(f"{name} of {run_id} is {state} after {timeout_s:g} s")
 
 
-def _end_of(found: RunSteps) -> click.ClickException:
+def _end_of(run: RunSteps) -> click.ClickException:
     """Why a step of this run will not come."""
-    refusal = next((each.outputs for each in found.steps if each.state == "refused"), None)
+    refusal = next((step.outputs for step in run.steps if step.state == "refused"), None)
     if refusal is not None:
         reason = refusal.get("decision_reason", "")
-        return RefusedError(f"the gate refused {found.run_id}: {reason}")
-    return RunEndedError(f"{found.run_id} {found.state}: {found.error or 'no reason'}")
+        return RefusedError(f"the gate refused {run.run_id}: {reason}")
+    return RunEndedError(f"{run.run_id} {run.state}: {run.error or 'no reason'}")
 
 
 def served(

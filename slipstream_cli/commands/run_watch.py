@@ -25,8 +25,6 @@ def follow(
 ) -> Run:
     """Poll a run until it has ended, and return it.
 
-    If the run was killed and another has taken its work up, that one is followed and returned.
-
     Args:
         training: The client of training.
         run_id: The run.
@@ -52,9 +50,6 @@ def follow(
         else:
             answered = time.monotonic()
             show(run.progress, activity(run, ahead))
-            if run.resumed_by:
-                run_id = run.resumed_by
-                continue
             if run.finished_at is not None:
                 return run
         time.sleep(poll_s)
@@ -82,11 +77,12 @@ def behind(training: Peer, run: Run) -> str:
 
 def activity(run: Run, behind: str = "") -> str:
     """Describe a run's present stage, or its outcome; `behind` says what a queued one waits for."""
-    if run.resumed_by:
-        return f"{run.error}; {run.resumed_by} takes the work up"
-    if run.finished_at is not None or run.state == "queued":
-        return f"waiting for its turn{behind}" if run.state == "queued" else run.state
-    parts = [run.stage or "starting"]
+    if run.finished_at is not None:
+        return run.state
+    again = f", attempt {run.attempt} ({run.error})" if run.error else ""
+    if run.state == "queued":
+        return f"waiting for its turn{behind}{again}"
+    parts = [f"{run.stage or 'starting'}{again}"]
     if run.epoch is not None:
         parts.append(f"epoch {run.epoch}" + (f" of {run.epochs}" if run.epochs else ""))
     if run.loss is not None:

@@ -379,9 +379,8 @@ def _follow(peer: "Peer", run_id: str, as_json: bool, at: str) -> None:
 def _show(run: "Run", ahead: str = "") -> None:
     from slipstream_cli.commands.run_watch import activity
 
-    resumed = f", takes up {run.resumes} (attempt {run.attempt})" if run.resumes else ""
     facts: list[tuple[str, Any]] = [
-        ("run", f"{run.run_id} ({run.profile}){resumed}"),
+        ("run", f"{run.run_id} ({run.profile})"),
         (
             "requested",
             f"{format_time(run.created_at)} ({': '.join(filter(None, (run.trigger, run.reason)))})",
@@ -408,6 +407,6 @@ def _took(run: "Run") -> str:
 
 
 def _outcome(run: "Run") -> str:
-    if run.resumed_by:
-        return f"{run.error}; taken up by {run.resumed_by}"
-    return f"{run.decision}: {run.decision_reason}" if run.decision else run.error or ""
+    if run.decision:
+        return f"{run.decision}: {run.decision_reason}"
+    return run.error or "" if run.finished_at else ""

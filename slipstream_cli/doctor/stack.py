@@ -66,7 +66,7 @@ def check_services(services: Sequence[ServiceState]) -> Iterator[Finding]:
 
 def check_training(has_model: bool, runs: Sequence[Run], events: int) -> Iterator[Finding]:
     """Judge the latest runs, newest first, in view of the number of events in the lake."""
-    ended = [run for run in runs if run.finished_at is not None and not run.resumed_by]
+    ended = [run for run in runs if run.finished_at is not None]
     if ended and ended[0].state == "failed":
         yield Finding(
             "run_failed",

@@ -134,14 +134,10 @@ def _runs(bed: Bed) -> list[dict[str, Any]]:
 
 
 def _outcome(run: dict[str, Any]) -> str:
-    """What came of a run: its state, or of one that was killed, whether another one has its work,
-    or whether that was the last attempt (docs/adr/0017).
-    """
-    if run["state"] != "failed":
-        return str(run["state"])
-    if run["resumed_by"]:
-        return "taken up by another"
-    return "given up" if run["attempt"] == MOST_ATTEMPTS else "failed"
+    """What came of a run: its state, or whether its last attempt was killed (docs/adr/0017)."""
+    if run["state"] == "failed" and run["attempt"] == MOST_ATTEMPTS:
+        return "given up"
+    return str(run["state"])
 
 
 def _under_way(run: dict[str, Any]) -> bool:

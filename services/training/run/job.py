@@ -36,6 +36,7 @@ class Job(BaseModel):
             newest.
         catalog_version: Version of the catalogue, likewise.
         onset: When the shift began after which models are compared (ms); None without one.
+        attempt: Name of the attempt's files and process; empty for the version.
         pinned: Whether a start without checkpoints reads the versions that an earlier one has
             read, too; else it reads the newest.
     """
@@ -52,7 +53,13 @@ class Job(BaseModel):
     lake_version: int | None = None
     catalog_version: int | None = None
     onset: int | None = None
+    attempt: str = ""
     pinned: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name by which the exchange and the starter know it."""
+        return self.attempt or self.version
 
 
 class SampleItem(BaseModel):

@@ -140,7 +140,7 @@ class Launcher:
             return self._awaited(job, on_progress, give_up, stop)
         finally:
             if self._starter.local:
-                self._starter.stop(job.version)
+                self._starter.stop(job.name)
 
     def goes_on(self, run_id: str) -> bool:
         """Whether a run that an earlier service has begun goes on, or has left its result."""
@@ -167,7 +167,7 @@ class Launcher:
         give_up: Callable[[bool], bool],
         stop: threading.Event,
     ) -> TrainingResult:
-        files = self._exchange.of(job.version)
+        files = self._exchange.of(job.name)
         begun, away, held, shown = False, False, False, dict[str, Any]()
         while True:
             try:
@@ -175,7 +175,7 @@ class Launcher:
                     self._begin(job, files)
                 begun = True
                 # Read before result and progress, since whatever has ended wrote them before.
-                state = self._starter.state(job.version)
+                state = self._starter.state(job.name)
                 held = state.held
                 result = files.result()
                 # The last message tells the step that the run ended in, and its time.
@@ -200,7 +200,7 @@ class Launcher:
     def _begin(self, job: Job, files: RunFiles) -> None:
         files.hand_over(job, request_id.get(), local=self._starter.local)
         if files.result() is None:
-            self._starter.start(job.version, files.uri)
+            self._starter.start(job.name, files.uri)
 
     def _message(self, files: RunFiles, state: StartState) -> dict[str, Any]:
         """The run's latest message, or that it waits; empty where there is nothing to tell."""

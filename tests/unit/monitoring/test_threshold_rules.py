@@ -137,17 +137,14 @@ def test_first_visits_are_no_fallbacks() -> None:
 
 
 def test_rejections_and_failed_runs_count_while_a_model_is_in_service() -> None:
-    def run(state: str, resumed_by: str | None = None) -> Run:
-        return Run.model_validate(
-            {"run_id": "r", "state": state, "trigger": "manual", "created_at": 1}
-            | {"resumed_by": resumed_by}
-        )
+    def run(state: str) -> Run:
+        return Run(run_id="r", state=state, trigger="manual", created_at=1)
 
     served = snapshot(at=NOW)
     young = Training(reached=True, runs=[run("failed")])
     state = served.model_copy(update={"training": young, "rejections": (60, 400)})
     assert values("rejected_share", state) == values("failed_runs", state) == {}
-    runs = [run("running"), run("failed"), run("failed", "r2"), run("succeeded"), run("failed")]
+    runs = [run("running"), run("failed"), run("succeeded"), run("failed")]
     training = served.training.model_copy(update={"runs": runs})
     state = state.model_copy(update={"training": training})
     assert values("rejected_share", state) == {"": 60 / 400}

@@ -58,6 +58,9 @@ class Scene:
         self.saving = True
         self.starts: list[tuple[int | None, list[str]]] = []
         self.carried: list[str] = []
+        self.names: list[str] = []
+        self.forgotten: list[str] = []
+        self.failures: list[str] = []
         self.decided: dict[str, Decision] = {}
         self.unsettled: dict[str, Exception] = {}
         self.elsewhere: set[str] = set()
@@ -73,6 +76,7 @@ class Scene:
             resume=self.resume,
             metrics=TrainingMetrics(self.registry),
             timeout_s=timeout_s,
+            failed=lambda run: self.failures.append(run.run_id),
         )
         self.thread = threading.Thread(target=self.runs.work, args=(self.stop,))
 
@@ -96,6 +100,7 @@ class Scene:
     ) -> TrainingResult:
         on_progress({"stage": "reading", "progress": 0.1, "lake_version": 4, "lake_rows": 99})
         on_progress(FITTING)
+        self.names.append(job.name)
         self.starts.append((job.lake_version, [file.name for file in job.checkpoints.iterdir()]))
         if self.saving:
             (job.checkpoints / f"of {job.version}").touch()
@@ -113,6 +118,7 @@ class Scene:
 
     def forget(self, run_id: str) -> None:
         self.elsewhere.discard(run_id)
+        self.forgotten.append(run_id)
 
     def forget_all_but(self, run_ids: Collection[str]) -> None:
         self.elsewhere &= {*run_ids}

@@ -247,6 +247,17 @@ def test_a_run_that_has_read_the_rows_is_cancelled_and_its_version_goes_after_it
     assert scene.registry.alias(CHALLENGER) is None
 
 
+def test_a_killed_run_that_has_read_the_rows_is_cancelled_before_it_starts_again(
+    scene: Scene,
+) -> None:
+    scene.repository.add("a", "schedule", "", "fast")
+    scene.repository.start("a")
+    scene.repository.note("a", lake_version=3)
+    scene.repository.queue_again("a", "killed")
+    scene.at(8)
+    scene.runs.cancel.assert_called_once_with("a")
+
+
 def test_it_tells_what_is_from_before_an_erasure_and_until_when(scene: Scene) -> None:
     scene.publish("a", 3)
     scene.publish("b", 7)

@@ -14,18 +14,18 @@ from services.training.repository import Repository
 def move(repository: Repository, run_id: str, state: str) -> None:
     if state == "running":
         repository.start(run_id)
+    elif state == "queued":
+        repository.queue_again(run_id, "killed")
     else:
         repository.finish(run_id, state)
 
 
 def test_transitions_end_only_where_nothing_follows() -> None:
     assert {"succeeded", "failed", "cancelled"} == ENDED
-    assert {after for following in TRANSITIONS.values() for after in following} | {"queued"} == set(
-        TRANSITIONS
-    )
+    assert {after for following in TRANSITIONS.values() for after in following} == set(TRANSITIONS)
 
 
-@given(path=st.lists(st.sampled_from(["running", "succeeded", "failed", "cancelled"]), max_size=5))
+@given(path=st.lists(st.sampled_from([*TRANSITIONS]), max_size=5))
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -131,32 +131,22 @@ def test_record_keeps_every_decision_in_order(repository: Repository) -> None:
     assert repository.decisions("r2") == []
 
 
-def test_resume_queues_the_same_work_once_with_what_is_known_of_it(repository: Repository) -> None:
+def test_a_killed_run_is_queued_again_once_with_the_versions_that_it_has_read(
+    repository: Repository,
+) -> None:
     repository.add("r1", "alert", "drift", "best", request_id="r-1")
     repository.start("r1")
-    repository.note("r1", lake_version=7, lake_rows=1_000, catalog_version=3, epoch=2)
-    failed = repository.resume("r1", "r2", "killed")
-    assert (failed.state, failed.error, failed.resumed_by) == ("failed", "killed", "r2")
+    repository.note("r1", lake_version=7, lake_rows=1_000, catalog_version=3, epoch=2, progress=0.5)
+    before = repository.last_run()
+    queued = repository.queue_again("r1", "killed")
+    assert (queued.state, queued.error, queued.attempt) == ("queued", "killed", 2)
+    assert (queued.trigger, queued.reason, queued.profile) == ("alert", "drift", "best")
+    assert (queued.lake_version, queued.catalog_version) == (7, 3)
+    assert (queued.started_at, queued.epoch, queued.progress) == (None, None, 0.0)
+    assert repository.last_run() == before
     with pytest.raises(TransitionError):
-        repository.resume("r1", "r3", "killed")
-    (again,) = repository.in_state("queued")
-    assert (again.run_id, again.attempt, again.resumes, again.epoch) == ("r2", 2, "r1", None)
-    assert (
-        again.trigger,
-        again.reason,
-        again.profile,
-        again.lake_version,
-        again.catalog_version,
-    ) == (
-        "alert",
-        "drift",
-        "best",
-        7,
-        3,
-    )
-    assert repository.request_id("r2") == "r-1"
-    repository.start("r2")
-    repository.resume("r2", "r3", "killed again")
-    third = repository.get("r3")
-    assert third is not None
-    assert (third.attempt, third.resumes) == (3, "r1")
+        repository.queue_again("r1", "killed")
+    repository.start("r1")
+    assert repository.finish("r1", "succeeded").error is None
+    with pytest.raises(TransitionError):
+        repository.queue_again("r1", "killed")

@@ -1,7 +1,8 @@
-"""Runs that a stop or a kill interrupts: ended, taken up again, or put in force."""
+"""Runs that a stop or a kill interrupts: ended, queued again, or put in force."""
 
 import threading
 from typing import Any
+from unittest import mock
 
 import pytest
 from sqlalchemy import Engine
@@ -105,22 +106,14 @@ def test_run_that_waits_for_a_server_at_a_stop_is_settled_at_the_next_start(
     restarted.until(run_id, "succeeded")
 
 
-def test_stop_during_a_run_queues_its_work_again(scene: Scene) -> None:
+def test_stop_during_a_run_queues_it_again(scene: Scene) -> None:
     run_id = scene.runs.request(RunRequest(trigger="alert", reason="drift")).run_id
     scene.thread.start()
     assert scene.started.wait(60)
     scene.end()
-    stopped = scene.repository.get(run_id)
-    assert stopped is not None
-    assert (stopped.state, stopped.error) == ("failed", INTERRUPTED)
     (again,) = scene.repository.in_state("queued")
-    assert (again.trigger, again.reason, again.attempt, again.resumes) == (
-        "alert",
-        "drift",
-        2,
-        run_id,
-    )
-    assert stopped.resumed_by == again.run_id
+    assert (again.run_id, again.attempt, again.error) == (run_id, 2, INTERRUPTED)
+    assert (scene.counted("failed"), scene.failures) == (None, [])
 
 
 def test_run_that_goes_on_elsewhere_is_awaited_by_the_next_service(
@@ -183,33 +176,52 @@ def test_time_in_a_queue_of_machines_does_not_count_after_a_restart_either(
         restarted.end()
 
 
-def test_run_whose_process_was_killed_is_taken_up_once_and_finds_what_it_had_done(
+def test_run_whose_process_was_killed_starts_again_once_and_finds_what_it_had_done(
     scene: Scene,
 ) -> None:
     scene.outcome = fail(KilledError("killed (signal 9)"))
-    first = scene.runs.request(RunRequest()).run_id
+    run_id = scene.runs.request(RunRequest()).run_id
     scene.go.set()
     scene.thread.start()
-    second = scene.until(first, "failed").resumed_by
-    assert second is not None
-    last = scene.until(second, "failed")
-    assert (last.error, last.resumed_by, last.lake_version) == ("killed (signal 9)", None, 4)
-    assert scene.starts == [(None, []), (4, [f"of {first}"])]
+    last = scene.until(run_id, "failed")
+    assert (last.error, last.attempt, last.lake_version) == ("killed (signal 9)", 2, 4)
+    assert scene.starts == [(None, []), (4, [f"of {run_id}"])]
+    assert scene.names == [run_id, f"{run_id}-2"] == scene.forgotten
     scene.end()
     assert scene.kept() == []
+    assert (scene.counted("failed"), scene.failures) == (1, [run_id])
 
 
 def test_run_that_had_nothing_to_keep_when_it_was_killed_begins_on_the_newest_data(
     scene: Scene,
 ) -> None:
     scene.saving, scene.outcome = False, fail(KilledError("killed (signal 9)"))
-    first = scene.runs.request(RunRequest()).run_id
+    run_id = scene.runs.request(RunRequest()).run_id
     scene.go.set()
     scene.thread.start()
-    second = scene.until(first, "failed").resumed_by
-    assert second is not None
-    scene.until(second, "failed")
+    scene.until(run_id, "failed")
     assert scene.starts == [(None, []), (None, [])]
+
+
+def test_run_that_is_cancelled_as_it_is_queued_again_does_not_start_again(scene: Scene) -> None:
+    run_id = scene.runs.request(RunRequest()).run_id
+    queue_again, seen = scene.repository.queue_again, scene.repository.get(run_id)
+    get = scene.repository.get
+
+    def cancelled_meanwhile(*arguments: str) -> Run:
+        queued = queue_again(*arguments)
+        with mock.patch.object(scene.repository, "get", lambda _: running):
+            scene.runs.cancel(run_id)  # it has read the record before
+        return queued
+
+    running = (seen or get(run_id)).model_copy(update={"state": "running"})  # type: ignore[union-attr]
+    scene.outcome = fail(KilledError("killed (signal 9)"))
+    scene.go.set()
+    with mock.patch.object(scene.repository, "queue_again", cancelled_meanwhile):
+        scene.thread.start()
+        scene.until(run_id, "cancelled")
+    scene.end()
+    assert scene.published == []
 
 
 def test_run_that_was_killed_while_being_cancelled_is_cancelled(scene: Scene) -> None:
@@ -244,17 +256,16 @@ def test_checkpoints_stay_through_a_restart_and_go_with_the_run(
     assert restarted.kept() == []
 
 
-def test_recover_after_a_kill_takes_work_up_once_more_only(scene: Scene) -> None:
+def test_recover_after_a_kill_queues_a_run_again_once_only(scene: Scene) -> None:
     run_id = scene.runs.request(RunRequest()).run_id
-    scene.repository.start(run_id)  # and then the process was killed
-    scene.runs.recover()
-    (again,) = scene.repository.in_state("queued")
-    scene.repository.start(again.run_id)
-    scene.runs.recover()
-    assert [run.state for run in scene.repository.page(10)[0]] == ["failed", "failed"]
+    for state in ("queued", "failed"):
+        scene.repository.start(run_id)  # and then the process was killed
+        scene.runs.recover()
+        assert scene.repository.page(10)[0][0].state == state
+    assert len(scene.repository.page(10)[0]) == 1
 
 
-def test_request_id_is_kept_when_a_kill_queues_the_work_again(scene: Scene, engine: Engine) -> None:
+def test_request_id_is_kept_when_a_kill_queues_the_run_again(scene: Scene, engine: Engine) -> None:
     with carrying("r-1"):
         run_id = scene.runs.request(RunRequest()).run_id
     scene.repository.start(run_id)
@@ -262,8 +273,7 @@ def test_request_id_is_kept_when_a_kill_queues_the_work_again(scene: Scene, engi
     restarted.go.set()
     restarted.thread.start()
     try:
-        restarted.until(run_id, "failed")
-        restarted.until(restarted.repository.page(1)[0][0].run_id, "succeeded")
+        restarted.until(run_id, "succeeded")
     finally:
         restarted.end()
     assert restarted.carried == ["r-1"]

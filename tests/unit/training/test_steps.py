@@ -86,14 +86,14 @@ def test_every_start_counts_also_those_of_a_killed_attempt(
     repository.start("r1")
     evicted = used("train", start=1), used("train", start=2, device="H100")
     repository.note("r1", stage="fitting the challenger", usage=list(evicted))
-    repository.resume("r1", "r2", "killed")
-    repository.start("r2")
-    repository.note("r2", usage=[used("train", start=3, ended_at=80_000)])
-    train = steps("r2").steps[3]
+    repository.queue_again("r1", "killed")
+    repository.start("r1")
+    repository.note("r1", usage=[used("train", start=3, ended_at=70_000)])
+    repository.note("r1", usage=[used("train", start=3, ended_at=80_000)])
+    train = steps("r1").steps[3]
     assert (train.processor_s, train.device) == (360.0, "cpu")
     assert [each.start for each in train.usage] == [1, 2, 3]
     assert (train.began_at, train.ended_at) == (1_000, 80_000)
-    assert (steps("r1").steps[3].processor_s, steps("r1").resumed_by) == (240.0, "r2")
 
 
 def test_tags_have_versions_and_every_step(repository: Repository, steps: Any) -> None:

@@ -272,7 +272,7 @@ def test_runs_have_the_newest_onset_of_the_open_alerts_whatever_their_trigger(
     run = scene.repository.add("r9", "schedule", "", "fast", onset=NOW - 90)
     assert run.onset == NOW - 90
     scene.repository.start("r9")
-    scene.repository.resume("r9", "r10", "killed")
+    scene.repository.queue_again("r9", "killed")
     (again,) = scene.repository.in_state("queued")
     assert again.onset == NOW - 90
 
@@ -321,14 +321,14 @@ def test_alert_within_the_cooldown_starts_a_run_when_it_is_over_even_after_a_res
     assert restarted.queued() == [("alert", "r-0")]
 
 
-def test_alert_during_a_run_that_is_killed_and_taken_up_again_has_a_run_of_its_own(
+def test_alert_during_a_run_that_is_killed_and_starts_again_has_a_run_of_its_own(
     engine: Engine, artifacts: Artifacts
 ) -> None:
     scene = Scene(engine, artifacts, cooldown_minutes=0, new_events=0)
     scene.repository.add("r1", "request", "", "fast")
     scene.repository.start("r1")
     scene.hear(alert())
-    scene.repository.resume("r1", "r2", "killed")
+    scene.repository.queue_again("r1", "killed")
     scene.triggers.check(now_ms())
     scene.hear(alert(rule="quality"))
     assert [waiting.rule for waiting in scene.alerts.all()] == ["drift", "quality"]

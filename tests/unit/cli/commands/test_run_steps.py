@@ -31,7 +31,7 @@ def steps(state: str = "running", **of: Any) -> dict[str, Any]:
         step, outputs = given if isinstance(given, tuple) else (given, {})
         listed.append({"name": kind.name, "state": step, "outputs": outputs})
     told = {"run_id": "r1", "key": "nightly", "state": state, "steps": listed}
-    return told | {name: of[name] for name in ("error", "resumed_by") if name in of}
+    return told | {name: of[name] for name in ("error",) if name in of}
 
 
 REFUSED = steps(
@@ -113,15 +113,6 @@ def test_an_unknown_key_is_told_at_once(answers: Answers) -> None:
     answers.by_request[PATH] = problem(404, "there is no run nightly")
     ran = invoke(*FOLLOW, "train")
     assert (ran.exit_code, ran.stderr) == (1, "Error: there is no run nightly\n")
-
-
-def test_the_run_that_takes_the_work_up_is_followed(answers: Answers) -> None:
-    killed = steps("failed", train="failed", resumed_by="r2")
-    answers.by_request |= {
-        PATH: killed,
-        "GET /v1/runs/r2/steps": steps("succeeded", train="succeeded") | {"run_id": "r2"},
-    }
-    assert json.loads(invoke(*FOLLOW, "train").stdout)["run_id"] == "r2"
 
 
 def test_start_with_a_key_waits_for_training(answers: Answers) -> None:

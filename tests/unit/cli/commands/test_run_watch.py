@@ -45,15 +45,20 @@ def test_follow_shows_what_a_run_does_until_it_has_ended() -> None:
     ]
 
 
-def test_follow_goes_on_with_the_run_that_takes_the_work_up() -> None:
+def test_follow_says_why_a_run_has_started_again() -> None:
     answers = Answers()
-    answers.by_request["GET /v1/runs/r1"] = run(
-        "failed", finished_at=2, error="killed", resumed_by="r2"
+    answers.by_request["GET /v1/runs"] = {"items": []}
+    answers.by_request["GET /v1/runs/r1"] = InTurn(
+        run("queued", attempt=2, error="killed"),
+        run(stage="judging", attempt=2, error="killed"),
+        run("succeeded", finished_at=3, attempt=2),
     )
-    answers.by_request["GET /v1/runs/r2"] = run("succeeded", finished_at=3) | {"run_id": "r2"}
-    ended, shown = followed(answers)
-    assert ended.run_id == "r2"
-    assert shown[0][1] == "killed; r2 takes the work up"
+    _, shown = followed(answers)
+    assert [words for _, words in shown] == [
+        "waiting for its turn, attempt 2 (killed)",
+        "judging, attempt 2 (killed)",
+        "succeeded",
+    ]
 
 
 def test_follow_waits_for_a_service_that_restarts() -> None:

@@ -75,9 +75,9 @@ def test_no_model_without_a_run_and_after_a_refusal() -> None:
     assert list(stack.check_training(False, [], 0)) == []
 
 
-def test_failed_run_that_nothing_took_up() -> None:
+def test_failed_run_and_one_that_starts_again() -> None:
     failed = run("r2", state="failed", error="out of memory", finished_at=NOW)
     found = only(stack.check_training(True, [failed], 9))
     assert found.check == "run_failed" and "out of memory" in found.figure
-    taken_up = failed.model_copy(update={"resumed_by": "r3"})
-    assert list(stack.check_training(True, [taken_up], 9)) == []
+    again = failed.model_copy(update={"state": "queued", "attempt": 2, "finished_at": None})
+    assert list(stack.check_training(True, [again], 9)) == []

@@ -198,3 +198,14 @@ def test_run_is_forgotten_later_where_its_starter_does_not_answer(
         assert machine.launcher.goes_on("v1")
     machine.launcher.forget_all_but(set())
     assert machine.exchange.runs() == []
+
+
+def test_result_of_an_attempt_that_was_lost_is_read_by_no_one(machine: Machine) -> None:
+    machine.finish()  # after the service had given it up
+    machine.job = machine.job.model_copy(update={"attempt": "v1-2"})
+    machine.steps = [
+        lambda: machine.exchange.of("v1-2").send_failure("that of the second attempt"),
+    ]
+    with pytest.raises(RunFailedError, match="that of the second attempt"):
+        machine.run()
+    assert [name for name, _ in machine.started] == ["v1-2"]
