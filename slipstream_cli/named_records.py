@@ -3,27 +3,30 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from slipstream.contracts.times import format_time
 from slipstream_cli.options import existing_file
-from slipstream_cli.output import show_json, show_table
-from slipstream_cli.peers import (
-    every_item,
-    json_flag,
-    monitoring_options,
-    monitoring_peer,
-    segment,
-)
+from slipstream_cli.output import show_json
+from slipstream_cli.peers import segment
+from slipstream_cli.rest_commands import Columns, call, json_flag, show_list
 
 if TYPE_CHECKING:
     from slipstream.chassis.client import Peer
 
-# The most that monitoring gives at once.
-_PAGE_LIMIT = 50
+_BEFORE: Final[Columns] = {
+    "name": itemgetter("name"),
+    "revision": lambda record: str(record["revision"]),
+}
+_AFTER: Final[Columns] = {
+    "changed": lambda record: format_time(record["changed_at"]),
+    "by": itemgetter("changed_by"),
+}
 name_argument = click.argument("name")
 _if_revision = click.option(
     "--if-revision",
@@ -38,19 +41,19 @@ def show_options(command: Any) -> Any:
     older = click.option(
         "--revision", type=click.IntRange(min=1), help="An older revision. Default: the newest."
     )
-    return name_argument(older(json_flag(monitoring_options(command))))
+    return name_argument(older(json_flag(command)))
 
 
 def set_options(command: Any) -> Any:
     """Add the argument and the options of `RecordCommands.set`."""
     file = click.argument("file", type=existing_file)
     name = click.option("--name", help="Name to keep it under. Default: the file's.")
-    return file(name(_if_revision(json_flag(monitoring_options(command)))))
+    return file(name(_if_revision(json_flag(command))))
 
 
 def delete_options(command: Any) -> Any:
     """Add the argument and the options of `RecordCommands.delete`."""
-    return name_argument(_if_revision(monitoring_options(command)))
+    return name_argument(_if_revision(command))
 
 
 @dataclass(frozen=True)
@@ -67,39 +70,19 @@ class RecordCommands:
     content: str
     counts: str = "within a second"
 
-    def list(
-        self,
-        columns: dict[str, Callable[[Any], str]],
-        as_json: bool,
-        url: str | None,
-        data_dir: Path,
-    ) -> None:
+    def list(self, columns: Columns) -> None:
         """Show all records; `columns` are drawn from the content, between revision and change."""
-        with monitoring_peer(url, data_dir) as peer:
-            found = every_item(peer, self.path, _PAGE_LIMIT)
-        if as_json:
-            show_json(found)
-            return
-        rows = [
-            (
-                it["name"],
-                str(it["revision"]),
-                *(column(it[self.content]) for column in columns.values()),
-                format_time(it["changed_at"]),
-                it["changed_by"],
-            )
-            for it in found
-        ]
-        show_table(("name", "revision", *columns, "changed", "by"), rows)
+        drawn = {name: partial(self._drawn, column) for name, column in columns.items()}
+        show_list(self.path, {**_BEFORE, **drawn, **_AFTER})
 
-    def show(
-        self, name: str, revision: int | None, as_json: bool, url: str | None, data_dir: Path
-    ) -> None:
+    def _drawn(self, column: Callable[[Any], str], record: dict[str, Any]) -> str:
+        return column(record[self.content])
+
+    def show(self, name: str, revision: int | None) -> None:
         """Show the content of a record, as `set` takes it."""
-        with monitoring_peer(url, data_dir) as peer:
+        with call().peer() as peer:
             found = self._record(peer, name, revision)
-        if as_json:
-            show_json(found)
+        if call().shows_json(found):
             return
         show_json(found[self.content])
         click.echo(f"{_named(found)}, {format_time(found['changed_at'])}", err=True)
@@ -109,9 +92,6 @@ class RecordCommands:
         file: Path,
         name: str | None,
         revision: int | None,
-        as_json: bool,
-        url: str | None,
-        data_dir: Path,
     ) -> dict[str, Any]:
         """Put the content of a JSON file, under the file's name where no other is given.
 
@@ -121,12 +101,10 @@ class RecordCommands:
             content = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise click.ClickException(f"{file} is not JSON: {error}") from error
-        with monitoring_peer(url, data_dir) as peer:
+        with call().peer() as peer:
             path = self._path_of(name or file.stem)
             put: dict[str, Any] = peer.put(path, content, _if_match(revision))
-        if as_json:
-            show_json(put)
-        else:
+        if not call().shows_json(put):
             click.echo(f"{_named(put)}. It counts {self.counts}.")
         return put
 
@@ -134,13 +112,11 @@ class RecordCommands:
         self,
         name: str,
         revision: int | None,
-        url: str | None,
-        data_dir: Path,
         force: bool = False,
     ) -> None:
         """Delete a record; by `force` one in use, too."""
         path = f"{self._path_of(name)}?force=true" if force else self._path_of(name)
-        with monitoring_peer(url, data_dir) as peer:
+        with call().peer() as peer:
             gone = peer.delete(path, _if_match(revision))
         click.echo(f"{_named(gone)}: deleted. It counts {self.counts}.")
 

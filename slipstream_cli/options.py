@@ -91,11 +91,11 @@ any_ports: Final = click.option(
 )
 
 
-def data_dir_option(contents: str) -> Callable[[Any], Any]:
+def data_dir_option(contents: str, **more: Any) -> Callable[[Any], Any]:
     """Build the option `--data-dir`: a folder, `.slipstream` where neither it nor the environment
     names one.
 
-    `contents` says in the help what the folder holds.
+    `contents` says in the help what the folder holds; `more` goes to click.
     """
     return click.option(
         "--data-dir",
@@ -105,6 +105,7 @@ def data_dir_option(contents: str) -> Callable[[Any], Any]:
         show_envvar=True,
         show_default=True,
         help=contents,
+        **more,
     )
 
 

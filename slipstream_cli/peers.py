@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -12,7 +11,6 @@ import click
 from click.core import ParameterSource
 
 from slipstream_cli.local.plan import EXTERNAL
-from slipstream_cli.options import data_dir_option
 
 if TYPE_CHECKING:
     from services.features.settings import FeaturesSettings
@@ -22,10 +20,6 @@ if TYPE_CHECKING:
 TIMEOUT_S = 15.0
 _LAKE = "SLIPSTREAM_LAKE__URI"
 _SERVING_URL, _TOKEN = "SLIPSTREAM_PEERS__SERVING_URL", "SLIPSTREAM_HTTP__API_TOKEN"
-
-json_flag = click.option(
-    "--json", "as_json", is_flag=True, help="Print the service's answer as JSON instead of text."
-)
 
 
 def limit_option(entries: str) -> Callable[[Any], Any]:
@@ -39,22 +33,9 @@ def limit_option(entries: str) -> Callable[[Any], Any]:
     )
 
 
-def _url_variable(service: str) -> str:
+def url_variable(service: str) -> str:
+    """Name the variable of the environment that has a service's URL."""
     return f"SLIPSTREAM_PEERS__{service.upper()}_URL"
-
-
-def options_of(service: str) -> Callable[[Any], Any]:
-    """Build the options `--url` and `--data-dir`, which say where a service is."""
-    url = click.option(
-        "--url",
-        help=f"URL of {service}. Default: that of the stack running on the data folder,"
-        f" or of {_url_variable(service)}.",
-    )
-    data_dir = data_dir_option(f"Data folder of the running stack that {service} belongs to.")
-    return lambda command: url(data_dir(command))
-
-
-training_options, monitoring_options = options_of("training"), options_of("monitoring")
 
 
 def environment_settings() -> "ServiceSettings":
@@ -133,12 +114,9 @@ def peer_of(service: str, url: str | None, data_dir: Path) -> "Iterator[Peer]":
         or running_stack(data_dir).get(service)
         or getattr(environment_settings().peers, f"{service}_url")
     )
-    where = f"--url, --data-dir or {_url_variable(service)}"
+    where = f"--url, --data-dir or {url_variable(service)}"
     with explained_errors(url, f"start it with slipstream up, or say where it is: {where}"):
         yield _peer(service, url)
-
-
-training_peer, monitoring_peer = partial(peer_of, "training"), partial(peer_of, "monitoring")
 
 
 @contextmanager
@@ -191,7 +169,7 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
     url = click.option(
         "--url",
         help="URL of ingestion. Default: that of the stack running on the data folder,"
-        f" or of {_url_variable('ingestion')}, or port 8001 of this machine.",
+        f" or of {url_variable('ingestion')}, or port 8001 of this machine.",
     )
     return url(key(command))
 

@@ -1,17 +1,13 @@
 """`slipstream alert-rules`: list, show, set and delete alert rules, over monitoring's REST API."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
-import click
+from typing import Any, Final
 
 from slipstream_cli.named_records import RecordCommands, delete_options, set_options, show_options
-from slipstream_cli.output import show_json, show_table
-from slipstream_cli.peers import json_flag, monitoring_options, monitoring_peer
+from slipstream_cli.output import show_table
+from slipstream_cli.rest_commands import Columns, call, json_flag, peer_group
 
 COMMANDS = RecordCommands("/v1/alert-rules", "definition", "from the next round of checks")
-COLUMNS: dict[str, Callable[[Any], str]] = {
+COLUMNS: Final[Columns] = {
     "metric": lambda it: " of ".join(filter(None, (it["metric"], it["of"]))),
     "fails": lambda it: f"{it['comparison']} {it['threshold']:g}",
     "for": lambda it: f"{it['for_minutes']:g} min",
@@ -20,7 +16,7 @@ COLUMNS: dict[str, Callable[[Any], str]] = {
 }
 
 
-@click.group("alert-rules", short_help="List, show, set and delete alert rules.")
+@peer_group("monitoring", "alert-rules", short_help="List, show, set and delete alert rules.")
 def alert_rules() -> None:
     """List, show, set and delete alert rules, over monitoring's REST API.
 
@@ -35,17 +31,15 @@ def alert_rules() -> None:
 
 @alert_rules.command("metrics", short_help="Show what a rule may compare, with present values.")
 @json_flag
-@monitoring_options
-def show_metrics(as_json: bool, url: str | None, data_dir: Path) -> None:
+def show_metrics() -> None:
     """Show the metrics that a rule may compare, with their present values.
 
     \b
     Example:  slipstream alert-rules metrics
     """
-    with monitoring_peer(url, data_dir) as peer:
+    with call().peer() as peer:
         found = peer.get("/v1/alert-metrics")
-    if as_json:
-        show_json(found)
+    if call().shows_json(found):
         return
     rows = [
         (it["metric"], of, value, it["unit"])
@@ -58,14 +52,13 @@ def show_metrics(as_json: bool, url: str | None, data_dir: Path) -> None:
 
 @alert_rules.command("list", short_help="List all alert rules that are data.")
 @json_flag
-@monitoring_options
-def list_alert_rules(as_json: bool, url: str | None, data_dir: Path) -> None:
+def list_alert_rules() -> None:
     """List all alert rules that are data: metric, threshold, and who changed it last.
 
     \b
     Example:  slipstream alert-rules list
     """
-    COMMANDS.list(COLUMNS, as_json, url, data_dir)
+    COMMANDS.list(COLUMNS)
 
 
 @alert_rules.command("show", short_help="Show a rule's definition, as `set` takes it.")

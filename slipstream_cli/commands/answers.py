@@ -9,14 +9,14 @@ import click
 
 from slipstream.contracts.times import format_time
 from slipstream_cli.options import existing_file
-from slipstream_cli.output import show_facts, show_json, show_table
-from slipstream_cli.peers import json_flag, options_of, peer_of, segment
+from slipstream_cli.output import show_facts, show_table
+from slipstream_cli.peers import segment
+from slipstream_cli.rest_commands import call, json_flag, peer_group
 
 _id_argument = click.argument("recommendation_id")
-_serving_options = options_of("serving")
 
 
-@click.group(short_help="Recompute past answers, as they were or with changes.")
+@peer_group("serving", short_help="Recompute past answers, as they were or with changes.")
 def answers() -> None:
     """Recompute past answers, as they were or with changes, over serving's REST API.
 
@@ -33,18 +33,16 @@ def answers() -> None:
 @answers.command("show", short_help="Recompute an answer as it was.")
 @_id_argument
 @json_flag
-@_serving_options
-def show_answer(recommendation_id: str, as_json: bool, url: str | None, data_dir: Path) -> None:
+def show_answer(recommendation_id: str) -> None:
     """Recompute an answer as it was, and compare it with its record.
 
     \b
     Example:  slipstream answers show 01a21f9578e177d5bab21d15c92fda95
               slipstream answers show 01a21f9578e177d5bab21d15c92fda95 --json
     """
-    with peer_of("serving", url, data_dir) as peer:
+    with call().peer() as peer:
         found = peer.get(f"/v1/answers/{segment(recommendation_id)}")
-    if as_json:
-        show_json(found)
+    if call().shows_json(found):
         return
     rules = ", ".join(
         f"{name} revision {revision}" for name, revision in found["placements"].items()
@@ -148,10 +146,7 @@ def change_of(
     help="Another exploration. Default: the original's.",
 )
 @json_flag
-@_serving_options
-def what_if(
-    recommendation_id: str, as_json: bool, url: str | None, data_dir: Path, **changes: Any
-) -> None:
+def what_if(recommendation_id: str, **changes: Any) -> None:
     """Recompute an answer with another model, other rules or other shares, and show the changes.
 
     Everything else stays as it was: history, catalogue, time and chance.
@@ -162,10 +157,9 @@ def what_if(
               slipstream answers what-if $ID --placement-revision 3 --boost "2:price < 20"
     """
     change = change_of(**changes)
-    with peer_of("serving", url, data_dir) as peer:
+    with call().peer() as peer:
         found = peer.post(f"/v1/answers/{segment(recommendation_id)}:what-if", change)
-    if as_json:
-        show_json(found)
+    if call().shows_json(found):
         return
     show_table(
         ("item", "before", "after", "moved", "score before", "score after"),

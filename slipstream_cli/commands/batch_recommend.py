@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slipstream_cli.options import data_dir_option, existing_file, json_out, write_json
-from slipstream_cli.peers import environment_settings, training_peer
+from slipstream_cli.peers import environment_settings, peer_of
 
 if TYPE_CHECKING:
     from slipstream.recommender.bundle import Bundle
@@ -166,7 +166,7 @@ def _champion(url: str | None, data_dir: Path) -> "tuple[Bundle, str]":
     from slipstream.stores.artifacts import fetch_files, fetched_manifest
 
     with (
-        training_peer(url, data_dir) as training,
+        peer_of("training", url, data_dir) as training,
         tempfile.TemporaryDirectory(prefix="slipstream-champion-") as name,
     ):
         folder = Path(name)

@@ -1,8 +1,7 @@
 """`slipstream experiments`: list, show, set and delete experiments, and read their results."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import click
 
@@ -13,11 +12,12 @@ from slipstream_cli.named_records import (
     set_options,
     show_options,
 )
-from slipstream_cli.output import show_json, show_table
-from slipstream_cli.peers import json_flag, monitoring_options, monitoring_peer, segment
+from slipstream_cli.output import show_table
+from slipstream_cli.peers import segment
+from slipstream_cli.rest_commands import Columns, call, json_flag, peer_group
 
 COMMANDS = RecordCommands("/v1/experiments", "design")
-COLUMNS: dict[str, Callable[[Any], str]] = {
+COLUMNS: Final[Columns] = {
     "placements": lambda design: ", ".join(design["placements"]),
     "state": lambda design: design["state"],
     "kind": lambda design: design["kind"],
@@ -33,7 +33,7 @@ def _variant(variant: dict[str, Any]) -> str:
     return f"{variant['name']} ({model})" if model else str(variant["name"])
 
 
-@click.group(short_help="List, show, set and delete experiments, and read results.")
+@peer_group("monitoring", short_help="List, show, set and delete experiments, and read results.")
 def experiments() -> None:
     """List, show, set and delete experiments, and read results, over monitoring's REST API.
 
@@ -48,8 +48,7 @@ def experiments() -> None:
 
 @experiments.command("list", short_help="List all experiments.")
 @json_flag
-@monitoring_options
-def list_experiments(as_json: bool, url: str | None, data_dir: Path) -> None:
+def list_experiments() -> None:
     """List all experiments: placements, state, variants, and who changed it last.
 
     A canary that its guard has stopped says why.
@@ -57,7 +56,7 @@ def list_experiments(as_json: bool, url: str | None, data_dir: Path) -> None:
     \b
     Example:  slipstream experiments list
     """
-    COMMANDS.list(COLUMNS, as_json, url, data_dir)
+    COMMANDS.list(COLUMNS)
 
 
 @experiments.command("show", short_help="Show an experiment's design, as `set` takes it.")
@@ -104,8 +103,7 @@ def delete_experiment(**options: Any) -> None:
 @experiments.command("results", short_help="Show the results of an experiment.")
 @name_argument
 @json_flag
-@monitoring_options
-def show_results(name: str, as_json: bool, url: str | None, data_dir: Path) -> None:
+def show_results(name: str) -> None:
     """Show the verdicts on the variants of NAME, their metrics, models and latencies.
 
     Intervals hold whenever and however often one looks.
@@ -114,10 +112,9 @@ def show_results(name: str, as_json: bool, url: str | None, data_dir: Path) -> N
     Example:  slipstream experiments results calmer
               slipstream experiments results calmer --json | jq '.verdicts'
     """
-    with monitoring_peer(url, data_dir) as peer:
+    with call().peer() as peer:
         found = peer.get(f"{COMMANDS.path}/{segment(name)}/results")
-    if as_json:
-        show_json(found)
+    if call().shows_json(found):
         return
     metrics = list(found["variants"][0]["metrics"])
     headings = ["variant", "visitors", "slates"]

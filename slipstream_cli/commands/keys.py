@@ -1,30 +1,41 @@
 """`slipstream keys`: make, list, rotate and revoke access keys, over monitoring's REST API."""
 
-from pathlib import Path
-from typing import Any
+from operator import itemgetter
+from typing import Any, Final
 
 import click
 
 from slipstream.contracts.access import BROWSER_SCOPES, Scope
 from slipstream.contracts.times import format_duration, format_time, now_ms
 from slipstream_cli.options import Duration
-from slipstream_cli.output import show_json, show_table
-from slipstream_cli.peers import (
-    every_item,
-    json_flag,
-    monitoring_options,
-    monitoring_peer,
-    segment,
-)
+from slipstream_cli.peers import segment
+from slipstream_cli.rest_commands import Columns, call, json_flag, peer_group, show_list
 
-# The most that monitoring gives at once.
-_PAGE_LIMIT = 500
 # Characters of a key that monitoring makes.
 _SAFE_KEY_LENGTH = 32
 name_argument = click.argument("name")
 
 
-@click.group(short_help="Make, list, rotate and revoke access keys; sign for pages.")
+def _state(entry: dict[str, Any]) -> str:
+    if entry["revoked_at"] is not None:
+        return f"revoked {format_time(entry['revoked_at'])}"
+    if entry["expires_at"] is not None:
+        verb = "ends" if entry["expires_at"] > now_ms() else "ended"
+        return f"{verb} {format_time(entry['expires_at'])}"
+    return "counts"
+
+
+COLUMNS: Final[Columns] = {
+    "name": itemgetter("name"),
+    "digest": itemgetter("id"),
+    "scopes": lambda key: " ".join([*key["scopes"], *["(browser)"] * key["browser"]]),
+    "made": lambda key: format_time(key["created_at"]),
+    "last used": lambda key: format_time(key["last_used_at"]) if key["last_used_at"] else "never",
+    "state": _state,
+}
+
+
+@peer_group("monitoring", short_help="Make, list, rotate and revoke access keys; sign for pages.")
 def keys() -> None:
     """Make, list, rotate and revoke access keys, over monitoring's REST API; sign for pages.
 
@@ -63,7 +74,6 @@ def keys() -> None:
 @click.option(
     "--digest", help="SHA-256 in hex of a key that exists already. Default: a key is made."
 )
-@monitoring_options
 def create(
     name: str,
     scopes: tuple[str, ...],
@@ -71,8 +81,6 @@ def create(
     origins: tuple[str, ...],
     expires_in: int | None,
     digest: str | None,
-    url: str | None,
-    data_dir: Path,
 ) -> None:
     """Make a key. NAME becomes the source of the events that it sends, and stands in the audit.
 
@@ -94,37 +102,19 @@ def create(
         "expires_at": now_ms() + expires_in if expires_in is not None else None,
         "digest": digest,
     }
-    with monitoring_peer(url, data_dir) as peer:
+    with call().peer() as peer:
         _show_key(peer.post("/v1/keys", body)["key"], "It counts within a second.")
 
 
 @keys.command("list", short_help="List all keys.")
 @json_flag
-@monitoring_options
-def list_keys(as_json: bool, url: str | None, data_dir: Path) -> None:
+def list_keys() -> None:
     """List all keys: the beginning of the digest, scopes, last use, and whether it counts.
 
     \b
     Example:  slipstream keys list
     """
-    with monitoring_peer(url, data_dir) as peer:
-        entries = every_item(peer, "/v1/keys", _PAGE_LIMIT)
-    if as_json:
-        show_json(entries)
-        return
-    now = now_ms()
-    rows = [
-        (
-            entry["name"],
-            entry["id"],
-            " ".join(entry["scopes"]) + (" (browser)" if entry["browser"] else ""),
-            format_time(entry["created_at"]),
-            format_time(entry["last_used_at"]) if entry["last_used_at"] else "never",
-            _state(entry, now),
-        )
-        for entry in entries
-    ]
-    show_table(("name", "digest", "scopes", "made", "last used", "state"), rows)
+    show_list("/v1/keys", COLUMNS)
 
 
 @keys.command(short_help="Replace the keys of a name by a new one.")
@@ -136,33 +126,31 @@ def list_keys(as_json: bool, url: str | None, data_dir: Path) -> None:
     show_default=True,
     help="Time for which older keys stay valid, such as 30m, 24h or 7d; 0 ends them now.",
 )
-@monitoring_options
-def rotate(name: str, grace: int, url: str | None, data_dir: Path) -> None:
+def rotate(name: str, grace: int) -> None:
     """Make a new key for NAME that grants the same; its older keys end after the grace period.
 
     \b
     Example:  slipstream keys rotate shop --grace 7d
     """
-    with monitoring_peer(url, data_dir) as peer:
+    with call().peer() as peer:
         made = peer.post(f"/v1/keys/{segment(name)}:rotate", {"grace_ms": grace})
     _show_key(made["key"], f"Older keys of {name} end in {format_duration(grace / 1000)}.")
 
 
 @keys.command(short_help="End all keys of a name.")
 @name_argument
-@monitoring_options
-def revoke(name: str, url: str | None, data_dir: Path) -> None:
+def revoke(name: str) -> None:
     """End all keys of NAME now.
 
     \b
     Example:  slipstream keys revoke shop
     """
-    with monitoring_peer(url, data_dir) as peer:
+    with call().peer() as peer:
         count = peer.post(f"/v1/keys/{segment(name)}:revoke", None)["revoked"]
     click.echo(f"{count} key{'s' if count > 1 else ''} of {name} revoked, refused within a second.")
 
 
-@keys.command("sign-user", short_help="Make a token that proves a page's user.")
+@click.command("sign-user", short_help="Make a token that proves a page's user.")
 @click.argument("user_id")
 @click.option(
     "--anonymous-id",
@@ -207,18 +195,12 @@ def sign_user(user_id: str, anonymous_id: str, key: str, duration: int) -> None:
     click.echo(signed_user(key, user_id, anonymous_id, duration // 1_000))
 
 
+keys.add_command(sign_user)
+
+
 def _show_key(key: str | None, then: str) -> None:
     if key is None:
         click.echo(f"The key of this digest is kept. {then}", err=True)
         return
     click.echo(key)
     click.echo(f"Keep it: it can't be shown again. {then}", err=True)
-
-
-def _state(entry: dict[str, Any], now: int) -> str:
-    if entry["revoked_at"] is not None:
-        return f"revoked {format_time(entry['revoked_at'])}"
-    if entry["expires_at"] is not None:
-        verb = "ends" if entry["expires_at"] > now else "ended"
-        return f"{verb} {format_time(entry['expires_at'])}"
-    return "counts"

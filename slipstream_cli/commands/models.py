@@ -1,35 +1,39 @@
 """`slipstream models`: list registered models, promote one, roll back, or try one as canary."""
 
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 import click
 
 from slipstream.contracts.times import format_time
 from slipstream.contracts.vocabulary import ALIASES
-from slipstream_cli.options import option_of
-from slipstream_cli.output import figures, show_facts, show_json, show_table
-from slipstream_cli.peers import (
-    json_flag,
-    limit_option,
-    segment,
-    serving_peer,
-    training_options,
-    training_peer,
-)
+from slipstream_cli.output import figures, show_facts
+from slipstream_cli.peers import limit_option, segment, serving_peer
+from slipstream_cli.rest_commands import Columns, call, json_flag, peer_group, show_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from slipstream.chassis.client import Peer
 
-_SHOWN = ("ndcg@10", "hit_rate@10", "mrr@20")
 SERVING_LIMIT_S = 30.0
 
 
-@click.group(short_help="List registered models, promote one, or roll back.")
+def _metric(name: str) -> "Callable[[Any], str]":
+    return lambda model: f"{model['metrics'][name]:.4f}" if name in model["metrics"] else ""
+
+
+COLUMNS: Final[Columns] = {
+    "version": itemgetter("version"),
+    "aliases": lambda model: ", ".join(model["aliases"]),
+    "made": lambda model: format_time(model["created_at"]),
+    **{name: _metric(name) for name in ("ndcg@10", "hit_rate@10", "mrr@20")},
+}
+
+
+@peer_group("training", short_help="List registered models, promote one, or roll back.")
 def models() -> None:
     """List registered models, promote one, or roll back, over training's REST API.
 
@@ -45,51 +49,36 @@ def models() -> None:
 @models.command("list", short_help="Show the registered versions.")
 @limit_option("versions")
 @json_flag
-@training_options
-def list_models(limit: int, as_json: bool, url: str | None, data_dir: Path) -> None:
+def list_models(limit: int) -> None:
     """Show the registered versions, newest first, with their aliases and offline metrics.
 
     \b
     Example:  slipstream models list --limit 5
               slipstream models list --json | jq '.[].version'
     """
-    with training_peer(url, data_dir) as peer:
-        registered = peer.get("/v1/models", limit=limit)["items"]
-    if as_json:
-        show_json(registered)
+    registered = show_list("/v1/models", COLUMNS, limit)
+    if call().as_json:
         return
-    rows = [
-        (
-            model["version"],
-            ", ".join(model["aliases"]),
-            format_time(model["created_at"]),
-            *(_metric(model, name) for name in _SHOWN),
-        )
-        for model in registered
-    ]
-    show_table(("version", "aliases", "made", *_SHOWN), rows)
     click.echo(
-        f"\nNext: slipstream models show VERSION{option_of(data_dir)}"
+        f"\nNext: slipstream models show VERSION{call().option}"
         if registered
-        else f"\nNo model yet: slipstream runs start{option_of(data_dir)}"
+        else f"\nNo model yet: slipstream runs start{call().option}"
     )
 
 
 @models.command("show", short_help="Show one version, and why it serves or not.")
 @click.argument("version", metavar="VERSION|champion|challenger|canary")
 @json_flag
-@training_options
-def show_model(version: str, as_json: bool, url: str | None, data_dir: Path) -> None:
+def show_model(version: str) -> None:
     """Show a version: its metrics, the data that it was trained on, and the gate's decision.
 
     \b
     Example:  slipstream models show champion
     """
-    with training_peer(url, data_dir) as peer:
+    with call().peer() as peer:
         model = _model(peer, version)
         decisions = _decisions(peer, model["run_id"])
-    if as_json:
-        show_json({**model, "decisions": decisions})
+    if call().shows_json({**model, "decisions": decisions}):
         return
     show_facts(
         [
@@ -112,7 +101,6 @@ def show_model(version: str, as_json: bool, url: str | None, data_dir: Path) -> 
 
 def _promotion_options(command: Any) -> Any:
     for option in (
-        training_options,
         json_flag,
         click.option(
             "--no-wait",
@@ -169,14 +157,10 @@ def rollback(**options: Any) -> None:
     help="Reason, which is kept with the event.",
 )
 @json_flag
-@training_options
 def canary(
     version: str | None,
     removes: bool,
     reason: str,
-    as_json: bool,
-    url: str | None,
-    data_dir: Path,
 ) -> None:
     """Point the alias canary at a version, for experiments that try it, or remove the alias.
 
@@ -187,15 +171,13 @@ def canary(
     if removes == (version is not None):
         raise click.UsageError("name a version, or --none")
     path = "/v1/aliases/canary"
-    with training_peer(url, data_dir) as peer:
+    with call().peer() as peer:
         if version is None:
             model = peer.delete(f"{path}?{urlencode({'reason': reason})}")
         else:
             chosen = _model(peer, version)["version"]
             model = peer.put(path, {"version": chosen, "reason": reason})
-    if as_json:
-        show_json(model)
-    else:
+    if not call().shows_json(model):
         click.echo(f"{model['version']}  is {'no longer ' if removes else ''}the canary")
 
 
@@ -205,19 +187,14 @@ def _promote(
     reason: str,
     serving_url: str | None,
     no_wait: bool,
-    as_json: bool,
-    url: str | None,
-    data_dir: Path,
 ) -> None:
-    with training_peer(url, data_dir) as peer:
+    with call().peer() as peer:
         model = peer.post(path(peer), {"reason": reason})
-    if as_json:
-        show_json(model)
-    else:
+    if not call().shows_json(model):
         click.echo(f"{model['version']}  is the champion")
     if no_wait:
         return
-    with serving_peer(serving_url, url, data_dir) as peer_or_none:
+    with serving_peer(serving_url, call().url, call().data_dir) as peer_or_none:
         if peer_or_none is None:
             click.echo(
                 "Serving loads it within seconds;"
@@ -266,8 +243,3 @@ def _decisions(peer: "Peer", run_id: str) -> list[dict[str, Any]]:
             return []
         raise
     return decisions
-
-
-def _metric(model: dict[str, Any], name: str) -> str:
-    value = model["metrics"].get(name)
-    return f"{value:.4f}" if value is not None else ""

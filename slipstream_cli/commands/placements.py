@@ -1,18 +1,17 @@
 """`slipstream placements`: list, show, set and delete placements, over monitoring's REST API."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
 
 from slipstream_cli.named_records import RecordCommands, delete_options, set_options, show_options
-from slipstream_cli.peers import json_flag, monitoring_options
+from slipstream_cli.rest_commands import call, json_flag, peer_group
 
 COMMANDS = RecordCommands("/v1/placements", "policy")
 
 
-@click.group(short_help="List, show, set and delete placements.")
+@peer_group("monitoring", short_help="List, show, set and delete placements.")
 def placements() -> None:
     """List, show, set and delete placements, over monitoring's REST API.
 
@@ -28,15 +27,14 @@ def placements() -> None:
 
 @placements.command("list", short_help="List all placements.")
 @json_flag
-@monitoring_options
-def list_placements(as_json: bool, url: str | None, data_dir: Path) -> None:
+def list_placements() -> None:
     """List all placements: the revision, the number of rules, and who changed it last.
 
     \b
     Example:  slipstream placements list
     """
     columns = {"rules": lambda policy: str(len(policy["rules"]))}
-    COMMANDS.list(columns, as_json, url, data_dir)
+    COMMANDS.list(columns)
 
 
 @placements.command("show", short_help="Show a placement's policy, as `set` takes it.")
@@ -68,7 +66,7 @@ def set_placement(**options: Any) -> None:
               slipstream placements set sale.json --name home --if-revision 3
     """
     put = COMMANDS.set(**options)
-    if not options["as_json"]:
+    if not call().as_json:
         for line in _matches(put):
             click.echo(line)
 

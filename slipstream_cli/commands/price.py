@@ -1,7 +1,6 @@
 """`slipstream price`: estimate what a draft of rules, weights or a model would bring."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,8 +8,8 @@ import click
 from slipstream.contracts.times import format_duration, now_ms
 from slipstream_cli.commands.answers import change_of, change_options
 from slipstream_cli.options import AgeOrTime
-from slipstream_cli.output import show_facts, show_json, show_table
-from slipstream_cli.peers import json_flag, options_of, peer_of
+from slipstream_cli.output import show_facts, show_table
+from slipstream_cli.rest_commands import PeerCommand, call, json_flag
 
 if TYPE_CHECKING:
     from slipstream.chassis.client import Peer
@@ -25,7 +24,11 @@ _VERDICTS = {
 }
 
 
-@click.command(short_help="Estimate what a draft would bring, before going live.")
+@click.command(
+    cls=PeerCommand,
+    service="serving",
+    short_help="Estimate what a draft would bring, before going live.",
+)
 @click.argument("placement")
 @change_options
 @click.option(
@@ -52,7 +55,6 @@ _VERDICTS = {
     help="Most slates that are recomputed, a random sample.",
 )
 @json_flag
-@options_of("serving")
 def price(
     placement: str,
     since: int,
@@ -60,9 +62,6 @@ def price(
     variant: str,
     currency: str | None,
     slates: int,
-    as_json: bool,
-    url: str | None,
-    data_dir: Path,
     **changes: Any,
 ) -> None:
     """Estimate how a draft would change clicks and revenue of PLACEMENT.
@@ -87,11 +86,9 @@ def price(
     }
     if currency is not None:
         body["currency"] = currency
-    with peer_of("serving", url, data_dir) as peer:
-        found = _price(peer, body, quiet=as_json)
-    if as_json:
-        show_json(found)
-    else:
+    with call().peer() as peer:
+        found = _price(peer, body, quiet=call().as_json)
+    if not call().shows_json(found):
         _show(found)
 
 

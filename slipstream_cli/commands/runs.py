@@ -1,7 +1,8 @@
 """`slipstream runs`: list, start, follow and cancel training runs."""
 
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -16,25 +17,31 @@ from slipstream_cli.commands.run_steps import (
     write_outputs,
 )
 from slipstream_cli.local.processes import INTERRUPTED
-from slipstream_cli.options import option_of
-from slipstream_cli.output import figures, show_facts, show_json, show_table
-from slipstream_cli.peers import (
-    json_flag,
-    limit_option,
-    monitoring_peer,
-    segment,
-    serving_peer,
-    target_url,
-    training_options,
-    training_peer,
-)
+from slipstream_cli.output import figures, show_facts, show_json
+from slipstream_cli.peers import limit_option, peer_of, segment, serving_peer, target_url
+from slipstream_cli.rest_commands import Columns, call, json_flag, peer_group, show_list
 
 if TYPE_CHECKING:
     from slipstream.chassis.client import Peer
     from slipstream.contracts.rest import Run
 
 
-@click.group(short_help="List, start, follow and cancel training runs.")
+def _in_short(item: dict[str, Any]) -> str:
+    return _outcome(_run(item)).partition(": ")[0]
+
+
+COLUMNS: Final[Columns] = {
+    "run": itemgetter("run_id"),
+    "state": itemgetter("state"),
+    "profile": itemgetter("profile"),
+    "trigger": itemgetter("trigger"),
+    "requested": lambda item: format_time(item["created_at"]),
+    "took": lambda item: _took(_run(item)),
+    "outcome": _in_short,
+}
+
+
+@peer_group("training", short_help="List, start, follow and cancel training runs.")
 def runs() -> None:
     """List, start, follow and cancel training runs, over training's REST API.
 
@@ -49,65 +56,39 @@ def runs() -> None:
 @runs.command("list", short_help="Show the latest runs.")
 @limit_option("runs")
 @json_flag
-@training_options
-def list_runs(limit: int, as_json: bool, url: str | None, data_dir: Path) -> None:
+def list_runs(limit: int) -> None:
     """Show the latest runs, newest first: trigger, state or outcome, and time taken.
 
     \b
     Example:  slipstream runs list --limit 5
               slipstream runs list --json | jq '.[0].metrics'
     """
-    with training_peer(url, data_dir) as peer:
-        items = peer.get("/v1/runs", limit=limit)["items"]
-    if as_json:
-        show_json(items)
+    items = show_list("/v1/runs", COLUMNS, limit)
+    if call().as_json:
         return
-    from slipstream.contracts.rest import Run
-
-    latest = [Run.model_validate(item) for item in items]
-    header = ("run", "state", "profile", "trigger", "requested", "took", "outcome")
-    show_table(
-        header,
-        [
-            (
-                run.run_id,
-                run.state,
-                run.profile,
-                run.trigger,
-                format_time(run.created_at),
-                _took(run),
-                _outcome(run).partition(": ")[0],
-            )
-            for run in latest
-        ],
-    )
     click.echo(
-        f"\nNext: slipstream runs show {latest[0].run_id}{option_of(data_dir)}"
-        if latest
-        else f"\nNo run yet: slipstream runs start{option_of(data_dir)}"
+        f"\nNext: slipstream runs show {items[0]['run_id']}{call().option}"
+        if items
+        else f"\nNo run yet: slipstream runs start{call().option}"
     )
 
 
 @runs.command("show", short_help="Show one run, and the gate's decision.")
 @click.argument("run_id")
 @json_flag
-@training_options
-def show_run(run_id: str, as_json: bool, url: str | None, data_dir: Path) -> None:
+def show_run(run_id: str) -> None:
     """Show a run: progress or outcome, metrics, and all numbers behind the gate's decision.
 
     \b
     Example:  slipstream runs show 20261124-101500-3fa9c1
     """
-    with training_peer(url, data_dir) as peer:
+    with call().peer() as peer:
         run = peer.get(f"/v1/runs/{segment(run_id)}")
         decisions = peer.get(f"/v1/runs/{segment(run_id)}/decisions")
-        ahead = "" if as_json else _ahead(peer, run)
-    if as_json:
-        show_json({**run, "decisions": decisions})
+        ahead = "" if call().as_json else _ahead(peer, run)
+    if call().shows_json({**run, "decisions": decisions}):
         return
-    from slipstream.contracts.rest import Run
-
-    _show(Run.model_validate(run), ahead)
+    _show(_run(run), ahead)
     for decision in decisions:
         show_facts([(f"  {name}", f"{value:.6g}") for name, value in decision["numbers"].items()])
 
@@ -120,10 +101,7 @@ def show_run(run_id: str, as_json: bool, url: str | None, data_dir: Path) -> Non
     help="File that the report is written to. Default: RUN_ID.html in the current folder.",
 )
 @click.option("--open", "opening", is_flag=True, help="Open the report in the browser.")
-@training_options
-def report(
-    run_id: str, output: Path | None, opening: bool, url: str | None, data_dir: Path
-) -> None:
+def report(run_id: str, output: Path | None, opening: bool) -> None:
     """Download the report of a run that made a model, as one HTML file.
 
     It shows the gate's decision, figures by cohort, and lists before and after.
@@ -132,7 +110,7 @@ def report(
     Example:  slipstream runs report 20261124-101500-3fa9c1 --open
     """
     output = output or Path(f"{run_id}.html")
-    with training_peer(url, data_dir) as peer:
+    with call().peer() as peer:
         try:
             peer.download(f"/v1/runs/{segment(run_id)}/report", output)
         except OSError as error:
@@ -160,15 +138,11 @@ def report(
     "--follow", "following", is_flag=True, help="Show the run's progress until it has ended."
 )
 @json_flag
-@training_options
 def start(
     profile: str,
     reason: str,
     key: str | None,
     following: bool,
-    as_json: bool,
-    url: str | None,
-    data_dir: Path,
 ) -> None:
     """Request a run.
 
@@ -178,29 +152,27 @@ def start(
     Example:  slipstream runs start --profile best --reason "new catalogue" --follow
               slipstream runs start --key nightly-2026-11-24
     """
-    address, _ = target_url("training", url, data_dir)
-    with training_peer(address, data_dir) as peer:
+    call().url, _ = target_url("training", call().url, call().data_dir)
+    with call().peer() as peer:
         body = {"trigger": "request", "reason": reason, "profile": profile}
         if key is None:
             run = peer.post("/v1/runs", body)
         else:  # may be repeated
             run = answered(lambda: peer.post("/v1/runs", {**body, "key": key}))
         if following:
-            _follow(peer, run["run_id"], as_json, option_of(data_dir))
+            _follow(peer, run["run_id"])
             return
-        ahead = "" if as_json else _ahead(peer, run)
-    if as_json:
-        show_json(run)
+        ahead = "" if call().as_json else _ahead(peer, run)
+    if call().shows_json(run):
         return
     click.echo(f"{run['run_id']}  {run['state']}{ahead}")
-    click.echo(f"Next: slipstream runs follow {run['run_id']}{option_of(data_dir)}")
+    click.echo(f"Next: slipstream runs follow {run['run_id']}{call().option}")
 
 
 @runs.command(short_help="Remove a run from the queue, or stop it.")
 @click.argument("run_id")
 @json_flag
-@training_options
-def cancel(run_id: str, as_json: bool, url: str | None, data_dir: Path) -> None:
+def cancel(run_id: str) -> None:
     """Remove a run from the queue, or stop it.
 
     The champion goes on serving. A run can't be cancelled while its model is being published.
@@ -208,10 +180,9 @@ def cancel(run_id: str, as_json: bool, url: str | None, data_dir: Path) -> None:
     \b
     Example:  slipstream runs cancel 20261124-101500-3fa9c1
     """
-    with training_peer(url, data_dir) as peer:
+    with call().peer() as peer:
         run = peer.post(f"/v1/runs/{segment(run_id)}:cancel", {})
-    if as_json:
-        show_json(run)
+    if call().shows_json(run):
         return
     click.echo(f"{run_id}  {'cancelled' if run['state'] == 'cancelled' else 'is being stopped'}")
 
@@ -246,16 +217,12 @@ def cancel(run_id: str, as_json: bool, url: str | None, data_dir: Path) -> None:
     " of the stack, or of SLIPSTREAM_PEERS__SERVING_URL; where nothing says, it is not asked.",
 )
 @json_flag
-@training_options
 def follow(
     run_id: str | None,
     until: str | None,
     timeout: float,
     files: tuple[str, ...],
     serving: str | None,
-    as_json: bool,
-    url: str | None,
-    data_dir: Path,
 ) -> None:
     """Show a run's progress until it has ended; without RUN_ID, that of the newest run.
 
@@ -274,7 +241,7 @@ def follow(
     Example:  slipstream runs follow
               slipstream runs follow nightly-2026-11-24 --until gate
     """
-    with training_peer(url, data_dir) as peer:
+    with call().peer() as peer:
         if run_id is None:
             newest = peer.get("/v1/runs", limit=1)["items"]
             if not newest:
@@ -285,16 +252,17 @@ def follow(
         if until is not None:
             outputs = outputs_of(peer, run_id, until, timeout)
             if until == "promote":
+                data_dir = call().data_dir
                 with (
-                    monitoring_peer(None, data_dir) as monitoring,
-                    serving_peer(serving, url, data_dir, reconnects=True) as answering,
+                    peer_of("monitoring", None, data_dir) as monitoring,
+                    serving_peer(serving, call().url, data_dir, reconnects=True) as answering,
                 ):
                     if answering:
                         outputs = served(answering, peer, monitoring, outputs)
             show_json(outputs)
             write_outputs(outputs, files)
             return
-        _follow(peer, run_id, as_json, option_of(data_dir))
+        _follow(peer, run_id)
 
 
 @runs.command(short_help="Watch the version that a run has promoted, for some minutes.")
@@ -313,14 +281,11 @@ def follow(
     "--monitoring-url",
     help="URL of monitoring. Default: that of the stack, or of SLIPSTREAM_PEERS__MONITORING_URL.",
 )
-@training_options
 def watch(
     run_id: str,
     minutes: float,
     roll_back: bool,
     monitoring_url: str | None,
-    url: str | None,
-    data_dir: Path,
 ) -> None:
     """Watch the version that a run has promoted, and print its quality as one JSON object.
 
@@ -338,21 +303,27 @@ def watch(
     \b
     Example:  slipstream runs watch nightly-2026-11-24 --minutes 30 --roll-back
     """
-    with training_peer(url, data_dir) as peer, monitoring_peer(monitoring_url, data_dir) as other:
+    with call().peer() as peer, peer_of("monitoring", monitoring_url, call().data_dir) as other:
         show_json(watched(peer, other, run_id, minutes, roll_back=roll_back))
 
 
-def _ahead(peer: "Peer", run: dict[str, Any]) -> str:
+def _run(item: dict[str, Any]) -> "Run":
     from slipstream.contracts.rest import Run
+
+    return Run.model_validate(item)
+
+
+def _ahead(peer: "Peer", run: dict[str, Any]) -> str:
     from slipstream_cli.commands.run_watch import behind
 
-    return behind(peer, Run.model_validate(run))
+    return behind(peer, _run(run))
 
 
-def _follow(peer: "Peer", run_id: str, as_json: bool, at: str) -> None:
+def _follow(peer: "Peer", run_id: str) -> None:
     from slipstream_cli.commands.run_watch import follow as follow_run
     from slipstream_cli.local.terminal import Terminal
 
+    at = call().option
     try:
         with Terminal().gauge() as shown:
             run = follow_run(peer, run_id, shown)
@@ -363,13 +334,11 @@ def _follow(peer: "Peer", run_id: str, as_json: bool, at: str) -> None:
         )
         click.echo(f"To stop the run itself: slipstream runs cancel {run_id}{at}", err=True)
         raise SystemExit(INTERRUPTED) from None
-    if as_json:
-        show_json(run.model_dump())
-    else:
+    if not call().shows_json(run.model_dump()):
         _show(run)
     if run.state != "succeeded":
         raise SystemExit(1)
-    if not as_json:
+    if not call().as_json:
         click.echo(
             f"Next: slipstream models show {run.model_version}{at},"
             f" slipstream runs report {run.run_id}{at}"
