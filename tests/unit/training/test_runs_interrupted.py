@@ -186,8 +186,8 @@ def test_run_whose_process_was_killed_starts_again_once_and_finds_what_it_had_do
     last = scene.until(run_id, "failed")
     assert (last.error, last.attempt, last.lake_version) == ("killed (signal 9)", 2, 4)
     assert scene.starts == [(None, []), (4, [f"of {run_id}"])]
-    assert scene.names == [run_id, f"{run_id}-2"] == scene.forgotten
     scene.end()
+    assert scene.names == [run_id, f"{run_id}-2"] == scene.forgotten
     assert scene.kept() == []
     assert (scene.counted("failed"), scene.failures) == (1, [run_id])
 
