@@ -50,11 +50,9 @@ class Pace:
     """
 
     def __init__(self, client: ConsumerClient, wait_ms: int, unhurried: Collection[str]) -> None:
-        """
-        Args:
-            client: The client.
-            wait_ms: How long the broker may hold an empty fetch while records come.
-            unhurried: Topics, by their names on the broker, that are read once a second.
+        """Args:
+        wait_ms: How long the broker may hold an empty fetch while records come.
+        unhurried: Topics, by their names on the broker, that are read once a second.
         """
         self._client, self._wait_ms, self._unhurried = client, wait_ms, unhurried
         self._rest_at = time.monotonic() + REST_AFTER_S
@@ -218,9 +216,6 @@ class Consumer:
         """Connects, or raises `BrokerUnavailableError`.
 
         Args:
-            settings: Where the broker is, and the times of a group.
-            namespace: Prefix of the topics and the group on the broker.
-            topics: Topics to read.
             group: Group of members that share the partitions. Reading goes on from its committed
                 offsets, or from the beginning where there is none. None reads every partition from
                 its beginning, and commits nothing.

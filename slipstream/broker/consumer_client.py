@@ -29,11 +29,7 @@ Append = Callable[[dict[Any, list[Any]], Any, int, bool], int]
 
 def bounded(append: Append, max_bytes: int) -> Append:
     """Let a poll end once its records have `max_bytes`. The rest stays fetched for the next poll.
-
-    Args:
-        append: The library's function, which a poll calls for each partition until it has enough
-            records.
-        max_bytes: Bytes of the records of a poll.
+    `append` is the library's function, which a poll calls for each partition until it has enough.
     """
     room = max_bytes
 

@@ -70,13 +70,10 @@ class Delivery:
         doubt: Callable[[], None],
         failed: Callable[[Exception], None],
     ) -> None:
-        """
-        Args:
-            names: Each topic's name on the broker.
-            timeout_s: Seconds that a delivery may take.
-            max_bytes: Bytes of records without an answer, beyond which a caller's are refused.
-            doubt: Called when an answer is late, or partitions are unknown.
-            failed: Called with each failure of the client or the broker.
+        """Args:
+        max_bytes: Bytes of records without an answer, beyond which a caller's are refused.
+        doubt: Called when an answer is late, or partitions are unknown.
+        failed: Called with each failure of the client or the broker.
         """
         self._names, self._timeout_s, self._max_bytes = names, timeout_s, max_bytes
         self._held_bytes = 0

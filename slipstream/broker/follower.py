@@ -44,7 +44,6 @@ class Follower:
     stay. So they do after the topic was recreated, until it has newer ones.
 
     Attributes:
-        watch: Watch over the consumer.
         caught_up: Whether the topic was read to the end that it had at the start.
         restored: Whether the file held the states as they were last.
         broker_was_away: Whether the broker was looked for in vain, now or before.
@@ -64,10 +63,7 @@ class Follower:
         """With nothing read yet.
 
         Args:
-            topic: The topic; its `key` is a field of its records.
-            consumer: Makes a consumer of the topic that begins at its beginning.
             take: Gets the newest record of each key that came, of the file or of the topic.
-            metrics: Metrics of the chassis.
             kept_in: File of the last known states, for a start without a broker.
             renewed: Called when the topic is first seen, and whenever it was recreated: it may
                 lack states.
@@ -205,9 +201,6 @@ class AccessKeyFeed:
         """With the ring to fill, which is `loading` from now on.
 
         Args:
-            settings: The service's settings.
-            ring: Key ring of the service.
-            metrics: Metrics of the chassis.
             producer: Sends the uses of keys; one that is lost makes a last use earlier.
             renewed: Called when the topic is first seen, and whenever it was recreated: it may
                 lack keys.

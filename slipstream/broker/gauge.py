@@ -40,14 +40,7 @@ class LogGauge:
         topics: Sequence[Topic],
         groups: Sequence[str],
     ) -> None:
-        """Connects, or raises `BrokerUnavailableError`.
-
-        Args:
-            settings: Where the broker is.
-            namespace: Prefix of topics and groups on the broker.
-            topics: Topics to look at.
-            groups: Groups, of which it is no member.
-        """
+        """Connects, or raises `BrokerUnavailableError`. It is no member of the groups."""
         self._settings = settings
         self._by_name = {physical(namespace, topic): topic for topic in topics}
         self._clients = dict[str, ConsumerClient]()

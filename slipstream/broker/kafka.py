@@ -142,11 +142,8 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 
 def producer_arguments(settings: KafkaSettings, linger_ms: int = 1) -> dict[str, Any]:
-    """Arguments of a producer that every in-sync replica acknowledges.
-
-    Args:
-        settings: Where the broker is, and how long a delivery may take.
-        linger_ms: Milliseconds for which a record may wait for others of its batch.
+    """Arguments of a producer that every in-sync replica acknowledges. A record may wait
+    `linger_ms` for others of its batch.
     """
     return {
         **connection(settings),
@@ -166,13 +163,7 @@ def producer_arguments(settings: KafkaSettings, linger_ms: int = 1) -> dict[str,
 def consumer_arguments(
     settings: KafkaSettings, group: str | None, max_poll_records: int
 ) -> dict[str, Any]:
-    """Arguments of a consumer that commits only on request.
-
-    Args:
-        settings: Where the broker is, and the times of a group.
-        group: The group's name on the broker; None for a consumer that reads alone.
-        max_poll_records: Records that one poll returns at most.
-    """
+    """Arguments of a consumer that commits only on request. Without a group it reads alone."""
     return {
         **connection(settings),
         "group_id": group,

@@ -34,10 +34,7 @@ def consume(
     again. Handle each message in `carrying(message.request_id)`.
 
     Args:
-        consumer: Consumer to read from. It is closed at the end.
         handle: Handles a batch. Its effects must be complete when it returns.
-        stop: Ends the loop.
-        watch: Watch over the consumer's lag and health.
         poll_s: Longest wait for records, in seconds.
         rest_s: Pause after a batch in seconds, unless more records are likely to wait. Many small
             batches cost more than a few large ones.

@@ -35,8 +35,6 @@ class Producer:
         """Connects, or raises `BrokerUnavailableError`.
 
         Args:
-            settings: Where the broker is, and how long a delivery may take.
-            namespace: Prefix of the topics on the broker.
             linger_ms: Milliseconds for which a record may wait for others of its batch.
             connect: False returns at once, and looks for the broker in the background.
         """

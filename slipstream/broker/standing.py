@@ -50,12 +50,6 @@ def standing_of(
 
     The client's memory of its fetches would cost nothing, but it has only the partitions that it
     has come to: of a backlog it holds a small part.
-
-    Args:
-        client: Client that reads.
-        topics: Topics that it reads, by their names on the broker.
-        partitions: All partitions of these topics.
-        grouped: Whether it shares the partitions with a group.
     """
     positions = client.positions()
     known = {partition: offset for partition, offset in positions.items() if offset is not None}

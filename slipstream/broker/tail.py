@@ -73,13 +73,8 @@ class Tail:
         topics: Sequence[Topic],
         per_s: int,
     ) -> None:
-        """Connects, and stands at the present ends. Raises `BrokerUnavailableError`.
-
-        Args:
-            settings: Where the broker is.
-            namespace: Prefix of the topics on the broker.
-            topics: Topics to read.
-            per_s: Most records of a second.
+        """Connects, and stands at the present ends. Raises `BrokerUnavailableError`. It reads
+        `per_s` records a second at most.
         """
         self._settings, self._budget = settings, Budget(per_s)
         self._by_name = {physical(namespace, topic): topic for topic in topics}

@@ -206,10 +206,6 @@ def create_service(
     has answered.
 
     Args:
-        name: The service's name in `SERVICES`.
-        settings: The service's settings.
-        description: Sentence for the OpenAPI document.
-        lifespan: Opens and closes the service's connections, see above.
         routers: Routes of the service, each of which declares the scope that it needs.
         guarded: Whether the chassis asks for credentials, and limits bodies to
             `http.max_body_bytes`. A service without does both itself.
@@ -307,12 +303,9 @@ class _PageOrigins(CORSMiddleware):
 
 
 def let_pages_read(app: FastAPI, origins: str, **rights: Any) -> None:
-    """Let pages of these origins read the answers of an app of `create_service`.
-
-    Args:
-        app: The app.
-        origins: Origins, separated by commas; `*` for all, empty for none.
-        rights: Further options of `CORSMiddleware`.
+    """Let pages of these origins read the answers of an app of `create_service`. `origins` are
+    separated by commas; `*` for all, empty for none. `rights` are further options of
+    `CORSMiddleware`.
     """
     if allowed := listed(origins):
         app.add_middleware(_PageOrigins, allow_origins=allowed, **rights)

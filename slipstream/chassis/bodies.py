@@ -22,16 +22,8 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
 async def read_body(request: Request, limit: int, encoding: str = "", hint: str = "") -> bytes:
-    """The unpacked body of a request.
-
-    Args:
-        request: The request, of whose body nothing has been read.
-        limit: Most bytes, as they arrive and unpacked.
-        encoding: The `Content-Encoding`; empty where there is none.
-        hint: What to tell a client that sends more than `limit` bytes, behind their number.
-
-    Returns:
-        The bytes of the body.
+    """The unpacked body of a request. `limit` holds for the bytes as they arrive and unpacked.
+    Behind their number the error has `hint`.
 
     Raises:
         ClientDisconnect: The client left before all had arrived.
@@ -127,11 +119,6 @@ def refuse_many_values(raw: bytes, most: int, hint: str) -> None:
 
     Half a megabyte can hold 170,000 empty lists, which take a hundred times as long as text of that
     size. Commas and brackets are counted as bytes, also within strings: 0.1 ms for half a megabyte.
-
-    Args:
-        raw: The body.
-        most: Most values.
-        hint: What to do about it, for the error.
     """
     if len(raw) <= most:
         return

@@ -98,15 +98,8 @@ def problem(
     headers: Mapping[str, str] | None = None,
     errors: list[dict[str, Any]] | None = None,
 ) -> Response:
-    """Build a problem+json response.
-
-    Args:
-        status: HTTP status.
-        code: Stable code that clients may branch on.
-        title: Kind of problem, for people.
-        detail: This problem, for people.
-        headers: Further headers.
-        errors: For each invalid field its name, the reason and a code.
+    """Build a problem+json response. Clients may branch on `code`; `errors` has of each invalid
+    field its name, the reason and a code.
     """
     body = Problem(
         title=title,

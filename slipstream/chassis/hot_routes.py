@@ -292,16 +292,8 @@ _FORWARDED: Final = frozenset({b"x-forwarded-for", b"x-forwarded-proto"})
 
 
 class HotCycle:
-    """A request of a hot route and its answer, in the place of uvicorn's cycle.
-
-    Attributes:
-        body: What has arrived of the body.
-        more_body: Whether more is to come.
-        keep_alive: Whether the connection stays open.
-        disconnected: Whether the client has left.
-        response_started: Whether the answer is being written.
-        response_complete: Whether it is written.
-        message_event: What uvicorn tells that the client has left; nobody waits for it.
+    """A request of a hot route and its answer, in the place of uvicorn's cycle. Nobody waits for
+    `message_event`, by which uvicorn tells that the client has left.
     """
 
     __slots__ = (

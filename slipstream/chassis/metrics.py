@@ -136,9 +136,6 @@ async def metrics(request: Request) -> Response:
 async def _read_all(siblings: Sequence[str]) -> str:
     """The metrics of all processes, in Prometheus' text format.
 
-    Args:
-        siblings: Addresses of the processes, this one's among them.
-
     Raises:
         UnavailableError: A process does not answer. Sums without it would be smaller than those
             before, which Prometheus takes for a new start, and adds once more.

@@ -2,12 +2,8 @@
 
 
 def pause_after(failures: int, first_s: float, longest_s: float) -> float:
-    """The seconds to wait before the next attempt.
-
-    Args:
-        failures: Attempts that failed so far, one after the other; at least 1.
-        first_s: The pause after the first failure.
-        longest_s: The longest pause.
+    """The seconds to wait before the next attempt. `failures` are those in a row so far, at least
+    1.
     """
     # A count of days would overflow a float.
     return min(first_s * 2.0 ** min(failures - 1, 64), longest_s)

@@ -102,11 +102,8 @@ def _fault(place: Place, words: str, name: str, known: Collection[str]) -> dict[
 
 
 def unknown_field(body: Any, place: Place) -> dict[str, Any]:
-    """The fault of a field that a body doesn't have.
-
-    Args:
-        body: The type of the body.
-        place: The place of the field as pydantic tells it: `("body", "boosts", 0, "fiter")`.
+    """The fault of a field that a body doesn't have. `place` is as pydantic tells it: `("body",
+    "boosts", 0, "fiter")`.
     """
     models = _models_in(body)
     for part in place[1:-1]:

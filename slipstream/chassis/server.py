@@ -85,13 +85,8 @@ def serve(
 ) -> None:
     """Run the app until SIGTERM or SIGINT, then answer requests under way, close and return.
 
-    Where the service itself asked for its end, the process ends with status 1.
-
-    Args:
-        app: The app.
-        settings: The service's settings.
-        name: The service's name.
-        sockets: Listening sockets; None opens one as the settings say.
+    Where the service itself asked for its end, the process ends with status 1. Without sockets it
+    opens one as the settings say.
     """
     # Objects that exist by now stay for good. The garbage collector would look through all of them
     # after every few requests.

@@ -74,13 +74,8 @@ class RecordedSpan:
         return carrier.get("traceparent", "")
 
     def part(self, name: str, began: float, seconds: float, *, failed: bool = False) -> None:
-        """Record a part of the work as a child span, one of the first `MOST_PARTS`.
-
-        Args:
-            name: The part.
-            began: Its begin by `time.perf_counter`.
-            seconds: The time that it took.
-            failed: Whether it failed.
+        """Record a part of the work as a child span, one of the first `MOST_PARTS`. It began at
+        `began` by `time.perf_counter`.
         """
         self._parts += 1
         if self._parts > MOST_PARTS:
@@ -115,13 +110,7 @@ class RecordedSpan:
 
 
 class Tracing:
-    """The beginning of traces in one process of a service, and the export of its spans.
-
-    Args:
-        settings: The service's settings.
-        service: The service's name.
-        registry: The registry of the service's metrics.
-    """
+    """The beginning of traces in one process of a service, and the export of its spans."""
 
     def __init__(
         self, settings: ServiceSettings, service: str, registry: CollectorRegistry
@@ -158,13 +147,7 @@ class Tracing:
         self._provider.shutdown()
 
     def begin(self, rid: str, traceparent: bytes | None, scope: Scope) -> str:
-        """The id of a request that begins: a `TracedId` where it is traced.
-
-        Args:
-            rid: The request's id.
-            traceparent: Its header of this name; None without one.
-            scope: The request.
-        """
+        """The id of a request that begins: a `TracedId` where it is traced."""
         if traceparent is None:
             if random() >= self._share:
                 return rid
@@ -194,13 +177,9 @@ class Tracing:
         return TracedId(rid, span.traceparent, span)
 
     def consume(self, rid: TracedId, source: Source, offset: int, records: int) -> RecordedSpan:
-        """Begin a span of the work on a traced request's records; what follows is its child.
-
-        Args:
-            rid: The request's id, with the span that sent the records; from now on with this one.
-            source: Where the first of the records stands.
-            offset: The offset at which it stands there.
-            records: Number of the records.
+        """Begin a span of the work on a traced request's records; what follows is its child. The id
+        has the span that sent the records, and from now on this one. The first record stands at
+        `offset` of `source`.
         """
         span = RecordedSpan(
             self._tracer,

@@ -74,13 +74,7 @@ def without_late(
     record_of: Callable[[R], Any],
     marks_of: Callable[[Collection[str]], Mapping[str, ErasureMark]],
 ) -> list[R]:
-    """The messages without the late records of erased visitors.
-
-    Args:
-        messages: Messages of a batch.
-        record_of: The record of a message.
-        marks_of: The marks of those among some digests that are marked.
-    """
+    """The messages without the late records of erased visitors."""
     messages = list(messages)
     about = [[*map(visitor_digest, visitors_of(record_of(each)))] for each in messages]
     digests = {digest for each in about for digest in each}

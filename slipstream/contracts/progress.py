@@ -9,13 +9,10 @@ class ProgressStep:
     """A message about how far a piece of work is.
 
     Attributes:
-        stage: Present part of the work, in words.
         done: Amount of the work that is done, in the unit of `total`.
         total: Amount of the whole work, None where it is not known. The default of 1 makes `done`
             a share.
         epoch: Epochs that have ended, while a network is trained.
-        epochs: Epochs that the training takes at most.
-        loss: Training loss of the last epoch.
     """
 
     stage: str

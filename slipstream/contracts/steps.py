@@ -12,7 +12,6 @@ class StepKind(NamedTuple):
     """One step of every run.
 
     Attributes:
-        name: Name of the step.
         stages: Stages of a run's progress that it consists of.
         outputs: Names of those of its outputs that pipelines get as text.
     """

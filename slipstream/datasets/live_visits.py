@@ -129,15 +129,8 @@ def _iso(at_ms: int) -> str:
 
 
 class LiveVisits:
-    """A run of visits against running services.
-
-    Args:
-        shop: The shop.
-        plan: The course.
-        ingestion: Client of ingestion, with the write key.
-        serving: Client of serving.
-        prefix: Beginning of message ids; another one for each run, since ingestion knows repeats.
-        tell: Takes a line of progress.
+    """A run of visits against running services. Message ids begin with `prefix`, another one for
+    each run, since ingestion knows repeats.
     """
 
     def __init__(

@@ -149,12 +149,6 @@ def shop_of(
 
     An item's category is the last of its `categories`; larger ones are liked by more shoppers. Of
     an item without a `price` the price is 0, and neither dear nor cheap.
-
-    Args:
-        items: `item_id` and attributes of each, as ingestion takes them.
-        seed: Seed of the shoppers and of what appeals.
-        shoppers: Number of shoppers.
-        habits: The rates of their behaviour.
     """
     kinds = [(row.get("categories") or [""])[-1] for row in items]
     sizes = Counter(kinds)
@@ -294,14 +288,7 @@ def react(
     """What the shopper does with the list at `place` of the visit.
 
     Chance depends on seed, visit and place alone: another list at the same place meets the same
-    draws.
-
-    Args:
-        shop: The shop.
-        visit: The visit.
-        place: Place of the list in the visit, from 0.
-        shown: Item ids, at most `MOST_SHOWN`.
-        shifted: Whether tastes have changed.
+    draws. Places count from 0; at most `MOST_SHOWN` items are shown.
     """
     rng = np.random.default_rng((shop.seed, _REACTIONS, visit.number, place))
     draws = rng.random((4, MOST_SHOWN))[:, : len(shown)]

@@ -24,14 +24,11 @@ class Plan:
     Attributes:
         rate: Calls to ingestion a second.
         seconds: Length; None for one that is stopped from outside.
-        shift_s: When tastes change.
         broken: What breaks: `feature`, clicks and carts come under names of the tracker's own, so
             that their counts stand still; `catalogue`, the importer sends the items without
             categories, brand and price.
-        break_s: When it breaks.
         places: Length of a list.
         placement: Placement of the lists; "" for none.
-        concurrency: Visits at a time.
         sends_items: Whether ingestion gets the shop's items first.
     """
 

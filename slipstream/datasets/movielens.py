@@ -107,10 +107,8 @@ def fetch(
     `release_year`.
 
     Args:
-        cache: The folder that keeps the files.
         folder: A folder with u.data and u.item, or RecBole's ml-100k.inter and ml-100k.item.
             Without one: GroupLens, else the package index.
-        say: Called with each attempt, in words.
 
     Raises:
         DatasetError: No source has the data.

@@ -30,16 +30,8 @@ def replay(
     progress: Progress | None = None,
 ) -> ReplayReport:
     """Send the events of `path`, after the items of `items`, to the ingestion service at `url`.
-
-    Args:
-        path: The interaction file.
-        url: Address of ingestion.
-        write_key: Ingestion's write key.
-        items: The item file, if any.
-        speed: Times faster than the timestamps; None sends as fast as possible.
-        batch_size: Events in one request.
-        concurrency: Requests under way at once.
-        progress: Called with the progress, from this thread.
+    `speed` is a factor of the timestamps' pace; None sends as fast as possible. `progress` is
+    called from this thread.
 
     Raises:
         ReplayError: Retries do not help, or the write key is refused.

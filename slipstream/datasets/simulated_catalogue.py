@@ -89,13 +89,8 @@ def make_catalogue(rng: Generator, items: int, horizon: int, stocked: float) -> 
     """Draw a catalogue.
 
     There are about as many categories as the square root of the items, and as many departments as
-    that of the categories, of unequal sizes.
-
-    Args:
-        rng: Source of chance.
-        items: Number of items.
-        horizon: Length of the simulation, in ms.
-        stocked: Share of the items that is there from the start.
+    that of the categories, of unequal sizes. `horizon` is in ms; `stocked` is the share of items
+    that are there from the start.
     """
     categories = max(1, round(items**0.5))
     departments = max(1, round(categories**0.5))

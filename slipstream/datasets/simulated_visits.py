@@ -51,12 +51,8 @@ def activity(rng: Generator, visitors: int, events: int, days: int) -> Ints:
 def visits(rng: Generator, counts: Ints, days: int) -> Visits:
     """Draw visits and the moment of each event, in the rhythm of days and weeks.
 
-    Two visits of a visitor are at least `_PAUSE` apart, two events a second.
-
-    Args:
-        rng: Source of chance.
-        counts: Number of each visitor's events.
-        days: Length of the simulation.
+    Two visits of a visitor are at least `_PAUSE` apart, two events a second. `counts` has the
+    number of each visitor's events.
     """
     visitor = np.repeat(np.arange(len(counts)), counts)
     begins = rng.random(len(visitor)) < 1 / _A_VISIT

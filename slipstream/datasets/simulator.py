@@ -174,16 +174,8 @@ def _events(
     first_visitor: int,
     first_event: int,
 ) -> pa.Table:
-    """The events of the visits, with all columns.
-
-    Args:
-        rng: Source of chance.
-        shop: The shoppers of a portion, and what appeals to all.
-        catalogue: The items.
-        came: Their visits.
-        simulation: The parameters.
-        first_visitor: Number of the portion's first visitor.
-        first_event: Number of the portion's first event.
+    """The events of the visits, with all columns. `shop` and `came` are those of a portion, whose
+    visitors and events count from these numbers.
     """
     visit = np.repeat(np.arange(len(came.length)), came.length)
     who, count = came.visitor[visit], len(visit)

@@ -41,14 +41,8 @@ class EventFigures:
     """Figures of a sample of the lake's newest interactions.
 
     Attributes:
-        total: Interactions in the lake.
-        sampled: Interactions of the sample.
-        types: Interactions by type.
-        visitors: Interactions by visitor.
-        items: Interactions by item.
         valueless: Purchases without a value.
         ahead: Interactions whose time was over a minute ahead of their receipt.
-        furthest_ahead_ms: The longest of these times.
         newest: Time (ms) of the newest interaction that was not ahead; None without any.
     """
 
@@ -94,7 +88,6 @@ class CatalogueFigures:
 
     Attributes:
         items: Attributes of the sampled items, by item.
-        whole: Whether the sample is the whole catalogue.
         event_items: Items of the events that were looked for in the catalogue, and were not
             deleted from it.
         lacking: Those that it never had.

@@ -41,7 +41,6 @@ class Measure(NamedTuple):
     """A measure of slates.
 
     Attributes:
-        name: Its name.
         of: Whether the model read it, or said it. What is said depends on the model and on the
             placements' rules as well, so only a fault of it is a finding.
         form: Whether its values are numbers or names.
@@ -64,14 +63,10 @@ class Window:
     """A window of slates, each visitor once.
 
     Attributes:
-        start: Its beginning (ms).
-        length_ms: Its length.
         visitors: Number of visitors, estimated where only some were looked at.
         version: Model version of most slates; '' for none.
         placement: Shares of placements among the visitors.
-        sketches: Sketch of each measure, by its name.
         catalogue: Number of items in the catalogue; None where it was not known.
-        figures: Properties of all lists together, by name.
     """
 
     start: int
@@ -102,10 +97,8 @@ class Verdict(NamedTuple):
     """The comparison of one measure with the reference that it differs most from.
 
     Attributes:
-        measure: The measure.
         reference: Name of that reference.
         kind: `shift`, `fault`, or '' for neither.
-        why: The fault in words.
         visitors: Visitors with a value: in the reference, and in the window.
         distances: The distances; None where either has no visitor with a value.
     """
@@ -124,13 +117,8 @@ def judge(
     measures: Sequence[Measure],
     limits: Limits,
 ) -> list[Verdict]:
-    """The verdict on each measure that both the window and a reference have.
-
-    Args:
-        window: The window.
-        references: Windows at like moments, by name.
-        measures: The measures to compare.
-        limits: Limits of findings.
+    """The verdict on each measure that both the window and a reference have. The references are
+    windows at like moments, by name.
     """
     pairs = [
         (measure, name, reference)

@@ -60,14 +60,8 @@ class Figures:
 def figures(
     ranks: Ranks, shown: Lists, past: Past, cohorts: Mapping[str, NDArray[np.bool_]], seed: int = 0
 ) -> dict[str, Figures]:
-    """The figures of each cohort, see `slipstream.evaluation.figures`.
-
-    Args:
-        ranks: Rank of the next item, for each query, as `metrics` has it.
-        shown: The list of each query, as `metrics` has it.
-        past: The events before the queries.
-        cohorts: Masks over the queries, by name.
-        seed: Seed of the bootstrap.
+    """The figures of each cohort, see `slipstream.evaluation.figures`. Ranks and lists are as
+    `metrics` has them. Cohorts are masks over the queries, by name.
     """
     lists, counts = shown[:, :K], past.counts()
     values = {
@@ -110,11 +104,8 @@ def cohorts(
 ) -> Mapping[str, NDArray[np.bool_]]:
     """Masks over the queries by cohort, `all` first; empty cohorts are left out.
 
-    `new` and `returning` divide the visitors; `cold` items may be the target of both.
-
-    Args:
-        history_events: Known events of each query's visitor.
-        label_events: Events of the item that came next, before any query.
+    `new` and `returning` divide the visitors; `cold` items may be the target of both. Events are
+    those of each query's visitor, and of its next item, before any query.
     """
     found = {
         ALL: np.ones(len(history_events), np.bool_),

@@ -20,15 +20,7 @@ class Weight(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A finding of one check.
-
-    Attributes:
-        check: Stable name of the check.
-        weight: The weight.
-        figure: What was found, with its number.
-        why: Why it matters.
-        remedy: The command or page that helps.
-    """
+    """A finding of one check. `check` is a stable name; `remedy` a command or page that helps."""
 
     check: str
     weight: Weight

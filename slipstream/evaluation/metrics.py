@@ -108,14 +108,8 @@ def diversity(
 
     C.-N. Ziegler et al., "Improving Recommendation Lists through Topic Diversification", WWW 2005.
     The similarity of two items is the cosine of the sets of visitors who met them, so that it needs
-    no attributes. An item without visitors resembles no other.
-
-    Args:
-        shown: The lists.
-        users: Visitor of each event before the queries, numbered from 0; of more than 20,000
-            visitors a sample is used.
-        items: Item of each of these events.
-        n_items: Size of the catalogue.
+    no attributes. An item without visitors resembles no other. `users` and `items` are those of the
+    events before the queries. Of more than 20,000 visitors a sample is used.
     """
     every = 1 + users.max(initial=0) // _MOST_VISITORS
     sampled = users % every == 0

@@ -58,9 +58,6 @@ def doubly_robust(
     Unbiased for any model that was not fitted on the same lists.
 
     Args:
-        rewards: Rewards.
-        weights: Weights.
-        expected: The model's reward of the item at its place.
         drafted: The model's mean reward of the other policy's items at the place; by cascade, given
             the items before it.
         before: The weight of the place before, by cascade; 1 by position.
@@ -73,11 +70,8 @@ _PRIOR: Final = 5.0
 
 
 class RewardModel(NamedTuple):
-    """A model of rewards: a rate for each place, times a factor for each item.
-
-    Attributes:
-        rates: The mean reward at each place.
-        factors: The factor of each item that was shown.
+    """A model of rewards: a rate for each place, times a factor for each item. `rates` go by place,
+    `factors` by item shown.
     """
 
     rates: Values
@@ -187,8 +181,6 @@ def judged(
     """The judgement on a difference.
 
     Args:
-        difference: The estimate.
-        lists: The number of lists.
         unsupported: Share of the draft's places with items that the log could never have there.
         unknown: The reward of these items, by which the interval is wider at each end.
         by_weights: Visitors that the weights leave effective.

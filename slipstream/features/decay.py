@@ -24,14 +24,7 @@ _LARGEST = 1_000.0
 
 
 def add(mass: float | None, weight: float, timestamp: int, half_life_ms: float) -> float | None:
-    """The mass with an event added.
-
-    Args:
-        mass: the mass before; None for no events.
-        weight: the event's weight, at least 0.
-        timestamp: the event's time, in ms.
-        half_life_ms: the half-life, in ms.
-    """
+    """The mass with an event added. None is no events. The weight is at least 0."""
     if weight <= 0.0:
         return mass
     return join(mass, log2(weight) + timestamp / half_life_ms)
@@ -84,12 +77,8 @@ def demand_of(event: Interaction) -> float:
 def add_event(
     masses: Sequence[float] | None, event: Interaction, half_lives_ms: Sequence[float]
 ) -> Sequence[float] | None:
-    """The decayed masses of an item in the lists with an event added.
-
-    Args:
-        masses: The masses before, in the order of `half_lives`; None for no events.
-        event: An event of the item. One of a type without signal adds nothing.
-        half_lives_ms: The half-life of each list.
+    """The decayed masses of an item in the lists with an event added. Masses are in the order of
+    `half_lives`; None for no events. An event without signal adds nothing.
     """
     weight = demand_of(event)
     if weight <= 0.0:

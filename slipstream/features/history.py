@@ -57,12 +57,8 @@ def covisits(
     """The pairs that these records made in the stream.
 
     A record was folded into the state of its visitor, or of the user that the visitor was linked to
-    by then, and made pairs with the events of that state.
-
-    Args:
-        user_id: the user.
-        arrived: the records of the user and of its members, in order of arrival.
-        links: the links that lead to the user.
+    by then, and made pairs with the events of that state. `arrived` has the records of the user and
+    its members, in order of arrival.
     """
     waiting = sorted(links, key=lambda link: link.timestamp)
     to: dict[str, str] = {}

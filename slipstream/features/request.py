@@ -89,13 +89,8 @@ def affinities(
 
     An event counts for its item's value with the weight of its type, halved each `HALF_LIFE_MS`.
     Several values (a list) share it equally. An item without a `category` has its `categories`.
-    Events after `now_ms` and items without the attribute do not count.
-
-    Args:
-        sequence: the visitor's recent events, oldest first.
-        items: attributes by item id, as far as they are known.
-        attribute: the attribute's name.
-        now_ms: the moment, in ms.
+    Events after `now_ms` and items without the attribute do not count. The sequence is oldest
+    first; `items` has attributes as far as they are known.
     """
     weights: dict[str, float] = {}
     for weight, attributes in _weighted(sequence, items, now_ms):
@@ -174,13 +169,8 @@ def affinity_features(
     now_ms: int,
     attributes: Iterable[str],
 ) -> dict[str, Any]:
-    """The features of `views.affinity_view(attributes)`; the defaults where nothing is known.
-
-    Args:
-        sequence: the visitor's recent events, oldest first.
-        items: attributes by item id, as far as they are known.
-        now_ms: the moment, in ms.
-        attributes: the attributes that have affinities.
+    """The features of `views.affinity_view(attributes)`; the defaults where nothing is known. The
+    sequence is oldest first; `items` has attributes as far as they are known.
     """
     features: dict[str, Any] = {}
     for attribute in attributes:
@@ -237,13 +227,8 @@ def request_features(
     items: Mapping[str, Attributes],
     attribute: str,
 ) -> dict[str, Any]:
-    """The features of `views.REQUEST`.
-
-    Args:
-        context: the request.
-        visitor: the visitor's state; None when never seen.
-        items: attributes of the request's item and of the sequence's items, as far as known.
-        attribute: the attribute of `item_affinity`.
+    """The features of `views.REQUEST`. A visitor of None was never seen. `items` has those of the
+    request and the sequence, as far as known; `attribute` is that of `item_affinity`.
     """
     now_ms = context.now_ms
     local = datetime.fromtimestamp(now_ms / 1000, UTC).timestamp() + context.utc_offset_minutes * 60

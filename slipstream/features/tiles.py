@@ -52,14 +52,8 @@ class Tiles:
 
 
 def add(tiles: Tiles, size: TileSize, timestamp: int, group: int, number: int = 1) -> None:
-    """Add events to a tile, in place; drops those older than the oldest tile kept.
-
-    Args:
-        tiles: the tiles to change.
-        size: their size.
-        timestamp: the event time, in ms.
-        group: the group, see `GROUP_OF`.
-        number: how many events, over 0.
+    """Add events to a tile, in place; drops those older than the oldest tile kept. `group` is one
+    of `GROUP_OF`; `number` is over 0.
     """
     _add(tiles, timestamp // size.ms, size.kept, group, number)
 

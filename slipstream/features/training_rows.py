@@ -59,10 +59,7 @@ class AttributeHistory:
         attributes: Sequence[str] = AFFINITY_ATTRIBUTES,
     ) -> None:
         """Keep prices and the named attributes of the records, with those that stand in for them.
-
-        Args:
-            records: item, time in ms, attributes. Of equal times, the last record counts.
-            attributes: the names to keep.
+        Records are of item, time in ms, attributes. Of equal times, the last record counts.
         """
         others = (STAND_INS[name] for name in attributes if name in STAND_INS)
         self._wanted = {*attributes, *others, PRICE}
@@ -106,14 +103,8 @@ def visitor_rows(
     catalogue: AttributeHistory,
     attributes: Sequence[str] = AFFINITY_ATTRIBUTES,
 ) -> Iterator[dict[str, Any]]:
-    """The rows of one visitor by event time, without the item's features.
-
-    Args:
-        user_id: the visitor as known today.
-        records: all its records, in any order.
-        chosen: which of them become rows.
-        catalogue: the attributes of items.
-        attributes: the attributes that have affinities.
+    """The rows of one visitor by event time, without the item's features. Records may be in any
+    order; the visitor is the one known today.
     """
     for record, state in moments(records, chosen):
         now_ms, item_id = record.interaction.timestamp, record.interaction.item_id or ""
@@ -158,13 +149,8 @@ def training_rows(
     catalogue: AttributeHistory | None = None,
     attributes: Sequence[str] = AFFINITY_ATTRIBUTES,
 ) -> list[dict[str, Any]]:
-    """The training rows of a history that fits into memory.
-
-    Args:
-        visitors: all records of each visitor as known today, in any order.
-        chosen: which of them become rows.
-        catalogue: the attributes of items; None for no catalogue.
-        attributes: the attributes that have affinities.
+    """The training rows of a history that fits into memory. Visitors are those known today, with
+    records in any order.
     """
     catalogue = catalogue or AttributeHistory(())
     by_item: dict[str, list[StreamInteraction]] = {}

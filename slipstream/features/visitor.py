@@ -41,10 +41,7 @@ class Impression(NamedTuple):
 
 def newest(impressions: list[Impression], others: list[Impression]) -> list[Impression]:
     """The newest `IMPRESSIONS_KEPT` of both lists, oldest first. The given lists stay as they are.
-
-    Args:
-        impressions: impressions in order, and at most `IMPRESSIONS_KEPT`.
-        others: more impressions, in any order.
+    `impressions` are in order, and at most as many; `others` in any order.
     """
     return sorted(impressions + others)[-IMPRESSIONS_KEPT:] if others else impressions
 
@@ -70,10 +67,8 @@ class VisitorState:
     Attributes:
         sequence: the newest `SEQUENCE_LENGTH` events with an item and signal, oldest first. Events
             of one millisecond stand by item id, type and value, so arrival does not matter.
-        counts: all events by type.
         first_seen, last_seen: event times in ms.
         applied: last offset by source, see `slipstream.contracts.positions`.
-        recent: the time of the newest event by type, in ms.
         tiles: the events outside the sequence, by `TILE_SIZES`; empty when there are none.
         merged: the visitors merged into this one, each with its last offset by source.
         is_user: whether events came under a user's id, or a visitor was linked to this one.
@@ -340,12 +335,8 @@ def fruitless_impressions(
     """The number of impressions without a response of each item that has any.
 
     A number may be too small, never too large. Impressions beyond the newest `IMPRESSIONS_KEPT` are
-    forgotten. Those before a full sequence don't count, since a response may have left it.
-
-    Args:
-        state: the visitor's state; None for a visitor never seen.
-        now_ms: the moment. What came after it does not count.
-        window_ms: the age that impressions must not have reached.
+    forgotten. Those before a full sequence don't count, since a response may have left it. Ages are
+    below `window_ms`; what came after `now_ms` does not count.
     """
     if state is None or not state.impressions:
         return {}

@@ -47,12 +47,8 @@ def holds(
     values: Callable[[str], Values],
     theirs: Callable[[str, Own], Values],
 ) -> bool:
-    """Whether a condition holds.
-
-    Args:
-        condition: The condition.
-        values: Returns the values of an attribute, by its name.
-        theirs: Returns all values that the visitor's own items have of an attribute.
+    """Whether a condition holds. `values` gives those of an attribute, `theirs` those of the
+    visitor's own items.
     """
     match condition:
         case kinds.Constant(always):

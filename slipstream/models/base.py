@@ -202,12 +202,8 @@ class Retriever(Protocol):
         ...
 
     def propose(self, scored: SparseScores, limit: int, allowed: Mask | None) -> Indices:
-        """The `limit` best of the allowed items, in no order; None allows all.
-
-        Args:
-            scored: Answer of `score` for the history.
-            limit: Number of items; fewer where the history says nothing of more.
-            allowed: Mask over the catalogue.
+        """The `limit` best of the allowed items, in no order; None allows all. They are fewer where
+        the history says nothing of more. `scored` is the answer of `score`.
         """
         ...
 

@@ -81,14 +81,10 @@ def fit_blend(
     labels: NDArray[np.int64],
     start: Blend,
 ) -> Blend:
-    """Fit the exponents and floors that make the labels likeliest.
-
-    Args:
-        scores: Scores of the candidates of one query after the other (candidates, retrievers).
-        totals: Each retriever's sum of scores (queries, retrievers).
-        queries: The first row of each query, ascending from 0.
-        labels: The row of the item that came next, for each query.
-        start: The blend to begin with.
+    """Fit the exponents and floors that make the labels likeliest. `scores` are (candidates,
+    retrievers), of one query after the other. `totals` sum each retriever's (queries, retrievers).
+    `queries` has their first rows, ascending from 0, and `labels` the rows of the items that came
+    next.
     """
     from scipy.optimize import minimize
 

@@ -67,11 +67,8 @@ def fit_content(
 def fit_content_index(
     attributes: Sequence[Mapping[str, Any]], counts: NDArray[Any]
 ) -> ContentIndex | None:
-    """The index of the items that somebody has met; None where they have no terms.
-
-    Args:
-        attributes: One mapping for each item of the catalogue.
-        counts: Number of events of each item.
+    """The index of the items that somebody has met; None where they have no terms. `counts` has the
+    number of events of each item.
     """
     from scipy import sparse
 
@@ -103,7 +100,6 @@ class FittedTerms(NamedTuple):
     """Terms of a catalogue.
 
     Attributes:
-        names: The terms.
         rarities: Inverse document frequency of each.
         vectors: TF-IDF weights (items, terms), rows of length 1.
     """
@@ -119,13 +115,8 @@ def fit_terms(
     most: int | None = None,
     commonest: int | None = None,
 ) -> FittedTerms | None:
-    """The terms of a catalogue and their weights in each item; None without any term.
-
-    Args:
-        attributes: One mapping for each item.
-        rarest: Least number of items with a term.
-        most: Largest number of terms.
-        commonest: Largest number of items with a term.
+    """The terms of a catalogue and their weights in each item; None without any term. `rarest` and
+    `commonest` bound the number of items with a term.
     """
     from scipy import sparse
     from sklearn.feature_extraction.text import TfidfVectorizer

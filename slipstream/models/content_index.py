@@ -64,7 +64,6 @@ class ContentIndex:
 
     Attributes:
         hashes: Hash of each term, ascending.
-        rarities: Inverse frequency of each term among the attributes of all items.
         ends: End of each term's list in `items`.
         items: Listed items, of one term after the other.
         weights: Weight of the term in each listed item.
@@ -115,13 +114,8 @@ class ContentIndex:
 def described(
     known: NDArray[np.uint64], rarities: Scores, vectors: Scores, attributes: Mapping[str, Any]
 ) -> Scores:
-    """The sum of the vectors of an item's terms, by their TF-IDF weights of length 1 (dim).
-
-    Args:
-        known: Hash of each known term, ascending.
-        rarities: Inverse frequency of each.
-        vectors: Vector of each (terms, dim).
-        attributes: Attributes of the item; terms that are not known count for nothing.
+    """The sum of the vectors of an item's terms, by their TF-IDF weights of length 1 (dim). `known`
+    has hashes of the terms, ascending, `vectors` is (terms, dim). Other terms count for nothing.
     """
     counts = Counter(islice(terms(attributes), _MOST_READ))
     _, places, weight = weighed(known, rarities, list(counts), list(counts.values()))
@@ -133,13 +127,8 @@ def described(
 def weighed(
     known: NDArray[np.uint64], rarities: Scores, names: Sequence[str], counts: Sequence[int]
 ) -> tuple[Mask, NDArray[np.int64], Scores]:
-    """Which of these terms are known, and of those the place and the TF-IDF weight.
-
-    Args:
-        known: Hash of each known term, ascending; at least one.
-        rarities: Inverse frequency of each known term.
-        names: Terms of an item, each once.
-        counts: How often the item has each.
+    """Which of these terms are known, and of those the place and the TF-IDF weight. `known` has
+    hashes of at least one term, ascending, `names` each of an item's terms once.
     """
     wanted = hashes(names)
     places = np.minimum(np.searchsorted(known, wanted), len(known) - 1)

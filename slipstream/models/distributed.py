@@ -74,10 +74,7 @@ class ProcessGroup:
 
     def weighted(self, loss: Tensor, weight: Tensor) -> Tensor:
         """A mean loss, scaled so that the processes' mean gradient is that of one mean over all.
-
-        Args:
-            loss: The mean of this process's part of a batch.
-            weight: The sum of the weights of this part.
+        `loss` is the mean of this process's part of a batch, `weight` the sum of its weights.
         """
         if self.size == 1:
             return loss
@@ -158,14 +155,8 @@ def start_group(module: str, arguments: Sequence[str], processes: int) -> int:
     """Run a module in several processes, as torchrun does, and return an exit status.
 
     The processes of other machines join where torchrun's variables (PET_NNODES and so on) say so.
-
-    Args:
-        module: The module, which calls `led`.
-        arguments: Its arguments.
-        processes: Number of processes on this machine.
-
-    Returns:
-        0, the status of the first process that failed, or 128 and the number of a signal.
+    The status is 0, that of the first process that failed, or 128 and a signal's number. The module
+    calls `led`.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -230,11 +221,8 @@ def side_by_side(trainings: Sequence[Callable[..., T]], **told: Callable[[Any], 
     """The results of one or two trainings: the first here, the second in a process of its own.
 
     Where that process is killed, the second goes on here, from its checkpoint. With one processor,
-    on a GPU and under torchrun, both are trained here, one after the other.
-
-    Args:
-        trainings: The trainings, functions that another process can be given.
-        told: Arguments for the first training, which tell of its progress.
+    on a GPU and under torchrun, both are trained here, one after the other. Trainings are functions
+    that another process can be given; `told` tells of the first one's progress.
     """
     if not trainings:
         return []
@@ -257,11 +245,8 @@ def followed(first: Callable[[Pace | None], T], follower: Callable[[], object]) 
     """The result of a training, while another one follows it in a process of its own.
 
     The follower leaves its checkpoint, and no result. It is left out where there is no room for
-    two, and nothing is lost where it fails or is killed.
-
-    Args:
-        first: The training, which sets the pace.
-        follower: The other one, which asks `may_keep` after each epoch.
+    two, and nothing is lost where it fails or is killed. The first sets the pace, by which the
+    follower asks `may_keep` after each epoch.
     """
     if not _room_for_two():
         return first(None)

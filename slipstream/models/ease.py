@@ -79,14 +79,8 @@ def solve(
     *,
     overwrite: bool = False,
 ) -> ItemToItem:
-    """Solve the closed form, and keep each item's neighbours of largest magnitude.
-
-    Args:
-        chosen: The solved items, ascending.
-        gram: Their co-occurrence matrix.
-        n_items: Size of the catalogue.
-        parameters: Regularisation and number of neighbours.
-        overwrite: Whether `gram` may be overwritten, which saves its memory.
+    """Solve the closed form, and keep each item's neighbours of largest magnitude. `chosen` is
+    ascending, and `gram` its co-occurrence matrix; to overwrite it saves memory.
     """
     size = len(chosen)
     if not size:

@@ -38,7 +38,6 @@ class Nearest:
 
     Attributes:
         rows: The vectors (items, dim), one cluster after the other.
-        items: The item of each row.
         place: The row of each item.
         centres: The centres of the clusters (clusters, dim).
         ends: The end of each cluster in `rows`.

@@ -43,8 +43,6 @@ def fit_ranker(
         blended: The blend's score of each candidate.
         queries: The first row of each query, ascending from 0.
         labels: The row of the item that came next, for each query.
-        groups: The visitor of each query.
-        seed: Seed of the parts and of the networks' first weights.
     """
     if len(queries) < 10 * _QUERIES_A_STEP:
         return None

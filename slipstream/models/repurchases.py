@@ -78,11 +78,7 @@ def fit_repurchases(log: InteractionLog, categories: Sequence[str]) -> Repurchas
     """Learn the pauses from a log; None where it does not tell purchases and looks.
 
     An item's share counts those bought in the first half of the log's time: at least the other half
-    was left to buy them again.
-
-    Args:
-        log: The events.
-        categories: The category of each item, empty for none.
+    was left to buy them again. An item's category is empty for none.
     """
     if log.bought is None or log.looked is None or not len(log):
         return None

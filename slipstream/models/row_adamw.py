@@ -32,7 +32,6 @@ class RowAdamW:
     """The optimiser of one matrix (rows, dim), `weights`, which it changes in place.
 
     Args:
-        weights: The matrix.
         rate: The learning rate after 100 steps, to which it grows.
         decay: The share of its size, in learning rates, that a weight loses in a step.
     """

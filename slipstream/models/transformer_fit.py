@@ -121,8 +121,6 @@ def fit_transformer(
     processes and threads. In a group this is called in the first process, and the others assist.
 
     Args:
-        log: The interactions.
-        parameters: Sizes and training.
         terms: Attributes of the items (items, terms), so that an item without events has a vector,
             too.
         quality: Judges the network after each epoch, higher is better; the best weights are kept.

@@ -70,12 +70,8 @@ class Bundle:
     """A fitted recommender.
 
     Attributes:
-        manifest: Its version, data, parameters and results.
         item_ids: Id of each item of the catalogue; item i of every array is `item_ids[i]`.
         retrievers: Retrievers by name, in the order of the blend's weights.
-        blend: Weights of the retrievers' scores.
-        ranking: The ranker; None where there is none.
-        event_weights: Weight of each type of event.
         repeats: Whether items of the history may be recommended again, unless a request asks
             otherwise.
         attributes: Attributes by item id; None where the bundle has none.

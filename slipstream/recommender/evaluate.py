@@ -65,14 +65,7 @@ def evaluate(
     The bundle knows the items that have events to fit on. All others are new to it, as in service.
 
     Args:
-        interactions_path: File of interactions.
-        protocol: One of `PROTOCOLS`.
-        items: File of items, with their attributes.
         queries: File of queries, for next-click alone.
-        profile: Name of the fit's effort.
-        ks: Lengths of lists to measure.
-        seed: Seed of the fit, of samples and of the bootstrap.
-        progress: Gets each step.
         search_minutes: Part of the fit that searches the network's parameters, on validation alone.
         last_days: Days at the end that a time-split or discovery holds out, instead of a fifth of
             the events.

@@ -77,7 +77,6 @@ class FitOptions:
         profile: Name of the effort, a key of `PROFILES`.
         seed: Seed of sampling and training. The same input and seed give the same bundle, but for
             `created_at`.
-        event_weights: Weight of each type of event.
         repeats: Whether items of the history may be recommended again. None finds out whether
             visitors come back to what they had.
         holdout: Rows to choose parameters on; None takes the newest events.
@@ -114,13 +113,8 @@ def fit(
     options: FitOptions = FitOptions(),
     progress: Progress = lambda _: None,
 ) -> Bundle:
-    """A bundle fitted on all the interactions, for the items that somebody has met.
-
-    Args:
-        interactions: Columns as of `read_interactions`.
-        items: Attributes of items, columns as of `read_items`.
-        options: Options of the fit.
-        progress: Gets each step.
+    """A bundle fitted on all the interactions, for the items that somebody has met. Columns are
+    those of `read_interactions` and `read_items`.
 
     Raises:
         ValueError: No event has both an item and a weight, or the profile is unknown.
@@ -137,14 +131,8 @@ def fit_log(
     options: FitOptions = FitOptions(),
     progress: Progress = lambda _: None,
 ) -> Bundle:
-    """A bundle fitted on encoded interactions, as `fit` makes it of tables.
-
-    Args:
-        log: The events, of a catalogue of `item_ids`.
-        item_ids: Item id of each item of the log.
-        attributes: Attributes by item id, of the items that have any.
-        options: Options of the fit.
-        progress: Gets each step.
+    """A bundle fitted on encoded interactions, as `fit` makes it of tables. The log has a catalogue
+    of `item_ids`.
 
     Raises:
         ValueError: The log is empty, or the profile is unknown.

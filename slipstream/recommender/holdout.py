@@ -44,7 +44,6 @@ def newest_events(log: InteractionLog, onset: int | None = None, least: int = 1)
     serving hides it, so no list could have led to them.
 
     Args:
-        log: The events.
         onset: When a shift began (ms); None without one. At most half of the events since then are
             validation, so that the choice is between models that have seen the shift.
         least: Fewest events that the half must have; with fewer, the tenth is validation.
@@ -72,12 +71,6 @@ def over_visitors(
     """At most `size` of the rows, in their order, and at most `QUESTIONS_A_VISITOR` of a visitor.
 
     They are drawn at random: one of each visitor, then a second and a third one.
-
-    Args:
-        rows: Rows to draw from.
-        visitors: Number of each row's visitor.
-        size: Most rows.
-        seed: Seed of the drawing.
     """
     drawn = np.random.default_rng(seed).permutation(len(rows))
     drawn = drawn[np.argsort(visitors[drawn], kind="stable")]

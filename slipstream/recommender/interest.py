@@ -36,12 +36,8 @@ def own_lists(bundle: Bundle, questions: Sequence[ListQuestion]) -> Lists:
 
 
 def interests(bundle: Bundle, questions: Sequence[ListQuestion], item: int) -> list[Interest]:
-    """The interest of several visitors in an item.
-
-    Args:
-        bundle: The bundle.
-        questions: The questions of the visitors' own lists, at least one, with the same request.
-        item: The item's number in the bundle.
+    """The interest of several visitors in an item. The questions are of the visitors' own lists, at
+    least one, with the same request. `item` is the number in the bundle.
     """
     length = questions[0].request.n
     given = [

@@ -53,7 +53,6 @@ class NetworkTraining:
         parameters: Parameters that they were trained with; `epochs` are those of the first one's
             best weights.
         curve: The first one's loss and validation quality by epoch; None where nothing was trained.
-        trials: Trials of the search, where there was one.
     """
 
     models: dict[str, Transformer]
@@ -85,17 +84,12 @@ def learn(
     """The networks, each after the epoch that ranks the validation items best.
 
     Args:
-        log: Events to train on.
         validation: Queries that say which epoch is best; without any, all epochs are trained.
-        defaults: Parameters of the profile.
         parameters: Parameters to train with, or to begin a search with.
-        repeats: Whether items of the history compete in validation.
-        terms: Terms of the items, with their names.
         checkpoints: Directory of the state of an interrupted training, or of a search after its
             last trial: a trial itself must report each of its epochs.
         search_s: Seconds to try `parameters`, `defaults` and others; 0, or no validation, is no
             search.
-        number: Number of networks, up to that of `NETWORKS`.
         served_on: Data that `learn_again` will train on afterwards. Where this training leaves a
             processor idle, that one follows it, keeps the epochs that were found good, and leaves a
             checkpoint.

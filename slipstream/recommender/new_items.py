@@ -47,7 +47,6 @@ class Shares:
     One entry for each pair of a known item and a new one.
 
     Attributes:
-        known: Known items, ascending.
         new: Place of the new item in `numbers`.
         shares: The shares; those of a new item sum to at most 1.
         numbers: Item number of each new item.
@@ -76,7 +75,6 @@ class Shares:
 
         Args:
             items: The model's best items for the visitor, best first. `LENDERS` of them lend.
-            scores: Their scores.
             latest: Item numbers of the history, the latest first; what is not known lends nothing,
                 nor does what is older than `LATEST` events.
             state: The network's state, as in `Lists`; empty or zeros where it has no say.
@@ -115,9 +113,6 @@ _NOTHING: Final = np.empty(0, np.int32)
 
 class NewItems:
     """The newest items that a model does not know. Filled by one thread at a time, read by others.
-
-    Args:
-        bundle: The model's bundle, with an index of its items by content.
 
     Attributes:
         network: The network that tells their vectors; None where none knows terms.
@@ -161,11 +156,8 @@ class NewItems:
     def catch_up(self, attributes_of: Callable[[int], Mapping[str, Any]], budget_s: float) -> None:
         """Compare the items that wait with the known ones, the latest first.
 
-        Does nothing while another thread does so.
-
-        Args:
-            attributes_of: Returns the attributes of an item number.
-            budget_s: Time after which the rest goes on waiting.
+        Does nothing while another thread does so. After `budget_s` the rest goes on waiting.
+        `attributes_of` takes an item number.
         """
         if not self._waiting or not self._filling.acquire(blocking=False):
             return
@@ -181,12 +173,7 @@ class NewItems:
 
     @classmethod
     def of(cls, bundle: Bundle, described: Iterable[Mapping[str, Any]]) -> Self | None:
-        """The new items of these attributes, numbered from the bundle's on; None without an index.
-
-        Args:
-            bundle: The model's bundle.
-            described: Attributes of each new item.
-        """
+        """The new items, numbered from the bundle's on; None without an index."""
         if bundle.content is None:
             return None
         new, entries = cls(bundle), dict(enumerate(described, len(bundle.item_ids)))
@@ -199,12 +186,8 @@ class NewItems:
         """The known items that stand in for the new ones of a history, oldest first.
 
         Each of the latest events has its nearest items, the nearest last, as the latest event.
-
-        Args:
-            history: Item numbers, -1 for an item of which nothing is known.
-
-        Returns:
-            Pairs of a place in the history and a known item.
+        History and pairs have item numbers, -1 for an unknown item. A pair is a place in the
+        history and a known item.
         """
         first = max(0, len(history) - _LATEST)
         return [
@@ -219,12 +202,8 @@ class NewItems:
         """The history of a visitor of new items alone, with their stand-ins in their places.
 
         The history itself where the bundle knows one of its items, which says more than stand-ins,
-        and where nothing is known of the new ones.
-
-        Args:
-            history: Events, oldest first.
-            numbers: Their item numbers, -1 for an item of which nothing is known.
-            bundle: The model's bundle.
+        and where nothing is known of the new ones. Events are oldest first; numbers are -1 for an
+        unknown item.
         """
         if any(0 <= number < len(bundle.item_ids) for number in numbers):
             return history

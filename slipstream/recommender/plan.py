@@ -90,13 +90,7 @@ class Plan:
     """The kernels' view of a bundle. Threads may ask it at the same time.
 
     A retriever of a class that no kernel knows scores in Python, and the kernel goes on from there.
-
-    Args:
-        n_items: Size of the catalogue.
-        retrievers: Retrievers, in the order of the blend.
-        blend: The blend.
-        ranker: The ranker, if there is one.
-        items: The items as the ranker knows them.
+    Retrievers are in the order of the blend.
 
     Raises:
         ValueError: Arrays do not fit together.
@@ -145,12 +139,8 @@ class Plan:
         request: ListRequest,
         excluded: Sequence[NDArray[np.int32]] = (),
     ) -> Lists:
-        """The lists of several histories, each as if it were alone.
-
-        Args:
-            histories: The visitors' histories.
-            request: The request, the same for each.
-            excluded: For each history, items that may not be shown; empty for none.
+        """The lists of several histories, each as if it were alone. `excluded` has items of each
+        history that may not be shown; empty for none.
         """
         if self._others and len(histories) != 1:
             alone = [

@@ -77,13 +77,8 @@ def question_of(
     bundle: Bundle, new: NewItems | None, query: Query, places: Indices | None = None
 ) -> Question:
     """The question of a query that is encoded in another catalogue, or in the bundle's own.
-
-    Args:
-        bundle: Bundle to ask.
-        new: The items that are new to it.
-        query: The query.
-        places: For each item of the query's catalogue its number in the bundle, which new items
-            follow; None where it is the bundle's own.
+    `places` has the bundle's number of each item of the query's catalogue, which new items follow.
+    None stands for the bundle's own.
     """
     if places is None:
         places = np.arange(len(bundle.item_ids), dtype=np.int32)
@@ -120,13 +115,8 @@ def predict(
     """Ask the bundle each query.
 
     Args:
-        bundle: Bundle to ask.
-        queries: Queries of any kind.
         question: Puts a query in the terms of the bundle; its time counts as part of the answer.
-        depth: Length of the lists.
-        progress: Gets the number of queries answered so far.
         described: Attributes of the items that are new to the bundle, which compete, too.
-        ablation: Whether to rank by other orders of the candidates, too.
         in_processes: Whether to use all processors where there are many queries; `question` is
             then a function of a module.
     """

@@ -38,7 +38,6 @@ class Task:
     Attributes:
         log: Events that may be fitted on.
         holdout: Rows of the log to choose parameters on; None leaves it to the fit.
-        queries: Queries to predict.
         repeats: Whether items of the history may be recommended again; None leaves it to the data.
         asked: Rows of the file's log that the queries ask for; None where a file has the queries.
     """
@@ -75,10 +74,6 @@ def task_of(
     """The file as the protocol splits it.
 
     Args:
-        protocol: One of `PROTOCOLS`.
-        log: All events of the file.
-        prefixes: Queries of next-click.
-        profile: Name of the fit's effort.
         last_days: Days at the end that a time-split or discovery holds out; None holds out a fifth
             of the events.
         seed: Seed of the sample where there are more than `MOST_QUERIES` queries.

@@ -41,7 +41,6 @@ class Lists:
     Attributes:
         begins: First row of each query, ascending from 0.
         labels: Row of the item that came next, for each query.
-        queries: Number of queries, including those without their item among the candidates.
     """
 
     begins: NDArray[np.int64]
@@ -108,15 +107,8 @@ def importance(
 
     L. Breiman, "Random Forests", Machine Learning 45, 2001 (permutation importance). Negative where
     chance is better. A feature that is the same for all candidates of a query is shuffled between
-    queries. Of more than 1,000 queries, 1,000 at most are taken, evenly spread.
-
-    Args:
-        lists: Candidates of the queries.
-        ranker: The ranker.
-        features: Features of the candidates, (candidates, features).
-        blended: The blend's score of each candidate.
-        names: Name of each feature.
-        seed: Seed of the shuffling.
+    queries. Of more than 1,000 queries, 1,000 at most are taken, evenly spread. Features are
+    (candidates, features); `blended` has the blend's score of each candidate.
     """
     part, rows = lists.every(-(-len(lists.begins) // _MOST_QUERIES), len(features))
     features, blended = features[rows], blended[rows]
@@ -152,13 +144,6 @@ def fit_ranking(
     seed: int,
 ) -> tuple[Bundle, ValidationMetrics]:
     """The bundle with a fitted order, and its figures on the validation queries.
-
-    Args:
-        bundle: Bundle with all its retrievers.
-        validation: Queries to fit on.
-        users: Visitor of each query.
-        table: Items as the ranker knows them.
-        seed: Seed of the ranker.
 
     Returns:
         The bundle with its blend and, where one makes the validation lists better, its ranker; and

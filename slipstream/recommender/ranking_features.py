@@ -120,13 +120,8 @@ def item_table(
 def ranking_features(
     table: ItemTable, history: History, items: Indices, by_retriever: Scores
 ) -> Scores:
-    """The features of the candidates of one history, (candidates, features).
-
-    Args:
-        table: Table of the items.
-        history: The visitor's history.
-        items: Items of the candidates.
-        by_retriever: Features of the blend, (candidates, retrievers).
+    """The features of the candidates of one history, (candidates, features). `by_retriever` has the
+    features of the blend, (candidates, retrievers).
     """
     size, retrievers = by_retriever.shape
     numbers, attributes = table.numbers.shape[1], len(table.codes)
@@ -252,11 +247,7 @@ class Ranking:
     features: Sequence[str] = ()
 
     def correct(self, history: History, items: Indices, by_retriever: Scores) -> Scores:
-        """The correction to add to the blend's score of each candidate.
-
-        Args:
-            history: The visitor's history.
-            items: Items of the candidates.
-            by_retriever: Features of the blend, (candidates, retrievers).
+        """The correction to add to the blend's score of each candidate. `by_retriever` has the
+        features of the blend, (candidates, retrievers).
         """
         return self.ranker.correct(ranking_features(self.items, history, items, by_retriever))

@@ -29,14 +29,8 @@ from slipstream.recommender.tuning import RetrieverParameters, fit_retrievers
 def new_manifest(
     log: InteractionLog, version: str, profile: str, seed: int, parameters: RetrieverParameters
 ) -> Manifest:
-    """The manifest of models that are fitted on a log.
-
-    Args:
-        log: All events that the models are fitted on.
-        version: Version of the bundle; empty names it by the time.
-        profile: Name of the effort that the fit takes.
-        seed: Seed of the fit.
-        parameters: Parameters of the retrievers.
+    """The manifest of models that are fitted on a log. An empty version names the bundle by the
+    time.
     """
     created_at = now_ms()
     return Manifest(
@@ -122,17 +116,9 @@ def fitted_on(
     progress: Progress,
     served_on: TrainingData | None = None,
 ) -> Bundle:
-    """The bundle with its retrievers fitted on another log; blend and ranker stay.
-
-    Args:
-        bundle: Bundle with the blend and ranker to keep, and with what follows from attributes.
-        log: Events to fit on, of the bundle's catalogue.
-        parameters: Parameters of the retrievers.
-        network: Parameters of the networks, which learn from the beginning; None leaves them.
-        descriptions: Attributes of each item; empty where no item has any.
-        checkpoints: Directory in which an interrupted fit finds its network again.
-        progress: Gets the share of the network's epochs that is done.
-        served_on: Data of a refit that will follow, see `FitOptions`.
+    """The bundle with its retrievers fitted on another log; blend and ranker stay. Without network
+    parameters the networks stay. `descriptions` is empty where no item has any. `checkpoints` and
+    `served_on` are as in `FitOptions`.
     """
     fitted = fit_retrievers(
         log,

@@ -44,7 +44,6 @@ class ScriptedVisitors:
     """Counts of the scripted visitors of a log.
 
     Attributes:
-        visitors: Number of scripted visitors.
         events: Number of their events that models would learn from.
         share: Share of these events among all.
         signs: Visitors by sign: `rate`, `breadth`, `hours`, `regularity`. One may have several.
@@ -65,15 +64,8 @@ class ScriptedVisitors:
 
 
 def find_scripted(visitors: Rows, items: Rows, times: Rows) -> tuple[Flags, ScriptedVisitors]:
-    """The scripted visitors of a log, in any order of events.
-
-    Args:
-        visitors: Visitor of each event, numbered from 0.
-        items: Number of each event's item.
-        times: Time of each event (ms).
-
-    Returns:
-        A mask over the visitors, and its counts.
+    """The scripted visitors of a log, in any order of events. Times are in ms, visitors are
+    numbered from 0. Returns a mask over them, and its counts.
     """
     events = np.bincount(visitors)
     scripted = np.zeros(len(events), np.bool_)

@@ -85,18 +85,14 @@ def search(
     Not for several processes that train one network: each would end a trial at another moment.
 
     Args:
-        train: Trains a network.
         defaults: Parameters of the profile, which the search space lies around; the second trial.
         start: Parameters of the first trial, which always gets all its epochs.
-        n_items: Size of the catalogue.
         seconds: Time for the trials. The epoch under way when it is over is the last.
-        seed: Seed of the proposals.
         journal: File of Optuna's storage, from which an interrupted search goes on; None keeps
             nothing. Its name is that of the study, so that each search has a file of its own.
         kept: The network that an interrupted search kept for these parameters, if it did.
         keep: Gets the network of the best trial so far.
         progress: Gets a step after each epoch: the trial, and the share of the time that is over.
-        clock: Time in seconds.
     """
     import optuna
 
@@ -285,16 +281,9 @@ def remembered(
 def memory(
     bundle: Bundle | None, profile: str, version: str, chosen: TransformerParameters | None
 ) -> dict[str, Any]:
-    """The choice of the latest search of each profile, for the manifest of a new bundle.
-
-    Args:
-        bundle: Earlier bundle; its choices are kept.
-        profile: Profile of the present fit.
-        version: Version of the new bundle.
-        chosen: Parameters that its search has chosen; None where there was no search.
-
-    Returns:
-        By profile: `version` of the bundle that was searched for, and the parameters, `network`.
+    """The choice of the latest search of each profile, for the manifest of a new bundle. By profile
+    it has the `version` that was searched for, and the parameters, `network`. `chosen` is None
+    where there was no search.
     """
     now = {profile: {"version": version, "network": asdict(chosen)}} if chosen else {}
     return {**_searched(bundle), **now}

@@ -53,14 +53,9 @@ class Recommendation(NamedTuple):
 class RankedList(Sequence[Recommendation]):
     """A model's list, best first. Its items are named when they are read.
 
-    Rules arrange some two hundred candidates by number, and name the few that they show.
-
-    Args:
-        bundle: The bundle that made the list.
-        items: Places of the items in the bundle's catalogue.
-        scores: Their scores.
-        sources: Places of their sources among the bundle's retrievers.
-        state: The network's state, as in `Lists`; new items have scores by it.
+    Rules arrange some two hundred candidates by number, and name the few that they show. `items`
+    are places in the bundle's catalogue, `sources` among its retrievers. By `state`, as in `Lists`,
+    new items have scores.
     """
 
     def __init__(
@@ -201,13 +196,8 @@ def resting(bundle: Bundle, history: Sequence[AnyEvent], now_ms: int) -> Resting
 def shortlist(
     bundle: Bundle, history: History, *, exclude: Indices, limit: int = CANDIDATES
 ) -> Candidates:
-    """The candidates of a history, which are each retriever's `limit` best and some more.
-
-    Args:
-        bundle: The bundle.
-        history: The visitor's history.
-        exclude: Items that may not be shown.
-        limit: Items that each retriever proposes, plus one for each of `exclude`.
+    """The candidates of a history, which are each retriever's `limit` best and some more. `limit`
+    counts what each retriever proposes, plus one for each of `exclude`.
     """
     return Candidates(*bundle.plan.candidates(history, ListRequest(0, limit, 0), exclude)[:4])
 
@@ -225,10 +215,6 @@ def recommend(
     """The `n` best items for a history, fewer where no more may be shown.
 
     Args:
-        bundle: The bundle.
-        history: Events, oldest first.
-        n: Number of items.
-        exclude: Ids of items that may not be shown.
         allowed: Mask of the items that may be shown, which may be longer than the bundle's
             catalogue; None allows all.
         repeats: Whether items of the history may be shown; None leaves it to the bundle.

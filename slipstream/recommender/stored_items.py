@@ -28,14 +28,9 @@ _PORTION: Final = 1 << 16
 class StoredIds(Sequence[str]):
     """Item ids by number, each once.
 
-    Args:
-        arrays: The ids one behind the other in UTF-8 (`texts`), where each ends (`ends`), and their
-            index as `arrays_of` makes it.
-
     Attributes:
         arrays: The arrays.
         find: Returns the number of an id; None for an id that is not among them.
-        numbers: The same as a mapping.
     """
 
     def __init__(self, arrays: Arrays) -> None:
@@ -190,11 +185,7 @@ def _spans(
 
 class StoredAttributes(Mapping[str, Mapping[str, Any]]):
     """Attributes by item id, as JSON texts one behind the other; an item without any has none.
-
-    Args:
-        places: Place of each item in the catalogue, by id.
-        texts: The texts of all items, in UTF-8.
-        ends: Where the text of each place ends.
+    `ends` tells where the text of each place ends, in UTF-8.
     """
 
     def __init__(

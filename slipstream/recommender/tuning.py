@@ -60,13 +60,8 @@ class RetrieverParameters:
 def tune(
     log: InteractionLog, validation: Sequence[Query], start: RetrieverParameters, *, repeats: bool
 ) -> RetrieverParameters:
-    """The parameters under which the validation items rank best.
-
-    Args:
-        log: Events to fit on, earlier than the validation queries.
-        validation: Queries to choose by; of fewer than `FEWEST_QUERIES`, `start` is returned.
-        start: Parameters to begin with.
-        repeats: Whether items of the history compete.
+    """The parameters under which the validation items rank best. Of fewer than `FEWEST_QUERIES`
+    validation queries it returns `start`. The log is earlier than they are.
     """
     if len(validation) < FEWEST_QUERIES or not len(log):
         return start
@@ -168,12 +163,8 @@ def tune_sessions(
 def coordinate_search(
     start: Parameters, steps: Sequence[Step], objective: Callable[[Parameters], float]
 ) -> Parameters:
-    """The best parameters after trying each step's values in turn.
-
-    Args:
-        start: Parameters to begin with, a dataclass.
-        steps: Name and values of each parameter; a dot in a name reaches into a nested dataclass.
-        objective: Quality of some parameters, higher is better.
+    """The best parameters after trying each step's values in turn. `start` is a dataclass; a dot in
+    a step's name reaches into a nested one. Of the objective, higher is better.
     """
     best, best_quality = start, objective(start)
     for name, values in steps:
@@ -236,15 +227,8 @@ def fit_retrievers(
     repeats: bool,
     names: Collection[str] = ("popularity", "rules", "sessions", "ease", "content", "revisits"),
 ) -> dict[str, Retriever]:
-    """The fitted retrievers of these names, in a fixed order.
-
-    Args:
-        log: Events to fit on.
-        parameters: Parameters of the retrievers.
-        content: The retriever by content, which does not depend on events; None where no item has
-            attributes.
-        repeats: Whether visitors come back to items; without it, there is no retriever of revisits.
-        names: Names of the retrievers to fit.
+    """The fitted retrievers of these names, in a fixed order. `content` does not depend on events;
+    None where no item has attributes. Without `repeats` there is no retriever of revisits.
     """
     fits: dict[str, Callable[[], Retriever | None]] = {
         "popularity": lambda: fit_popularity(log, parameters.popularity_half_life_ms),

@@ -88,18 +88,9 @@ def borrowed_interests(
     histories: Sequence[Sequence[SequenceEvent]],
     number: int,
 ) -> list[Interest]:
-    """The interest of several visitors in an item that the model does not know.
-
-    Args:
-        bundle: The model's bundle.
-        space: Its item numbers.
-        questions: The questions of the visitors' own lists, at least one, with the same request.
-        histories: The visitors' histories as the model knows them, in the same order.
-        number: The item's number.
-
-    Returns:
-        For each visitor the score that the item has in lists; 0 where nothing like it is among the
-        best of the list or of the history.
+    """The interest of several visitors in an item that the model does not know. The score is that
+    of lists; 0 where nothing like the item is among the best of the list or history. Questions are
+    at least one, with the same request.
     """
     new_items = space.new_items
     if new_items is None or not new_items.nearest(number, 1):

@@ -98,7 +98,6 @@ class Funnel(NamedTuple):
     """The stages of a slate in their order.
 
     Attributes:
-        stages: The stages.
         position: The place of the item in question, from 0; None where it is not in the slate.
         fall: Its fall; None where it is in the slate, or no item is in question.
     """
@@ -146,13 +145,8 @@ class _Retrieval(NamedTuple):
 def funnel(
     made: MadeSlate, observed: Observation, catalog: Catalog, about: str | None = None
 ) -> Funnel:
-    """The funnel of an explained slate. For a thread: it asks the kernels twice.
-
-    Args:
-        made: The slate.
-        observed: What was noted while it was made.
-        catalog: Availability and attributes of items.
-        about: An item that may have fallen; None for none.
+    """The funnel of an explained slate. For a thread: it asks the kernels twice. `about` is an item
+    that may have fallen.
     """
     retrieval = _Retrieval.of(observed)
     stages = _stages(made, observed, catalog, retrieval)

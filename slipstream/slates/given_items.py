@@ -39,16 +39,8 @@ MANY: Final = 200
 class GivenItems:
     """Items as filters and rules see them, for one request.
 
-    A feature that the caller gives counts instead of the catalogue's attribute of its name.
-
-    Args:
-        catalog: The catalogue.
-        features: What the caller says of items, by id.
-        item_ids: The items, each once.
-        names: Requested attributes; None for all.
-
-    Attributes:
-        columns: The attributes, by row.
+    A feature that the caller gives counts instead of the catalogue's attribute of its name. Names
+    of None are all attributes. `columns` go by row.
     """
 
     def __init__(
@@ -80,11 +72,6 @@ def ranking(plan: SlatePlan, visitor: VisitorReading, catalog: Catalog) -> Makin
 
     Those that neither model nor demand knows stand last, with score 0: in the given order, as far
     as boosts do not move them.
-
-    Args:
-        plan: The plan of a request with given items.
-        visitor: The visitor.
-        catalog: Attributes of items.
     """
     given = list(dict.fromkeys(plan.request.given or ()))
     made = MadeSlate(plan)

@@ -32,13 +32,7 @@ class DemandEntries(list[tuple[str, float]]):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The items that a step may give.
-
-    Attributes:
-        n: Most items.
-        exclude: Items that are left out.
-        filter: What the items must meet; None lets all.
-    """
+    """The items that a step may give. It gives `n` at most; a filter of None lets all."""
 
     n: int
     exclude: set[str]
@@ -46,13 +40,8 @@ class Wanted:
 
 
 def selected(catalog: Catalog, wanted: Wanted, entries: Entries, source: str) -> list[Candidate]:
-    """The first entries that may be shown and are wanted.
-
-    Args:
-        catalog: Availability and attributes of items.
-        wanted: The items that may be given.
-        entries: Item ids with scores, best first.
-        source: The source of the items, as answers name it.
+    """The first entries that may be shown and are wanted. Entries are best first; answers name the
+    source.
     """
     passing: Iterable[tuple[str, float]] = entries
     if wanted.filter is not None:

@@ -39,14 +39,7 @@ def slate(
     catalog: Catalog,
     kept: Sequence[Candidate] | None = None,
 ) -> Making:
-    """The slate of a plan.
-
-    Args:
-        plan: The plan.
-        visitor: The visitor.
-        catalog: Availability and attributes of items.
-        kept: The model's list that was made before for such a plan; None has it made.
-    """
+    """The slate of a plan. `kept` is the model's list that was made before; None has it made."""
     made = MadeSlate(plan)
     steps = Steps(made, visitor, catalog, kept)
     # Exclusions, and the filters of request and placement. Each step applies availability itself.
@@ -93,15 +86,9 @@ def _shown(items: Sequence[Candidate]) -> SlateItems:
 def _fill(
     steps: Steps, made: MadeSlate, tier: int, step: Step, wanted: Wanted, n: int
 ) -> Generator[Asked, Any, bool]:
-    """Let a step fill what the ones before it left open; whether it had items.
-
-    Args:
-        steps: The steps.
-        made: The slate. Each item comes once, and those of later steps have score 0.
-        tier: The step's place.
-        step: The step.
-        wanted: The request to the first step; its `n` is the most items of all steps.
-        n: Length of the slate.
+    """Let a step fill what the ones before it left open; whether it had items. Each item comes
+    once; those of later steps have score 0. `wanted` is the request to the first step, with the
+    most items of all steps.
     """
     if made.items:
         rest = wanted.n - len(made.items)

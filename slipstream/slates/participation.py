@@ -25,11 +25,7 @@ NO_RULES: Final = PlacementPolicy(group_by="")
 
 
 class PlacementPolicies:
-    """The policy of each placement. Used in one event loop.
-
-    Args:
-        placement: Returns the newest state of a placement; None where there is none.
-    """
+    """The policy of each placement. Used in one event loop."""
 
     def __init__(self, placement: Callable[[str], Placement | None]) -> None:
         self._placement = placement
@@ -132,11 +128,6 @@ def participation(request: SlateRequest, experiment_of: ExperimentOf, now_ms: in
     """The part that a request takes.
 
     Only slates that a visitor sees, of a named visitor, are in an experiment.
-
-    Args:
-        request: The request.
-        experiment_of: Returns the experiment that counts for a placement at a time, or None.
-        now_ms: The time.
     """
     if not request.placement or not request.user_id or request.purpose != SHOWN:
         return NONE

@@ -55,12 +55,8 @@ class _Weights(NamedTuple):
 
 
 class WeighedList(NamedTuple):
-    """A logged list, weighed by a draft.
-
-    Attributes:
-        length: The list's length.
-        weights: By each of `ASSUMPTIONS`.
-        factors: For each model of rewards, the factors of the items shown.
+    """A logged list, weighed by a draft. Weights go by `ASSUMPTIONS`; `factors` has those of the
+    shown items for each model.
     """
 
     length: int
@@ -76,14 +72,7 @@ def fold_of(visitor_id: str) -> int:
 def weighed(
     logged: ItemFrame, draft: ItemFrame, shown: Sequence[str], models: Sequence[RewardModel]
 ) -> WeighedList:
-    """A list's weights by a draft.
-
-    Args:
-        logged: The candidates that the list was drawn from.
-        draft: Those that the draft would have drawn it from.
-        shown: The list.
-        models: Models of rewards that did not see it.
-    """
+    """A list's weights by a draft. The models did not see the list."""
     columns: dict[str, int] = {}
     for item_id in (*shown, *logged.slots, *logged.ranked, *draft.slots, *draft.ranked):
         if item_id:
@@ -119,11 +108,8 @@ class PricedReward(NamedTuple):
     """An estimate of a reward's change per list.
 
     Attributes:
-        assumption: One of `ASSUMPTIONS`.
-        estimator: One of `ESTIMATORS`.
         difference: The change from the log's lists to the draft's. Its interval is wider by what is
             not known of items that the log could not show.
-        judgement: What it means.
         by_weights: Visitors that the weights leave effective.
         by_rewards: Visitors that the rewards rest on.
         unsupported: Share of the draft's places with items that the log could never have there.
@@ -145,14 +131,8 @@ def priced(
     kind: int,
     visitor_ids: Sequence[str],
 ) -> list[PricedReward]:
-    """The estimates of one reward's change.
-
-    Args:
-        lists: The weighed lists, in any order.
-        rewards: (lists, places) rewards.
-        rates: For each fold, the rates of its lists' models, by place.
-        kind: The place of the reward's models among those that the lists were weighed with.
-        visitor_ids: The visitor of each list.
+    """The estimates of one reward's change. `rewards` are (lists, places); `rates` go by fold and
+    place. `kind` is the place of the reward's models among those of the weighing.
     """
     places = max((len(each.weights[0].ratio) for each in lists), default=0)
     numbers: dict[str, int] = {}

@@ -104,11 +104,8 @@ PHRASES: Final = {
 
 
 def reason_texts(slate: MadeSlate, language: str) -> list[str]:
-    """The reason of each item of an explained slate, for its visitor.
-
-    Args:
-        slate: The slate, with its traces, and with its reasons where they were measured.
-        language: A key of `PHRASES`.
+    """The reason of each item of an explained slate, for its visitor. The slate has its traces, and
+    reasons where they were measured.
     """
     phrases, pinned, measured = PHRASES[language], pinned_items(slate), slate.reasons
     reasons: Sequence[ItemReason | None] = measured.items if measured else [None] * len(slate.items)

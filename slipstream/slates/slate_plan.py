@@ -47,12 +47,8 @@ class SlatePlan:
     """A request, and how it is answered. It is not changed; see `SlateRequest`.
 
     Attributes:
-        request: The request.
-        model: The model that answers; None without one.
         policy: The placement's policy, with the request's wishes.
-        now_ms: The time, by which rules count.
         seed: The recommendation's id.
-        steps: The steps that may answer, in this order.
         given: Takes the items that steps of the online store give, with the step; None where
             they are not recorded.
         repeats: Whether items of the history may come again; None leaves it to the model.
@@ -87,17 +83,7 @@ class SlatePlan:
         steps: Sequence[Step] | None = None,
         given: list[tuple[Step, Sequence[Candidate]]] | None = None,
     ) -> "SlatePlan":
-        """The plan of a request.
-
-        Args:
-            request: The request.
-            model: The model that answers; None without one.
-            policy: The placement's policy, with the request's wishes.
-            known: Attributes of items.
-            now_ms: The time, by which rules count.
-            seed: The recommendation's id.
-            steps: The steps that may answer; None for all of the request's.
-            given: See the attribute.
+        """The plan of a request. Steps of None are all of the request's.
 
         Raises:
             FilterError: The request's filter can't be read.
@@ -195,15 +181,9 @@ def arranged(
     candidates: Sequence[Candidate],
     tiers: Sequence[int],
 ) -> Arrangement:
-    """The arrangement of candidates by a plan's policy.
-
-    Args:
-        plan: The plan.
-        visitor: The visitor.
-        known: Attributes of the candidates, in their order, then of the visitor's other items
-            where the policy looks back.
-        candidates: The candidates; a list of the model is not named for it.
-        tiers: The place of each one's step among the steps.
+    """The arrangement of candidates by a plan's policy. `known` has the candidates in their order,
+    then the visitor's other items where the policy looks back. A list of the model is not named for
+    it.
     """
     policy, history = plan.policy.policy, visited(visitor)
     pool = Pool(
@@ -310,13 +290,11 @@ class MadeSlate:
     """A slate, and how it came about.
 
     Attributes:
-        plan: The plan that it was made by.
         items: The items; while it is made, the candidates so far, perhaps the model's own list.
         tiers: The place of each candidate's step among the steps.
         pool: The candidates that were arranged; empty for a slate that is their own order.
         arrangement: Their arrangement.
         answered_by: The step that gave the first items.
-        model_version: The version of the model that did.
         remarks: Why a step had no items, or not enough, and which later ones filled the slate.
         failed: Whether the model raised.
         listed: The model's own list, where it made one without a filter.
@@ -328,10 +306,7 @@ class MadeSlate:
             nothing was drawn.
         frame: The candidates of a sampled order; None where it is not.
         reasons: Reasons of the items, which are measured by leaving out parts of the history.
-        experiment: The placement's experiment; empty without one.
-        variant: The visitor's variant.
         substituted: Why the champion answered for a variant's model; empty where it did not.
-        history_length: Number of the visitor's events.
         placement_revision: The revision of the rules; 0 for none.
     """
 

@@ -49,7 +49,6 @@ class SlateRequest:
     """A request for a slate, which is never changed. A frozen one takes four times as long to make.
 
     Attributes:
-        n: Length of the slate.
         user_id: The visitor; empty for no particular one.
         history: Events, oldest first, instead of those that the online store holds.
         events: Events that come after those of the online store.
@@ -62,9 +61,7 @@ class SlateRequest:
         repeats: Whether items of the history may come again; None leaves it to the placement, and
             then to the model.
         placement: The place on the page. Its rules apply, and the slate keeps its name.
-        with_rules: Whether the placement's rules apply.
         context: Fields of the request that rules may ask for.
-        steps: The steps that may answer, in this order.
         fresh: Whether the model makes a new list, though an old one may have been kept.
         filter: Expression that every item of the slate must meet; empty for all.
         boosts: Boosts in addition to those of the placement.

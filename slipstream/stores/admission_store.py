@@ -275,8 +275,6 @@ class AdmissionStore:
         """Connects on first use.
 
         Args:
-            settings: the Redis server.
-            namespace: begins all keys.
             window_ms: time that ids are kept; 0 looks up none.
             log_id: names the log that messages are written to. An id that was acknowledged for
                 another log is `PENDING`.

@@ -133,12 +133,6 @@ def fetch_files(training: Peer, version: str, manifest: bytes, folder: Path) -> 
     """Download the files that a manifest names.
 
     Raises PeerError, and ForeignFileError where the manifest names a file outside its folder.
-
-    Args:
-        training: The service that has the files.
-        version: The version.
-        manifest: Its manifest.
-        folder: Folder that they are downloaded into.
     """
     for name in Manifest.model_validate_json(manifest).files:
         if Path(name).name != name:

@@ -203,13 +203,8 @@ def with_patched(
     result: CatalogPut,
 ) -> list[StreamCatalogRecord]:
     """The entries, each patch as the whole record that it leads to; others of the patches are left
-    out.
-
-    Args:
-        entries: Entries, those of one item or user in the order of their log.
-        held: The kept records of the items and users that have patches among the entries.
-        result: Has the bases of held users. Takes the whole records, their bases, and the patches
-            that missed.
+    out. Entries of one item or user are in the order of their log. `result` takes the whole
+    records, their bases, and the patches that missed.
     """
     newest, whole = dict(held), list[StreamCatalogRecord]()
     for entry in entries:

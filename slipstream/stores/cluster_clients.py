@@ -98,14 +98,9 @@ class BlockingCluster:
     def ask(
         self, commands: Mapping[str, Sequence[Command]], wait_s: float = 0.0
     ) -> dict[str, list[Any]]:
-        """Send each node its commands on one connection, and read when all have been sent.
-
-        Args:
-            commands: the commands by the address of their node.
-            wait_s: time that a node may take in addition to the client's deadline, in seconds.
-
-        Returns:
-            The answers by address, as they come from the wire; refusals as exceptions.
+        """Send each node its commands on one connection, and read when all have been sent. Commands
+        and answers go by node address; refusals come as exceptions. `wait_s` is on top of the
+        client's deadline.
         """
         timeout_s = self._options["socket_timeout"] + wait_s
         with self.refreshing():

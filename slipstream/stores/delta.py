@@ -58,8 +58,6 @@ def batches(
     """The table's rows, in no promised order. Holds a few batches at once.
 
     Args:
-        opened: the table at a version.
-        wanted: the columns.
         received_since: a day ("YYYY-MM-DD"); the partitions of the days before are not read.
         without: another version of the table; its files are left out.
         only: a column of truth values. Rows where it is not true are left out, and files without

@@ -166,8 +166,6 @@ class VisitorErasures:
         """Put events back that a dropped state held, from behind the cut.
 
         Args:
-            members: the visitors that are one user, the one that holds the state last.
-            state: their state by the lake.
             covered: the last offset of a source that the lake has.
 
         Returns:
@@ -200,15 +198,8 @@ class VisitorErasures:
         return self._values.replace(visitor_id, stored.revision, whole)
 
     def _drop_all(self, user_id: str, record: Position, ends: Mapping[str, int]) -> list[str]:
-        """Drop the entries and states of a user and its members, once for each record.
-
-        Args:
-            user_id: the user, who is dropped last, and so tells that all of them were.
-            record: the position of the record that asks for it.
-            ends: the next offset of each source at the cut.
-
-        Returns:
-            The ids of all of them.
+        """Drop the entries and states of a user and its members, once for each record. Returns all
+        their ids. The user is last, and so tells that all were dropped.
         """
         members = self.members(user_id)
         if self._has(members[-1], user_id, record):

@@ -48,10 +48,7 @@ class Visitors:
         """The updates that these records make, by the key that holds the state.
 
         Only merges that were under way are written. The records of a state that can't be decoded
-        are left out.
-
-        Args:
-            groups: records by visitor, those of one source in the order of their offsets.
+        are left out. Records of one source are in the order of their offsets.
         """
         stored, ends = self._merges.locate(groups)
         members: dict[str, list[str]] = {}
@@ -216,9 +213,7 @@ def trending_call(
     """A run of `trending.lua`, which adds masses if the state is unchanged.
 
     Args:
-        keys: the keys of the namespace.
         revision: the revision of the state that was read; empty for none.
-        state: the state to write.
         masses: the masses to add, by item, in the order of `decay.half_lives`; None for a list
             that the item is not in.
         restarted: the number of lists with scores to drop, from the trending list on.
@@ -242,14 +237,8 @@ def trending_call(
 
 
 class TrendingList:
-    """The lists, for one writer. Methods raise what Redis and its client raise.
-
-    Args:
-        client: the client.
-        scripts: the writer's scripts.
-        keys: the keys of the namespace.
-        half_life_ms: half-life of an event's weight in the trending list.
-        active_ms: time after the newest event for which a visitor counts as active.
+    """The lists, for one writer. Methods raise what Redis and its client raise. A visitor counts as
+    active for `active_ms` after the newest event.
     """
 
     def __init__(

@@ -29,9 +29,6 @@ class GatheredReads:
     The command leaves at the end of the turn, so that a single caller does not wait for others.
     Callers wait independently: one that leaves takes nothing from the others. A failure reaches
     all callers with keys in the command. Used in one event loop.
-
-    Args:
-        read: Reads the values of keys, in their order.
     """
 
     def __init__(self, read: Callable[[list[str]], Awaitable[Values]]) -> None:
@@ -93,10 +90,7 @@ class ClusterReads:
     """Reads of callers, as `GatheredReads` does them, of each node apart.
 
     An unavailable node fails only callers that ask for a key of it. Used in one event loop.
-
-    Args:
-        client: a client of the cluster. Its commands are tried once from now on.
-        most: the most commands on their way to a node; further ones wait.
+    Commands of the client are tried once from now on; `most` are on their way to a node.
     """
 
     def __init__(self, client: Any, most: int) -> None:

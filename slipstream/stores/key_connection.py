@@ -40,11 +40,8 @@ class KeyConnection(asyncio.Protocol):
     """A connection that reads keys by MGET, and is opened when it is needed.
 
     Answers come in the order of the commands, so each goes to the one that has waited longest. What
-    waits while a connection is lost is sent once more, by another one. Used in one event loop.
-
-    Args:
-        pool: The pool of redis-py that opens connections.
-        timeout_s: Longest that an answer may take. One that takes longer costs the connection.
+    waits while a connection is lost is sent once more, by another one. Used in one event loop. An
+    answer that takes longer than `timeout_s` costs the connection.
     """
 
     def __init__(self, pool: Any, timeout_s: float) -> None:

@@ -189,15 +189,8 @@ class Lake(LakeReader):
     def append(self, table: str, rows: pa.Table, offsets: Mapping[Source, int]) -> int:
         """Append rows and record the last offset of each source, in one commit.
 
-        The table is made when it does not exist.
-
-        Args:
-            table: the table's name.
-            rows: rows with the columns of `SCHEMAS`; the cast to its types is checked.
-            offsets: the last offset that the rows cover, by source.
-
-        Returns:
-            The new version.
+        The table is made when it does not exist. The cast to the types of `SCHEMAS` is checked.
+        Returns the new version.
 
         Raises:
             LakeConflictError: another writer recorded one of the sources since `applied_offsets`
@@ -247,14 +240,7 @@ class Lake(LakeReader):
         These are their interactions (also those that name them as `anonymous_id`), or the slates
         that they were shown. Safe while others write, and to repeat. The newest version loses the
         rows at once; older versions, and so the files, stay for as long as `vacuum` keeps them.
-
-        Args:
-            table: the table's name.
-            erasures: the erasures.
-            hold: asks the writers to wait for a while, if one was faster each time.
-
-        Returns:
-            The number of rows deleted.
+        `hold` asks the writers to wait, if one was faster each time. Returns the number of rows.
 
         Raises:
             LakeUnavailableError: storage fails; some rows may be deleted.
@@ -326,13 +312,9 @@ class Lake(LakeReader):
         Those versions can't be read then.
 
         Args:
-            table: the table's name.
             retention_h: hours that a version is kept. 0 is for tests without a writer.
             erasure_h: with it, versions from before an erasure that is this many hours ago go, too,
                 however young they are: they hold the rows that were erased.
-
-        Returns:
-            The number of files deleted.
         """
         opened, beside_writers = self._open(table), False
         if opened is None:

@@ -111,13 +111,9 @@ class LakeReader:
         *,
         received_since: str | None = None,
     ) -> pa.Table:
-        """The table's rows, in no promised order; no rows when there is no table yet.
-
-        Args:
-            table: the table's name.
-            version: the version to read; None for the newest.
-            columns: the columns; None for all.
-            received_since: a day ("YYYY-MM-DD"); the partitions of the days before are not read.
+        """The table's rows, in no promised order; no rows when there is no table yet. None is the
+        newest version, and all columns. Partitions of days before `received_since` ("YYYY-MM-DD")
+        are not read.
         """
         batches = list(self.scan(table, version, columns, received_since=received_since))
         return pa.Table.from_batches(batches, schema=_schema(table, columns))
@@ -175,13 +171,9 @@ class LakeReader:
         since_ms: int | None = None,
         times: tuple[int, int] | None = None,
     ) -> dict[str, list[Position]]:
-        """The positions of rows by event id, for those of these ids that have rows.
-
-        Args:
-            table: the table's name.
-            event_ids: the ids.
-            since_ms: rows received before the day of it are not read; None for no limit.
-            times: least and greatest `timestamp` (ms) of the rows that are looked at.
+        """The positions of rows by event id, for those of these ids that have rows. Rows received
+        before the day of `since_ms` are not read. `times` are the least and greatest `timestamp`
+        (ms).
         """
         wanted = pa.array(event_ids, pa.string())
         columns = ("event_id", "topic_id", "partition", "offset")

@@ -337,12 +337,7 @@ def overwrite_deleted(engine: Engine, tables: Sequence[str], rewrite_max_bytes: 
 
     SQLite rewrites its file, and empties its write-ahead log (`secure_delete` would leave bytes
     that moved from page to page). PostgreSQL rewrites the tables, which locks them meanwhile;
-    larger tables are vacuumed.
-
-    Args:
-        engine: The database.
-        tables: The tables that rows were deleted from.
-        rewrite_max_bytes: The size up to which PostgreSQL rewrites tables.
+    larger tables are vacuumed. The latter holds from `rewrite_max_bytes` on.
 
     Raises:
         DatabaseUnavailableError: Others hold the tables; it can be tried again.

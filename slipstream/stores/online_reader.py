@@ -37,7 +37,6 @@ class VisitorValue:
     Args:
         revision: A number that no other state has or had; empty where the value does not tell, as a
             marker does not of the state that it leads to.
-        value: The bytes, or the state itself.
     """
 
     __slots__ = ("_value", "revision")

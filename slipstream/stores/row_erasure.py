@@ -93,12 +93,8 @@ def delete(open_newest: Callable[[], DeltaTable], rows: FoundRows, hold: Hold) -
     """Delete rows, one partition of the table at a time; returns their number.
 
     An append goes to today's partition, and a deletion is refused only when rows came to a
-    partition that it has read. So only that of today competes with writers.
-
-    Args:
-        open_newest: opens the table at its newest version.
-        rows: the rows.
-        hold: asks the writers to wait for a while. It is called before the last attempts.
+    partition that it has read. So only that of today competes with writers. `hold` asks the writers
+    to wait, before the last attempts.
     """
     deleted = 0
     for date, positions in sorted(rows.items(), key=lambda entry: str(entry[0])):

@@ -100,18 +100,13 @@ def replace_rows(
 ) -> int:
     """Put copied rows in place of a database's, in one transaction.
 
-    Columns that the copy does not have take their defaults.
+    Columns that the copy does not have take their defaults. Returns the number of rows deleted for
+    erased visitors.
 
     Args:
-        database: The database, with its tables made.
-        folder: The copies.
         copies: The tables to fill. Others stay as they are.
-        change: Gets a row, and returns the row to write.
         live_wins: Whether a table's present rows stay, and only the missing ones are written.
         erased: Erased visitors. Rows that name one (`_NAMING`) are deleted again.
-
-    Returns:
-        The number of rows deleted for erased visitors.
 
     Raises:
         LookupError: The database lacks a table or a column of the copy.

@@ -199,10 +199,7 @@ class VisitorValues:
         """Renew markers that were followed, and point them to the end.
 
         That needs no settled markers in between: they have lost their states, which happens only to
-        settled ones.
-
-        Args:
-            used: the markers by visitor, by the end that they led to.
+        settled ones. `used` has the markers by visitor, by the end that they led to.
         """
         if not used:
             return
@@ -263,17 +260,13 @@ class Merges:
         is_user: bool = False,
         proven: bool = True,
     ) -> tuple[LinkOutcome, dict[str, VisitorState]]:
-        """Merge the visitor into the user, unless it is another user already.
+        """Merge the visitor into the user, unless it is another user already. Returns the outcome,
+        and the users' states that have changed.
 
         Args:
-            visitor_id: the visitor.
-            user_id: the user.
             only_anonymous: refuse a visitor who has been a user.
             is_user: the visitor has been a user, by what the state does not hold.
             proven: whether readers of the visitor get the user's state from now on.
-
-        Returns:
-            The outcome, and the users' states that have changed.
         """
         try:
             while True:

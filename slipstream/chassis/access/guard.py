@@ -351,15 +351,7 @@ def _header(scope: Connection, name: bytes) -> bytes | None:
 def audit_record(
     request: HTTPConnection, action: str, subject: str, detail: dict[str, Any], at: int
 ) -> AuditRecord:
-    """A record with the holder of the request's credentials, and the request's id.
-
-    Args:
-        request: The guarded request.
-        action: The act, such as `create_key`.
-        subject: Name or id of what it is done to.
-        detail: More about it.
-        at: When (ms).
-    """
+    """A record with the credentials' holder and the request's id. `at` is in ms."""
     return AuditRecord(
         at=at,
         principal=principal_of(request).name,

@@ -51,14 +51,9 @@ def public_key_of(write_key: str) -> str:
 def signed_user(
     write_key: str, user_id: str, anonymous_id: str, seconds: int, at: float | None = None
 ) -> str:
-    """A token which says that the page's visitor is the user.
-
-    Args:
-        write_key: The server's write key, with the scope `identify`.
-        user_id: The user.
-        anonymous_id: The anonymous id of the page.
-        seconds: How long it holds; ingestion refuses more than `LONGEST_S`.
-        at: When it is made, in seconds since the epoch; now, if not given.
+    """A token which says that the page's visitor is the user. The write key has the scope
+    `identify`. Ingestion refuses more `seconds` than `LONGEST_S`; `at` is in seconds since the
+    epoch.
     """
     now = int(time.time() if at is None else at)
     claims = {
@@ -80,11 +75,7 @@ class PageTokens:
 
     def doubt(self, token: Any, user_id: str, anonymous_id: str | None) -> Unproven | None:
         """The reason why this token does not prove that the visitor is the user; None if it does.
-
-        Args:
-            token: The token, as a page sent it; None where it sent none.
-            user_id: The user that the page names.
-            anonymous_id: The page's visitor, if it names one.
+        `token` is as a page sent it, None where it sent none.
         """
         claims = self._claims_on(token, user_id)
         if isinstance(claims, Unproven):

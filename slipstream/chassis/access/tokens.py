@@ -228,14 +228,7 @@ def service_credential(
 
 
 def signed(access: AccessSettings, subject: str, scopes: Sequence[Scope], seconds: int) -> str:
-    """A token that the shared secret signs.
-
-    Args:
-        access: Settings with the secret, the issuer and the audience.
-        subject: Who holds it.
-        scopes: What it grants.
-        seconds: How long it holds.
-    """
+    """A token that the shared secret signs."""
     now = int(time.time())
     claims = {
         "iss": access.token_issuer,

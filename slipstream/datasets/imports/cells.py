@@ -75,11 +75,7 @@ def read_id(value: Any) -> str:
 
 
 def decimal_mark(text: str) -> str | None:
-    """The decimal mark that a number must have; None where it has none, or `1,299` may be either.
-
-    Args:
-        text: A number, perhaps with separators of thousands and a currency.
-    """
+    """The decimal mark of a number; None where it has none, or may have either (`1,299`)."""
     digits = "".join(re.findall(r"[\d.,]", text)).strip(".,")
     comma, dot = digits.rfind(","), digits.rfind(".")
     if comma < 0 and dot < 0:
@@ -96,10 +92,7 @@ def decimal_mark(text: str) -> str | None:
 
 def read_amount(value: Any, mark: str = ".") -> Amount:
     """A number, perhaps with a currency and separators: `EUR 12,90`, `1.299,00 €`, `(12.90)`.
-
-    Args:
-        value: The cell.
-        mark: Decimal mark of numbers such as `1,299`, which may be either.
+    `mark` is the decimal mark of numbers such as `1,299`, which may be either.
 
     Raises:
         CellError: It is no such number.

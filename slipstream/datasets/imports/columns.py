@@ -102,9 +102,7 @@ def event_columns(
     In a file of orders, `position` is the line's place in its order, not in a slate.
 
     Args:
-        columns: Names of the columns.
         given: Fields by column that somebody chose; "" leaves the column out.
-        cells: Cells of the first rows.
         lines: What the names of the columns of an order's lines begin with.
 
     Raises:

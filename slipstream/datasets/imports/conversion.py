@@ -59,11 +59,9 @@ class Event:
     """An event of a file.
 
     Attributes:
-        line: Line of its row.
         visitor: Id of the user, else of the anonymous visitor.
         timestamp: In ms.
         event_type: Our type; "" where the row names none, or one that is not known.
-        type_name: The type as the row names it.
         identity: What tells it from other events. Rows of equal identity in one file are several
             events, unless `unique`.
         unique: Whether the identity names an order's line, or comes from the export.
@@ -386,11 +384,8 @@ def _plain(value: Any) -> Any:
 
 
 def message_id(identity: tuple[str, ...], repetition: int) -> str:
-    """The id of an event, equal whenever and wherever its file is read.
-
-    Args:
-        identity: The event's identity.
-        repetition: Its number among the events of equal identity, from 1.
+    """The id of an event, equal whenever and wherever its file is read. `repetition` counts events
+    of equal identity from 1.
     """
     if identity[0] == "event" and len(identity) == 2:
         return identity[1]

@@ -50,10 +50,7 @@ def _likeness(value: Any) -> int:
 
 def taken_apart(row: Row, lines: str) -> Iterator[Row]:
     """The row with a cell for each path of its objects; of a list of lines, a row for each line.
-
-    Args:
-        row: A row as it was read. Its objects stay there, next to their parts.
-        lines: The path of the list of lines; "" for none.
+    Objects stay in the row, next to their parts. `lines` is the path of the list, "" for none.
     """
     if not any(isinstance(value, dict | list) for value in row.cells.values()) or is_call(
         row.cells

@@ -54,12 +54,8 @@ def read_feed(stream: IO[bytes], name: str, encoding: str = "") -> Iterator[Row]
     """The row of each item: its fields by their names without a prefix.
 
     A feed with a DOCTYPE is refused: that alone can declare entities, which may grow without end or
-    name other files. No tag is resolved, and nothing is fetched.
-
-    Args:
-        stream: The feed's bytes.
-        name: The file's name for people.
-        encoding: Its encoding, where it is another than the feed says.
+    name other files. No tag is resolved, and nothing is fetched. `encoding` is one other than the
+    feed says.
 
     Raises:
         ImportFileError: It is no XML, has a DOCTYPE, or an item is too large or too deep.

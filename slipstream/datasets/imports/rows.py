@@ -112,12 +112,7 @@ _MOST_COLUMNS: Final = 1_000
 
 
 def find_form(file: ExportFile, encoding: str = "", delimiter: str = "") -> FileForm:
-    """The form of a file, from its content.
-
-    Args:
-        file: The file.
-        encoding: The encoding, where somebody named it.
-        delimiter: The delimiter, where somebody named it.
+    """The form of a file, from its content. Encoding and delimiter are those that somebody named.
 
     Raises:
         ImportFileError: It is empty, or none of the known formats.

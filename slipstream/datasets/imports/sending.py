@@ -129,12 +129,8 @@ def in_order(
     step: Callable[[int], None] = lambda _rows: None,
     rows_in_memory: int = ROWS_IN_MEMORY,
 ) -> Iterator[Event]:
-    """The events by their time; those of one time in the order given.
-
-    Args:
-        events: The events.
-        step: Called with the number of events read so far.
-        rows_in_memory: Events held at once.
+    """The events by their time; those of one time in the order given. `step` gets the number of
+    events read so far; `rows_in_memory` are held at once.
     """
     counted = _counted(iter(events), step)
     first = sorted(islice(counted, rows_in_memory), key=_time)
@@ -219,8 +215,6 @@ class Target(NamedTuple):
     """An ingestion service, and how it is sent to.
 
     Attributes:
-        url: Its address.
-        write_key: Its write key.
         speed: Times faster than the timestamps; None for as fast as possible.
         batch_size: Events in one request.
         concurrency: Requests under way at once.
@@ -247,8 +241,6 @@ def send(
 
     Args:
         exports: The files with their surveys, in which no question is open.
-        target: The service.
-        progress: Called with the progress, from this thread.
         refused: Called with each row that is rejected, here or by ingestion.
         known: Hashes of ids of events that were imported before: such events are duplicates,
             whatever ingestion remembers.

@@ -78,10 +78,8 @@ class Survey:
     """The figures of a file.
 
     Attributes:
-        rows: Rows of the file.
         sendable: Rows that can be sent, if no question is open.
         rejected: Rows that can't be, by code.
-        examples: The first rejections.
         types: Rows by our type; `unknown_types` by the file's own name.
         without_type: Rows that name no type, where none was chosen.
         orders: Rows by the file's own name of their type ("" for none), where that is not known
@@ -180,11 +178,8 @@ class Export:
     def entries(
         self, refused: Callable[[Rejection], None], conversion: Conversion | None = None
     ) -> Iterator[Event | Item]:
-        """The events or items of the file, in its order.
-
-        Args:
-            refused: Called with each row that can't be sent.
-            conversion: Converts the rows, and keeps counts.
+        """The events or items of the file, in its order. Rows that can't be sent go to `refused`;
+        `conversion` keeps counts.
         """
         conversion = conversion or Conversion(self.understanding, self.choices)
         convert = conversion.event if self.understanding.kind == "events" else conversion.item
@@ -201,11 +196,8 @@ class Export:
     def survey(
         self, step: Callable[[int], None] = lambda _rows: None, refused: Refused | None = None
     ) -> Survey:
-        """The figures of the file.
-
-        Args:
-            step: Called with the number of rows read so far.
-            refused: Called with each row that can't be sent.
+        """The figures of the file. `step` gets the number of rows read so far, `refused` each row
+        that can't be sent.
         """
         survey, conversion = Survey(), Conversion(self.understanding, self.choices)
 
@@ -245,12 +237,7 @@ def _without_rejections(
 
 
 def open_export(file: ExportFile, choices: Choices, kind: Kind | None = None) -> Export:
-    """A file with what its first rows tell of it.
-
-    Args:
-        file: The file.
-        choices: What somebody decided.
-        kind: Whether it has events or items; None where its columns shall tell.
+    """A file with what its first rows tell of it. Without a kind its columns tell it.
 
     Raises:
         ImportFileError: It can't be read, or its columns are not understood; the text says what
@@ -357,11 +344,8 @@ class ForeignIds:
 def foreign_ids(
     surveyed: Sequence[tuple[Export, Survey]], catalogue: Iterable[str] = ()
 ) -> ForeignIds | None:
-    """Ids that name nothing, where most of the events' do; None where most are known.
-
-    Args:
-        surveyed: The files of one import with their figures.
-        catalogue: Ids of items that the stack has, for events without a file of items.
+    """Ids that name nothing, where most of the events' do; None where most are known. `catalogue`
+    has the items of the stack, for events without a file of items.
     """
     events, items = set[int](), Ids(catalogue).hashes
     for export, survey in surveyed:

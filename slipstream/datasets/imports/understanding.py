@@ -48,10 +48,8 @@ class Choices:
 
     Attributes:
         columns: Fields by column; "" leaves a column out. Each is in one of the files at least.
-        event_type: Type of the rows that name none.
         types: Types by the file's own names, as `event_types.token` spells these; `skip` leaves
             rows out.
-        encoding, delimiter: Form of text files.
         time_unit: Unit of times that are numbers: s, ms, us or ns.
         time_format: Pattern of `strptime` of all times.
         zone: Name of the zone of times without one.
@@ -76,15 +74,10 @@ class Understanding:
     """What a file's cells mean.
 
     Attributes:
-        kind: Whether the rows are events or items.
-        fields: The field of each column that is read.
         readings: How cells are read, by field, where that is not told by the field.
-        time: Spelling of times.
         mark: Decimal mark of numbers that may be read in two ways.
-        notes: Words for people about what was understood.
         lines: What the columns of an order's lines begin with; "" where rows are no such lines.
         stand_in: Column that may tell visitors apart where there is no customer; "" for none.
-        calls: Whether the rows are calls of Segment's API.
     """
 
     kind: Kind
@@ -110,13 +103,7 @@ class Understanding:
 def understand(
     form: FileForm, sample: Sequence[Row], choices: Choices, kind: Kind | None = None
 ) -> Understanding:
-    """What the cells of a file mean.
-
-    Args:
-        form: The file's form.
-        sample: Its first rows.
-        choices: What somebody decided.
-        kind: Whether it has events or items; None where the columns shall tell.
+    """What the cells of a file mean. Without a kind the columns tell it.
 
     Raises:
         ColumnsError: A column that must be there is not known.

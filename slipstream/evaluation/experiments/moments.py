@@ -27,7 +27,6 @@ class Moments(NamedTuple):
     """Sums over a variant's visitors.
 
     Attributes:
-        visitors: Their number.
         hits: Those with a numerator above 0.
         a, b: Sums of the metric's numerator and denominator.
         aa, ab, bb: Sums of their products.
@@ -70,8 +69,6 @@ class Difference(NamedTuple):
     """A variant compared with the control.
 
     Attributes:
-        absolute: The difference of the two.
-        relative: The difference as a share of the control's.
         error: Standard error of the relative difference, for planning.
         hits: Effective hits of both, which the boundary goes by.
         explained: Share of the variance that the covariate explains.
@@ -109,12 +106,8 @@ def difference(own: Moments, control: Moments, alpha: float, *, most: float = np
 
     Where one of the two has fewer hits, or less variance, than both together let expect, those of
     both count. So a variant without any click is judged, too, and one large purchase is no proof.
-
-    Args:
-        own: Moments of the variant.
-        control: Moments of the control.
-        alpha: Probability of missing the truth at any time.
-        most: Greatest value of the metric.
+    `alpha` is the probability of missing the truth at any time; `most` is the metric's greatest
+    value.
     """
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         slope, mean, scale = _covariate(own, control)

@@ -40,14 +40,9 @@ def _start(alpha: float) -> float:
 
 
 def boundary(hits: ArrayLike, alpha: float) -> NDArray[np.float64]:
-    """Half the width of a mean's confidence sequence, in standard errors.
-
-    Args:
-        hits: Visitors so far with a value above 0, as a clock: the variance grows with them.
-        alpha: Probability of missing the truth at any time.
-
-    Returns:
-        An array of the shape of `hits`; NaN below `FEWEST_HITS`.
+    """Half the width of a mean's confidence sequence, in standard errors. `hits`, visitors with a
+    value above 0, are a clock. `alpha` is the probability of missing the truth at any time. The
+    width has the shape of `hits`; NaN below `FEWEST_HITS`.
     """
     clock = np.asarray(hits, np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -71,11 +66,8 @@ def share_evidence(counts: Sequence[int], shares: Sequence[float]) -> float:
 
     M. Lindon, A. Malek, "Anytime-valid inference for multinomial count data", NeurIPS 2022: a
     mixture of multinomials over a Dirichlet prior around the shares. If they do divide so, it ever
-    exceeds `log(1 / alpha)` with a probability of `alpha` at most.
-
-    Args:
-        counts: Visitors of each variant.
-        shares: The share that each should have, above 0; together 1.
+    exceeds `log(1 / alpha)` with a probability of `alpha` at most. `shares` are above 0 and add up
+    to 1.
     """
     prior = [_PRIOR_VISITORS * share for share in shares]
     total, weight = sum(counts), sum(prior)

@@ -57,12 +57,8 @@ def decide(
 
 
 def detectable_effect(error: float, hits: float, alpha: float) -> float | None:
-    """The relative effect that shows with a probability of `POWER`, at this many hits.
-
-    Args:
-        error: Standard error of the relative effect.
-        hits: Effective hits.
-        alpha: Level of the confidence sequence.
+    """The relative effect that shows with a probability of `POWER`, at this many hits. `error` is
+    the standard error of the relative effect; `alpha` is the confidence sequence's level.
     """
     effect = (float(boundary(hits, alpha)) + _Z) * error
     return effect if isfinite(effect) else None
@@ -73,14 +69,8 @@ def visitors_left(
 ) -> int | None:
     """The visitors that are left until the least effect shows with a probability of `POWER`.
 
-    None where nothing is known yet, or where a million times as many would not do.
-
-    Args:
-        error: Standard error of the relative effect, of the visitors until now.
-        hits: Effective hits until now.
-        visitors: Visitors until now.
-        alpha: Level of the confidence sequence.
-        least_effect: The least effect of interest.
+    None where nothing is known yet, or where a million times as many would not do. Error, hits and
+    visitors are those until now; `error` is of the relative effect.
     """
 
     def shows(times: float) -> bool:

@@ -59,12 +59,8 @@ def recommend(
         items: Room for each retriever's items.
         scores: Room for each retriever's scores.
         all_item: Items of one history after the other, each oldest first.
-        all_weight: Their weights.
-        all_time: Their times.
         all_excluded: Items that may not be shown; where items are given, these, ascending.
         ends: For each history its end among the items and among the excluded, (histories, 2).
-        allowed: Whether each item may be shown.
-        weights: Exponents of the blend.
         required: Retrievers of which one must have a say in a candidate; empty for any.
         options: See above.
         listed: Gets the items, (histories, length); -1 where a list is shorter.

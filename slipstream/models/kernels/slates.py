@@ -29,7 +29,6 @@ class Values(NamedTuple):
     """Values by row and by value.
 
     Attributes:
-        count: Number of different values.
         begins: Where each row's entries begin in `values`.
         values: The values of one row after the other.
         row_begins: Where each value's entries begin in `rows`.
@@ -104,8 +103,6 @@ def close(
     """Count a row that comes into the slate, and close the rows for which a limit leaves no room.
 
     Args:
-        row: The row.
-        limited: Limited values, a part for each limit.
         most: For each limit the greatest number of rows that share a value.
         counts: Rows of the slate with each value.
         closed_by: For each row the first limit that closed it, -1 for none.
@@ -153,10 +150,7 @@ def approach(
     or the vectors' cosine, or the mean of the two where both are known.
 
     Args:
-        row: The row.
-        terms: The terms that make rows alike.
         rarity: Weight of each term.
-        totals: Weight of each row's terms.
         vectors: Vectors of length 1 or 0 of the rows; (0, 0) for none.
         common: Room over the rows, 0 before and after.
         closest: Each row's likeness to the slate.
@@ -215,14 +209,7 @@ def fits(
     """The fall of the divergence KL(wanted || given) of a slate by each row, were it the next.
 
     Against the same slate with a row that has no calibrated value, as a part of the greatest
-    divergence.
-
-    Args:
-        shared: Calibrated values.
-        wanted: Shares that they should have.
-        given: How much of each the slate has.
-        size: The slate's length, with the row.
-        out: Gets the fall for each row.
+    divergence. `given` tells how much of each value the slate has; `size` counts the row, too.
     """
     scale = (1 - _SMOOTHING) / size
     for row in range(len(out)):
@@ -290,23 +277,18 @@ def fill(
         cold: Whether a row may be drawn for exploration.
         pinned: For each place the row that stands there, -1 for none.
         limited_places: Rows of the limited values.
-        limited_keys: These values.
         limited_ends: The end of each limit's.
         most: For each limit the greatest number of rows that share a value. Pinned rows count, and
             are not held back.
         term_places: Rows of the values that make rows alike.
-        term_keys: These values.
         term_ends: The end of each attribute's.
         vectors: Vectors of length 1 of the rows, or 0 for a row without; (0, 0) for none at all.
         shared_places: Rows of the calibrated values. The history's rows come after the others.
         shared_keys: These values.
-        shared_ends: Their number.
         past: How much each row of the history counts.
         weights: See above; from 0 to 1.
         draws: Two numbers from 0 to 1 for each place: whether it explores, and which row it gets.
-        order: Gets the rows.
         propensity: Gets the probability of each row, given those before it.
-        explored: Gets whether each row was drawn.
         closed_by: Gets for each row the first limit that left no room for it, -1 for none.
 
     Returns:

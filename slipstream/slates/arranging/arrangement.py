@@ -60,9 +60,7 @@ class Arrangement(NamedTuple):
     Attributes:
         order: The slate's items, as places in the pool.
         propensities: The probability of each item at its place, given those before it.
-        explored: Whether each item was drawn by chance.
         touched: The names of the rules that moved each item or put it in.
-        traces: An account of each rule that counted.
         needs: Pins without a candidate.
         frame: The candidates of a sampled order; None where it is not.
         ranking: The candidates by boosted scores and fatigue; empty unless rules give an account.
@@ -196,12 +194,7 @@ def _tiers_by_fatigue(pool: Pool, visitor: Visitor, limit: int) -> NDArray[np.in
     """The candidates' tiers, with tiers of their own at the end for items that are worn out.
 
     They fill a list that would be short without them, since an empty place is useless. Until then
-    they are left out.
-
-    Args:
-        pool: The candidates.
-        visitor: How often each item was shown without a response.
-        limit: Times from which an item is worn out; 0 for never.
+    they are left out. A limit of 0 wears out nothing.
     """
     tiers, size = pool.tiers.astype(np.int64), len(pool.scores)
     if not limit or not visitor.impressions or not size:
@@ -224,17 +217,7 @@ def _filled(
     visitor: Visitor,
     seed: str,
 ) -> _Filled:
-    """Fill the places around the pins.
-
-    Args:
-        pool: The candidates.
-        ranked: Their ranking.
-        limits: The limits of groups and caps.
-        placed: The pins.
-        wanted: The policy's shares.
-        visitor: The visitor's past.
-        seed: The seed of the draws.
-    """
+    """Fill the places around the pins."""
     columns, n, size = pool.items.columns, len(placed.places), len(ranked.places)
     terms, shares, vectors, past = NO_ENTRIES, NO_ENTRIES, None, np.empty(0)
     if wanted.diversity:

@@ -35,13 +35,8 @@ NO_ENTRIES: Final = Entries(*[np.empty(0, np.int64)] * 3)
 
 
 def categories(columns: Columns, name: str, rows: Rows, most: int = _MOST_VALUES) -> Part:
-    """The categories that items have of an attribute, those of lists included.
-
-    Args:
-        columns: The attributes.
-        name: The attribute.
-        rows: The items' rows, -1 for an item without attributes.
-        most: Of each list the first values up to this number.
+    """The categories that items have of an attribute, those of lists included. Rows are -1 for an
+    item without attributes. Of each list the first `most` values count.
     """
     category, several = columns.categories.get(name), columns.lists.get(name)
     found: Part = []

@@ -17,11 +17,9 @@ class Limits(NamedTuple):
     """Limited values of candidates.
 
     Attributes:
-        groups: The group of each candidate that has one.
         entries: All limited values, in a part for each limit.
         most: For each limit, how many items of a slate may share a value. The first one is of the
             groups.
-        of_caps: The limit of each cap, by the number of its match.
     """
 
     groups: Part
@@ -31,13 +29,8 @@ class Limits(NamedTuple):
 
 
 def limits_of(columns: Columns, ranked: Ranked, group_by: str, matches: Sequence[Match]) -> Limits:
-    """The limits of groups and caps. Each of the first 100 values of a list counts.
-
-    Args:
-        columns: The attributes.
-        ranked: The candidates.
-        group_by: The attribute of the groups; empty for none.
-        matches: The rules, caps among them. A cap counts the items that it is about.
+    """The limits of groups and caps. Each of the first 100 values of a list counts. `group_by` is
+    empty for no groups. A cap counts the items that it is about.
     """
     groups = values(columns, group_by, ranked.rows)
     most, parts, of_caps = [1], [groups], {}
@@ -73,12 +66,6 @@ def pinned(matches: Sequence[Match], ranked: Ranked, n: int, groups: Part) -> Pi
 
     A position that an earlier rule has taken gives way to the next free one, else to the last free
     one before it. A position past the slate's end is its last. Pins share no item and no group.
-
-    Args:
-        matches: The rules, pins among them.
-        ranked: The candidates.
-        n: Length of the slate.
-        groups: The groups of the ranked rows.
     """
     places = [-1] * n
     chosen: dict[int, tuple[int, str]] = {}

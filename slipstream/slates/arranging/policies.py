@@ -101,12 +101,9 @@ class CompiledPolicy:
         diversity: float | None = None,
         exploration: float | None = None,
     ) -> Self:
-        """The policy for one request, which brings further boosts or wants other shares.
-
-        Args:
-            boosts: Boosts in addition to those of the placement. Their names come into the trace.
-            diversity: Diversity instead of the placement's; None leaves it.
-            exploration: Exploration instead of the placement's; None leaves it.
+        """The policy for one request, which brings further boosts or wants other shares. Boosts
+        come on top of the placement's, and into the trace by name. A share of None leaves the
+        placement's.
 
         Raises:
             FilterError: A boost's expression can't be read.
@@ -155,14 +152,8 @@ class CompiledPolicy:
 
         It joins the rules that include and exclude, and hides what the visitor has seen or bought.
         With an item goes its whole group. Bought items that may be shown stay where seen ones are
-        hidden.
-
-        Args:
-            now_ms: The time.
-            context: Fields of the request.
-            known: Attributes that items have, such as the catalogue's columns; groups need theirs
-                to be among them.
-            model_repeats: Whether the model shows items of a history, which `seen: model` follows.
+        hidden. `known` are attributes that items have; groups need theirs among them.
+        `model_repeats` tells what `seen: model` follows.
         """
         parts: list[Condition] = []
         for compiled in self.in_force(now_ms, context):

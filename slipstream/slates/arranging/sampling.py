@@ -43,12 +43,8 @@ class Frame(NamedTuple):
 
     @classmethod
     def of(cls, listed: Sequence[int], tiers: Sequence[int], pinned: Sequence[int]) -> "Frame":
-        """The frame of a long list.
-
-        Args:
-            listed: The candidates in their order, pinned ones too.
-            tiers: The tier of each, which ascend except for pinned ones.
-            pinned: For each place of the sampled list its pinned candidate, -1 for none.
+        """The frame of a long list. Tiers ascend but for pinned candidates. `pinned` has one for
+        each place, -1 for one that is drawn.
         """
         fixed = {row for row in pinned if row >= 0}
         rest = [(row, tier) for row, tier in zip(listed, tiers, strict=True) if row not in fixed]
@@ -80,14 +76,8 @@ class ItemFrame(NamedTuple):
     tiers: Sequence[int]
 
     def marginal(self, number: Callable[[str], int], width: int) -> Odds:
-        """The probability of each item at each place, whatever stands before it.
-
-        Args:
-            number: Returns the column of an item.
-            width: Number of columns.
-
-        Returns:
-            (places, columns); each row sums to 1.
+        """The probability of each item at each place, whatever stands before it. (places, columns):
+        each row sums to 1. `number` returns the column of an item.
         """
         odds = np.zeros((len(self.slots), width))
         columns = np.array([number(item_id) for item_id in self.ranked], np.int64)
@@ -105,15 +95,9 @@ class ItemFrame(NamedTuple):
         return odds
 
     def conditional(self, shown: Sequence[str], number: Callable[[str], int], width: int) -> Odds:
-        """The probability of each item at each place, given the items that stand before.
-
-        Args:
-            shown: The list that stands there; items that are no candidates take no candidate away.
-            number: Returns the column of an item.
-            width: Number of columns.
-
-        Returns:
-            (places, columns); a row sums to 1, or to 0 where no candidate is left.
+        """The probability of each item at each place, given the items that stand before. (places,
+        columns): a row sums to 1, or to 0 where no candidate is left. Items of `shown` that are no
+        candidates take none away.
         """
         odds = np.zeros((len(self.slots), width))
         left, bounds = [number(item_id) for item_id in self.ranked], list(self.tiers)
@@ -138,11 +122,8 @@ def is_sampled(seed: str, share: float) -> bool:
 
 
 def sampled(frame: Frame, seed: str) -> tuple[list[int], list[float]]:
-    """A list that is drawn, and the probability of each candidate, given those before it.
-
-    Args:
-        frame: The candidates.
-        seed: The recommendation's id: the same one draws the same list.
+    """A list that is drawn, and the probability of each candidate, given those before it. The same
+    seed, the recommendation's id, draws the same list.
     """
     chance = draws(f"{seed}:order", len(frame.slots))[:, 0]
     left, sizes = list(frame.ranked), [size for size in frame.tiers if size]

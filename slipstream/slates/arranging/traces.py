@@ -17,7 +17,6 @@ class Outcome(NamedTuple):
     """A slate for its trace. Candidates are places in the pool, rules those of matches.
 
     Attributes:
-        listed: The slate.
         best: As many candidates as were requested, in the order that they had without boosts;
             empty where nothing is buried.
         pinned: For each pin its candidate, -1 for none, and why it has none or not its position.
@@ -49,13 +48,8 @@ def traces_of(
 
     A boost names the slate's items that it is about; a bury also those that would be in the slate
     by their own scores. A pin names its item. A cap names items that it kept out, as far as they
-    are better than the slate's last one.
-
-    Args:
-        in_force: The rules that counted.
-        matches: Those of them that were applied to candidates, in the same order.
-        item_id: Returns the id of a candidate by its place.
-        outcome: The slate.
+    are better than the slate's last one. `matches` are of the rules that were applied to
+    candidates, in the same order.
     """
     traces, number = [], 0
     for compiled in in_force:

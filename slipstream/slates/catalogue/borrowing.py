@@ -39,12 +39,8 @@ def in_known_items(
 def scores_of(
     shares: Shares, lenders: RankedList, history: Sequence[SequenceEvent]
 ) -> NDArray[np.float64]:
-    """The scores of new items for a visitor.
-
-    Args:
-        shares: Shares of these new items.
-        lenders: The model's best items, best first, perhaps without a network that failed.
-        history: The history that they were recommended for.
+    """The scores of new items for a visitor. Lenders are best first, perhaps without a network that
+    failed.
     """
     bundle = lenders.bundle
     latest = [bundle.index.get(event.item_id, -1) for event in reversed(history[-LATEST:])]
@@ -60,15 +56,8 @@ def borrowing(
     exclude: Collection[str],
     most: int,
 ) -> list[Recommendation]:
-    """The new items with the best scores, best first.
-
-    Args:
-        lenders: The model's best items, best first.
-        history: The history that they were recommended for.
-        space: Item numbers of the model.
-        allowed: Mask of the items that may be shown; later numbers may not.
-        exclude: Ids of items that are left out.
-        most: Number of items.
+    """The new items with the best scores, best first. Item numbers beyond the mask may not be
+    shown.
     """
     if not space.new_items or not lenders:
         return []

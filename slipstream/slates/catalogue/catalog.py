@@ -99,11 +99,7 @@ class Catalog:
     the epoch, or an ISO 8601 time) hides an item from that moment on. `attributes["published_at"]`,
     in the same form, is when an item appeared, where that was before its first record.
 
-    Args:
-        clock: The time (ms) by which items expire.
-
     Attributes:
-        columns: The items' attributes by row.
         changes: Number of records that changed something.
         changed_at: Time of the last such record, by a monotonic clock (s).
         applied: Positions of the records that were taken in.
@@ -376,12 +372,7 @@ class Catalog:
         """The items that share most attribute values with the seeds, best first.
 
         Rare values count more, and of values that many items have, only the latest items do.
-
-        Args:
-            seeds: Ids of items.
-            n: Number of items.
-            exclude: Items that are left out.
-            passing: Returns which items may be among them; None lets all.
+        `passing` tells which items may be among them; None lets all.
         """
         if n <= 0:
             return []
@@ -458,14 +449,8 @@ class Catalog:
 def _votes(columns: Columns, rows: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """The rows that share values with some rows, and how much they share.
 
-    Rare values count more, and of values that many rows have, only the latest rows do.
-
-    Args:
-        columns: The attributes.
-        rows: The rows that others are compared with.
-
-    Returns:
-        Rows, ascending, the given ones among them; and the weight of the values that each shares.
+    Rare values count more, and of values that many rows have, only the latest rows do. Rows are
+    ascending, the given ones among them, with the weight of the values that each shares.
     """
     shared = Counter(term for row in rows for term in columns.terms(row))
     voters: list[NDArray[np.int64]] = []

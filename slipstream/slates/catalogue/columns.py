@@ -40,11 +40,7 @@ FRESH_S: Final = 1.0
 class NewestItems:
     """Times at which items appeared (ms), by row, and the list of the latest that may be shown.
 
-    Written by one thread, read by others.
-
-    Args:
-        kept: Length of the list.
-        clock: Seconds of a monotonic clock.
+    Written by one thread, read by others. `clock` gives seconds of a monotonic clock.
     """
 
     def __init__(self, kept: int = KEPT, clock: Callable[[], float] = time.monotonic) -> None:
@@ -87,11 +83,7 @@ class NewestItems:
         """Ids and times of the latest items that may be shown, newest first.
 
         Of equally new ones the lesser id comes first, so that all processes give the same list.
-
-        Args:
-            item_ids: Item ids by row.
-            shown: Whether the item of a row may be shown.
-            visibility: A number that changes with `shown`.
+        `visibility` changes with `shown`.
         """
         made_of = (self.changes, visibility)
         now = self._clock()
@@ -425,13 +417,7 @@ class Columns:
         return name in self.numbers or name in self.categories or name in self.lists
 
     def put(self, row: int, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-        """Replace a row's attributes.
-
-        Args:
-            row: The row.
-            before: The attributes that it was last put with; empty for a new row.
-            after: The attributes that it has now.
-        """
+        """Replace a row's attributes. `before` is what it was last put with, empty if new."""
         if self.names is not None and not self.names.issuperset(after):
             names = self.names.union(after)
             self.names = names if len(names) <= MOST_NAMES else None

@@ -60,11 +60,7 @@ def part(rooms: Rooms, name: str) -> Rooms:
 
 class GrowingArray(Generic[Value]):
     """An array of one type, with room for more entries. Written by one thread, read by others.
-
-    Args:
-        dtype: Type of the entries.
-        filler: Value of an entry that was never set.
-        values: The first entries.
+    `filler` is the value of an entry that was never set.
     """
 
     def __init__(
@@ -129,12 +125,8 @@ class GrowingArray(Generic[Value]):
 def write_rooms(path: Path, rooms: Rooms, made_by: str) -> None:
     """Put a file of these arrays in the place of the one before, which stays mapped where it is.
 
-    Raises OSError, and leaves the file as it was.
-
-    Args:
-        path: The file. Another one next to it is written first, by one process at a time.
-        rooms: The arrays.
-        made_by: Who makes it, which `map_rooms` returns.
+    Raises OSError, and leaves the file as it was. Another file next to it is written first, by one
+    process at a time. `map_rooms` returns `made_by`.
     """
     arrays, at = [], 0
     for name, (array, size) in rooms.items():

@@ -22,16 +22,8 @@ class ItemSpace:
 
     An item that the model knows has its place in the bundle as its number. Further ones follow in
     the order in which the catalogue met them, and keep their numbers for as long as the space
-    lives. Made while requests run: nothing is parsed, and the catalogue's lock is not needed
-    until `catch_up`.
-
-    Args:
-        bundle: The model's bundle.
-        item_ids: The catalogue's item ids by row.
-
-    Attributes:
-        new_items: What is known of the items that the model does not know; None for a model that
-            has no index of its items by content.
+    lives. Made while requests run: nothing is parsed, and the catalogue's lock is not needed until
+    `catch_up`. `new_items` is None for a model without an index of its items by content.
     """
 
     def __init__(self, bundle: Bundle, item_ids: LayeredIds) -> None:
@@ -90,11 +82,8 @@ class ItemSpace:
         return known[number] if number < len(known) else self._item_ids[self._rows.get(number)]
 
     def by_number(self, by_row: NDArray[Any], missing: Any) -> NDArray[Any]:
-        """A mask or a column of the catalogue's rows, in the order of the numbers.
-
-        Args:
-            by_row: Entries by row; later rows have none.
-            missing: Entry of an item that has no row, or a later one.
+        """A mask or a column of the catalogue's rows, in the order of the numbers. An item has
+        `missing` where it has no row, or a later one.
         """
         rows = self._rows.values
         padded = np.append(by_row, np.array([missing], by_row.dtype))

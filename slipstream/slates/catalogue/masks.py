@@ -28,7 +28,6 @@ class Items(NamedTuple):
     """Items by number, as a filter sees them.
 
     Attributes:
-        columns: The attributes, by row.
         rows: The row of each item; -1 for an item without attributes.
         number: Returns the number of an item by its id; None for an item that is not among these.
     """
@@ -98,13 +97,7 @@ def _meant(name: str, known: tuple[str, ...]) -> str:
 
 
 def mask(condition: Condition, items: Items, own: Mapping[Own, Collection[str]]) -> ItemMask:
-    """Whether the condition holds for each item.
-
-    Args:
-        condition: The condition.
-        items: The items.
-        own: Ids of the items that the visitor has to do with.
-    """
+    """Whether the condition holds for each item."""
     columns, rows = items.columns, items.rows
     match condition:
         case kinds.Constant(always):

@@ -26,11 +26,8 @@ class Reranking:
     """The ranks and scores of listed items in lists that are made without parts of the history.
 
     Args:
-        bundle: The bundle.
-        question: The question that the list answers.
         listed: Numbers of the listed items; negative for one that the bundle does not know.
         deadline: The time, by the clock, at which it should be over.
-        clock: Returns seconds of a monotonic clock.
 
     Attributes:
         depth: The last rank that is looked at: the last one that the ranker orders.
@@ -121,12 +118,10 @@ class ListedRanks(NamedTuple):
     """The ranks of one listed item.
 
     Attributes:
-        now: With the whole history.
         score: Probability among the candidates, 0 where there is no rank.
         without_history: Without any event.
         without: Without each item of the history that was left out alone.
         cause: The items that decide; None where none were found.
-        depth: The last rank that was looked at.
     """
 
     now: Rank
@@ -157,11 +152,7 @@ def listed_ranks(
     """The ranks and the cause of each listed item.
 
     Makes at most two lists, one for each of `left_out`, and `MOST_GROUPS` for each size of group.
-
-    Args:
-        reranking: Makes the lists.
-        history: Numbers of all items of the history.
-        left_out: Numbers of those that are left out alone, the latest first.
+    `left_out` are left out alone, the latest first.
     """
     base, base_scores = reranking.without([(), history])
     alone, scores = reranking.without([(number,) for number in left_out])
@@ -198,13 +189,7 @@ def _seek_groups(
     size: int,
 ) -> None:
     """Leave out so many items together, for each listed item that only its history decides yet.
-
-    Args:
-        reranking: Makes the lists.
-        listed: Gets the causes that are found.
-        left_out: Numbers of the items that were left out alone.
-        scores: Scores without each of them, (left out, listed): the lower, the more effect it has.
-        size: Number of items in a group.
+    `scores` are those without each item, (left out, listed): the lower, the more effect it has.
     """
     group_of: dict[int, tuple[int, ...]] = {}
     for column, ranks in enumerate(listed):

@@ -72,15 +72,9 @@ def measured_reasons(
     """The reasons of a slate's items. For a thread: it computes, and mostly without the GIL.
 
     Args:
-        bundle: The bundle that made the list.
         history: Events, oldest first, that the question was made of.
         question: The question that the list answers, of `stages.list_question`.
-        listed: Ids of the slate's items, in its order.
-        now: The time in ms, for what is said of the events' age.
-        pinned: Ids of those that a rule put where they are.
-        title_of: Returns an item's title; None for its id in place of one.
         deadline: The time, by the clock, at which it should be over.
-        clock: Returns seconds of a monotonic clock.
 
     Raises:
         IndexError: The question is not of this bundle.
@@ -176,12 +170,8 @@ def past_items(bundle: Bundle, history: Iterable[AnyEvent]) -> list[PastItem]:
 
 
 def score_parts(bundle: Bundle, question: ListQuestion, listed: Indices) -> list[ScoreParts]:
-    """The parts of each listed item's score.
-
-    Args:
-        bundle: The bundle.
-        question: The question that the list answers.
-        listed: Numbers of the listed items; negative for one that the bundle does not know.
+    """The parts of each listed item's score. Numbers are negative for an item that the bundle does
+    not know.
     """
     candidates = bundle.plan.candidates(question.history, question.request, question.excluded)
     row_of = dict(zip(candidates.items.tolist(), range(len(candidates.items)), strict=True))

@@ -46,16 +46,8 @@ def reason_words(
     *,
     pinned: bool = False,
 ) -> str:
-    """The reason of a recommended item as a sentence, without a full stop.
-
-    Args:
-        item_id: The item.
-        place: Its place in the slate, from 1.
-        ranks: Its ranks.
-        source: The retriever with the largest part of its score.
-        history: The items that were left out, in the order of the ranks.
-        now: The time in ms.
-        pinned: Whether a rule put it there.
+    """The reason of a recommended item as a sentence, without a full stop. `place` counts from 1;
+    `history` is in the order of the ranks; `now` is in ms.
     """
     lead = ordinal(place) + (" because a rule pins it" if pinned else "")
     if ranks.now is None:
