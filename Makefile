@@ -18,7 +18,7 @@ IMAGES := ingestion features training serving monitoring
 include .ci/places.mk
 export KAFKA_HOME CLUSTER_PROGRAM
 
-.PHONY: help install lock demo up test test-servers test-pythons servers clients console browser screens gpu-check price-check pipeline-local fuzz faults hostile restarts erasure-check statistics outages drift-check closed-loop first-day env cluster-demo pipeline-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs clean
+.PHONY: help install lock demo up test test-servers test-pythons servers clients console browser screens gpu-check price-check pipeline-local fuzz faults hostile restarts erasure-check statistics outages drift-check closed-loop first-day env cluster-demo pipeline-demo test-spark manifests image-contents sbom compose-demo lint format node-sdk docs kubeflow clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -246,7 +246,7 @@ $(CONSOLE): console/package.json console/package-lock.json
 
 # Types of the bodies that monitoring, features and serving answer with, from their own OpenAPI documents.
 console/src/api: $(STAMP) $(CONSOLE) $(wildcard services/*/*.py services/*/*/*.py services/*/*/*/*.py slipstream/contracts/*.py)
-	@$(VENV)/bin/slipstream docs --openapi build/openapi
+	@$(VENV)/bin/slipstream openapi build/openapi >/dev/null
 	@for service in monitoring features serving; do \
 	  console/node_modules/.bin/openapi-typescript build/openapi/$$service.json -o $@/$$service.d.ts >/dev/null || exit 1; \
 	done
@@ -288,8 +288,11 @@ format: $(STAMP) ## Put the code into its one format
 node-sdk: needs-npm ## Install Segment's SDKs for Node and for browsers, which optional tests send with (needs npm)
 	@npm install --silent --no-save --prefix .node-sdk @segment/analytics-node@3 @segment/analytics-next@1.84
 
-docs: $(STAMP) ## Write the pages of docs, and .env.example, that are made from the code
-	@$(VENV)/bin/slipstream docs
+docs: $(STAMP) ## Write the pages of docs, .env.example and manifests that are made from the code
+	@$(VENV)/bin/python -m generate
+
+kubeflow: $(STAMP) $(CLIENTS)/kfp/.installed ## Compile the pipeline for Kubeflow by its own compiler
+	@$(VENV)/bin/python -m generate.pipelines | $(CLIENTS)/kfp/bin/python generate/kubeflow.py deploy/pipelines/kubeflow.yaml
 
 clean: ## Remove .venv, caches, and what the embedded servers and the demo kept
 	rm -rf $(VENV) .pythons .node-sdk console/node_modules console/src/api .spark $(CLIENTS) $(MANIFESTS) .slipstream .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info

@@ -15,13 +15,13 @@ from slipstream_cli.commands.batch_recommend import batch_recommend
 from slipstream_cli.commands.bench import bench_command
 from slipstream_cli.commands.dead_letters import dead_letters
 from slipstream_cli.commands.demo import demo
-from slipstream_cli.commands.docs import docs
 from slipstream_cli.commands.doctor import doctor
 from slipstream_cli.commands.evaluate import evaluate
 from slipstream_cli.commands.experiments import experiments
 from slipstream_cli.commands.import_files import import_files
 from slipstream_cli.commands.keys import keys
 from slipstream_cli.commands.models import models
+from slipstream_cli.commands.openapi import openapi
 from slipstream_cli.commands.placements import placements
 from slipstream_cli.commands.price import price
 from slipstream_cli.commands.replay import replay
@@ -55,7 +55,7 @@ COMMANDS = (
     simulate,
     evaluate,
     bench_command(),
-    docs,
+    openapi,
 )
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import yaml
 
-from slipstream_cli.pipelines import KUBEFLOW
+from generate.pipelines import KUBEFLOW
 from tests.e2e.stack import Stack, caught_up, children, running, wait_for
 from tests.servers import Outside
 

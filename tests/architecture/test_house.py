@@ -11,14 +11,14 @@ from pathlib import Path
 import grimp
 import pytest
 
+from generate.__main__ import pages
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.topics import TOPICS
-from slipstream_cli.commands.reference_pages import pages
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
     path
-    for folder in ("slipstream", "services", "slipstream_cli", "bench", "tests")
+    for folder in ("slipstream", "services", "slipstream_cli", "bench", "generate", "tests")
     for path in (ROOT / folder).rglob("*.py")
 )
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "common", "misc", "core", "manager"}
@@ -98,7 +98,7 @@ def test_fastapi_is_imported_only_by_the_chassis_and_by_routes() -> None:
 @pytest.fixture(scope="module")
 def written() -> dict[str, str]:
     """The pages that the code makes. It takes seconds, so no process does it to collect tests."""
-    return dict(pages(ROOT))
+    return dict(pages())
 
 
 def test_every_page_is_what_the_code_says(written: dict[str, str]) -> None:

@@ -8,6 +8,7 @@ UNIT = ROOT / "tests" / "unit"
 FOLDERS = {
     "bench": "bench",
     "cli": "slipstream_cli",
+    "generate": "generate",
     "features_service": "services/features",
     **{name: f"services/{name}" for name in ("ingestion", "monitoring", "serving", "training")},
 }

@@ -12,7 +12,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SUFFIXES = {".py", ".md", ".yml", ".yaml", ".sh", ".js", ".mjs", ".cjs", ".html", ".lua", ".txt"}
-FOLDERS = ("slipstream", "services", "slipstream_cli", "bench", "deploy", "docs", ".github")
+FOLDERS = (
+    "slipstream",
+    "services",
+    "slipstream_cli",
+    "bench",
+    "generate",
+    "deploy",
+    "docs",
+    ".github",
+)
 FILES = (
     *("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", ".env.example", "Makefile"),
     *("Dockerfile", "docker-compose.yml", "pyproject.toml", ".ci/run"),

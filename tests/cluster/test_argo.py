@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from slipstream_cli.pipelines import argo as written
+from generate.pipelines import argo as written
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.milestones import ContainerTimes
 from tests.cluster.overlay import tagged

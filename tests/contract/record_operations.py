@@ -7,7 +7,7 @@ already stays as it is, or goes with its operation.
 from pathlib import Path
 
 from slipstream.contracts.services import SERVICES
-from slipstream_cli.commands.reference_pages import app_of
+from slipstream_cli.commands.openapi import app_of
 
 RECORDED = Path(__file__).parent / "samples" / "operations.txt"
 

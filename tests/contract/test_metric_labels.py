@@ -6,7 +6,7 @@ from slipstream.chassis.access.guard import Demands, routes_of
 from slipstream.chassis.connections import RequestLog
 from slipstream.chassis.metrics import Metrics
 from slipstream.contracts.services import SERVICES
-from slipstream_cli.commands.reference_pages import app_of
+from slipstream_cli.commands.openapi import app_of
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "PROPFIND", "BIND", "LOCK")
 REFUSED, ROUTED = (401, 403, 404, 413, 429), (200, 405, 422)

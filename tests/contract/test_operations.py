@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from slipstream.contracts.services import SERVICES
-from slipstream_cli.commands.reference_pages import app_of
+from slipstream_cli.commands.openapi import app_of
 from tests.contract.record_operations import RECORDED, operations
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from slipstream.chassis.access.guard import routes_of
 from slipstream.contracts.services import PATHS, SERVICES
-from slipstream_cli.commands.reference_pages import app_of
+from slipstream_cli.commands.openapi import app_of
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -20,7 +20,7 @@ from slipstream.chassis.access.guard import routes_of
 from slipstream.chassis.request_names import any_name_because
 from slipstream.contracts.services import SERVICES
 from slipstream_cli.__main__ import cli
-from slipstream_cli.commands.reference_pages import app_of
+from slipstream_cli.commands.openapi import app_of
 
 # Routes that take any parameter, by the reason that their class gives.
 ANY_PARAMETER = {

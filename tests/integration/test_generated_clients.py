@@ -18,7 +18,7 @@ from services.features.app import create_app as create_features
 from services.features.settings import FeaturesSection, FeaturesSettings
 from slipstream.chassis.settings import HttpSettings, KafkaSettings, LakeSettings, RedisSettings
 from slipstream.contracts.services import SERVICES
-from slipstream_cli.commands.docs import docs
+from slipstream_cli.commands.openapi import openapi
 from tests.integration import test_protocol_clients
 from tests.integration.client_environments import FOLDER, needs_environment, python_of
 from tests.integration.ingestion_process import KEY, ingestion_process
@@ -72,7 +72,7 @@ def shop(
 @pytest.fixture
 def documents(tmp_path: Path) -> list[Path]:
     """A file `<service>.json` of each service's OpenAPI document."""
-    CliRunner().invoke(docs, ["--openapi", str(tmp_path)], catch_exceptions=False)
+    CliRunner().invoke(openapi, [str(tmp_path)], catch_exceptions=False)
     return [tmp_path / f"{service}.json" for service in SERVICES]
 
 

@@ -1,30 +1,21 @@
-"""Kubeflow's own compiler makes the pipeline that `slipstream docs` has written."""
+"""Kubeflow's own compiler makes the pipeline that is committed."""
 
 import json
+import subprocess
 from pathlib import Path
 
-import pytest
-import yaml
-
-from slipstream_cli import pipelines
-from tests.integration.client_environments import ROOT, needs_environment, run_client
+from generate.pipelines import KUBEFLOW, for_kubeflow
+from tests.integration.client_environments import ROOT, needs_environment, python_of
 
 
 @needs_environment("kfp")
-def test_kfp_compiles_the_pipeline_that_is_committed(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    committed = ROOT / pipelines.KUBEFLOW
-    executors = next(yaml.safe_load_all(committed.read_text()))["deploymentSpec"]["executors"]
-    told = {
-        "name": pipelines.NAME,
-        "image": executors["exec-start"]["container"]["image"],
-        "cpu": "100m",
-        "memory": "100Mi",
-        "memory_limit": "200Mi",
-        "urls": pipelines.URLS,
-        "retries": pipelines.RETRIES,
-        "tasks": [task._asdict() for task in pipelines.tasks()],
-    }
-    (tmp_path / "tasks.json").write_text(json.dumps(told))
-    run_client("kfp", request, tmp_path / "tasks.json", committed)
+def test_kfp_compiles_the_pipeline_that_is_committed(tmp_path: Path) -> None:
+    written = tmp_path / "kubeflow.yaml"
+    subprocess.run(
+        [python_of("kfp"), ROOT / "generate" / "kubeflow.py", written],
+        input=json.dumps(for_kubeflow(ROOT)),
+        text=True,
+        timeout=240,
+        check=True,
+    )
+    assert written.read_text() == (ROOT / KUBEFLOW).read_text(), "run `make kubeflow`"

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from generate.pipelines import NAME, tasks
 from services.training.run.exchange import RunFiles
 from services.training.run.job import Job
 from services.training.settings import TrainingSection
@@ -20,7 +21,6 @@ from slipstream.chassis.client import Peer
 from slipstream.chassis.settings import LakeSettings
 from slipstream.contracts.times import now_ms
 from slipstream.stores.object_store import ObjectStore
-from slipstream_cli.pipelines import NAME, tasks
 from tests.cluster.bed import Bed
 from tests.cluster.components import rendered
 from tests.cluster.forwarding import TOKEN

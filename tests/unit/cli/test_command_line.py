@@ -95,7 +95,6 @@ def test_each_service_has_a_command() -> None:
             ["bench", "ingestion", "--running", "--servers", "real"],
             "a running stack has its servers already",
         ),
-        (["docs", "--check", "--openapi", "build"], "leave --check out"),
         (["up", "--port", "serving"], "'serving': expected NAME=PORT"),
         (["unknown"], "No such command 'unknown'"),
     ],

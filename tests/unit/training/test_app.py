@@ -14,7 +14,7 @@ from slipstream.chassis.settings import DatabaseSettings, HttpSettings
 from slipstream.contracts.rest import ModelVersion, Run
 from slipstream.stores import metadata
 from slipstream.stores.metadata import AuditLog
-from slipstream_cli.commands.reference_pages import app_of
+from slipstream_cli.commands.openapi import app_of
 from tests.unit.chassis.access.key_records import key_record
 
 TOKEN = {"Authorization": "Bearer s3cret"}

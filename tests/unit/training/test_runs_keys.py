@@ -14,7 +14,7 @@ from services.training.run.launcher import KilledError
 from services.training.runs import INTERRUPTED
 from slipstream.contracts.rest import RunRequest
 from slipstream.stores.artifacts import Artifacts
-from slipstream_cli.commands.reference_pages import app_of
+from slipstream_cli.commands.openapi import app_of
 from tests.unit.training.run_queue import RESULT, Scene
 
 

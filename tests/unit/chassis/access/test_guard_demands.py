@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.testclient import TestClient
 from starlette.routing import Route
 
+from generate.reference_pages import security_page
 from slipstream.chassis.access.guard import (
     Demand,
     Demands,
@@ -20,7 +21,7 @@ from slipstream.chassis.app import create_service
 from slipstream.chassis.settings import HttpSettings, ServiceSettings
 from slipstream.contracts.access import Scope
 from slipstream.contracts.services import SERVICES
-from slipstream_cli.commands.reference_pages import app_of, security_page
+from slipstream_cli.commands.openapi import app_of
 from tests.unit.chassis.access.key_records import key_record
 
 # Routes that anybody may ask; whoever adds one says here why.

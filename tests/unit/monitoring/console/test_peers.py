@@ -23,7 +23,7 @@ from services.monitoring.settings import MonitoringSettings
 from slipstream.chassis.access.guard import demand_of, routes_of
 from slipstream.contracts.access import Scope
 from slipstream.contracts.services import SERVICES
-from slipstream_cli.commands.reference_pages import app_of
+from slipstream_cli.commands.openapi import app_of
 
 ITEM = PeerRoute("features", "GET", "/v1/items/{item_id:path}")
 URLS = {name: f"http://{name}:80" for name in SERVICES}

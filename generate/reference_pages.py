@@ -1,37 +1,25 @@
-"""Pages generated from the code: configuration, features, security, topics, .env.example,
-Kubernetes manifests, and pipelines.
-"""
+"""Pages of reference: configuration, features, security, topics, and .env.example."""
 
-import importlib
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
-from pydantic import SecretStr
-
-from slipstream.chassis.access.guard import demand_of, routes_of
-from slipstream.chassis.settings import HttpSettings
-from slipstream.contracts.access import Scope
-from slipstream.contracts.services import SERVICES
-from slipstream.contracts.topics import TOPICS, Topic
-from slipstream.features.views import REGISTRY, FeatureRegistry, FeatureView
-from slipstream_cli.commands.settings_pages import (
+from generate.settings_pages import (
     GENERATED,
     chapters,
     configuration_page,
     env_example,
     paragraph,
 )
-from slipstream_cli.manifests import manifest_pages
-from slipstream_cli.pipelines import pipeline_pages
+from slipstream.chassis.access.guard import demand_of, routes_of
+from slipstream.contracts.access import Scope
+from slipstream.contracts.services import SERVICES
+from slipstream.contracts.topics import TOPICS, Topic
+from slipstream.features.views import REGISTRY, FeatureRegistry, FeatureView
+from slipstream_cli.commands.openapi import app_of
 
 
-def pages(repository: Path) -> dict[str, str]:
-    """Generate the pages; return their texts by path in the repository.
-
-    Raises `FileNotFoundError` where `repository` is no checkout.
-    """
+def reference_pages() -> dict[str, str]:
+    """Texts of the pages, by path in the repository."""
     settings = list(chapters())
     return {
         "docs/configuration.md": configuration_page(settings),
@@ -39,8 +27,6 @@ def pages(repository: Path) -> dict[str, str]:
         "docs/security.md": security_page(),
         "docs/topics.md": _topics(),
         ".env.example": env_example(settings),
-        **manifest_pages(repository),
-        **pipeline_pages(repository),
     }
 
 
@@ -308,21 +294,6 @@ def security_page() -> str:
         ]
         lines += _rows(service)
     return "\n".join(lines) + "\n"
-
-
-def app_of(service: str, http: HttpSettings | None = None) -> Any:
-    """Build a service's app, as it is before it opens: nothing is connected."""
-    settings = getattr(
-        importlib.import_module(f"services.{service}.settings"), f"{service.capitalize()}Settings"
-    )
-    own = {"ingestion": {"write_keys": SecretStr("shop:key")}} if service == "ingestion" else {}
-    created = importlib.import_module(f"services.{service}.app").create_app
-    return created(settings(http=http or HttpSettings(), **own))
-
-
-def openapi_documents() -> dict[str, str]:
-    """Generate the OpenAPI document of each service, as JSON, by the service's name."""
-    return {name: json.dumps(app_of(name).openapi()) for name in SERVICES}
 
 
 def _rows(service: str) -> Iterator[str]:

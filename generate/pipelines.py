@@ -1,22 +1,24 @@
-"""Pipelines of a training run for workflow engines, made from one table of tasks.
+"""The tasks of a training run as a pipeline, and the pipeline for Argo Workflows.
 
-Argo gets a WorkflowTemplate and a suspended CronWorkflow, Kubeflow Pipelines its intermediate
-representation (IR). A task is a command of `slipstream runs`, which asks and computes nothing. The
-key of the run makes repeats harmless, so engines keep no results of their own.
+A task is a command of `slipstream runs`, which asks and computes nothing. The key of the run makes
+repeats harmless, so engines keep no results of their own. `python -m generate.pipelines` prints the
+tasks as JSON, which `kubeflow.py` reads in the environment of Kubeflow's compiler.
 """
 
 import json
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from generate.manifests import manifest
 from slipstream.contracts.services import SERVICES
 from slipstream.contracts.steps import STEPS
 
 ARGO: Final = "deploy/kubernetes/components/argo-pipeline/pipeline.yaml"
 KUBEFLOW: Final = "deploy/pipelines/kubeflow.yaml"
+_STEPS_FILE: Final = "slipstream/contracts/steps.py"
 NAME: Final = "slipstream-pipeline"
 # Kustomize sets the tag in Argo's; Kubeflow's has that of the release.
 IMAGE: Final = "slipstream/training"
@@ -87,17 +89,9 @@ def arguments(task: Task, parameters: Mapping[str, str], files: Mapping[str, str
     return words
 
 
-def pipeline_pages(repository: Path) -> dict[str, str]:
-    """Texts of the generated pipelines, by path in the repository."""
-    import yaml  # of the development tools, like the checkout that is written to
-
-    note = "# Written by `slipstream docs` from slipstream/contracts/steps.py; change it there.\n"
-    project = tomllib.loads((repository / "pyproject.toml").read_text("utf-8"))["project"]
-    pipelines = {ARGO: argo(), KUBEFLOW: kubeflow(f"{IMAGE}:{project['version']}")}
-    return {
-        path: note + yaml.safe_dump_all(documents, sort_keys=False, width=100)
-        for path, documents in pipelines.items()
-    }
+def argo_pipeline() -> dict[str, str]:
+    """Text of Argo's pipeline, by path in the repository."""
+    return {ARGO: manifest(_STEPS_FILE, argo())}
 
 
 def argo() -> list[dict[str, Any]]:
@@ -202,116 +196,21 @@ def _argo_template(task: Task) -> dict[str, Any]:
     }
 
 
-def kubeflow(image: str) -> list[dict[str, Any]]:
-    """The IR for Kubeflow Pipelines 2.17, with what it needs of Kubernetes, as kfp compiles it."""
-    listed = tasks()
-    always = [task for task in listed if not task.if_promoted]
-    promoted = [task for task in listed if task.if_promoted]
-    channels = ("gate-decision", "key", "minutes")
-    decision = {"taskOutputParameter": {"outputParameterKey": "decision", "producerTask": "gate"}}
-    root = _kubeflow_tasks(always, "")
-    root["condition-1"] = {
-        "componentRef": {"name": "comp-condition-1"},
-        "dependentTasks": ["gate"],
-        "inputs": {
-            "parameters": {
-                "pipelinechannel--gate-decision": decision,
-                "pipelinechannel--key": {"componentInputParameter": "key"},
-                "pipelinechannel--minutes": {"componentInputParameter": "minutes"},
-            }
-        },
-        "taskInfo": {"name": "promoted"},
-        "triggerPolicy": {
-            "condition": "inputs.parameter_values['pipelinechannel--gate-decision'] == 'promoted'"
-        },
-    }
-    condition = {
-        "dag": {"tasks": _kubeflow_tasks(promoted, "pipelinechannel--")},
-        "inputDefinitions": _parameters(f"pipelinechannel--{name}" for name in channels),
-    }
-    defaults = {"profile": "fast", "minutes": "10"}
-    inputs = _parameters(["key"])
-    for name, value in defaults.items():
-        given = {"defaultValue": value, "isOptional": True, "parameterType": "STRING"}
-        inputs["parameters"][name] = given
-    pipeline = {
-        "components": {"comp-condition-1": condition}
-        | {f"comp-{task.name}": _kubeflow_component(task) for task in listed},
-        "deploymentSpec": {
-            "executors": {f"exec-{task.name}": _kubeflow_executor(task, image) for task in listed}
-        },
-        "pipelineInfo": {"name": NAME},
-        "root": {"dag": {"tasks": root}, "inputDefinitions": inputs},
-        "schemaVersion": "2.1.0",
-        "sdkVersion": "kfp-2.17.0",
-    }
-    secret = _TOKEN["valueFrom"]["secretKeyRef"]
-    token = {
-        "keyToEnv": [{"envVar": _TOKEN["name"], "secretKey": secret["key"]}],
-        "optional": False,
-        "secretName": secret["name"],
-        "secretNameParameter": {"runtimeValue": {"constant": secret["name"]}},
-    }
-    # Copies, since YAML would refer from one place to the other.
-    executors = {f"exec-{task.name}": {"secretAsEnv": [deepcopy(token)]} for task in listed}
-    platforms = {"kubernetes": {"deploymentSpec": {"executors": executors}}}
-    return [pipeline, {"platforms": platforms}]
-
-
-def _used(task: Task) -> list[str]:
-    return [word.strip("{}") for word in task.words if word.startswith("{")]
-
-
-def _parameters(names: Iterable[str]) -> dict[str, Any]:
-    return {"parameters": {name: {"parameterType": "STRING"} for name in names}}
-
-
-def _kubeflow_tasks(listed: Sequence[Task], prefix: str) -> dict[str, Any]:
-    """Tasks of a DAG, one after the other; `prefix` is that of the DAG's own inputs."""
-    made = {}
-    for before, task in zip((None, *listed), listed, strict=False):
-        inputs = {name: {"componentInputParameter": f"{prefix}{name}"} for name in _used(task)}
-        made[task.name] = {
-            "cachingOptions": {},
-            "componentRef": {"name": f"comp-{task.name}"},
-            **({"dependentTasks": [before.name]} if before else {}),
-            "inputs": {"parameters": inputs},
-            "retryPolicy": {
-                "backoffDuration": "5s",
-                "backoffFactor": 2.0,
-                "backoffMaxDuration": "3600s",
-                "maxRetryCount": RETRIES,
-            },
-            "taskInfo": {"name": task.name},
-        }
-    return made
-
-
-def _kubeflow_component(task: Task) -> dict[str, Any]:
-    outputs = {"outputDefinitions": _parameters(task.outputs)} if task.outputs else {}
+def for_kubeflow(repository: Path) -> dict[str, Any]:
+    """What Kubeflow's compiler is given: the tasks, and what all of them have."""
+    project = tomllib.loads((repository / "pyproject.toml").read_text("utf-8"))["project"]
     return {
-        "executorLabel": f"exec-{task.name}",
-        "inputDefinitions": _parameters(_used(task)),
-        **outputs,
+        "source": _STEPS_FILE,
+        "name": NAME,
+        "image": f"{IMAGE}:{project['version']}",
+        "cpu": _CPU,
+        "memory": _MEMORY,
+        "memory_limit": _MEMORY_LIMIT,
+        "retries": RETRIES,
+        "urls": URLS,
+        "tasks": [task._asdict() for task in tasks()],
     }
 
 
-def _kubeflow_executor(task: Task, image: str) -> dict[str, Any]:
-    parameters = {name: f"{{{{$.inputs.parameters['{name}']}}}}" for name in _used(task)}
-    files = {name: f"{{{{$.outputs.parameters['{name}'].output_file}}}}" for name in task.outputs}
-    return {
-        "container": {
-            "args": arguments(task, parameters, files),
-            "command": ["slipstream"],
-            "env": deepcopy(_ENV),
-            "image": image,
-            "resources": {
-                "cpuRequest": 0.1,
-                "memoryLimit": 0.2097152,
-                "memoryRequest": 0.1048576,
-                "resourceCpuRequest": _CPU,
-                "resourceMemoryLimit": _MEMORY_LIMIT,
-                "resourceMemoryRequest": _MEMORY,
-            },
-        }
-    }
+if __name__ == "__main__":
+    print(json.dumps(for_kubeflow(Path(__file__).parents[1])))

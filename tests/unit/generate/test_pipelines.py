@@ -5,22 +5,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
+from generate.pipelines import FINAL, KUBEFLOW, URLS, Task, argo, arguments, for_kubeflow, tasks
 from slipstream.contracts.steps import STEPS
 from slipstream_cli.__main__ import cli
 from slipstream_cli.commands import run_steps
-from slipstream_cli.pipelines import FINAL, Task, argo, arguments, kubeflow, tasks
 
+ROOT = Path(__file__).parents[3]
 NAMES = ["start", *(kind.name for kind in STEPS), "watch"]
+
+
+def kubeflow() -> dict[str, dict[str, Any]]:
+    """The containers of the pipeline that Kubeflow's compiler made, by task."""
+    pipeline = next(yaml.safe_load_all((ROOT / KUBEFLOW).read_text("utf-8")))
+    executors = pipeline["deploymentSpec"]["executors"]
+    return {name.removeprefix("exec-"): it["container"] for name, it in executors.items()}
 
 
 def containers() -> dict[str, dict[str, Any]]:
     """Every container of both engines."""
     template = argo()[0]["spec"]["templates"]
-    found = {f"argo {it['name']}": it["container"] for it in template if "container" in it}
-    executors = kubeflow("image:1")[0]["deploymentSpec"]["executors"]
-    return found | {f"kubeflow {name}": it["container"] for name, it in executors.items()}
+    of_argo = {f"argo {it['name']}": it["container"] for it in template if "container" in it}
+    return of_argo | {f"kubeflow {name}": container for name, container in kubeflow().items()}
 
 
 def test_tasks_are_the_start_and_every_step() -> None:
@@ -39,6 +47,21 @@ def test_words_are_a_command_that_the_command_line_takes(
     assert "{" not in "".join(words)
     ran = CliRunner().invoke(cli, [*words, "--url", "http://127.0.0.1:9"])
     assert ran.exit_code == 1 and "training at http://127.0.0.1:9" in ran.output
+
+
+def test_the_compiled_pipeline_has_the_tasks_of_today() -> None:
+    """`make clients` compiles it again; this notices without the compiler."""
+    compiled = kubeflow()
+    for task in tasks():
+        parameters = {
+            name: f"{{{{$.inputs.parameters['{name}']}}}}" for name in ("key", "profile", "minutes")
+        }
+        files = {
+            name: f"{{{{$.outputs.parameters['{name}'].output_file}}}}" for name in task.outputs
+        }
+        assert compiled[task.name]["args"] == arguments(task, parameters, files), "make kubeflow"
+        assert compiled[task.name]["image"] == for_kubeflow(ROOT)["image"]
+        assert {it["name"]: it["value"] for it in compiled[task.name]["env"]} == URLS
 
 
 @pytest.mark.parametrize("name", containers())
@@ -69,5 +92,5 @@ def test_argo_goes_on_after_a_refusal_without_what_follows() -> None:
     outputs = {it["name"]: it for it in template["spec"]["templates"]}["gate"]["outputs"]
     assert "decision" in {it["name"] for it in outputs["parameters"]}
     assert schedule["spec"]["suspend"] is True
-    for each in template["spec"]["templates"][1:]:
-        assert str(list(FINAL)) in each["retryStrategy"]["expression"]
+    for step in template["spec"]["templates"][1:]:
+        assert str(list(FINAL)) in step["retryStrategy"]["expression"]

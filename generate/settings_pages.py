@@ -15,7 +15,7 @@ from slipstream.contracts.services import SERVICES
 from slipstream_cli.local.plan import DATA_DIR, DEFAULT_DATA_DIR
 
 # First line of every generated page.
-GENERATED = "Written by `slipstream docs` from the code; change it there."
+GENERATED = "Written by `make docs` from the code; change it there."
 # The settings that people need first, and when to set each.
 FIRST = {
     "SLIPSTREAM_DATA_DIR": "to keep a local stack's data elsewhere",

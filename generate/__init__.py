@@ -1,0 +1,1 @@
+"""Generators of what repeats the code: reference pages, Kubernetes manifests, and pipelines."""
