@@ -209,7 +209,7 @@ def test_another_visitors_tastes_come_as_views(pages: Pages, fake: Fake) -> None
     page.locator("[data-item]").first.wait_for()
     page.get_by_title("Who visits").click()
     page.locator("button.choice").nth(1).click()
-    page.get_by_text("With the tastes of").wait_for()
+    page.get_by_role("button", name="With the tastes of").wait_for()
 
     def views() -> list[str]:
         """The devices of the views that came."""
