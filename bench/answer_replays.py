@@ -47,13 +47,7 @@ def run(
     """Ask for answers before and after the changes, and replay them all.
 
     Args:
-        urls: The services' URLs by name.
-        write_key: A key that ingestion accepts.
-        visitors: Visitors who are known.
-        token: The services' API token.
-        answers: Number of answers.
         tell: Takes words on the progress.
-        seed: Seed of what is asked.
 
     Raises:
         BenchmarkError: The stack has one model only, or a request failed.

@@ -50,8 +50,6 @@ def kafka(home: Path, port: int, directory: Path, *, advertised_port: int = 0) -
     """Build a node that is broker and controller.
 
     Args:
-        home: The distribution.
-        port: Where it listens.
         directory: Folder of its records, which it reads again at a start.
         advertised_port: The port that clients are sent to, where a proxy may listen; 0: `port`.
     """
@@ -70,7 +68,6 @@ def kafka_cluster(
     With three nodes the internal topics have three replicas, and two must be in sync for any topic.
 
     Args:
-        home: The distribution.
         ports: Where the nodes listen.
         directory: Parent of the nodes' folders.
         advertised_ports: The ports that clients are sent to; empty: `ports`.

@@ -55,8 +55,6 @@ def simulated_model(folder: Path, items: int, seed: int = 0) -> Path:
 
     Args:
         folder: Parent of the folder. A model that is there already is taken as it is.
-        items: Number of items.
-        seed: Seed of the simulation and of the fit.
 
     Returns:
         The folder: `BUNDLE`, and in `HISTORIES` lists of item ids, oldest first.

@@ -117,9 +117,6 @@ def raw_producer_rate(
     two thousand unacknowledged.
 
     Args:
-        settings: The broker.
-        namespace: The namespace of the topic.
-        topic: The topic to send to.
         messages: Messages that are sent round and round.
         seconds: How long to send.
     """

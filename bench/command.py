@@ -295,12 +295,8 @@ def _measure_temporary(
     """Measure on a temporary stack.
 
     Args:
-        name: The benchmark.
-        environment: Settings of the services.
         real: Whether the servers are those installed here.
         data_dir: Parent of the folder that Feast is installed into.
-        model: The model that serving answers with.
-        load: The loads of serving.
 
     Returns:
         The names and versions of its servers, and the measurements.

@@ -155,7 +155,6 @@ def make_repository(
 
     Args:
         python: The Python of Feast's environment.
-        directory: The repository's folder.
         redis_url: The online store; empty: an SQLite file.
         project: Ends the repository's keys in Redis, which others may use besides.
         visitors: Number of visitors: v0, v1, …
@@ -260,11 +259,8 @@ def run(
 
     Args:
         url: The features service, which knows the entities.
-        redis_url: The Redis for Feast.
         feast_environment: Folder that Feast is installed into.
         repository: Folder for Feast's feature repository.
-        terminal: Shows progress.
-        seconds: Duration of each round.
         rounds: Rounds of each server; the median counts.
     """
     whole, halves = _bodies()

@@ -133,11 +133,9 @@ def visits(
     """Make events in order of time; the same for the same arguments.
 
     Args:
-        count: Number of events.
         visitors: Number of visitors: v0, v1, … One that returns has several visits.
         items: Number of items: i0, i1, …, in demand by Zipf's law.
         until_ms: End of the time span, in ms since the epoch.
-        hours: Its length.
     """
     chance = random.Random(11)
     demand = list(itertools.accumulate(1 / (rank + 1) for rank in range(items)))
@@ -194,10 +192,7 @@ def state_sizes(
     Takes about a minute.
 
     Args:
-        settings: The Redis to write to.
         namespace: A namespace that nothing else uses; what is written there expires after a day.
-        visitors: Number of visitors written.
-        items: Number of items written.
     """
     chance, keys = random.Random(7), Keys(namespace)
     client: Any = redis.Redis.from_url(settings.url.get_secret_value(), socket_timeout=30)
@@ -360,10 +355,7 @@ def run(
         plan: Ports and folders of the servers and of the features process.
         feast_directory: Folder that Feast is installed into at the first use. Where that fails,
             Feast's row is left out.
-        terminal: Shows progress.
-        events: Number of events.
         seconds: Duration of each round of reads.
-        rounds: Rounds of reads.
     """
     kafka = plan.kafka
     redis = RedisSettings(url=plan.environment[EXTERNAL["valkey"]], timeout_s=10)

@@ -134,11 +134,7 @@ def run(
     """Measure clicks of single visitors under a constant load, or under that of others.
 
     Args:
-        ingestion_url: Ingestion of the stack.
-        serving_url: Serving of the stack.
-        write_key: A key that ingestion accepts.
         kafka: The stack's broker.
-        namespace: The stack's namespace.
         rate: Load in events/s; 0 for none.
         probes: Number of clicks that are measured.
         seconds: Duration of the load, and time over which the probes are spread.

@@ -83,17 +83,7 @@ def run(
     rounds: int = 4,
     connections: int = 64,
 ) -> list[Measurement]:
-    """Measure an ingestion service. Takes about `4 * rounds * (seconds + 1)` seconds.
-
-    Args:
-        url: The service.
-        write_key: A key that it accepts.
-        kafka: The broker that it publishes to.
-        namespace: The namespace that it publishes in.
-        seconds: Duration of each round.
-        rounds: Rounds of each figure and ceiling.
-        connections: Connections for single events.
-    """
+    """Measure an ingestion service. Takes about `4 * rounds * (seconds + 1)` seconds."""
     headers = basic_auth(write_key)
     batch_url, track_url = f"{url}/v1/batch", f"{url}/v1/track"
     first = list(_events(BATCH))

@@ -120,11 +120,7 @@ def closed_loop(
     """Send requests round and round, each connection its next when it has its answer.
 
     Args:
-        url: The server.
-        requests: Prepared requests.
         connections: Number of kept-alive connections.
-        seconds: Duration that is measured.
-        warm_up_s: Seconds before that.
     """
     return uvloop.run(_closed(url, requests, connections, seconds, warm_up_s))
 
@@ -140,10 +136,6 @@ def open_loop(
     """Send requests round and round at a fixed rate.
 
     Args:
-        url: The server.
-        requests: Prepared requests.
-        rate: Requests/s.
-        seconds: Duration.
         connections: Number of kept-alive connections.
     """
     return uvloop.run(_open(url, requests, rate, seconds, connections))

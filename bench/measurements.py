@@ -63,9 +63,6 @@ def write_json(
     """Write `{"machine": …, "servers": …, "results": […]}`, figures rounded to four digits.
 
     Args:
-        path: The file.
-        rows: The results.
-        servers: Names and versions of the servers.
         where: The `machine` before the benchmark.
     """
     results = [

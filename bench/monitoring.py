@@ -61,7 +61,6 @@ def run(
 
     Args:
         folder: An empty folder for lakes and databases, which are deleted.
-        events: Numbers of records.
         tell: Gets what is done at present.
     """
     rows: list[Measurement] = []

@@ -142,14 +142,9 @@ def measure_temporary(
     """Run the benchmark `name` on a temporary stack.
 
     Args:
-        name: The benchmark.
-        plan: The temporary stack.
-        terminal: Shows progress.
         start: Starts the whole stack. Features and ingestion are measured without it: other
             services would take time from them.
         data_dir: Parent of the folder that Feast is installed into.
-        model: The model that serving and freshness are measured with.
-        load: The loads of serving.
     """
     if name == "features":
         from bench import features

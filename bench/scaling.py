@@ -50,10 +50,7 @@ def run(
     """Run the benchmark on the plan's embedded servers. Needs Linux, whose /proc tells the times.
 
     Args:
-        plan: Ports and folders.
-        terminal: Shows progress.
         processes: Numbers of features processes, one after the other.
-        events: Events of each of them.
 
     Raises:
         BenchmarkError: The plan's servers run elsewhere, or events were not counted in time.

@@ -39,10 +39,6 @@ _CPU: Final = re.compile(r"^process_cpu_seconds_total (\S+)$", re.MULTILINE)
 def stage_times(url: str, requests: Sequence[bytes]) -> list[Measurement]:
     """Measure one request at a time, so that no stage's time holds a wait for another request.
 
-    Args:
-        url: A serving service.
-        requests: Prepared requests.
-
     Returns:
         The latency, the process's CPU, and each stage, in microseconds a request.
     """
@@ -83,10 +79,7 @@ def at_full_load(
     """Measure which processes have the machine's processors at full load. Needs Linux.
 
     Args:
-        url: A serving service.
         services: The URLs of all services by name, which run on this machine.
-        requests: Prepared requests.
-        connections: Connections of the closed loop.
 
     Returns:
         Microseconds of processor time a request: of each service, of all other processes, and
@@ -177,10 +170,8 @@ def run(
     """Measure a serving service. Takes about a minute, and four seconds for each swap.
 
     Args:
-        url: The service.
         peers: The other services' URLs by name: training for swaps, monitoring for rules.
         clicks: Clicks of visitors whom the model recommends to (see `known_visitors`).
-        load: The loads.
         token: The API token, where the services want one.
     """
     headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -267,9 +258,7 @@ def known_visitors(
     """Make visitors with a history, and return their ids once the model recommends to them.
 
     Args:
-        url: Serving.
         ingestion_url: Ingestion, which gets the history.
-        write_key: A key that it accepts.
         items: Item ids that the model knows; by default the trending ones.
         token: The API token, where serving wants one.
 

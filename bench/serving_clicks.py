@@ -103,12 +103,8 @@ def run(
     """Measure requests/s in a closed loop, where lists may be kept, while visitors click.
 
     Args:
-        url: Serving.
-        clicks: The visitors' clicks.
         requests: Prepared requests of the same visitors.
-        items: Ids of items to click on.
         made: The figure without kept lists, and its ceiling.
-        connections: Connections of the load.
 
     Raises:
         BenchmarkError: Requests or clicks failed.

@@ -32,7 +32,6 @@ def policy(items: Sequence[str], attribute: str) -> dict[str, Any]:
 
     Args:
         items: Items that are recommended without rules.
-        attribute: Attribute that the cap counts.
     """
     groups = [list(items[begin : begin + _NAMED]) for begin in range(0, 6 * _NAMED, _NAMED)]
     named = [f"item_id in {group}" for group in groups]
@@ -90,12 +89,8 @@ def run(
     """Measure requests/s with rules and without, in turns.
 
     Args:
-        plain_url: Serving.
         plain: Prepared requests without rules.
-        ruled: The same with rules.
-        connections: Connections of the load.
         rounds: Rounds of each, of which the median counts.
-        seconds: Length of a round.
     """
     loads: dict[bool, list[Load]] = {False: [], True: []}
     for _ in range(rounds):

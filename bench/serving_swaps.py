@@ -38,11 +38,7 @@ def run(
     """Promote registered versions in turn while as many requests are sent as serving takes.
 
     Args:
-        url: Serving.
         training_url: Training, which has two versions or more.
-        requests: Prepared requests.
-        swaps: Number of promotions.
-        connections: Connections of the load.
         headers: Headers with the credential that may promote.
 
     Raises:

@@ -189,8 +189,6 @@ def run(target: "Target", *, clicks: int = CLICKS, shoppers: int = SHOPPERS) -> 
 
     Args:
         target: The stack. Its shop must be on.
-        clicks: Number of clicks in the shop.
-        shoppers: Number of simulated shoppers.
 
     Returns:
         The clicks by the page's figure, with the p95 of `freshness` as ceiling (a ratio near 1 is
@@ -253,10 +251,7 @@ def click_around(browser: "Browser", monitoring: str, token: str, clicks: int) -
     """Visit the shop as a new visitor, click item after item of the first row, and time each.
 
     Args:
-        browser: The browser.
-        monitoring: URL of monitoring.
         token: A credential to sign in with; empty where none is needed.
-        clicks: Number of clicks.
 
     Raises:
         BenchmarkError: The page shows a failure, or a figure without a change of the row.

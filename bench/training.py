@@ -48,10 +48,6 @@ def run(
 
     Args:
         folder: Folder of the simulated files, which are kept.
-        events: Numbers of events.
-        items: Numbers of items.
-        profile: Effort of the fits.
-        seed: Seed of the simulations and of the fits.
         tell: Gets what is done at present.
     """
     rows: list[Measurement] = []

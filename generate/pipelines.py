@@ -79,8 +79,6 @@ def arguments(task: Task, parameters: Mapping[str, str], files: Mapping[str, str
     """The command's words, with an engine's values.
 
     Args:
-        task: The task.
-        parameters: Value of each parameter.
         files: File of each output of the task.
     """
     words = [parameters.get(word.strip("{}"), word) for word in task.words]

@@ -71,7 +71,6 @@ def events_of_lake(snapshot: LakeSnapshot, work_dir: Path | None) -> Iterator[pa
     A visitor who was linked to a user counts as the user.
 
     Args:
-        snapshot: The lake at one moment.
         work_dir: Folder for the buckets, of 60 bytes an event; the system's for temporary files
             when None.
     """
@@ -160,8 +159,6 @@ def write_lists(
 
     Args:
         out: File to write; one that is there is replaced.
-        bundle: The model.
-        version: Its version, for the file.
         visitors: The visitors, who are read as lists are made.
         n: Length of a list; shorter where no more may be shown.
         allowed: Whether each item of the bundle may be shown.
@@ -226,7 +223,6 @@ def listed(bundle: Bundle, entries: Iterable[StreamCatalogRecord], expression: s
     """Whether each item of the bundle may be shown now. Items without an entry may.
 
     Args:
-        bundle: The model.
         entries: The newest record of each item of the catalogue.
         expression: Condition that items must meet; empty for none.
 

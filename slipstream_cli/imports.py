@@ -245,7 +245,6 @@ def preview(
     """Survey a file, show its figures, and settle what is open.
 
     Args:
-        file: The file.
         choices: What the options say.
         kind: Whether it has events or items; None where its columns shall tell.
         terminal: Shows the figures, and progress.
@@ -371,9 +370,7 @@ def events_in_lake(
     what an import adds.
 
     Args:
-        exports: The files with their surveys.
         running: Description of the stack that is sent to; empty where that is not known.
-        data_dir: Its data folder.
 
     Returns:
         The hashes, or None where the lake can't be read from here or has too many such events.
@@ -404,8 +401,6 @@ def show_outcome(
     """Print the counts of an import, and name what comes next.
 
     Args:
-        report: The counts.
-        rejected: The file of rejected rows.
         running: Description of the stack that it went to; empty where that is not known.
         data_dir: The stack's data folder.
     """

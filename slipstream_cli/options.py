@@ -132,8 +132,6 @@ def plan_of(
     """Plan the local stack that the options of a command describe.
 
     Args:
-        directory: The data folder.
-        ports: Fixed ports, as NAME=PORT.
         any_ports: Take free ports instead of the default ones.
         defaults: Settings that hold where the environment has none.
 

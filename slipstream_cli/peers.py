@@ -126,7 +126,6 @@ def serving_peer(
     """Yield a client of serving, or None where nothing says where serving is.
 
     Args:
-        url: The URL that the command was given.
         training_url: The URL of training that the command was given. With one, the stack on the
             data folder may be another, so its serving is not taken.
         data_dir: The data folder of a running stack.
@@ -148,7 +147,6 @@ def explained_errors(url: str, hint: str) -> Iterator[None]:
     """End the command with one line when a call to a service fails.
 
     Args:
-        url: The service's URL.
         hint: Advice that is added when the service can't be reached.
     """
     from slipstream.chassis.client import PeerError
@@ -182,9 +180,6 @@ def target_url(
     The description is empty where the stack is not the one on the data folder.
 
     Args:
-        service: The service.
-        url: The URL that the command was given.
-        data_dir: The data folder.
         otherwise: What else says where the service is, for the error.
 
     Raises:

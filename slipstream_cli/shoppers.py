@@ -36,11 +36,6 @@ async def visit(
     """Visit until the plan's end, a stop or a failure, which is returned.
 
     Args:
-        shop: The shop.
-        plan: The course.
-        ingestion: URL of ingestion.
-        write_key: A key of ingestion.
-        serving: URL of serving.
         token: Token for serving; empty for none.
         tell: Takes a line of progress.
         began: Called in the event loop with the visits, which it may stop.

@@ -84,10 +84,7 @@ def keep_redis_files(files: RedisFiles, lake: Lake, every_s: float, stop: thread
     """Have Redis rewrite its files after erasures, until `stop` is set.
 
     Args:
-        files: Redis' files.
         lake: The lake; its receipts hold the time of the last erasure.
-        every_s: The interval of looks.
-        stop: Ends the loop.
     """
     seen: int | None = None
     newest = 0

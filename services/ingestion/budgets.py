@@ -86,7 +86,6 @@ class Budgets:
         Args:
             messages: The messages as parsed JSON of any kind.
             body_bytes: Size of the body, unpacked.
-            context: The context around the messages.
         """
         records, copied = len(messages), 0
         for message in messages:
@@ -131,9 +130,7 @@ class Budgets:
         """Reject an event that is nested too deeply or has more bytes than `max_bytes`.
 
         Args:
-            message: The event, or an entry of the catalogue.
             max_bytes: Most bytes as JSON; None if it is known to have fewer.
-            noun: What it is, for the reason.
         """
         try:
             fields.refuse_deep(message, self.event_depth)

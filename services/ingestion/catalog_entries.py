@@ -94,9 +94,7 @@ def read_patch_of(
     """Read the patch of one item or user, which may name the id of the path and no other.
 
     Args:
-        entity_id: The id.
         patch: The patch as parsed JSON of any kind.
-        kind: Whether it is of an item or a user.
         origin: Where the request came from.
         rules: Rules of the moment, for budgets and privacy.
         max_bytes: Largest size as JSON; None if the whole body is smaller.
@@ -135,8 +133,6 @@ def deletion(
     """Delete an item, which keeps its history but is no longer recommended, or erase a user.
 
     Args:
-        entity: Whether it is an item or a user.
-        entity_id: Its id.
         origin: Where the request came from.
         erasure_id: The name of a user's erasure.
         cut: The place of a user's erasure in the order of events.

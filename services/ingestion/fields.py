@@ -240,7 +240,6 @@ def check_item_attributes(attributes: dict[str, Any], path_of: Callable[[str], s
     """Reject an item with attributes of a wrong form; null is as good as missing.
 
     Args:
-        attributes: All attributes of the item, by name.
         path_of: Gives an attribute's path in the data as it was sent, for the rejection.
     """
     for name, check in _CHECKS.items():

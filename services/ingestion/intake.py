@@ -176,12 +176,8 @@ class Intake:
         """Read a body's messages, publish what they make, and answer with the verdicts.
 
         Args:
-            raw: The body.
-            headers: The request's headers.
             scope: The scope that the write key must have.
             listed: Name of the list of messages in the body; None if the body is the message.
-            read: Reads one of them.
-            imported: Whether it is history.
         """
         # Before the wait for a turn, which is no time of an event.
         received_at = now_ms()
@@ -299,9 +295,6 @@ def _list(body: Body, name: str, most: int, variable: str) -> list[Any]:
     """The body's list of this name, of at most `most` messages, which `variable` sets.
 
     Args:
-        body: The body.
-        name: Name of the list.
-        most: Most messages in it.
         variable: Ingestion's setting of that.
 
     Raises:

@@ -40,7 +40,6 @@ class Privacy:
             drop: Names, which match at any depth, or dotted paths (`address.street`), which match
                 wherever the keys follow one another. Lists on the way are searched, too.
             hashed: Names or dotted paths, as above, of fields to replace by their hashes.
-            key: Key of the hashes.
             truncate_ip: Shorten IP addresses in fields called `ip`.
         """
         self._rules: dict[str, list[tuple[tuple[str, ...], bool]]] = {}

@@ -17,10 +17,7 @@ def settle(
     be read stays as it is.
 
     Args:
-        kept: The message as its letter has it.
-        message: The message as it came.
-        message_id: Its id, or the one that it was given; None where it was not read so far.
-        envelope: The batch around it.
+        message_id: The message's id, or the one that it was given; None where it was not read.
         origin: Where the request came from.
     """
     # An id that the client gave may be a personal field, which is not kept.

@@ -83,10 +83,7 @@ def read_interactions(
     """The interactions of an event. Rejects an event that must be about an item and names none.
 
     Args:
-        shared: Fields that all of the interactions have.
-        properties: The event's properties.
         message_id: Id of the event; products and impressions get it with their index.
-        name: Meaning of the event's name.
         budgets: The most that an event may become.
     """
     products = properties.get("products")
@@ -276,7 +273,6 @@ def read_message(
         kind: The call that it came by; None in a batch, where messages have a `type`.
         envelope: The batch around it. Its `context` and `sentAt` apply to messages without them.
         origin: Where the request came from.
-        rules: Rules of the moment.
         max_bytes: Largest size as JSON; None if the whole body is smaller.
     """
     message_id = None

@@ -258,7 +258,6 @@ def configured_keys(servers: str, browsers: str, pages: str) -> dict[str, KnownK
     Each has the form `name:key,name2:key2`. A key may hold a colon, but no comma.
 
     Args:
-        servers: Keys of servers.
         browsers: Keys that web pages show to everyone.
         pages: Origins that browsers' keys are taken from; with `*` among them, from anywhere.
 

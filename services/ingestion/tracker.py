@@ -75,7 +75,6 @@ def source_settings(write_key: str, scheme: str, host: str) -> bytes:
     calls are switched off. A `host` that is no name leaves the address to the page.
 
     Args:
-        write_key: The page's write key.
         scheme: `http` or `https`.
         host: The request's `Host`.
     """

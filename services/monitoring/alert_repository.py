@@ -128,7 +128,6 @@ class AlertBook:
         """Keep the result of one round of checks, all of it or nothing.
 
         Args:
-            streaks: The streaks by rule.
             changed: Alerts that opened, went on or closed.
             transitions: Those that people get a notice of.
         """
@@ -216,7 +215,6 @@ class AlertBook:
 
         Args:
             record: The act: its subject is the alert's id.
-            note: A note for others.
 
         Raises:
             LookupError: There is no such alert.

@@ -147,12 +147,10 @@ def step(
     is announced again under the same id.
 
     Args:
-        rule: The rule.
         streak: Checks in a row so far.
         alert: The rule's open alert, if any.
         finding: The result of this check; None when it passed.
         limits: Numbers of checks that open and close an alert.
-        now_ms: Time of this check.
 
     Returns:
         The new streak; and the alert, where it opened, went on or closed, else None.

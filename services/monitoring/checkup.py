@@ -57,12 +57,9 @@ class Checkup:
     Args:
         records: Repository of answers and watermarks.
         counts: Returns lists and what followed from them, of the buckets between two times (ms).
-        drift: Watch over drift and faults.
-        book: Repository of alerts.
         probes: Questions to the other services.
         rules: Returns the rules that judge a snapshot, as they are now. The alert of a rule that
             is gone closes, and its streak ends.
-        settings: Intervals and thresholds.
         announce: Publishes alerts. When it raises `BrokerUnavailableError`, the next round
             publishes them again: an event may arrive twice (same `alert_id` and `state`) but is
             never lost.

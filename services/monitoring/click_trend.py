@@ -168,7 +168,6 @@ def click_trend(
     Args:
         sums: Sums by start of the period (ms) and placement, of all periods since `since`.
         start: Beginning of the newest full period (ms).
-        period_ms: Length of a period.
         season_ms: Time from one like moment to the next.
         least_slates: Least slates in the last periods, and in those before.
     """

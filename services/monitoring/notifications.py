@@ -65,10 +65,6 @@ class Notifier:
     """Sends what is unsent. One thread uses it.
 
     Args:
-        book: The alerts.
-        channels: The channels by name.
-        stack: Name of the stack, for titles.
-        runbook: Address of the runbook.
         renew: Renews the lease, or raises: another instance may act by now.
         clock: The time, in ms.
     """

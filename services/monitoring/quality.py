@@ -147,11 +147,9 @@ def report(
     """The report over all of `counts`.
 
     Args:
-        counts: Counts by bucket.
         since: Start of the period, in ms.
         until: End of the period, in ms.
         step_ms: Length of a bucket of the series.
-        window_ms: Length of the attribution window.
     """
     by_model = grouped(counts, lambda bucket: bucket.model_version)
     by_step = grouped(counts, lambda bucket: bucket.answered_by)

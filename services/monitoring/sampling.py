@@ -79,13 +79,7 @@ class _Windows:
 
 
 class Sampler:
-    """Takes samples of the records that are read. One thread uses it.
-
-    Args:
-        lengths_ms: Lengths of the windows.
-        most: Most visitors of a window.
-        catalogue: The catalogue in memory.
-    """
+    """Takes samples of the records that are read. One thread uses it."""
 
     def __init__(self, lengths_ms: Iterable[int], most: int, catalogue: ItemCatalogue) -> None:
         self._windows = {length: _Windows(most) for length in lengths_ms}

@@ -111,7 +111,6 @@ def readings_of(
     """The readings of a slate.
 
     Args:
-        slate: The slate, as it was recorded.
         catalogue: The catalogue; None where it is not known.
         newest: The visitor's newest event before the slate, where one is known.
     """

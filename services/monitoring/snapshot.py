@@ -209,8 +209,6 @@ def drift_report(
     Args:
         counts: Lists answered, of both periods at least.
         found: Verdicts of the newest windows.
-        settings: Windows and thresholds.
-        now_ms: Time of the report.
     """
     thresholds = Thresholds(
         warning=settings.psi_warning,

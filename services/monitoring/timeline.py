@@ -157,9 +157,7 @@ def run_entry(run: Run, before: Run | None, asking: Sequence[Alert]) -> Timeline
     the alert on a shift that it is judged since: as training does, whatever its trigger.
 
     Args:
-        run: The run.
         before: The run before it; None for the first one.
-        asking: Alerts that ask for a run.
     """
     since = before.created_at if before else -1
     because = [
@@ -191,7 +189,6 @@ def model_entry(
     """The entry of a model event.
 
     Args:
-        event: The event.
         decisions: The refusals and promotions of its version, oldest first. The first one is the
             gate's: it judges each version once, before a person can promote it.
         change: Click-through before and after, where the champion has changed.
@@ -258,13 +255,7 @@ def start_entries(starts: Sequence[Start]) -> list[TimelineEntry]:
 def click_through_change(
     event: ModelEvent, counts: Callable[[int, int], Mapping[Bucket, Counts]], window_ms: int
 ) -> ClickThroughChange | None:
-    """Click-through before and after a change of the champion; None for another event.
-
-    Args:
-        event: The event.
-        counts: Returns the counts of a period.
-        window_ms: Length of each period.
-    """
+    """Click-through before and after a change of the champion; None for another event."""
     if event.event not in _NEW_CHAMPION:
         return None
     at, version = event.timestamp, event.previous or ""
@@ -333,7 +324,6 @@ def read_runs(
     Args:
         ask: Returns training's page at a cursor, newest first, and the next cursor.
         position: Where the page of the timeline begins; None for the newest.
-        wanted: Number of runs.
         cursor: Training's cursor to begin with; None for the newest.
 
     Raises:
@@ -392,7 +382,6 @@ class Timeline:
     """Reads the timeline in pages.
 
     Args:
-        book: Repository of alerts.
         records: Repository of model events.
         counts: Returns the counts of a period (ms).
         ask_runs: Returns training's page of runs at a cursor, newest first, and the next cursor.

@@ -118,8 +118,6 @@ class WindowLog:
         version. Where there is no `season`, `day` is the one of `day_ms` before.
 
         Args:
-            window: The window that is judged.
-            least_visitors: Least visitors of a reference.
             season_ms: Time from one like moment to the next, such as a week.
             day_ms: The time to fall back on; None for none.
         """

@@ -29,7 +29,6 @@ def fold(
 
     Args:
         start: Beginning of the window (ms).
-        length_ms: Its length.
         rows: Key of a visitor, share of visitors that were sampled then, and the readings.
         catalogue: Number of items in the catalogue; None where it is not known.
     """

@@ -125,9 +125,7 @@ def decide(
     """Promote the challenger or refuse it.
 
     Args:
-        measured: Measurements of the challenger.
         champion: The champion in service. Without it, the comparison with it does not count.
-        settings: Limits of the rules.
     """
     against = [
         *_worse_than_popularity(measured, settings),

@@ -48,7 +48,6 @@ def is_from_before(learner: Learner, version: Any, erased_at: Any) -> Any:
     lake before may have a higher one.
 
     Args:
-        learner: The model or run.
         version: Version of the interactions without the rows, a number or an array of them.
         erased_at: When the erasure was done (ms), likewise.
     """

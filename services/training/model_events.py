@@ -26,12 +26,8 @@ def event_of(
     """An event that happens now.
 
     Args:
-        kind: What happened.
-        version: The version that it is about.
         alias: The alias that moved, if any.
         previous: The version that the alias pointed at.
-        reason: The cause in words.
-        metrics: Figures of the version.
     """
     return ModelEvent(
         event=kind,

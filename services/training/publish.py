@@ -32,14 +32,7 @@ from slipstream.stores.artifacts import ArtifactNotFoundError, Artifacts
 
 
 def lineage_of(run_id: str, manifest: Manifest, trained: TrainingResult, lake_uri: str) -> Lineage:
-    """The origin of a run's bundle.
-
-    Args:
-        run_id: Id of the training run.
-        manifest: Manifest of the bundle.
-        trained: Result of the run.
-        lake_uri: Address of the lake.
-    """
+    """The origin of a run's bundle."""
     tags = {
         "lake_version": str(trained.lake_version),
         "catalog_version": str(trained.catalog_version),
@@ -104,8 +97,6 @@ class ModelPublisher:
 
         Args:
             run_id: The run, which names the version.
-            directory: Its bundle.
-            trained: Its result.
 
         Raises:
             DependencyUnavailableError: A server does not answer. The next call goes on from there.

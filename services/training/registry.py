@@ -44,7 +44,6 @@ class ModelRegistry:
 
     Args:
         uri: SQLAlchemy URL of MLflow's database.
-        artifacts: Store of the bundles.
         patience_s: Seconds that a call waits for the registry to open.
         guard: Gets each engine of MLflow, to refuse what a process without the lease would write.
     """

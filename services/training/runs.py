@@ -89,14 +89,11 @@ class Runs:
     one.
 
     Args:
-        repository: Record of the runs.
         artifacts: Store of the bundles and checkpoints.
         prepare: Makes a run's job, with the paths of its output and its checkpoints.
-        launcher: Computes runs.
         publish: Takes the bundle of a run into the registry; returns the gate's decision.
         resume: Puts the decision of a run in force that a killed service had come to; None where
             there is none.
-        metrics: Metrics of the service.
         timeout_s: Seconds after which a run is stopped.
         failed: Takes note of a run that has ended without a decision.
         onset: Tells when the shift began that an alert is open on (ms); None without one.

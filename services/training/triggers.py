@@ -140,11 +140,9 @@ def due(
 
     Args:
         last: The newest run, None before any.
-        lake: The interactions in the lake now.
         changed: Number of items that have changed since a version of the catalogue.
         started_at: When the service started (ms).
         now: The present time (ms).
-        settings: Limits of the triggers.
     """
     if last is not None and last.finished_at is None:
         return None

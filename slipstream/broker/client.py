@@ -80,9 +80,8 @@ class RecordBatchBuilder(DefaultRecordBatchBuilder):  # type: ignore[misc]
         Args:
             offset: The record's place in the batch.
             timestamp: Its time in ms; None for now.
-            key: Its key.
-            value: Its value; None for a tombstone.
-            headers: Its headers, encoded.
+            value: The value; None for a tombstone.
+            headers: The headers, encoded.
 
         Returns:
             The bytes that it takes.

@@ -107,8 +107,6 @@ class HotRoutes:
     """The table of a service's hot routes.
 
     Args:
-        app: The app, for requests of endpoints.
-        routes: All routes of the service.
         handlers: The app's handlers of exceptions, by class.
         log: Gives ids to requests, times them and logs failures.
         closed: Whether the service waits to open, and refuses requests by its routing.

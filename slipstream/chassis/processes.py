@@ -52,10 +52,6 @@ def serve_in_processes(
     again. When one ends by itself, all end, and this process ends with status 1.
 
     Args:
-        create_app: Makes the app of one process.
-        settings: The service's settings.
-        name: The service's name.
-        count: Number of processes.
         load_ahead: Loads what the processes then share; it must start no thread.
     """
     sockets = _open(settings, name, count)

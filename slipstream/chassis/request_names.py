@@ -87,7 +87,6 @@ def refuse_unknown(words: str, names: Iterable[tuple[Place, str]], known: Collec
     Args:
         words: What is wrong with one, which takes the place of `{name}`.
         names: The names, each with its place in the request, such as `("query", "fields")`.
-        known: The names that there are.
     """
     unknown = [(place, name) for place, name in names if name not in known]
     if unknown:

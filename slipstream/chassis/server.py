@@ -34,7 +34,6 @@ class DrainingServer(uvicorn.Server):
     says `Connection: close` first.
 
     Args:
-        config: uvicorn's configuration.
         drain_s: Seconds; 0 for no such time.
         on_stop: Called first, in the event loop, to end answers that have no end of their own.
     """

@@ -62,12 +62,10 @@ def calls(
     """The Segment calls about a list: that it was shown, and each deed with what followed.
 
     Args:
-        visit: The visit.
         place: Place of the list in it, from 0.
         slate: Serving's answer.
         reaction: What the shopper did.
         prefix: Beginning of message ids, another one for each run.
-        at_ms: Time of the list.
         feature_broken: Whether clicks and carts have the names of the broken tracker.
     """
     slate_id = slate["recommendation_id"]

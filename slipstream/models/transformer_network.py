@@ -174,7 +174,6 @@ class Network(nn.Module):
             log_drawn: The logarithm of each negative's expected number of draws, less that of its
                 draws.
             own: The own vectors of `items`.
-            items: The items that the step reads.
         """
         vectors, real = self.vectors(own, items), batch.real[:, 1:]
         states = self.states(vectors, batch)[:, :-1][real]

@@ -173,7 +173,6 @@ def learn_again(
     """The networks of these names after all epochs on a log, from the beginning.
 
     Args:
-        log: Events to train on.
         parameters: Parameters that validation or a search chose, `epochs` among them.
         names: Some of `NETWORKS`.
         terms: Terms of the items, with their names.

@@ -80,10 +80,8 @@ def ablation(
     The blend's other exponents stay as they are; none of it has the ranker.
 
     Args:
-        lists: Candidates of the queries.
         scores: Scores of all retrievers, (candidates, retrievers).
         features: Features of the retrievers that the blend weighs, (candidates, weighed).
-        blend: The blend.
         names: Names of all retrievers, in the order of the columns of `scores`.
         weighed: Columns of `scores` that the blend weighs, in the order of its weights.
     """

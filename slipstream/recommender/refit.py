@@ -67,9 +67,7 @@ def refit(
     """The same recommender, fitted on another log: parameters, blend and ranker stay.
 
     Args:
-        bundle: Bundle with the choices to keep.
         log: Events to fit on, of a catalogue of `item_ids`.
-        item_ids: Item id of each item of the log.
         attributes: Attributes by item id, of the items that have any.
         version: Version of the new bundle; empty keeps that of `bundle`.
         checkpoints: Directory in which an interrupted fit finds its network again.

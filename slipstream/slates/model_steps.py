@@ -62,7 +62,6 @@ class Steps:
 
     Args:
         slate: The slate, which takes times and failures.
-        visitor: The visitor.
         catalog: Availability and attributes of items.
         kept: The model's list that was made before; None has it made.
     """

@@ -93,7 +93,6 @@ class Lease:
     """The right of one instance of a service to act. Safe to use from several threads.
 
     Args:
-        service: Name of the service.
         seconds: Length of the lease, after which another may take it from a silent holder.
         lost: Called, with the reason, by the thread that finds the lease gone.
         clock: Monotonic clock in seconds.

@@ -95,9 +95,6 @@ def restore(
     Rows of an erased visitor are never visible.
 
     Args:
-        settings: Places to restore into.
-        folder: The backup, verified.
-        manifest: Its manifest.
         overwrite: Replace what is there. Otherwise every database and the models must be empty.
         without_broker: Go on where the broker does not know of all erasures since the backup.
         progress: Gets each step.

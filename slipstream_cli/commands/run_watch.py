@@ -26,10 +26,7 @@ def follow(
     """Poll a run until it has ended, and return it.
 
     Args:
-        training: The client of training.
-        run_id: The run.
         show: Called at each poll with the progress (0 to 1) and the activity in words.
-        poll_s: Seconds between polls.
         patience_s: Seconds that training may be unavailable, as for a restart.
 
     Raises:

@@ -81,8 +81,6 @@ def stored_letters(
     """Yield the letters and marks up to the topic's present end, a partition's in their order.
 
     Args:
-        kafka: The broker.
-        namespace: The namespace of the topic.
         progress: Called with the number of letters read so far.
 
     Raises:

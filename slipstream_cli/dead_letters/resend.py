@@ -120,7 +120,6 @@ def prepare(
         letters: All that the topic has, with the marks of those replayed before. An entry that is
             not chosen keeps older ones of its item from being sent.
         at_ms: The time of the replay, in ms.
-        chosen: The filter of what is sent.
         limit: Most letters sent, the oldest first; None: all.
         again: Whether letters are replayed that were before.
     """
@@ -167,10 +166,7 @@ def send(
     knows its events by their ids, and an entry of an item or user may count twice.
 
     Args:
-        plan: The plan.
         mark: Notes that the letters with these ids were replayed.
-        url: Ingestion.
-        write_key: The key to send with.
         progress: Called with the number sent and the total.
 
     Returns:

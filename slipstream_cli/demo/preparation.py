@@ -31,10 +31,6 @@ from slipstream_cli.local.terminal import Terminal
 def missing_events(interactions: pa.Table, stored: Callable[[str], int]) -> pa.Table:
     """Select the events that a replay, which sends each visitor's in order, has still to send.
 
-    Args:
-        interactions: All events.
-        stored: The number of events stored, by visitor.
-
     Returns:
         The events by time, without the first `stored(user_id)` of each visitor.
     """
@@ -63,9 +59,6 @@ class Preparation:
     """The filling of a local stack with a file of events, and the training of a model on it.
 
     Args:
-        plan: The stack.
-        terminal: Shows progress.
-        files: Brings the events and the items.
         profile: Effort of training, `fast` or `best`.
     """
 

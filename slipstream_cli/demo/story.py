@@ -87,7 +87,6 @@ def films_of_another_kind(
     """Order films of other visitors' lists by how little the visitor knows them.
 
     Args:
-        visitor: The visitor.
         known: Item ids of films that the visitor knows.
         slates: The recommendations of other visitors.
 
@@ -140,10 +139,7 @@ def visitor_text(
     """Format a visitor's taste, latest films and recommendations.
 
     Args:
-        shown: The visitor.
         watched: Attributes of the films watched, newest first.
-        slate: The recommendations as served.
-        words: Words for the items.
     """
     lines = [
         "",
@@ -164,10 +160,7 @@ def change(
     """Format a list after a click, with the films that are new, have moved, or have left.
 
     Args:
-        user_id: The visitor.
-        clicked: The film that was clicked on.
         before: The recommendations before the click, as served.
-        after: Those after it.
         elapsed_s: Seconds between the click and them.
     """
     film = clicked["attributes"]
@@ -252,7 +245,6 @@ class Demo:
     """The demo on a local stack.
 
     Args:
-        plan: The stack.
         terminal: Where it tells of itself.
         movielens: A folder with MovieLens-100K, for machines that can't fetch it.
         garments: Whether a simulated shop of garments takes its place.

@@ -37,9 +37,6 @@ def read_catalogue(
     """Read the catalogue's items, and look the events' items up in it.
 
     Args:
-        settings: Redis.
-        namespace: The namespace of the stack.
-        events: Figures of the newest events.
         limits: The most items and seconds.
 
     Raises:
@@ -100,13 +97,7 @@ def rule_filters(placements: Sequence[Mapping[str, Any]]) -> list[RuleFilter]:
 def check_rules(
     rules: Sequence[RuleFilter], items: Mapping[str, Mapping[str, Any]], whole: bool
 ) -> Iterator[Finding]:
-    """Find rules of placements that are about no item.
-
-    Args:
-        rules: Filters of rules that are switched on.
-        items: Attributes by item.
-        whole: Whether these are all items.
-    """
+    """Find rules of placements that are about no item."""
     idle = [rule for rule in rules if not _matches(rule.condition, items)]
     if idle and items:
         named = some(f"{rule.rule} of {rule.placement} ({rule.text})" for rule in idle)

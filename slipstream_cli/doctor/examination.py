@@ -86,7 +86,6 @@ def examine(
 
     Args:
         places: Where the stack's parts are.
-        limits: The most that is read.
         tell: Called with the part that is looked at next.
 
     Raises:

@@ -132,7 +132,6 @@ def make_plan(
     """Decide the ports and the environment of a local stack.
 
     Args:
-        directory: The data folder.
         environment: Settings of the services; by default those of this process. A server that a
             URL in it names is not started.
         ports: Fixed ports by name. The others are the default ones, or the next free ones.

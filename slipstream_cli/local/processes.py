@@ -32,13 +32,9 @@ class Child:
     long as the child should.
 
     Args:
-        name: Its name in messages.
-        port: Where it listens.
-        command: The program and its arguments.
         answers: Whether the server on a port answers in its protocol.
         grace_s: Seconds that it has to obey `stop_signal`.
         start_s: Seconds that it has to answer after a start.
-        stop_signal: The signal that stops it.
         user: The user that it runs as, which only root can choose; None: this process's.
         environment: Its environment; None: this process's.
         output: Takes its standard output and error.

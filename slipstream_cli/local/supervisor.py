@@ -353,7 +353,6 @@ class ForegroundStack:
     The first SIGINT, SIGTERM or SIGHUP stops it in order, a second one at once.
 
     Args:
-        plan: The stack.
         terminal: Where it tells of itself.
         endless: Whether the command has nothing to do but to run the stack. Then a signal is no
             failure once the stack is ready.

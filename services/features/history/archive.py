@@ -244,7 +244,6 @@ class Archive:
     ) -> None:
         """
         Args:
-            lake: The lake to write to.
             flush_s: Longest wait of rows, in seconds.
             flush_rows: Number of waiting rows that are written without further delay.
             flush_bytes: Their bytes, of which the same is true.

@@ -123,7 +123,6 @@ class LocalEngine:
         """The folder takes the buckets: about 150 bytes an event, and up to 3 KB a training row.
 
         Args:
-            snapshot: The history to fold.
             folder: An empty folder on a disk with room for the buckets.
             progress: Called as the run goes on.
             bucket_rows: Events per bucket, about.
@@ -149,7 +148,6 @@ class LocalEngine:
         """Fold history once.
 
         Args:
-            sinks: Receivers of the states.
             files: Folder for training rows; None for none.
             asked: Whether an event becomes a training row.
         """

@@ -63,11 +63,7 @@ class _Outcome:
 
 
 class Outcomes:
-    """The responses to slates, each event once, in any order.
-
-    Args:
-        slates: The slates, as rows of the lake.
-    """
+    """The responses to slates, each event once, in any order."""
 
     def __init__(self, slates: list[dict[str, Any]]) -> None:
         self.of: dict[str, _Outcome] = {}

@@ -211,8 +211,6 @@ def exported(lake: Lake, user_id: str, state: VisitorState | None) -> Iterator[b
     linked visitor are the user's. A visitor who is the user by a page's word alone is shown alone.
 
     Args:
-        lake: The lake.
-        user_id: The user.
         state: The user's state online; None when there is none.
     """
     entries = entries_around(lake, {user_id})

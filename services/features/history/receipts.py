@@ -35,7 +35,6 @@ class Receipts:
     `StoreUnavailableError`.
 
     Args:
-        lake: The lake.
         beginnings: The first offsets that the topics of personal data still have.
         redis_written_at: When Redis's files were begun (ms); None where that is not known.
     """

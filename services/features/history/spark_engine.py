@@ -144,7 +144,6 @@ class SparkEngine:
         """Start Spark. Raises `SparkMissingError`.
 
         Args:
-            snapshot: The history to fold.
             half_life_ms: Half-life of an event's weight in trending, in ms.
             master: Spark's master: "local[*]", or the address of a cluster that sees the lake.
             progress: Called as the run goes on.
@@ -158,7 +157,6 @@ class SparkEngine:
         """Fold history once, and stop Spark.
 
         Args:
-            sinks: Receivers of the states.
             files: Folder for training rows; None for none.
             since_ms: Rows are of events at or after this moment, in ms; None for all.
             until_ms: Rows are of events before this moment, in ms; None for all.

@@ -65,9 +65,7 @@ class FeatureTable:
         """The table of a view.
 
         Args:
-            read: The view's read.
             names: Features that are computed at least.
-            keys: Subject of each row.
             entities: States and attributes that were read for the rows.
             now_ms: Moment at which features are computed, in ms since the epoch.
         """
@@ -301,7 +299,6 @@ async def answer(
     It is made in slices: a thousand visitors with all features take a tenth of a second.
 
     Args:
-        plan: The views to read and the columns to answer.
         rows: Ids by join key, all lists of one length.
         offsets: Minutes from UTC of each row.
         entities: States and attributes that were read for the rows.

@@ -242,9 +242,7 @@ async def entity_features(
     With the view `visitor` the stored sequence and impressions are given, too.
 
     Args:
-        reader: The online store.
         plan: The plan of all features of a stored or derived view.
-        entity_id: The id of the visitor or of the item.
         now_ms: The moment, in ms since the epoch.
 
     Returns:
@@ -280,10 +278,7 @@ async def pair_features(
     A visitor or an item that was never seen has the features' defaults.
 
     Args:
-        reader: The online store.
         plan: The plan of all features of a request-time view.
-        user_id: The visitor's id.
-        item_id: The item's id.
         offset: Minutes of the request's time from UTC.
         now_ms: The moment, in ms since the epoch.
 

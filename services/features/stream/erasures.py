@@ -191,7 +191,6 @@ class LakeErasures:
     ) -> None:
         """
         Args:
-            lake: The lake.
             store: The online store, of this thread alone.
             lease: The lease on erasing, and the hold of the lake's writers.
             committed: The offset that the group has committed, by source; raises

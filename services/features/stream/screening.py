@@ -166,7 +166,6 @@ class Repeats:
         """First copies are looked for among rows received up to `lookback_ms` before.
 
         Args:
-            lake: The lake that holds the rows.
             waiting: Positions, by event id, of rows on their way to the lake.
             lookback_ms: Time before an event's arrival that is searched, in ms.
         """

@@ -68,7 +68,6 @@ class PeerClient:
     """Asks other services, a few requests at once. Used in one event loop.
 
     Args:
-        urls: Where each service is.
         token: Returns the credential of a request.
         transport: Transport of a test.
     """
@@ -96,11 +95,8 @@ class PeerClient:
         """The answer of a service. Raises `PeerUnavailableError`.
 
         Args:
-            route: The route.
             values: Values of the parameters in its path, as they are.
-            query: The query, as it came.
             body: A JSON body; empty for none.
-            request_id: Id of the request that this one belongs to.
         """
         path = path_of(route.path, values)
         target = path.encode() + (b"?" + query if query else b"")

@@ -44,7 +44,6 @@ class Stream:
         """
         Args:
             choice: The records to show; None for none at all.
-            figures: Whether to show figures.
             may_go_on: Whether the client's credential still counts. Called in the event loop.
             holder: The credential's name; empty where none is needed.
         """

@@ -58,8 +58,6 @@ class VisitorSlates:
     """Reads slates of a visitor. Any thread may use it.
 
     Args:
-        lake: The lake.
-        engine: The database, with the credits.
         clock: Returns the time in ms.
         monotonic: Returns seconds, to keep to its patience.
     """

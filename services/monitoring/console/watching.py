@@ -69,7 +69,6 @@ class FlowWatch:
     """Reads offsets each second, and what features has applied; `run` is a worker's target.
 
     Args:
-        gauge: Connects to the broker.
         updates: Connects to read the updates of features.
         streams: Streams, which get figures each second.
         services: Returns the answers of the newest round of checks.

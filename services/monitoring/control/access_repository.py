@@ -118,10 +118,7 @@ class AccessKeyBook:
         """Make a key that grants what the newest one of its name does; the older ones end.
 
         Args:
-            name: Name of the keys.
-            digest: Digest of the new key.
             ends_at: When the older keys end (ms), unless they end before.
-            audit: Record of the change.
             page_key: Public key that verifies the new key's tokens for pages.
 
         Raises:

@@ -24,7 +24,6 @@ class CanaryWatch:
     """Judges canaries, and stops those that are at fault. One thread uses it.
 
     Args:
-        table: The experiments.
         changed: Called after a stop, to publish it.
         renew: Renews the lease, or raises: another instance may act by now.
         clock: The time, in ms.

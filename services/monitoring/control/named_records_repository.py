@@ -179,8 +179,6 @@ class RecordTable(Generic[RecordT, ContentT]):
         """Create a record, or replace its content. The same content again changes nothing.
 
         Args:
-            name: Name of the record.
-            content: The whole content.
             audit: Record of the change; its detail gains the revision and what `detail` tells.
             expected: The revision that it must have; None for any, or none.
 

@@ -53,7 +53,6 @@ class StatePublisher:
 
         Args:
             topic: The topic; its `key` is a field of its records.
-            table: The states.
             publish: Sends records, and returns when the broker has them.
         """
         self._topic, self._table, self._publish = topic, table, publish

@@ -82,8 +82,6 @@ def shadow_result(
     """The result of a shadow.
 
     Args:
-        variant: Its name.
-        makers: The makers of its slates.
         overlaps: For shown lists with items, the share of these that stands in the shadow.
         clicked: For each item that was clicked in a shown list, whether it stands in the shadow.
     """

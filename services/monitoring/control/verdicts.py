@@ -36,10 +36,7 @@ def verdicts(
     """The verdict on each variant; a shadow has none.
 
     Args:
-        design: The design.
-        sums: Sums by variant.
         shares: The check of how visitors divide.
-        period: Times of its slates.
         currencies: Purchases with a value, by currency.
     """
     if design.kind == "shadow":

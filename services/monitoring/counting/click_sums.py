@@ -38,10 +38,7 @@ class ClickPeriods:
     """Sums the last periods, each once. One thread at a time uses it.
 
     Args:
-        lake: The lake.
-        table: The credits.
         windows: Where sums are kept.
-        length_ms: Length of a period.
         window_ms: Time after a period in which its lists may still be clicked.
         renew: Renews the lease, or raises: another instance may act by now.
     """

@@ -64,8 +64,6 @@ class Counter:
     """Counts the lake. One thread at a time uses it.
 
     Args:
-        lake: The lake.
-        table: The outcomes.
         rules: Limits of credit, without their key.
         clock: Returns the time in ms.
         renew: Renews the lease, or raises: another instance may act by now.

@@ -174,8 +174,6 @@ class PeriodCount:
     `compute` makes the tables and views of credit.sql. `close` it at the end.
 
     Args:
-        period: The period.
-        rules: Limits of credit.
         events: Rows with `EVENT_COLUMNS` of the period. Others are left out.
     """
 

@@ -67,7 +67,6 @@ def record_lists(
 
     Args:
         db: The connection, in the transaction of the count.
-        period: The period.
         answered: Lists of it by bucket, model version and step.
         changes: What followed from lists after the count, less what did before it.
     """

@@ -147,10 +147,7 @@ def report(
     """The report.
 
     Args:
-        rows: Sums of the period.
         since: Begin of the period, in ms.
-        until: Its end.
-        by: Dimensions of the groups.
         counted_until: Time up to which the lake is counted.
         left_out: Rows that were left out, by table of the lake.
     """

@@ -99,7 +99,6 @@ class OutcomeTable:
     """The outcomes, in SQL. Any thread may read; one thread at a time replaces.
 
     Args:
-        engine: The database.
         marks_of: Returns the marks of erased visitors, by digest.
     """
 
@@ -193,8 +192,6 @@ class OutcomeTable:
 
         Args:
             users: Rows of `user_id`, or of `user_id` and `item_id`.
-            since: Begin of the time.
-            until: Its end.
         """
         c, found = credits.c, list[pa.RecordBatch]()
         of_time = select(credits).where(c.at_ms >= since, c.at_ms < until)

@@ -45,12 +45,10 @@ def receipt(
     """The receipt of an erasure at a moment.
 
     Args:
-        erasure_id: Its id.
         state: What features knows of it; None before features has read it.
         entry: What monitoring knows of it; None before monitoring has read it.
         models: What training has from before it; None when training can't be asked.
         settings: Times after which ingestion and the logs forget by themselves.
-        now_ms: The moment.
     """
     asked_at = None if entry is None else entry.asked_at
     if state is None or state.erased_at is None:

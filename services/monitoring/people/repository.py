@@ -225,9 +225,7 @@ class ErasureLedger:
         """Keep what topics and lake know of erasures, after a restore has deleted their rows.
 
         Args:
-            requests: The requests.
             done: The ids of erasures that are reported no more.
-            now_ms: The time.
         """
         with self._engine.begin() as db:
             keep_requests(db, ((request, "") for request in requests))
@@ -274,7 +272,6 @@ class RowDeletion:
     ) -> None:
         """
         Args:
-            ledger: The erasures.
             committed: The offset that monitoring's group has committed, by source; raises
                 `BrokerUnavailableError`.
             clock: The time, in ms.

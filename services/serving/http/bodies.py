@@ -39,8 +39,6 @@ def next_cursor(before: Collection[str], page: Sequence[str], n: int) -> str | N
     """The cursor of the page after this one; None where there is none.
 
     Args:
-        before: Items of the pages before.
-        page: Items of this page.
         n: Requested length. A shorter page is the last one.
     """
     ids = [*before, *page]

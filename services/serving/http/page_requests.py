@@ -32,7 +32,6 @@ class PageReads:
 
     Args:
         keys: The keys that count, of which some verify the tokens of shops.
-        own: Settings.
     """
 
     def __init__(self, keys: KeyRing, own: ServingSection) -> None:

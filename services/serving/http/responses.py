@@ -45,7 +45,6 @@ def slate_body(
     """The body of an answer that has no further page.
 
     Args:
-        slate: The slate.
         attributes: The attributes that each item is given with; None for items without them.
         reason_texts: The reason of each item for its visitor; empty for none.
     """
@@ -94,8 +93,6 @@ class ItemAttributes:
     """The attributes of items, from the catalogue, else from the model's training data.
 
     Args:
-        catalog: The catalogue.
-        model: The model in service.
         fields: Names of the wanted attributes; None for all.
     """
 
@@ -210,8 +207,6 @@ def without_history(
     """The request for a slate that does not depend on its visitor.
 
     Args:
-        query: The query of the route.
-        steps: The steps that may answer.
         similar_to: Items to find neighbours of.
         window: Window of the popular items that are wanted.
     """

@@ -34,7 +34,6 @@ class PastCatalogs:
     """The catalogue that was requested last. Used in one thread.
 
     Args:
-        features: The service that is asked.
         folder: Folder that a catalogue is downloaded into.
     """
 
@@ -91,10 +90,8 @@ class CatalogJourney:
     """The catalogue along a period, for slates in the order of their times. Used in one thread.
 
     Args:
-        features: The service that is asked.
         folder: Folder that records are downloaded into.
-        first: Id and circumstances of the first slate.
-        last: The same of the last one, with the newest catalogue.
+        last: Id and circumstances of the last slate, with the newest catalogue.
 
     Raises:
         PeerError: Features does not answer.
@@ -160,7 +157,6 @@ class PastModels:
 
     Args:
         training: The service that has the files of all versions.
-        in_service: Returns the models in service.
         folder: Folder that one model is downloaded into; it is emptied before the next one.
     """
 

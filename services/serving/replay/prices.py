@@ -92,8 +92,6 @@ class Prices:
         replays: The replays, of which thread and models are used.
         features: The service that has the log.
         training: The service that has models.
-        in_service: Returns the models in service.
-        folder: Folder of what is downloaded.
     """
 
     def __init__(
@@ -280,8 +278,6 @@ def drafted(
     """The scene by a draft, with an order that is sampled as the log's is.
 
     Args:
-        scene: The scene as it was.
-        wanted: The request for a price.
         policy: The draft's policy; None leaves the one of the slate.
         model: The draft's model; None leaves the one of the slate.
     """
@@ -341,7 +337,6 @@ def rewards_of(
     """The reward of each place of slates, (slates, places).
 
     Args:
-        slates: The slates.
         kind: `clicks`, or `revenue`.
         currency: The currency of purchases that count; None for all.
     """

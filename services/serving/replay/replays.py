@@ -59,8 +59,6 @@ class Replays:
         features: The service that has the lake.
         training: The service that has models.
         monitoring: The service that has placements.
-        in_service: Returns the models in service.
-        folder: Folder of what is downloaded.
     """
 
     def __init__(
@@ -204,13 +202,7 @@ class Replays:
         return slate, circumstances, self.scene(slate, circumstances, catalog)
 
     def scene(self, slate: SlateRecord, circumstances: Circumstances, catalog: Catalog) -> Scene:
-        """All that a slate was made from. In the thread of replays; raises `PeerError`.
-
-        Args:
-            slate: The record of the slate.
-            circumstances: Its circumstances.
-            catalog: The catalogue of that time.
-        """
+        """All that a slate was made from. In the thread of replays; raises `PeerError`."""
         placements = {
             name: self.placement(name, revision)
             for name, revision in circumstances.placements.items()
@@ -245,7 +237,6 @@ class Replays:
         """The slate of a scene, and the steps of which the record has no list.
 
         Args:
-            scene: The scene.
             lists: Calls of the model's kernels.
             masks: Masks over the scene's catalogue.
         """

@@ -58,8 +58,6 @@ def altered(
     """The scene with a change.
 
     Args:
-        scene: The scene.
-        change: The change.
         placement: The placement that applies after it, before the change's own policy.
         model: The model that is asked then; None keeps the scene's.
 
@@ -118,9 +116,6 @@ def notes_of(
     """What the record does not have for a scene with a change.
 
     Args:
-        circumstances: The record.
-        scene: The scene as it was.
-        other: The scene with the change.
         unknown_steps: Steps of the online store that were asked and are not in the record.
     """
     notes = [

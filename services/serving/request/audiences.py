@@ -66,13 +66,8 @@ class Audiences:
     Used in one event loop.
 
     Args:
-        store: Reads of the online store.
-        current_model: Returns the model in service.
         catalog: Availability and attributes of items.
-        measured: Metrics.
-        load: The load of the process.
         longest_wait_s: Wait for its turn from which a request is refused.
-        clock: Seconds of a monotonic clock.
     """
 
     def __init__(

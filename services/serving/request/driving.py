@@ -197,7 +197,6 @@ class KeptLists:
 
     Args:
         most: Most lists of a model, of 10 to 15 KB each; the least recently used one goes.
-        clock: Seconds of a monotonic clock.
     """
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -245,9 +244,7 @@ class Driver:
 
     Args:
         catalog: Availability and attributes of items.
-        measured: Metrics.
         lists: Calls of the model's kernels, which requests share.
-        demand: Lists of demand.
         kept: Lists that were made before, by model.
     """
 
@@ -282,8 +279,6 @@ class Driver:
         """The slate of a plan.
 
         Args:
-            plan: The plan.
-            visitor: The visitor.
             budget: The time that is left to wait for the online store.
             who: The revision of the visitor's state; empty where it says nothing of the events.
             kept: The list that `kept` gave for it.

@@ -37,7 +37,6 @@ class Explanations:
     Args:
         masks: Says which items pass a filter.
         catalog: Availability and titles of items.
-        measured: Metrics.
         longest_wait_s: Wait for its turn from which an explanation is refused.
     """
 

@@ -70,11 +70,8 @@ class Line:
     It answers also without a model, a known visitor, the online store or the broker.
 
     Args:
-        online: Reads of the online store.
         shop: Models, catalogue, placements and experiments.
-        measured: Metrics.
         record: Takes every slate; must not wait.
-        own: Settings.
     """
 
     def __init__(

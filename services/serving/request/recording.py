@@ -76,9 +76,6 @@ class CircumstancesRecorder:
     """The recording of circumstances. Used in one event loop.
 
     Args:
-        catalog: The catalogue in memory.
-        policies: The policies of placements.
-        measured: Metrics.
         most_bytes: Most bytes of a slate's circumstances; 0 records none.
     """
 
@@ -113,8 +110,6 @@ class CircumstancesRecorder:
 
         Args:
             moment: The state before it was made.
-            plan: The plan of the request.
-            visitor: The visitor.
             model: The model that was asked; None without one.
         """
         if not self._most_bytes:
@@ -182,10 +177,7 @@ def slate_record(
     """The record of a slate.
 
     Args:
-        slate: The slate.
-        visitor: The visitor.
         circumstances: What it was made from; empty where it can't be made again.
-        took_s: Time that the answer took.
     """
     request, extras = slate.plan.request, {}
     if _EXTRAS(slate) != _NO_EXTRAS:

@@ -53,7 +53,6 @@ class Load:
 
     Args:
         longest_s: Longest wait with which a request is taken.
-        clock: Seconds of a monotonic clock.
     """
 
     def __init__(self, longest_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -98,7 +97,6 @@ class KeyRates:
 
     Args:
         lists_per_s: Lists that a key may ask for in a second; 0 for any number.
-        clock: Seconds of a monotonic clock.
         setting: The setting of `lists_per_s`.
     """
 
@@ -154,8 +152,6 @@ class CircuitBreaker:
 
     Args:
         changed: Told whether the circuit is open now.
-        clock: Seconds of a monotonic clock.
-        failures: Failures in a row that open the circuit.
         pause_s: Time until the first probe, and after each.
     """
 
@@ -287,8 +283,6 @@ class StoreReads:
     `StoreUnavailableError`, whatever the fault.
 
     Args:
-        online: The store.
-        measured: Metrics.
         timeout_s: Time for which one request may wait for the store, in all its reads.
     """
 

@@ -33,7 +33,6 @@ class Trending:
     that hangs. All who need a fresh list wait for the same read, each within its own budget.
 
     Args:
-        store: Reads of the online store.
         refresh_s: Greatest age of the list.
         window: Window of the popular list that is read instead; empty for the trending list.
         depth: Length of the list that is read.
@@ -83,8 +82,6 @@ class DemandLists:
     """The lists of now. Used in one event loop.
 
     Args:
-        store: Reads of the online store.
-        measured: Metrics.
         refresh_s: Greatest age of the trending list.
     """
 

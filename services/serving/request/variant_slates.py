@@ -49,9 +49,7 @@ class VariantSlates:
     """The making of slates by variants. Used in one event loop.
 
     Args:
-        driver: The making of slates.
         model_of: Returns the model of an alias or version; None where it is not at hand.
-        measured: Metrics.
     """
 
     def __init__(
@@ -71,7 +69,6 @@ class VariantSlates:
         Args:
             variant: The variant; None for the placement itself.
             plan: The plan by the champion and the variant's policy.
-            visitor: The visitor.
             budget: The time that is left to wait for the online store.
         """
         slate = await self.by_own_model(variant, plan, visitor, budget)
@@ -151,12 +148,8 @@ class ShadowSlates:
     Under load they are dropped and counted, so that no visitor waits for one.
 
     Args:
-        slates: The making of slates by variants.
-        policies: Policies of placements and variants.
-        load: The requests in work.
         budget: Returns the waiting time of a request for the online store.
         record: Takes every slate; must not wait.
-        measured: Metrics.
     """
 
     def __init__(
@@ -185,10 +178,7 @@ class ShadowSlates:
         """Have a shadow made for an answer that is on its way.
 
         Args:
-            experiment: The experiment.
-            variant: The shadow.
             plan: That of the answer. The answer's id is also the shadow's seed.
-            visitor: The visitor.
             read_s: Time that the read of the visitor took, which counts as the shadow's, too.
         """
         if len(self._waiting) >= MOST_WAITING:

@@ -49,12 +49,8 @@ class CatalogFeed:
         """A feed that has read nothing yet.
 
         Args:
-            catalog: The catalogue to fill.
             snapshot: Reads the online store's records.
             consumer: Makes a consumer of `catalog.v1` that begins at its beginning.
-            journal: The catalogue on disk.
-            chassis: Metrics of the consumer.
-            measured: Metrics of serving.
         """
         self._catalog, self._snapshot, self._consumer = catalog, snapshot, consumer
         self._journal, self._measured = journal, measured

@@ -34,7 +34,6 @@ class ItemSearch:
     """The index of a process. One thread makes it follow the catalogue, others search.
 
     Args:
-        catalog: The items.
         path: File of the index, which replaces an older one; None for one in memory.
     """
 
@@ -95,10 +94,6 @@ class ItemSearch:
         An item with whole words comes before one with words that begin so, an item that may be
         shown before one that may not, and then one with the words in its title. Of more than 200
         items with all words, the newest 200 are ordered. An item of this very id stands first.
-
-        Args:
-            query: Words.
-            limit: Most items.
 
         Returns:
             Items as `FoundItem` documents them.

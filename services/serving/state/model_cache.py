@@ -48,7 +48,6 @@ class ModelCache:
 
     Args:
         training: The service that has the files.
-        folder: The cache folder.
     """
 
     def __init__(self, training: Peer, folder: Path) -> None:
@@ -77,8 +76,6 @@ class ModelCache:
         Raises PeerError, BundleError and OSError.
 
         Args:
-            place: Its place.
-            owner: Who wants it.
             make_room: Called before the bundle is loaded into memory.
         """
         if place.directory.exists():

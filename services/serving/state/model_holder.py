@@ -55,8 +55,6 @@ class ModelHolder:
 
     Args:
         training: The service that names the champion.
-        cache: The bundles on disk.
-        measured: Metrics.
         warm_up: Called with a new model before it takes over; an error keeps the model out.
         required: Whether a service without a model is unready until training has said that there
             is no champion.

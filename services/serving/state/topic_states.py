@@ -77,9 +77,7 @@ class StateFeed:
 
         Args:
             topic: The topic, such as `placements.v1`.
-            book: The book to fill.
             consumer: Makes a consumer of the topic that begins at its beginning.
-            chassis: Metrics of the consumer.
             kept_in: File of the last known states.
         """
         self._states = topic.name.partition(".")[0]

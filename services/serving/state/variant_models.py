@@ -48,12 +48,9 @@ class VariantModels:
 
     Args:
         training: The service that resolves aliases.
-        cache: The bundles on disk.
         champion: The holder of the champion. Its models are shared.
-        measured: Metrics.
         warm_up: Called with a new model before it takes over; an error keeps the model out.
         wanted: Returns the names that experiments give; None while it is unknown.
-        most: Most models in addition to the champion.
 
     Attributes:
         held: The models at hand, by name.

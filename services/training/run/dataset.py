@@ -152,9 +152,6 @@ def read_dataset(
     None, and a version that is no longer kept, stand for the newest.
 
     Args:
-        lake: The lake.
-        version: Version of the interactions.
-        catalog_version: Version of the catalogue.
         weights: Weight of each type of event. Those with a weight are the signals.
         most_events: Most events that are taken, the latest ones.
         exclude_scripted: Whether the events of scripted visitors are left out.
@@ -235,13 +232,7 @@ def _read(
 def _catalogue_figures(
     attributes: dict[str, dict[str, Any]], deleted: set[str], events: EventFigures
 ) -> CatalogueFigures:
-    """Figures of the catalogue.
-
-    Args:
-        attributes: Attributes of the catalogue's items.
-        deleted: Items that were deleted from it.
-        events: Figures of the interactions.
-    """
+    """Figures of the catalogue."""
     items = [item_id for item_id in events.items if item_id not in deleted]
     lacking = [item_id for item_id in items if item_id not in attributes]
     return CatalogueFigures(
@@ -302,11 +293,7 @@ def require(
     """Raises TooLittleDataError when there are fewer signals, visitors or items than needed.
 
     Args:
-        dataset: The history.
         signals: Mask of the events that models are fitted on.
-        events: Fewest signals.
-        visitors: Fewest visitors with a signal.
-        items: Fewest items with a signal.
     """
     table = dataset.interactions.filter(pa.array(signals))
     counts = {

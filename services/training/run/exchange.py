@@ -157,9 +157,7 @@ class RunFiles:
         pinned job reads what its first start has read.
 
         Args:
-            job: The job as it was handed over.
             place: Empty directory for the files.
-            lake: Settings of the lake as this machine reaches it.
         """
         checkpoints, champion = place / CHECKPOINTS, place / _CHAMPION
         self.fetch_checkpoints(checkpoints)

@@ -184,11 +184,8 @@ def judge(
 
     Args:
         contestants: Bundles by name, `challenger` and `popularity` among them.
-        queries: Moments with an item of the catalogue.
         past: Events before the queries, in the same catalogue.
-        item_ids: The catalogue of the judgement.
         attributes: Attributes of all items, by which those compete that are new to a contestant.
-        seed: Seed of the bootstrap.
         progress: Gets the number of questions answered, of all contestants together.
     """
     index = {item_id: place for place, item_id in enumerate(item_ids)}

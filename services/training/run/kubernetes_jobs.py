@@ -53,13 +53,7 @@ _REASONS: Final = {
 
 
 class JobStarter(Starter):
-    """Starter of the Jobs, or TrainJobs, of one namespace, one for each run.
-
-    Args:
-        client: Client of the API server.
-        namespace: The namespace.
-        section: Settings of runs.
-    """
+    """Starter of the Jobs, or TrainJobs, of one namespace, one for each run."""
 
     def __init__(self, client: httpx.Client, namespace: str, section: TrainingSection) -> None:
         self._client, self._section = client, section
@@ -179,7 +173,6 @@ def api_client(url: str, token: Path, authority: Path | None = None) -> httpx.Cl
     """A client of the API server.
 
     Args:
-        url: Address of the API server.
         token: File of the bearer token, read for each request: Kubernetes replaces it every hour.
         authority: File of the certificate authority; None takes the system's.
     """
@@ -215,8 +208,6 @@ def job_manifest(
 
     Args:
         template: CronJob with the `jobTemplate` that it is made from.
-        run_id: The run.
-        uri: Where its files are.
         section: Settings of runs: time, device, processes and queue.
 
     Raises:

@@ -102,8 +102,6 @@ class Launcher:
     """Launcher of runs, one at a time, by the files of an exchange and a starter.
 
     Args:
-        exchange: Files of runs.
-        starter: Starts the command.
         look_s: Seconds between looks at a run; None takes what suits the starter.
     """
 
@@ -125,7 +123,6 @@ class Launcher:
         machine when it returns or raises; several that train together end within a second.
 
         Args:
-            job: The job.
             on_progress: Gets each message, see `ProgressReporter`.
             give_up: Asked after each look, with whether the run is held back; True stops it.
             stop: Set when the service ends.

@@ -114,7 +114,6 @@ def hold_out(
     right whatever visitors would have taken from another list.
 
     Args:
-        dataset: The history.
         signals: Mask of the events that models are fitted on.
         rested: Mask of the events that are not asked about: on items that rested.
         champion_until: Time of the last event that the champion was fitted on (ms); None without a
@@ -173,12 +172,8 @@ def samples(
     item.
 
     Args:
-        queries: Moments of the test.
         cohorts: Masks over the queries.
-        challenger: The challenger.
         champion: The champion; None without one.
-        attributes: Attributes by item id.
-        seed: Seed of the drawing.
     """
     random = np.random.default_rng(seed)
     drawn: list[int] = []

@@ -33,9 +33,7 @@ def decide(
 
     Args:
         effect: The confidence sequence of its relative effect; ends may be NaN.
-        least_effect: The least effect of interest.
         faults: Reasons why the data can't be trusted.
-        crossed: Guardrails that are surely crossed.
         doubtful: Guardrails that seem to be crossed.
     """
     if faults:

@@ -96,13 +96,10 @@ def arrange(
     Args:
         pool: The candidates. They meet the policy's `condition` already.
         n: The length wanted; the slate is shorter where the candidates or the limits end it.
-        policy: The placement's policy.
-        visitor: The visitor's past.
         now_ms: The time, by which rules count.
         context: Fields of the request, by which rules count.
         seed: The recommendation's id: the same one draws the same items.
         traced: Whether rules give an account.
-        samples: Whether the order is drawn.
     """
     wanted = policy.policy
     in_force = policy.in_force(now_ms, context)
