@@ -151,7 +151,7 @@ class Child:
         return self.finish()
 
     def kill(self) -> None:
-        """Kill it and all processes that it started."""
+        """Kill it and all processes that it started, and wait for its port, a second at most."""
         if self.process is None:
             return
         try:
@@ -159,6 +159,10 @@ class Child:
         except (ProcessLookupError, PermissionError):
             self.process.kill()
         self.process.wait()
+        # A process that it has just forked has its port until the kernel has ended that one, too.
+        deadline = time.monotonic() + 1.0
+        while not is_free(self.port) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
 
 def start_together(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from slipstream_cli.local import processes
-from slipstream_cli.local.processes import LogFile, free_port, is_free
+from slipstream_cli.local.processes import Child, LogFile, free_port, is_free
 
 
 def test_a_free_port_is_given_once_and_a_server_can_listen_there() -> None:
@@ -24,6 +24,23 @@ def test_a_free_port_is_given_once_and_a_server_can_listen_there() -> None:
     # Another process that wants a port.
     with socket.socket() as other, pytest.raises(OSError, match="in use"):
         other.bind(("127.0.0.1", ports[0]))
+
+
+def test_a_killed_child_has_left_its_port_when_what_it_forked_still_ends() -> None:
+    port = free_port()
+    script = (
+        "import os, socket, time\n"
+        f"server = socket.create_server(('127.0.0.1', {port}))\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()  # out of the reach of the kill\n"
+        "    time.sleep(0.3)\n"
+        "    os._exit(0)\n"
+        "time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", script]
+    child = Child("forking", port, command, lambda port: not is_free(port), grace_s=0.0)
+    child.start().kill()
+    assert is_free(port)
 
 
 def test_a_log_is_bounded_and_its_child_writes_on(
