@@ -136,6 +136,7 @@ def visits(
         visitors: Number of visitors: v0, v1, … One that returns has several visits.
         items: Number of items: i0, i1, …, in demand by Zipf's law.
         until_ms: End of the time span, in ms since the epoch.
+        hours: Its length.
     """
     chance = random.Random(11)
     demand = list(itertools.accumulate(1 / (rank + 1) for rank in range(items)))

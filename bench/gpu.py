@@ -96,6 +96,8 @@ def verdicts(
     """Compare the seconds of an epoch, and NDCG@10 after whole fits.
 
     Args:
+        gpu_ndcg: NDCG@10 after a fit on the GPU.
+        cpu_ndcg: NDCG@10 after one on the processors.
         together: NDCG@10 after a fit in two processes with a GPU each; None without.
     """
     faster = cpu_s / gpu_s

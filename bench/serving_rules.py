@@ -90,6 +90,7 @@ def run(
 
     Args:
         plain: Prepared requests without rules.
+        ruled: The same with rules.
         rounds: Rounds of each, of which the median counts.
     """
     loads: dict[bool, list[Load]] = {False: [], True: []}

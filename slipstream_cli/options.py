@@ -132,6 +132,7 @@ def plan_of(
     """Plan the local stack that the options of a command describe.
 
     Args:
+        ports: Fixed ports, as NAME=PORT.
         any_ports: Take free ports instead of the default ones.
         defaults: Settings that hold where the environment has none.
 

@@ -130,7 +130,9 @@ class Budgets:
         """Reject an event that is nested too deeply or has more bytes than `max_bytes`.
 
         Args:
+            message: The event, or an entry of the catalogue.
             max_bytes: Most bytes as JSON; None if it is known to have fewer.
+            noun: What it is, for the reason.
         """
         try:
             fields.refuse_deep(message, self.event_depth)

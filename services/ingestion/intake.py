@@ -178,6 +178,7 @@ class Intake:
         Args:
             scope: The scope that the write key must have.
             listed: Name of the list of messages in the body; None if the body is the message.
+            imported: Whether it is history.
         """
         # Before the wait for a turn, which is no time of an event.
         received_at = now_ms()

@@ -17,7 +17,10 @@ def settle(
     be read stays as it is.
 
     Args:
-        message_id: The message's id, or the one that it was given; None where it was not read.
+        kept: The message as its letter has it.
+        message: The message as it came.
+        message_id: Its id, or the one that it was given; None where it was not read so far.
+        envelope: The batch around it.
         origin: Where the request came from.
     """
     # An id that the client gave may be a personal field, which is not kept.

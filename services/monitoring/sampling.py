@@ -79,7 +79,11 @@ class _Windows:
 
 
 class Sampler:
-    """Takes samples of the records that are read. One thread uses it."""
+    """Takes samples of the records that are read. One thread uses it.
+
+    Args:
+        most: Most visitors of a window.
+    """
 
     def __init__(self, lengths_ms: Iterable[int], most: int, catalogue: ItemCatalogue) -> None:
         self._windows = {length: _Windows(most) for length in lengths_ms}

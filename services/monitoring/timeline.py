@@ -158,6 +158,7 @@ def run_entry(run: Run, before: Run | None, asking: Sequence[Alert]) -> Timeline
 
     Args:
         before: The run before it; None for the first one.
+        asking: Alerts that ask for a run.
     """
     since = before.created_at if before else -1
     because = [

@@ -95,6 +95,7 @@ def restore(
     Rows of an erased visitor are never visible.
 
     Args:
+        folder: The backup, verified.
         overwrite: Replace what is there. Otherwise every database and the models must be empty.
         without_broker: Go on where the broker does not know of all erasures since the backup.
         progress: Gets each step.

@@ -97,6 +97,7 @@ def outputs_of(training: "Peer", run: str, name: str, timeout_s: float) -> dict[
     """Wait until a step of a run is over, and return its outputs with the id of the run.
 
     Args:
+        run: Id or key of the run.
         timeout_s: Longest time to wait (s).
 
     Raises:
@@ -146,6 +147,7 @@ def served(
     of three pods, one that does not is missed once in 3,000 times.
 
     Args:
+        serving: A client of serving that reconnects.
         training: The client of training, which knows whether another version is champion by now.
         monitoring: The client of monitoring, which knows whether serving sleeps.
         promoted: The outputs of `promote`.
@@ -191,6 +193,7 @@ def watched(
     A later champion ends the watch. Repeats end at the same time, and roll back once.
 
     Args:
+        run: Id or key of the run.
         minutes: Time after the promotion.
         roll_back: Whether an alert makes the champion before it champion again.
 

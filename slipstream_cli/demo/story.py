@@ -161,6 +161,7 @@ def change(
 
     Args:
         before: The recommendations before the click, as served.
+        after: Those after it.
         elapsed_s: Seconds between the click and them.
     """
     film = clicked["attributes"]

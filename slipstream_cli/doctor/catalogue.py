@@ -97,7 +97,11 @@ def rule_filters(placements: Sequence[Mapping[str, Any]]) -> list[RuleFilter]:
 def check_rules(
     rules: Sequence[RuleFilter], items: Mapping[str, Mapping[str, Any]], whole: bool
 ) -> Iterator[Finding]:
-    """Find rules of placements that are about no item."""
+    """Find rules of placements that are about no item.
+
+    Args:
+        whole: Whether these are all items.
+    """
     idle = [rule for rule in rules if not _matches(rule.condition, items)]
     if idle and items:
         named = some(f"{rule.rule} of {rule.placement} ({rule.text})" for rule in idle)

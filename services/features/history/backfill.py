@@ -60,6 +60,7 @@ def catch_up(
     """Bring outdated states up to date and write them, in a few rounds.
 
     Args:
+        before: The snapshot that the states are of.
         outdated: States that could not be written.
         rebuild_for: Makes a writer for a snapshot's coverage.
 
@@ -91,6 +92,8 @@ def advance(
     """The same states as of a later snapshot, and pairs that other items' states lack.
 
     Args:
+        before: The snapshot that the states are of.
+        after: The later snapshot.
         outdated: The states; their trending list is changed in place.
         online: Reads the present states of visitors.
 

@@ -90,6 +90,8 @@ def judge(
     """The judgement of a canary.
 
     Args:
+        control: Sums of the control, in the guard's window.
+        canary: Sums of the canary there.
         clicks_high: The upper end of its relative click-through, over its whole time and at 99.9 %;
             None where there are too few clicks.
         behind_s: Age of the newest slate that monitoring has read; None for no slate.

@@ -132,6 +132,7 @@ def record_responses(db: Connection, then: Followed, now: Followed) -> None:
     Args:
         db: The connection, in the transaction of the count.
         then: All responses to the slates before the count.
+        now: The same after it.
     """
     named = {row[0].experiment for row in (*then.values(), *now.values()) if row}
     starts = {(name, it.revision) for name in named for it in starts_of(db, name)}

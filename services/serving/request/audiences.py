@@ -68,6 +68,7 @@ class Audiences:
     Args:
         catalog: Availability and attributes of items.
         longest_wait_s: Wait for its turn from which a request is refused.
+        clock: Seconds of a monotonic clock.
     """
 
     def __init__(

@@ -197,6 +197,7 @@ class KeptLists:
 
     Args:
         most: Most lists of a model, of 10 to 15 KB each; the least recently used one goes.
+        clock: Seconds of a monotonic clock.
     """
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:

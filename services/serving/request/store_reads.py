@@ -53,6 +53,7 @@ class Load:
 
     Args:
         longest_s: Longest wait with which a request is taken.
+        clock: Seconds of a monotonic clock.
     """
 
     def __init__(self, longest_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -97,6 +98,7 @@ class KeyRates:
 
     Args:
         lists_per_s: Lists that a key may ask for in a second; 0 for any number.
+        clock: Seconds of a monotonic clock.
         setting: The setting of `lists_per_s`.
     """
 
@@ -152,6 +154,7 @@ class CircuitBreaker:
 
     Args:
         changed: Told whether the circuit is open now.
+        clock: Seconds of a monotonic clock.
         pause_s: Time until the first probe, and after each.
     """
 

@@ -45,6 +45,7 @@ class FilterMasks:
 
     Args:
         catalog: Availability and attributes of items.
+        clock: Seconds of a monotonic clock.
     """
 
     def __init__(self, catalog: Catalog, clock: Callable[[], float] = time.monotonic) -> None:

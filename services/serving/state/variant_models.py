@@ -51,6 +51,7 @@ class VariantModels:
         champion: The holder of the champion. Its models are shared.
         warm_up: Called with a new model before it takes over; an error keeps the model out.
         wanted: Returns the names that experiments give; None while it is unknown.
+        most: Most models in addition to the champion.
 
     Attributes:
         held: The models at hand, by name.

@@ -294,6 +294,9 @@ def require(
 
     Args:
         signals: Mask of the events that models are fitted on.
+        events: Fewest signals.
+        visitors: Fewest visitors with a signal.
+        items: Fewest items with a signal.
     """
     table = dataset.interactions.filter(pa.array(signals))
     counts = {

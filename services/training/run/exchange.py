@@ -158,6 +158,7 @@ class RunFiles:
 
         Args:
             place: Empty directory for the files.
+            lake: Settings of the lake as this machine reaches it.
         """
         checkpoints, champion = place / CHECKPOINTS, place / _CHAMPION
         self.fetch_checkpoints(checkpoints)

@@ -184,6 +184,7 @@ def judge(
 
     Args:
         contestants: Bundles by name, `challenger` and `popularity` among them.
+        queries: Moments with an item of the catalogue.
         past: Events before the queries, in the same catalogue.
         attributes: Attributes of all items, by which those compete that are new to a contestant.
         progress: Gets the number of questions answered, of all contestants together.

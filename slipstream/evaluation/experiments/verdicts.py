@@ -34,6 +34,7 @@ def decide(
     Args:
         effect: The confidence sequence of its relative effect; ends may be NaN.
         faults: Reasons why the data can't be trusted.
+        crossed: Guardrails that are surely crossed.
         doubtful: Guardrails that seem to be crossed.
     """
     if faults:

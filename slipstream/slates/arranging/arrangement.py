@@ -100,6 +100,7 @@ def arrange(
         context: Fields of the request, by which rules count.
         seed: The recommendation's id: the same one draws the same items.
         traced: Whether rules give an account.
+        samples: Whether the order is drawn.
     """
     wanted = policy.policy
     in_force = policy.in_force(now_ms, context)
